@@ -1,1 +1,45 @@
-//! placeholder
+//! The vocabulary of an OpenLambda worker: names, units, limits and the two configuration files.
+//!
+//! Nothing here does I/O. Text comes in, validated values come out, and the layers above pass
+//! those values on without looking at them twice.
+//!
+//! ```text
+//!   ol.yaml ──► function_config ──┐ LimitsRequest
+//!                                 ├──► Limits::resolve ──► Limits (what a sandbox gets)
+//!   config.json ─► worker_config ─┘ defaults, MaxLimits
+//!      -o k=v ───────┘
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`name`] | [`FunctionName`]: what may stand in a URL and name a bundle |
+//! | [`units`] | [`MiB`] and [`CpuPercent`] |
+//! | [`limits`] | [`Limits`], what a function may ask for, and the arithmetic between the two |
+//! | [`function_config`] | `ol.yaml` |
+//! | [`worker_config`] | `config.json` and its `-o` overrides |
+//! | [`warnings`] | what was odd but not fatal in either file |
+//!
+//! Failure paths: every parser returns its module's error enum, whose `Display` is one sentence
+//! with the remedy; what can be survived is a [`Warning`] beside the value.
+
+pub mod function_config;
+pub mod limits;
+pub mod name;
+pub mod units;
+pub mod warnings;
+pub mod worker_config;
+
+mod nearest;
+mod text_enum;
+
+pub use function_config::{
+    FunctionConfig, FunctionConfigError, Instances, Network, OomScope, Triggers,
+};
+pub use limits::{LimitError, Limits, LimitsRequest, MaxLimits};
+pub use name::{FunctionName, NameError};
+pub use units::{CpuPercent, MiB};
+pub use warnings::Warning;
+pub use worker_config::{
+    CodeStorage, HostFacts, ImportCache, ImportCacheTree, Port, RootStorage, SandboxKind,
+    ScratchStorage, ServerMode, WorkerConfig, WorkerConfigError,
+};

@@ -1,1 +1,30 @@
-//! placeholder
+//! The warden: the one privileged process. It makes sandboxes and ends them; it knows no function, no HTTP, no JSON.
+//!
+//! ```text
+//!   worker (no capability) ── SEQPACKET: typed messages + descriptors ──▶ warden (root, one thread)
+//!                                                                          │ fork, exec
+//!                             shell: keeper = pid 1 of fresh namespaces ◀──┤  made ahead, before any tenant is known
+//!                             leaf: pid 2, no privilege, tenant code   ◀───┘  made on request, in a ready shell
+//! ```
+//!
+//! - [`protocol`]: the messages; none carries a path, so nothing a tenant wrote is resolved with privilege
+//! - [`cgroup`]: limits, freezing and counting on v2, v1 and hybrid machines behind one interface
+//! - [`rootfs`]: what a sandbox sees, as data, then as mounts
+//! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands
+//! - [`serve`]: the loop that owns them all; when it ends, nothing of them is left
+//!
+//! Failure: if the worker dies, the socket closes and everything is destroyed. If the warden is killed, the kernel kills
+//! each keeper (PDEATHSIG) and with it its whole pid namespace; only empty cgroups remain, which [`cgroup::remove_all`]
+//! clears at the next start.
+
+pub mod cgroup;
+pub mod protocol;
+pub mod rootfs;
+
+mod child;
+mod leaf;
+mod serve;
+mod shell;
+mod uids;
+
+pub use serve::{Config, Ending, serve};

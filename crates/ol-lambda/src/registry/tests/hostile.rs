@@ -1,0 +1,350 @@
+//! Bundles made to do harm: each is refused at the member that does it, and nothing gets out.
+
+use std::io::{self, Read};
+
+use super::forge::{Forge, Yard, gz, header, pax_records};
+use crate::registry::{ExtractError, ExtractLimits, Refusal, extract};
+
+fn small() -> ExtractLimits {
+    ExtractLimits {
+        bytes: 100 << 10,
+        entries: 10,
+        depth: 4,
+        ratio: 200,
+    }
+}
+
+#[test]
+fn names_that_lead_outside() {
+    let yard = Yard::new();
+    let absolute = format!("{}/escape", yard.outer().display());
+    for (name, why) in [
+        ("../escape", Refusal::Climbs),
+        ("a/../../escape", Refusal::Climbs),
+        ("a/..", Refusal::Climbs),
+        ("./..", Refusal::Climbs),
+        (absolute.as_str(), Refusal::Absolute),
+        ("//escape", Refusal::Absolute),
+    ] {
+        let bundle = Forge::new().file(b"f.py", b"x");
+        let bundle = bundle.file(name.as_bytes(), b"out").end();
+        Yard::new().refuses(&bundle, name, &why);
+        let bundle = Forge::new().directory(name.as_bytes()).end();
+        Yard::new().refuses(&bundle, name, &why);
+    }
+}
+
+#[test]
+fn names_that_lead_outside_by_way_of_an_extension() {
+    let gnu = Forge::new().member(b"././@LongLink", b'L', b"../escape\0");
+    Yard::new().refuses(&gnu.file(b"ok", b"").end(), "../escape", &Refusal::Climbs);
+    let pax = Forge::new().pax(&[(b"path", b"/escape")]);
+    Yard::new().refuses(&pax.file(b"ok", b"").end(), "/escape", &Refusal::Absolute);
+    let mut prefixed = header(b"escape", b'0', 0);
+    prefixed[345..347].copy_from_slice(b"..");
+    let prefixed = Forge::new().raw(prefixed, b"").end();
+    Yard::new().refuses(&prefixed, "../escape", &Refusal::Climbs);
+}
+
+#[test]
+fn links_are_never_made_so_never_followed() {
+    let yard = Yard::new();
+    let outer = yard.outer().display().to_string();
+    let through = Forge::new().link(b"door", b'2', outer.as_bytes());
+    let through = through.file(b"door/escape", b"out").end();
+    yard.refuses(&through, "door", &Refusal::Symlink);
+    let canary = Forge::new().link(b"door", b'1', b"../canary");
+    let canary = canary.file(b"door", b"out").end();
+    Yard::new().refuses(&canary, "door", &Refusal::HardLink);
+    let long = Forge::new().member(b"././@LongLink", b'K', b"/etc/passwd\0");
+    let long = long.link(b"door", b'2', b"x").end();
+    Yard::new().refuses(&long, "door", &Refusal::Symlink);
+}
+
+#[test]
+fn a_link_that_is_there_already_is_not_followed() {
+    let yard = Yard::new();
+    std::os::unix::fs::symlink(yard.outer(), yard.into().join("door")).expect("a link");
+    std::os::unix::fs::symlink("../canary", yard.into().join("file")).expect("a link");
+    for (name, why) in [
+        ("door/escape", Refusal::FileAndDirectory),
+        ("door/deep/escape", Refusal::FileAndDirectory),
+        ("door", Refusal::Twice),
+        ("file", Refusal::Twice),
+    ] {
+        let bundle = Forge::new().file(name.as_bytes(), b"out").end();
+        let error = extract(
+            &bundle.gz()[..],
+            &yard.into(),
+            &ExtractLimits::default(),
+        );
+        match error {
+            Err(ExtractError::Refused { member, why: given }) => {
+                assert_eq!((member.as_str(), given), (name, why));
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert!(!yard.outer().join("escape").exists() && !yard.outer().join("deep").exists());
+    let canary = std::fs::read(yard.outer().join("canary")).expect("the canary");
+    assert_eq!(canary, b"untouched");
+}
+
+#[test]
+fn kinds_that_are_neither_file_nor_directory() {
+    for (kind, why) in [
+        (b'1', Refusal::HardLink),
+        (b'2', Refusal::Symlink),
+        (b'3', Refusal::Device),
+        (b'4', Refusal::Device),
+        (b'6', Refusal::Fifo),
+        (b'7', Refusal::Kind(b'7')),
+        (b'S', Refusal::Sparse),
+        (b'D', Refusal::Kind(b'D')),
+        (b'M', Refusal::Kind(b'M')),
+        (b'Z', Refusal::Kind(b'Z')),
+        (0xff, Refusal::Kind(0xff)),
+    ] {
+        let bundle = Forge::new().directory(b"./").file(b"f.py", b"x");
+        Yard::new().refuses(&bundle.member(b"odd", kind, b"").end(), "odd", &why);
+    }
+    for key in [&b"GNU.sparse.major"[..], b"GNU.sparse.map"] {
+        let bundle = Forge::new().pax(&[(key, b"1")]).file(b"odd", b"x").end();
+        Yard::new().refuses(&bundle, "odd", &Refusal::Sparse);
+    }
+}
+
+#[test]
+fn names_that_no_file_can_have() {
+    let named = |name: &[u8]| Forge::new().pax(&[(b"path", name)]).file(b"ok", b"").end();
+    Yard::new().refuses(&Forge::new().file(b"", b"").end(), "", &Refusal::Nameless);
+    Yard::new().refuses(&named(b"a\0b"), "a\\0b", &Refusal::Nul);
+    let part = [b'x'; 256];
+    let shown = format!("{}…", "x".repeat(200));
+    Yard::new().refuses(&named(&part), &shown, &Refusal::LongPart(255));
+    let name = [b"y/"; 3000].concat();
+    let shown = format!("{}…", "y/".repeat(100));
+    Yard::new().refuses(&named(&name), &shown, &Refusal::LongName(3840));
+    Yard::new().refuses(
+        &named(b"a\x1b]0;\xffb/.."),
+        "a\\u{1b}]0;\\xffb/..",
+        &Refusal::Climbs,
+    );
+    let dot = Forge::new().file(b".", b"x").end();
+    Yard::new().refuses(&dot, ".", &Refusal::FileAndDirectory);
+}
+
+#[test]
+fn two_members_of_one_name() {
+    for (first, second, why) in [
+        (b'0', b'0', Refusal::Twice),
+        (b'0', b'5', Refusal::FileAndDirectory),
+        (b'5', b'0', Refusal::FileAndDirectory),
+    ] {
+        let bundle = Forge::new().member(b"a/b", first, b"");
+        let bundle = bundle.member(b"./a//b", second, b"").end();
+        Yard::new().refuses(&bundle, "./a//b", &why);
+    }
+    let below = Forge::new().file(b"a", b"x").file(b"a/b/c", b"x").end();
+    Yard::new().refuses(&below, "a/b/c", &Refusal::FileAndDirectory);
+}
+
+#[test]
+fn too_deep_and_too_many() {
+    let deep = Forge::new().file(b"1/2/3/4", b"").file(b"1/2/3/4/5", b"").end();
+    let why = Refusal::Deep(4);
+    Yard::new().refuses_within(&deep, &small(), "1/2/3/4/5", &why);
+
+    let why = Refusal::Entries(10);
+    let many = (0..11).fold(Forge::new(), |b, n| b.file(format!("f{n}").as_bytes(), b""));
+    Yard::new().refuses_within(&many.end(), &small(), "f10", &why);
+    let repeated = (0..11).fold(Forge::new(), |b, _| b.directory(b"d"));
+    Yard::new().refuses_within(&repeated.end(), &small(), "d", &why);
+    // Four members, sixteen directories and files.
+    let implied = (0..4).fold(Forge::new(), |b, n| {
+        b.file(format!("{n}/a/b/f").as_bytes(), b"")
+    });
+    Yard::new().refuses_within(&implied.end(), &small(), "2/a/b/f", &why);
+    let globals = (0..11).fold(Forge::new(), |b, _| {
+        b.member(b"pax_global_header", b'g', &pax_records(&[(b"comment", b"x")]))
+    });
+    Yard::new().refuses_within(&globals.end(), &small(), "pax_global_header", &why);
+}
+
+#[test]
+fn too_large_is_refused_before_it_is_written() {
+    let yard = Yard::new();
+    let claims = Forge::new().file(b"f.py", b"x");
+    let claims = claims.raw(header(b"big", b'0', 101 << 10), b"").end();
+    yard.refuses_within(&claims, &small(), "big", &Refusal::Bytes(100 << 10));
+    assert!(!yard.into().join("big").exists());
+
+    let sum = Forge::new().file(b"half", &[b'x'; 60 << 10]);
+    let sum = sum.file(b"other", &[b'x'; 60 << 10]).end();
+    Yard::new().refuses_within(&sum, &small(), "other", &Refusal::Bytes(100 << 10));
+
+    // Also what never becomes a file: here the padding behind the end.
+    let mut padded = Forge::new().file(b"f.py", b"x").end();
+    padded.0.resize(101 << 10, 0);
+    Yard::new().refuses_within(&padded, &small(), "f.py", &Refusal::Bytes(100 << 10));
+
+    // Sizes that overflow when they are rounded up, or that no stream has.
+    for field in [*b"77777777777\0", [0xff; 12]] {
+        let mut liar = header(b"liar", b'0', 0);
+        liar[124..136].copy_from_slice(&field);
+        let bundle = Forge::new().raw(liar, b"").end();
+        let error = Yard::new()
+            .extract(&bundle.gz(), &ExtractLimits::default())
+            .expect_err("no such file");
+        assert!(error.is_the_bundles_fault(), "{error}");
+    }
+}
+
+#[test]
+fn a_bomb_is_stopped_by_its_ratio() {
+    let bomb = Forge::new().file(b"bomb", &vec![0; 70 << 20]).end();
+    let dense = Refusal::Ratio(200);
+    Yard::new().refuses(&bomb, "bomb", &dense);
+    let fine = Forge::new().file(b"zeros", &vec![0; 60 << 20]).end();
+    let extracted = Yard::new().extract(&fine.gz(), &ExtractLimits::default());
+    assert_eq!(extracted.expect("under the free amount").bytes, 60 << 20);
+}
+
+#[test]
+fn extension_headers_that_are_too_long_or_ambiguous() {
+    let long = vec![b'x'; (64 << 10) + 1];
+    let why = Refusal::LongExtension(64 << 10);
+    for kind in [b'L', b'K', b'x', b'g'] {
+        let bundle = Forge::new().member(b"ext", kind, &long).file(b"f", b"");
+        Yard::new().refuses(&bundle.end(), "ext", &why);
+    }
+    // Neither by saying so without having it, nor in many pieces.
+    let claims = Forge::new().raw(header(b"ext", b'x', 1 << 40), b"").end();
+    Yard::new().refuses(&claims, "ext", &why);
+    let pieces = (0..70).fold(Forge::new(), |b, _| b.member(b"ext", b'K', &[b'x'; 1024]));
+    Yard::new().refuses(&pieces.file(b"f", b"").end(), "ext", &why);
+
+    let two = Forge::new().member(b"ext", b'L', b"one\0");
+    let two = two.member(b"ext", b'L', b"two\0").file(b"f", b"").end();
+    Yard::new().refuses(&two, "ext", &Refusal::TwoNames);
+    let both = Forge::new().member(b"ext", b'L', b"one\0");
+    let both = both.pax(&[(b"path", b"two")]).file(b"f", b"").end();
+    Yard::new().refuses(&both, "f", &Refusal::TwoNames);
+    let global = Forge::new().member(b"ext", b'g', &pax_records(&[(b"path", b"one")]));
+    Yard::new().refuses(&global.file(b"f", b"").end(), "ext", &Refusal::GlobalExtension);
+    let damaged = Forge::new().member(b"ext", b'x', b"7 path=one\n");
+    Yard::new().refuses(&damaged.file(b"f", b"").end(), "ext", &Refusal::BadExtension);
+}
+
+#[test]
+fn sizes_that_hide_members_from_one_reader_or_the_other() {
+    let hidden = Forge::new().file(b"hidden", b"boo").0;
+    let size = hidden.len().to_string();
+    let smuggled = Forge::new().pax(&[(b"size", size.as_bytes())]);
+    let smuggled = smuggled.raw(header(b"f", b'0', 0), &hidden).end();
+    Yard::new().refuses(&smuggled, "f", &Refusal::TwoSizes);
+    let directory = Forge::new().member(b"d", b'5', &hidden).end();
+    Yard::new().refuses(&directory, "d", &Refusal::DirectoryWithContents);
+    let old_style = Forge::new().member(b"d/", b'0', &hidden).end();
+    Yard::new().refuses(&old_style, "d/", &Refusal::DirectoryWithContents);
+}
+
+#[test]
+fn cut_at_any_byte_it_is_never_taken_for_whole() {
+    let tar = Forge::new()
+        .directory(b"./")
+        .file(b"./f.py", b"def f(event): return event")
+        .pax(&[(b"path", b"./other")])
+        .file(b"x", b"y")
+        .end();
+    let whole = tar.gz();
+    for length in 0..whole.len() {
+        let error = Yard::new()
+            .extract(&whole[..length], &ExtractLimits::default())
+            .expect_err("a cut bundle");
+        assert!(error.is_the_bundles_fault(), "{length}: {error}");
+    }
+    // The archive cut inside a sound gzip stream, down to the first block of the end marker.
+    let whole = &tar.0[..tar.0.len() - 1024];
+    for length in 0..=whole.len() {
+        let error = Yard::new()
+            .extract(&gz(&whole[..length]), &ExtractLimits::default())
+            .expect_err("a cut archive");
+        assert!(
+            matches!(error, ExtractError::CutShort { .. }),
+            "{length}: {error}"
+        );
+    }
+    let cut = Forge::new().file(b"f.py", b"x").0;
+    let error = Yard::new().extract(&gz(&cut), &ExtractLimits::default());
+    let text = error.expect_err("no end marker").to_string();
+    assert_eq!(
+        text,
+        "the bundle ends too early, at or after member \"f.py\"; pack it and upload it again"
+    );
+}
+
+#[test]
+fn what_follows_the_end_is_refused() {
+    let one = Forge::new().file(b"f.py", b"x").end();
+    let mut two = one.clone();
+    two.0.extend(Forge::new().file(b"g.py", b"x").end().0);
+    let error = Yard::new().extract(&two.gz(), &ExtractLimits::default());
+    let error = error.expect_err("two archives");
+    assert!(matches!(&error, ExtractError::TrailingData { place } if place.contains("f.py")));
+
+    for garbage in [&b"garbage"[..], &[0; 512], b"\x1f\x8b"] {
+        let bundle = [&one.gz()[..], garbage].concat();
+        let error = Yard::new().extract(&bundle, &ExtractLimits::default());
+        let error = error.expect_err("garbage behind the gzip stream");
+        assert!(
+            matches!(&error, ExtractError::NotGzip { place } | ExtractError::CutShort { place }
+                if place.contains("f.py")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn damaged_streams() {
+    let mut wrong_sum = Forge::new().file(b"f.py", b"x").end().gz();
+    let at = wrong_sum.len() - 8;
+    wrong_sum[at] ^= 1;
+    for (bundle, gzip) in [
+        (b"not gzip at all".to_vec(), true),
+        (wrong_sum, true),
+        (gz(&[b'x'; 2048]), false),
+    ] {
+        let error = Yard::new().extract(&bundle, &ExtractLimits::default());
+        let error = error.expect_err("no bundle");
+        match error {
+            ExtractError::NotGzip { .. } => assert!(gzip),
+            ExtractError::NotTar { .. } => assert!(!gzip),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_failing_disk_is_not_the_bundles_fault() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("disk on fire"))
+        }
+    }
+    let bundle = Forge::new().file(b"f.py", &[b'x'; 100]).end().gz();
+    for good in [0, 12, bundle.len() - 20] {
+        let yard = Yard::new();
+        let failing = bundle[..good].chain(Failing);
+        let error = extract(failing, &yard.into(), &ExtractLimits::default());
+        let error = error.expect_err("the disk failed");
+        assert!(matches!(&error, ExtractError::Read { source } if source.to_string() == "disk on fire"));
+        assert!(!error.is_the_bundles_fault());
+    }
+    let nowhere = Yard::new().into();
+    let error = extract(&bundle[..], &nowhere, &ExtractLimits::default());
+    let error = error.expect_err("the yard is gone");
+    assert!(!error.is_the_bundles_fault());
+    assert!(!error.to_string().contains('/'));
+}

@@ -1,0 +1,97 @@
+//! Whatever the bytes: no panic, nothing outside ([`Yard::extract`] looks after each), nothing hangs.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::forge::{Forge, Yard, gz, header, seal};
+use crate::registry::ExtractLimits;
+
+fn limits() -> ExtractLimits {
+    ExtractLimits {
+        bytes: 1 << 20,
+        entries: 50,
+        depth: 8,
+        ratio: 200,
+    }
+}
+
+fn valid() -> Forge {
+    Forge::new()
+        .directory(b"./")
+        .file(b"./f.py", &[b'x'; 700])
+        .pax(&[(b"path", b"pkg/deep/name"), (b"size", b"3")])
+        .file(b"x", b"abc")
+        .member(b"././@LongLink", b'L', b"pkg/other\0")
+        .file(b"y", b"def")
+        .end()
+}
+
+/// Names that have something to say about each other.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        Just(&b"a"[..]),
+        Just(b"b"),
+        Just(b".."),
+        Just(b"."),
+        Just(b""),
+        Just(b"canary"),
+    ];
+    vec(part, 1..5).prop_map(|parts| parts.join(&b'/'))
+}
+
+fn kind() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        4 => Just(b'0'), 3 => Just(b'5'), 1 => Just(b'L'), 1 => Just(b'x'),
+        1 => prop::sample::select(&b"\x001234567gKS"[..])
+    ]
+}
+
+proptest! {
+    #[test]
+    fn random_bytes(bytes in vec(any::<u8>(), 0..2000)) {
+        let _ = Yard::new().extract(&bytes, &limits());
+        let _ = Yard::new().extract(&gz(&bytes), &limits());
+    }
+
+    #[test]
+    fn a_mutated_gzip_stream(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let mut bundle = valid().gz();
+        let at = at.index(bundle.len());
+        bundle[at] = to;
+        let _ = Yard::new().extract(&bundle, &limits());
+    }
+
+    /// Checksums are made right again, or nearly all mutations would stop at them.
+    #[test]
+    fn a_mutated_archive(changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let mut tar = valid().0;
+        for (at, to) in changes {
+            let at = at.index(tar.len());
+            tar[at] = to;
+        }
+        for block in tar.chunks_exact_mut(512) {
+            if block[257..262] == *b"ustar" {
+                let header: &mut [u8; 512] = block.try_into().expect("a whole block");
+                seal(header);
+            }
+        }
+        let _ = Yard::new().extract(&gz(&tar), &limits());
+    }
+
+    /// Against a model: which of these succeed is known from the members alone.
+    #[test]
+    fn any_sequence_of_members(members in vec((name(), kind(), vec(any::<u8>(), 0..20)), 0..8)) {
+        let forge = members.iter().fold(Forge::new(), |forge, (name, kind, contents)| {
+            forge.raw(header(name, *kind, contents.len() as u64), contents)
+        });
+        let outcome = Yard::new().extract(&forge.end().gz(), &limits());
+        let harmful = members.iter().any(|(name, kind, _)| {
+            b"123467S".contains(kind)
+                || (matches!(kind, 0 | b'0' | b'5') && name.starts_with(b"/"))
+        });
+        let plain = members.iter().all(|(_, kind, _)| matches!(kind, 0 | b'0' | b'5'));
+        let climbs = members.iter().any(|(name, _, _)| name.split(|&b| b == b'/').any(|p| p == b".."));
+        prop_assert!(!(harmful && outcome.is_ok()));
+        prop_assert!(!(plain && climbs && outcome.is_ok()));
+    }
+}

@@ -1,0 +1,44 @@
+//! Says what is wrong with an `ol.yaml` in its writer's words. The YAML library speaks of Rust
+//! types and of its own options, neither of which the writer of a function has.
+
+use serde_saphyr::{Error, MessageFormatter as _, UserMessageFormatter};
+
+/// One sentence about `error`, without its position.
+pub(super) fn complaint(error: &Error) -> String {
+    let theirs = UserMessageFormatter.format_message(error);
+    let ours = match theirs.as_ref() {
+        "invalid u32" => "takes a whole number from 0 to 4294967295",
+        "invalid boolean" => "takes true or false",
+        "expected mapping start" => "takes a mapping, as in {key: value}",
+        "expected sequence start" => "takes a list, as in [a, b]",
+        "expected string scalar" => "takes text",
+        "reference to unknown value" => "an alias names no anchor; define it, or quote the *",
+        text if text.contains("single YAML document") => {
+            "more than one document; keep one and drop the --- between them"
+        }
+        text if text.starts_with("YAML document too large or too complex") => {
+            "nested too deep, too long or with too many aliases; simplify it"
+        }
+        text if text.starts_with("duplicate mapping key") => {
+            return one_line(&format!("{text}; keep one of them"));
+        }
+        text if text.starts_with("missing field") => return format!("{text}; add it"),
+        text => return one_line(text),
+    };
+    ours.to_owned()
+}
+
+/// Some of the library's messages bring a second line, or a text of the document's.
+fn one_line(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST_CHARS)
+        .collect();
+    if text.chars().nth(MOST_CHARS).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+const MOST_CHARS: usize = 300;

@@ -1,0 +1,183 @@
+//! `config.json`: everything an operator decides. Key names and meaning are the original worker's,
+//! so that a file it wrote loads here; what is ours stands beside them.
+//!
+//! The path of a setting, from text to use:
+//!
+//! ```text
+//!   defaults ─► merge(config.json) ─► merge(-o k=v, …) ─► validate ─► typed accessors
+//!                └ warnings            └ types checked     └ values that contradict each other
+//! ```
+//!
+//! Defaults serve as the schema: `merge` takes key names and types from them, so a key is declared
+//! once, as a field in this file or in `sections`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::warnings::Warning;
+
+mod access;
+mod defaults;
+mod error;
+mod load;
+mod merge;
+mod overrides;
+mod registry;
+mod sections;
+mod validate;
+mod words;
+
+pub use access::ImportCacheTree;
+pub use error::WorkerConfigError;
+pub use sections::{
+    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, StorageSection, TraceSection,
+};
+pub use words::{
+    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScratchStorage, ServerMode,
+};
+
+/// What the defaults depend on. Measured by the caller, so that this crate does no I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostFacts {
+    /// The memory of the machine (or of the cgroup that bounds us) in MiB.
+    pub memory_mb: u64,
+    /// Processor cores we may use.
+    pub cores: u32,
+}
+
+/// A whole `config.json`. Fields bear the names of their keys; times and sizes have their unit in
+/// the name and are read through the accessors, which return types.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerConfig {
+    /// Absolute path of the `worker` folder inside the directory: pid file, logs, scratch.
+    #[serde(with = "sections::path_text")]
+    pub worker_dir: PathBuf,
+    /// Host name or address to listen on.
+    pub worker_url: String,
+    /// Port to listen on, a string in the file; `"0"` picks a free one.
+    pub worker_port: Port,
+    /// Does functions' output go to the worker's log as well?
+    pub log_output: bool,
+    /// How sandboxes are made.
+    pub sandbox: SandboxKind,
+    /// Functions, or bare sandboxes for experiments.
+    pub server_mode: ServerMode,
+    /// Where bundles live; read it through [`Self::registry_path`].
+    pub registry: String,
+    /// How long a version is used before the registry is looked at again.
+    pub registry_cache_ms: u32,
+    /// The package store.
+    #[serde(rename = "Pkgs_dir", with = "sections::path_text")]
+    pub pkgs_dir: PathBuf,
+    /// Package index to install from; empty for the installer's own default.
+    pub pip_mirror: String,
+    /// Memory for all sandboxes together.
+    pub mem_pool_mb: u32,
+    /// Path of a zygote tree, a tree, or `""`; read it through [`Self::import_cache_tree`].
+    pub import_cache_tree: Value,
+    /// The base image that sandboxes see as their root.
+    #[serde(with = "sections::path_text")]
+    pub sock_base_path: PathBuf,
+    /// Handed to sandboxes as it is.
+    pub sandbox_config: Value,
+    /// Settings of the Docker sandbox.
+    pub docker: DockerSection,
+    /// The limits of a function that asks for none.
+    pub limits: LimitsSection,
+    /// The limits of a package installation; zero inherits `limits`.
+    pub installer_limits: LimitsSection,
+    /// The most an `ol.yaml` may ask for. Zero derives from the host: half the pool, all cores.
+    pub max_limits: MaxLimitsSection,
+    /// The limits of a zygote; zero inherits `limits`.
+    pub zygote_limits: LimitsSection,
+    /// What can be switched.
+    pub features: FeaturesSection,
+    /// What is traced in the log.
+    pub trace: TraceSection,
+    /// What a sandbox's folders are made of.
+    pub storage: StorageSection,
+    /// Settings of the Kafka trigger, which knows their shape.
+    pub kafka: Value,
+    /// Refuse unknown keys instead of warning of them.
+    pub strict_config: bool,
+    /// The largest request body.
+    pub max_body_mb: u32,
+    /// The largest head of a request, in KiB.
+    pub max_header_kb: u32,
+    /// The most header lines of a request.
+    pub max_header_lines: u32,
+    /// Invocations that may wait for one function.
+    pub queue_per_function: u32,
+    /// How long one may wait.
+    pub queue_wait_sec: u32,
+    /// How long a worker that stops lets running invocations finish.
+    pub drain_sec: u32,
+    /// Idle time before a sandbox is frozen, so that back-to-back calls pay no freeze.
+    pub pause_after_ms: u32,
+    /// Empty sandboxes kept prepared.
+    pub shells_ready: u32,
+    /// Size at which a function's log is rotated.
+    pub log_file_mb: u32,
+    /// Log files kept for a function, the current one included.
+    pub log_files: u32,
+    /// Kept for what derives from the host; not part of the file.
+    #[serde(skip)]
+    host: HostFacts,
+}
+
+impl WorkerConfig {
+    /// The configuration of a new worker directory. `dir` should be absolute; [`Self::validate`]
+    /// refuses it otherwise.
+    #[must_use]
+    pub fn defaults(dir: &Path, host: &HostFacts) -> Self {
+        defaults::defaults(dir, *host)
+    }
+
+    /// Reads a `config.json`; what it leaves out is as in [`Self::defaults`].
+    ///
+    /// Does not [`validate`](Self::validate), since overrides may yet mend what is wrong.
+    ///
+    /// # Errors
+    /// Malformed JSON, values of the wrong type, and, under `strict_config`, unknown keys.
+    pub fn from_json(
+        text: &str,
+        dir: &Path,
+        host: &HostFacts,
+    ) -> Result<(Self, Vec<Warning>), WorkerConfigError> {
+        load::from_json(text, dir, *host)
+    }
+
+    /// This configuration with the settings of `-o k=v,k2=v2` in place of its own.
+    ///
+    /// Keys are dotted paths. Strings are bare words, or quoted as in JSON when they hold a comma;
+    /// lists and objects are JSON; a value may hold `=`. Does not validate.
+    ///
+    /// # Errors
+    /// An unknown key, with the nearest known one, or a value of the wrong type.
+    pub fn with_overrides(&self, overrides: &str) -> Result<Self, WorkerConfigError> {
+        overrides::apply(self, overrides)
+    }
+
+    /// Checks what no single value shows: numbers that contradict each other, zeros where nothing
+    /// could run, paths that are not absolute.
+    ///
+    /// # Errors
+    /// The first thing wrong.
+    pub fn validate(&self) -> Result<(), WorkerConfigError> {
+        validate::validate(self)
+    }
+
+    /// The text of a `config.json` with every key.
+    #[must_use]
+    pub fn to_json_pretty(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self)
+            .expect("strings, numbers and JSON values always serialize");
+        text.push('\n');
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

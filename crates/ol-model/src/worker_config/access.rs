@@ -1,0 +1,193 @@
+//! The configuration as the rest of the worker asks for it: in types with units, with "zero means
+//! inherit" and "zero means derive" already worked out.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::error::WorkerConfigError;
+use super::sections::LimitsSection;
+use super::{HostFacts, WorkerConfig, registry};
+use crate::limits::{Limits, MaxLimits};
+use crate::units::{CpuPercent, MiB};
+use crate::warnings::Warning;
+
+/// Where the zygote tree comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ImportCacheTree<'a> {
+    /// Only a root, which has imported nothing.
+    RootOnly,
+    /// A file holds it.
+    File(&'a Path),
+    /// The configuration holds it.
+    Inline(&'a Value),
+}
+
+impl WorkerConfig {
+    /// The limits of a function that asks for none.
+    #[must_use]
+    pub fn default_limits(&self) -> Limits {
+        let l = &self.limits;
+        Limits {
+            procs: l.procs,
+            mem: MiB(l.mem_mb),
+            cpu: CpuPercent(l.cpu_percent),
+            swappiness: swappiness(l.swappiness),
+            runtime: seconds(l.runtime_sec),
+            scratch: MiB(l.scratch_mb),
+        }
+    }
+
+    /// The limits of a package installation. Its memory never exceeds the pool, which could not
+    /// hold it; a small pool would otherwise refuse every installation for want of a default.
+    #[must_use]
+    pub fn installer_limits(&self) -> Limits {
+        self.inheriting(&self.installer_limits)
+    }
+
+    /// The limits of a zygote; its memory never exceeds the pool.
+    #[must_use]
+    pub fn zygote_limits(&self) -> Limits {
+        self.inheriting(&self.zygote_limits)
+    }
+
+    fn inheriting(&self, section: &LimitsSection) -> Limits {
+        let own = |number: u32, inherited: u32| if number == 0 { inherited } else { number };
+        let l = &self.limits;
+        Limits {
+            procs: own(section.procs, l.procs),
+            mem: MiB(own(section.mem_mb, l.mem_mb).min(self.mem_pool_mb)),
+            cpu: CpuPercent(own(section.cpu_percent, l.cpu_percent)),
+            swappiness: swappiness(own(section.swappiness, l.swappiness)),
+            runtime: seconds(own(section.runtime_sec, l.runtime_sec)),
+            scratch: MiB(own(section.scratch_mb, l.scratch_mb)),
+        }
+    }
+
+    /// The most an `ol.yaml` may ask for. Never below `limits`: what every function gets unasked,
+    /// it may also ask for.
+    #[must_use]
+    pub fn max_limits(&self) -> MaxLimits {
+        let derived = |number: u32, from_host: u32| if number == 0 { from_host } else { number };
+        let (m, l) = (&self.max_limits, &self.limits);
+        let all_cores = CpuPercent::of_cores(self.host.cores).0;
+        let mem = derived(m.mem_mb, self.mem_pool_mb / 2).max(l.mem_mb);
+        MaxLimits {
+            procs: m.procs.max(l.procs),
+            // More than the whole pool could be promised but never had.
+            mem: MiB(mem.min(self.mem_pool_mb)),
+            cpu: CpuPercent(derived(m.cpu_percent, all_cores).max(l.cpu_percent)),
+            runtime: seconds(m.runtime_sec.max(l.runtime_sec)),
+            scratch: MiB(m.scratch_mb.max(l.scratch_mb)),
+        }
+    }
+
+    /// The registry's folder, from a path or a `file://` URL.
+    ///
+    /// # Errors
+    /// `s3://` and `gs://` come later; anything else with a scheme is refused.
+    pub fn registry_path(&self) -> Result<PathBuf, WorkerConfigError> {
+        registry::registry_path(&self.registry)
+    }
+
+    /// Where the zygote tree comes from. Anything that is neither text nor an object, which
+    /// `validate` refuses, counts as none.
+    #[must_use]
+    pub fn import_cache_tree(&self) -> ImportCacheTree<'_> {
+        match &self.import_cache_tree {
+            Value::String(path) if !path.is_empty() => ImportCacheTree::File(Path::new(path)),
+            Value::Object(_) => ImportCacheTree::Inline(&self.import_cache_tree),
+            _ => ImportCacheTree::RootOnly,
+        }
+    }
+
+    /// What the configuration was made for.
+    #[must_use]
+    pub fn host(&self) -> HostFacts {
+        self.host
+    }
+
+    /// Port to listen on; 0 picks a free one.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.worker_port.0
+    }
+
+    /// Memory for all sandboxes together.
+    #[must_use]
+    pub fn mem_pool(&self) -> MiB {
+        MiB(self.mem_pool_mb)
+    }
+
+    /// How long a version is used before the registry is looked at again.
+    #[must_use]
+    pub fn registry_cache(&self) -> Duration {
+        Duration::from_millis(self.registry_cache_ms.into())
+    }
+
+    /// How long an invocation may wait in its queue.
+    #[must_use]
+    pub fn queue_wait(&self) -> Duration {
+        seconds(self.queue_wait_sec)
+    }
+
+    /// How long a worker that stops lets running invocations finish.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        seconds(self.drain_sec)
+    }
+
+    /// Idle time before a sandbox is frozen.
+    #[must_use]
+    pub fn pause_after(&self) -> Duration {
+        Duration::from_millis(self.pause_after_ms.into())
+    }
+
+    /// The largest request body.
+    #[must_use]
+    pub fn max_body(&self) -> MiB {
+        MiB(self.max_body_mb)
+    }
+
+    /// The largest head of a request, in bytes.
+    #[must_use]
+    pub fn max_header_bytes(&self) -> usize {
+        usize::try_from(u64::from(self.max_header_kb) * 1024).unwrap_or(usize::MAX)
+    }
+
+    /// Size at which a function's log is rotated.
+    #[must_use]
+    pub fn log_file(&self) -> MiB {
+        MiB(self.log_file_mb)
+    }
+
+    /// Under `strict_config`, makes an error of the first unknown key among `warnings`.
+    /// [`Self::from_json`] has done so already; once more is due after an override that turned
+    /// strictness on.
+    ///
+    /// # Errors
+    /// [`WorkerConfigError::UnknownKey`].
+    pub fn enforce_strict(&self, warnings: &[Warning]) -> Result<(), WorkerConfigError> {
+        let unknown = warnings.iter().find_map(|warning| match warning {
+            Warning::UnknownKey { key, nearest, .. } => Some((key, nearest)),
+            Warning::KeyCase { .. } => None,
+        });
+        match unknown {
+            Some((key, nearest)) if self.strict_config => Err(WorkerConfigError::UnknownKey {
+                key: key.clone(),
+                nearest: nearest.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
+}
+
+/// `validate` refuses more than the kernel's 200.
+fn swappiness(number: u32) -> u8 {
+    u8::try_from(number.min(200)).unwrap_or(200)
+}

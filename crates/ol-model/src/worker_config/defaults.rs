@@ -1,0 +1,109 @@
+//! The defaults, on one page. They are also the schema: what `config.json` and `-o` may name, and
+//! of which type, is read off the JSON of these values.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::sections::{
+    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, StorageSection, TraceSection,
+};
+use super::words::{
+    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScratchStorage, ServerMode,
+};
+use super::{HostFacts, WorkerConfig};
+
+/// Left to the rest of the machine.
+const RESERVED_MB: u64 = 500;
+/// The least pool, as in the original: on a smaller machine the kernel pages rather than we refuse.
+const LEAST_POOL_MB: u64 = 500;
+
+pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
+    let pool = host
+        .memory_mb
+        .saturating_sub(RESERVED_MB)
+        .max(LEAST_POOL_MB);
+    let inherit = LimitsSection {
+        procs: 0,
+        mem_mb: 0,
+        cpu_percent: 0,
+        swappiness: 0,
+        runtime_sec: 0,
+        scratch_mb: 0,
+    };
+    WorkerConfig {
+        worker_dir: dir.join("worker"),
+        worker_url: "localhost".to_owned(),
+        worker_port: Port(5000),
+        log_output: true,
+        sandbox: SandboxKind::Sock,
+        server_mode: ServerMode::Lambda,
+        registry: dir.join("registry").to_string_lossy().into_owned(),
+        registry_cache_ms: 5000,
+        pkgs_dir: dir.join("lambda").join("packages"),
+        pip_mirror: String::new(),
+        mem_pool_mb: u32::try_from(pool).unwrap_or(u32::MAX),
+        import_cache_tree: Value::String(String::new()),
+        sock_base_path: dir.join("lambda"),
+        sandbox_config: json!({}),
+        docker: DockerSection {
+            runtime: String::new(),
+            base_image: "ol-min".to_owned(),
+        },
+        limits: LimitsSection {
+            procs: 10,
+            mem_mb: 50,
+            cpu_percent: 100,
+            swappiness: 0,
+            runtime_sec: 30,
+            scratch_mb: 64,
+        },
+        installer_limits: LimitsSection {
+            mem_mb: 250,
+            runtime_sec: 300,
+            ..inherit
+        },
+        max_limits: MaxLimitsSection {
+            procs: 512,
+            mem_mb: 0,
+            cpu_percent: 0,
+            runtime_sec: 900,
+            scratch_mb: 1024,
+        },
+        zygote_limits: LimitsSection {
+            mem_mb: 512,
+            ..inherit
+        },
+        features: FeaturesSection {
+            reuse_cgroups: false,
+            import_cache: ImportCache::Tree,
+            downsize_paused_mem: true,
+            enable_seccomp: true,
+        },
+        trace: TraceSection {
+            cgroups: false,
+            memory: false,
+            evictor: false,
+            package: false,
+            latency: false,
+        },
+        storage: StorageSection {
+            root: RootStorage::Private,
+            scratch: ScratchStorage::Regular,
+            code: CodeStorage::Regular,
+        },
+        kafka: json!({}),
+        strict_config: false,
+        max_body_mb: 4096,
+        max_header_kb: 64,
+        max_header_lines: 100,
+        queue_per_function: 1024,
+        queue_wait_sec: 30,
+        drain_sec: 30,
+        pause_after_ms: 10,
+        shells_ready: 8,
+        log_file_mb: 10,
+        log_files: 3,
+        host,
+    }
+}

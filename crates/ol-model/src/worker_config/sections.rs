@@ -1,0 +1,101 @@
+//! The sections of `config.json`, spelled exactly as in the file.
+
+use serde::{Deserialize, Serialize};
+
+use super::words::{CodeStorage, ImportCache, RootStorage, ScratchStorage};
+
+/// `docker`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerSection {
+    /// OCI runtime such as `runc` or `runsc`; empty for the engine's default.
+    pub runtime: String,
+    /// Image to start containers from.
+    pub base_image: String,
+}
+
+/// `limits`, `installer_limits` and `zygote_limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsSection {
+    /// Processes and threads.
+    pub procs: u32,
+    /// Memory in MiB.
+    pub mem_mb: u32,
+    /// Processor time in percent of one core.
+    pub cpu_percent: u32,
+    /// The kernel's inclination to swap, 0 to 200.
+    pub swappiness: u32,
+    /// Seconds one invocation may run. The original writes it as `max_runtime_default`.
+    pub runtime_sec: u32,
+    /// Size of `/tmp` in MiB.
+    pub scratch_mb: u32,
+}
+
+/// `max_limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaxLimitsSection {
+    /// Processes and threads.
+    pub procs: u32,
+    /// Memory in MiB; 0 is half of `mem_pool_mb`.
+    pub mem_mb: u32,
+    /// Processor time in percent of one core; 0 is all cores.
+    pub cpu_percent: u32,
+    /// Seconds one invocation may run.
+    pub runtime_sec: u32,
+    /// Size of `/tmp` in MiB.
+    pub scratch_mb: u32,
+}
+
+/// `features`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeaturesSection {
+    /// Use a cgroup again after its sandbox ended.
+    pub reuse_cgroups: bool,
+    /// How zygotes are kept.
+    pub import_cache: ImportCache,
+    /// Lower the memory limit of a paused sandbox to what it uses.
+    pub downsize_paused_mem: bool,
+    /// Filter system calls.
+    pub enable_seccomp: bool,
+}
+
+/// `trace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceSection {
+    /// Cgroups made and removed.
+    pub cgroups: bool,
+    /// The memory budget.
+    pub memory: bool,
+    /// What the evictor decides.
+    pub evictor: bool,
+    /// Package installation.
+    pub package: bool,
+    /// Time spent in each step of an invocation.
+    pub latency: bool,
+}
+
+/// `storage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageSection {
+    /// Roots of sandboxes.
+    pub root: RootStorage,
+    /// Their `/tmp`.
+    pub scratch: ScratchStorage,
+    /// Pulled code.
+    pub code: CodeStorage,
+}
+
+/// Paths as text. JSON can't hold bytes that are not UTF-8; those turn into U+FFFD, which
+/// `validate` refuses, rather than making every serialization fallible.
+pub(super) mod path_text {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&path.to_string_lossy())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        String::deserialize(deserializer).map(PathBuf::from)
+    }
+}

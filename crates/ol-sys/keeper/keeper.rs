@@ -1,0 +1,28 @@
+//! The keeper: pid 1 of one sandbox's namespaces. It holds them open and does nothing else.
+//!
+//! It is written without a libc so that it costs two pages. Its parent (the warden's child) has already set
+//! SIGCHLD to ignore, so orphans of the sandbox are reaped by the kernel, and PDEATHSIG, so it dies with the warden.
+//! Made not dumpable here because an exec resets that: otherwise a process with its uid could open `/proc/1/mem`.
+#![no_std]
+#![no_main]
+
+use core::arch::global_asm;
+
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov eax, 157", // prctl
+    "mov edi, 4",   // PR_SET_DUMPABLE
+    "xor esi, esi",
+    "syscall",
+    "2:",
+    "mov eax, 34", // pause
+    "syscall",
+    "jmp 2b",
+);
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

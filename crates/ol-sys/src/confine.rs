@@ -1,0 +1,85 @@
+//! Landlock rulesets (landlock(7)): what a leaf may touch, and where the worker may write.
+//!
+//! Best effort by design: an older kernel enforces the rights that it knows, and the level reached is reported.
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use std::io;
+use std::path::Path;
+
+/// The newest ABI whose rights we ask for (Linux 6.12: scopes for signals and abstract sockets).
+const WANTED: ABI = ABI::V6;
+
+/// How much of a ruleset the kernel enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// All that was asked.
+    Full,
+    /// An older ABI: some rights are not checked.
+    Partial,
+    /// The kernel has no Landlock.
+    None,
+}
+
+impl From<RestrictionStatus> for Level {
+    fn from(status: RestrictionStatus) -> Self {
+        match status.ruleset {
+            RulesetStatus::FullyEnforced => Self::Full,
+            RulesetStatus::PartiallyEnforced => Self::Partial,
+            RulesetStatus::NotEnforced => Self::None,
+        }
+    }
+}
+
+/// Confines this process and its descendants as a leaf: read and execute anywhere, write only beneath `writable`,
+/// no signal and no abstract socket out of the sandbox. Paths that don't exist are passed over.
+///
+/// # Errors
+/// When the kernel refuses a rule that it should know.
+pub fn leaf(writable: &[&str]) -> io::Result<Level> {
+    let all = AccessFs::from_all(WANTED);
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
+        .and_then(Ruleset::create)
+        .map_err(io::Error::other)?;
+    restrict(ruleset, Some(AccessFs::from_read(WANTED)), all, writable.iter().map(Path::new))
+}
+
+/// Confines this process (the worker) to write only beneath `writable`; reading is not restricted.
+///
+/// # Errors
+/// When the kernel refuses a rule that it should know.
+pub fn writer<'a>(writable: impl Iterator<Item = &'a Path>) -> io::Result<Level> {
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_write(WANTED))
+        .and_then(Ruleset::create)
+        .map_err(io::Error::other)?;
+    restrict(ruleset, None, AccessFs::from_write(WANTED), writable)
+}
+
+fn restrict<'a>(
+    ruleset: landlock::RulesetCreated,
+    everywhere: Option<landlock::BitFlags<AccessFs>>,
+    beneath: landlock::BitFlags<AccessFs>,
+    writable: impl Iterator<Item = &'a Path>,
+) -> io::Result<Level> {
+    let of_a_file = AccessFs::from_file(WANTED);
+    let mut ruleset = ruleset;
+    if let Some(access) = everywhere {
+        let root = PathFd::new("/").map_err(io::Error::other)?;
+        ruleset = ruleset.add_rule(PathBeneath::new(root, access)).map_err(io::Error::other)?;
+    }
+    for path in writable {
+        let Ok(metadata) = path.metadata() else { continue };
+        let Ok(fd) = PathFd::new(path) else { continue };
+        // Rights that only a directory can have are refused on a file.
+        let access = if metadata.is_dir() { beneath } else { beneath & of_a_file };
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)?;
+    }
+    ruleset.restrict_self().map(Level::from).map_err(io::Error::other)
+}

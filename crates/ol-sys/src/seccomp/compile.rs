@@ -1,0 +1,230 @@
+//! From an allow-list to a BPF program: sorted ranges of call numbers, searched in halves.
+
+use libc::{c_long, sock_filter};
+use std::collections::BTreeMap;
+
+/// A compiled filter.
+#[derive(Clone)]
+pub struct Program(pub(super) Vec<sock_filter>);
+
+/// What a filter allows.
+pub(super) struct List {
+    /// Calls allowed whatever their arguments.
+    pub always: &'static [&'static [c_long]],
+    /// Calls allowed when an argument says so; EPERM when not.
+    pub by_argument: &'static [(c_long, Argument)],
+}
+
+/// A test of one argument (its low 32 bits: flags, families and commands fit, and the kernel truncates alike).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Argument {
+    /// None of these bits is set.
+    NoBits { index: u32, bits: u32 },
+    /// It is one of these.
+    OneOf { index: u32, values: &'static [u32] },
+    /// It is none of these.
+    NoneOf { index: u32, values: &'static [u32] },
+    /// socket(2): families UNIX, INET, INET6; NETLINK only for the routing protocol (glibc lists addresses with it).
+    Socket,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Allow,
+    Refuse,
+    Ask(Argument),
+}
+
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// Numbers from here on are x32 calls.
+const X32: u32 = 0x4000_0000;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const IF_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+
+const NUMBER_AT: u32 = 0; // seccomp_data.nr
+const ARCH_AT: u32 = 4; // seccomp_data.arch
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+const NOT_PERMITTED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+
+const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// Where the low half of argument `index` lies in seccomp_data (little-endian).
+const fn argument_at(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+pub(super) fn compile(list: &List) -> Program {
+    let mut verdicts = BTreeMap::new();
+    for number in list.always.iter().flat_map(|calls| calls.iter()) {
+        verdicts.insert(call_number(*number), Verdict::Allow);
+    }
+    for (number, argument) in list.by_argument {
+        verdicts.insert(call_number(*number), Verdict::Ask(*argument));
+    }
+    // Each range begins at its key and lasts to the next one.
+    let mut ranges: Vec<(u32, Verdict)> = vec![(0, verdicts.get(&0).copied().unwrap_or(Verdict::Refuse))];
+    let mut add = |from: u32, verdict: Verdict| {
+        if ranges.last().is_some_and(|(_, last)| *last != verdict) {
+            ranges.push((from, verdict));
+        }
+    };
+    for (number, verdict) in &verdicts {
+        add(*number, *verdict);
+        if !verdicts.contains_key(&(number + 1)) {
+            add(number + 1, Verdict::Refuse);
+        }
+    }
+    let mut program = vec![
+        op(LOAD, 0, 0, ARCH_AT),
+        op(IF_EQUAL, 1, 0, AUDIT_ARCH_X86_64),
+        op(RETURN, 0, 0, KILL),
+        op(LOAD, 0, 0, NUMBER_AT),
+        op(IF_AT_LEAST, 0, 1, X32),
+        op(RETURN, 0, 0, KILL),
+    ];
+    program.extend(search(&ranges));
+    Program(program)
+}
+
+fn call_number(number: c_long) -> u32 {
+    u32::try_from(number).expect("call numbers are small and not negative")
+}
+
+fn search(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
+    if let [(_, verdict)] = ranges {
+        return judge(*verdict);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (first_high, _) = high[0];
+    let (low, high) = (search(low), search(high));
+    let over_low = u8::try_from(low.len()).expect("the lower half of the list fits one jump; split the list otherwise");
+    let mut code = vec![op(IF_AT_LEAST, over_low, 0, first_high)];
+    code.extend(low);
+    code.extend(high);
+    code
+}
+
+fn judge(verdict: Verdict) -> Vec<sock_filter> {
+    match verdict {
+        Verdict::Allow => vec![op(RETURN, 0, 0, ALLOW)],
+        Verdict::Refuse => vec![op(RETURN, 0, 0, NO_SUCH_CALL)],
+        Verdict::Ask(Argument::NoBits { index, bits }) => vec![
+            op(LOAD, 0, 0, argument_at(index)),
+            op(IF_ANY_BIT, 0, 1, bits),
+            op(RETURN, 0, 0, NOT_PERMITTED),
+            op(RETURN, 0, 0, ALLOW),
+        ],
+        Verdict::Ask(Argument::OneOf { index, values }) => one_of(index, values, ALLOW, NOT_PERMITTED),
+        Verdict::Ask(Argument::NoneOf { index, values }) => one_of(index, values, NOT_PERMITTED, ALLOW),
+        Verdict::Ask(Argument::Socket) => {
+            let family = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
+            vec![
+                op(LOAD, 0, 0, argument_at(0)),
+                op(IF_EQUAL, 5, 0, family[0]),
+                op(IF_EQUAL, 4, 0, family[1]),
+                op(IF_EQUAL, 3, 0, family[2]),
+                op(IF_EQUAL, 0, 3, libc::AF_NETLINK.cast_unsigned()),
+                op(LOAD, 0, 0, argument_at(2)),
+                op(IF_EQUAL, 0, 1, libc::NETLINK_ROUTE.cast_unsigned()),
+                op(RETURN, 0, 0, ALLOW),
+                op(RETURN, 0, 0, NOT_PERMITTED),
+            ]
+        }
+    }
+}
+
+/// Loads argument `index`; returns `found` when it is one of `values`, else `other`.
+fn one_of(index: u32, values: &[u32], found: u32, other: u32) -> Vec<sock_filter> {
+    let mut code = vec![op(LOAD, 0, 0, argument_at(index))];
+    for value in values {
+        code.extend([op(IF_EQUAL, 0, 1, *value), op(RETURN, 0, 0, found)]);
+    }
+    code.push(op(RETURN, 0, 0, other));
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{allowed, leaf};
+    use super::*;
+
+    /// Runs `program` as the kernel would, for one call.
+    fn run(program: &Program, arch: u32, number: u32, arguments: [u32; 3]) -> u32 {
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let i = program.0[at];
+            let hit = match i.code {
+                RETURN => return i.k,
+                LOAD => {
+                    accumulator = match i.k {
+                        NUMBER_AT => number,
+                        ARCH_AT => arch,
+                        k => arguments[((k - 16) / 8) as usize],
+                    };
+                    at += 1;
+                    continue;
+                }
+                IF_EQUAL => accumulator == i.k,
+                IF_AT_LEAST => accumulator >= i.k,
+                IF_ANY_BIT => accumulator & i.k != 0,
+                code => panic!("unknown instruction {code}"),
+            };
+            at += 1 + usize::from(if hit { i.jt } else { i.jf });
+        }
+    }
+
+    fn call(number: c_long, arguments: [u32; 3]) -> u32 {
+        run(&leaf(), AUDIT_ARCH_X86_64, call_number(number), arguments)
+    }
+
+    #[test]
+    fn every_number_gets_the_verdict_of_the_list() {
+        let program = leaf();
+        let always: Vec<u32> =
+            allowed::LEAF.always.iter().flat_map(|c| c.iter()).map(|n| call_number(*n)).collect();
+        let asked: Vec<u32> = allowed::LEAF.by_argument.iter().map(|(n, _)| call_number(*n)).collect();
+        for number in 0..1024 {
+            let verdict = run(&program, AUDIT_ARCH_X86_64, number, [0; 3]);
+            if always.contains(&number) {
+                assert_eq!(verdict, ALLOW, "call {number}");
+            } else if !asked.contains(&number) {
+                assert_eq!(verdict, NO_SUCH_CALL, "call {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_architectures_are_killed() {
+        assert_eq!(run(&leaf(), 0x4000_0003, 20, [0; 3]), KILL, "i386 getpid");
+        assert_eq!(run(&leaf(), AUDIT_ARCH_X86_64, X32 + 39, [0; 3]), KILL, "x32 getpid");
+    }
+
+    #[test]
+    fn arguments_decide() {
+        let thread = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND).cast_unsigned();
+        assert_eq!(call(libc::SYS_clone, [thread, 0, 0]), ALLOW);
+        assert_eq!(call(libc::SYS_clone, [libc::CLONE_NEWUSER.cast_unsigned(), 0, 0]), NOT_PERMITTED);
+        for (family, verdict) in [(1, ALLOW), (2, ALLOW), (10, ALLOW), (17, NOT_PERMITTED), (38, NOT_PERMITTED), (40, NOT_PERMITTED)] {
+            assert_eq!(call(libc::SYS_socket, [family, 1, 0]), verdict, "family {family}");
+        }
+        assert_eq!(call(libc::SYS_socket, [16, 3, 0]), ALLOW, "netlink route");
+        assert_eq!(call(libc::SYS_socket, [16, 3, 12]), NOT_PERMITTED, "netlink netfilter");
+        assert_eq!(call(libc::SYS_ioctl, [0, 0x5412, 0]), NOT_PERMITTED, "TIOCSTI");
+        assert_eq!(call(libc::SYS_ioctl, [0, 0x5401, 0]), ALLOW, "TCGETS");
+        assert_eq!(call(libc::SYS_clone3, [0; 3]), NO_SUCH_CALL);
+    }
+
+    #[test]
+    fn it_stays_short() {
+        assert!(leaf().0.len() < 300, "{} instructions", leaf().0.len());
+    }
+}

@@ -1,0 +1,228 @@
+//! One sandbox's groups: one directory in each hierarchy that is in use, handled as one thing.
+
+use super::probe::{Layout, write};
+use rustix::fs::{Mode, OFlags, open};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// What a sandbox may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limits {
+    /// Memory in bytes, page cache and tmpfs included.
+    pub memory: u64,
+    /// Swap in bytes on top of it.
+    pub swap: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// CPU time in percent of one core.
+    pub cpu_percent: u32,
+}
+
+/// The file that freezes and thaws a group.
+#[derive(Debug)]
+pub enum Freezer {
+    /// cgroup v2: `cgroup.freeze`, and `cgroup.events`, which tells (POLLPRI) when frozen.
+    V2 {
+        /// Write `1` or `0`.
+        freeze: OwnedFd,
+        /// Holds the line `frozen 0` or `frozen 1`.
+        events: OwnedFd,
+    },
+    /// cgroup v1: `freezer.state`, `FROZEN` or `THAWED`.
+    V1 {
+        /// Reads `FREEZING` until all have stopped.
+        state: OwnedFd,
+    },
+}
+
+/// A sandbox's place in every hierarchy.
+#[derive(Debug)]
+pub struct Group {
+    v2: Option<PathBuf>,
+    v2_limits: bool,
+    v1: Vec<(String, PathBuf)>,
+}
+
+impl Group {
+    /// Makes the directories `prefix/name`.
+    ///
+    /// # Errors
+    /// When one can't be made; those made before it are removed again.
+    pub fn create(layout: &Layout, prefix: &str, name: &str) -> io::Result<Self> {
+        let at = |parent: &Path| parent.join(prefix).join(name);
+        let group = Self {
+            v2: layout.v2.as_deref().map(at),
+            v2_limits: !layout.v2_controllers.is_empty(),
+            v1: layout.v1.iter().map(|(c, parent)| (c.clone(), at(parent))).collect(),
+        };
+        for path in group.directories() {
+            if let Err(error) = fs::create_dir(path) {
+                let error = io::Error::new(error.kind(), format!("make cgroup {}: {error}", path.display()));
+                // What wasn't made can't be removed; the first error is the one worth telling.
+                let _ = group.remove();
+                return Err(error);
+            }
+        }
+        Ok(group)
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.v2.iter().chain(self.v1.iter().map(|(_, path)| path)).map(PathBuf::as_path)
+    }
+
+    fn v1(&self, controller: &str) -> Option<&Path> {
+        self.v1.iter().find(|(c, _)| c == controller).map(|(_, path)| path.as_path())
+    }
+
+    /// The v2 directory, open, for `CLONE_INTO_CGROUP`: a child made so pays no migration.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn birthplace(&self) -> io::Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.v2.as_deref().map(|path| Ok(open(path, flags, Mode::empty())?)).transpose()
+    }
+
+    /// The files to write `0` to, for a process that enters what its birthplace doesn't cover.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
+        self.v1
+            .iter()
+            .map(|(_, path)| Ok(open(path.join("cgroup.procs"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?))
+            .collect()
+    }
+
+    /// Sets the limits.
+    ///
+    /// # Errors
+    /// When a file that must exist can't be written.
+    pub fn limit(&self, limits: &Limits) -> io::Result<()> {
+        const PERIOD: u64 = 100_000; // µs
+        let quota = u64::from(limits.cpu_percent) * PERIOD / 100;
+        if let Some(v2) = self.v2.as_deref().filter(|_| self.v2_limits) {
+            let set = |file: &str, value: String| {
+                let path = v2.join(file);
+                // Each file exists only where its controller is on (and swap is compiled in).
+                if path.exists() { write(&path, &value) } else { Ok(()) }
+            };
+            set("memory.max", limits.memory.to_string())?;
+            set("memory.swap.max", limits.swap.to_string())?;
+            set("memory.oom.group", "0".to_owned())?;
+            set("pids.max", limits.pids.to_string())?;
+            set("cpu.max", format!("{quota} {PERIOD}"))?;
+        }
+        if let Some(memory) = self.v1("memory") {
+            write(&memory.join("memory.limit_in_bytes"), &limits.memory.to_string())?;
+            let with_swap = memory.join("memory.memsw.limit_in_bytes");
+            if with_swap.exists() {
+                write(&with_swap, &(limits.memory + limits.swap).to_string())?;
+            }
+        }
+        if let Some(pids) = self.v1("pids") {
+            write(&pids.join("pids.max"), &limits.pids.to_string())?;
+        }
+        if let Some(cpu) = self.v1("cpu") {
+            write(&cpu.join("cpu.cfs_period_us"), &PERIOD.to_string())?;
+            write(&cpu.join("cpu.cfs_quota_us"), &quota.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Opens the freezer, to be handed to whoever pauses the sandbox.
+    ///
+    /// # Errors
+    /// When the machine has none, or those of open(2).
+    pub fn freezer(&self) -> io::Result<Freezer> {
+        let file = |path: PathBuf, flags| open(path, flags | OFlags::CLOEXEC, Mode::empty());
+        if let Some(v2) = &self.v2 {
+            let freeze = file(v2.join("cgroup.freeze"), OFlags::WRONLY)?;
+            let events = file(v2.join("cgroup.events"), OFlags::RDONLY)?;
+            Ok(Freezer::V2 { freeze, events })
+        } else if let Some(v1) = self.v1("freezer") {
+            Ok(Freezer::V1 { state: file(v1.join("freezer.state"), OFlags::RDWR)? })
+        } else {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "no cgroup2 and no freezer hierarchy is mounted"))
+        }
+    }
+
+    /// How many processes of this group the kernel killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let file = match (self.v1("memory"), &self.v2) {
+            (Some(v1), _) => v1.join("memory.oom_control"),
+            (None, Some(v2)) => v2.join("memory.events"),
+            (None, None) => return 0,
+        };
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Makes sure that a killed process can die: v1 keeps frozen ones from it.
+    ///
+    /// # Errors
+    /// When the freezer can't be written.
+    pub fn thaw_to_die(&self) -> io::Result<()> {
+        self.v1("freezer").map_or(Ok(()), |v1| write(&v1.join("freezer.state"), "THAWED"))
+    }
+
+    /// Removes the directories; those that are gone already are fine.
+    ///
+    /// # Errors
+    /// The first failure (`EBUSY` while something lives inside), after trying all.
+    pub fn remove(&self) -> io::Result<()> {
+        let mut result = Ok(());
+        for path in self.directories() {
+            match fs::remove_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    result = result.and(Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))));
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+}
+
+/// Kills every process in the group at `top` and beneath it, and waits until they have left.
+pub(super) fn kill_all(top: &Path) -> io::Result<()> {
+    let kill = top.join("cgroup.kill");
+    if kill.exists() {
+        write(&kill, "1")?;
+    }
+    let mut pids = Vec::new();
+    collect_pids(top, &mut pids)?;
+    for pid in pids {
+        let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
+        // By pidfd, so that a number which meanwhile means another process is never signalled; then look again.
+        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { continue };
+        let mut still = Vec::new();
+        collect_pids(top, &mut still)?;
+        if still.contains(&pid.as_raw_pid()) {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+        }
+        let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        let limit = rustix::time::Timespec { tv_sec: 5, tv_nsec: 0 };
+        rustix::event::poll(&mut poll, Some(&limit))?;
+    }
+    Ok(())
+}
+
+fn collect_pids(group: &Path, into: &mut Vec<i32>) -> io::Result<()> {
+    let thaw = group.join("freezer.state");
+    if thaw.exists() {
+        // The top of a v1 hierarchy has no such file, ours always do; a failure shows when the pids don't die.
+        let _ = write(&thaw, "THAWED");
+    }
+    let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    into.extend(procs.lines().filter_map(|l| l.parse::<i32>().ok()));
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect_pids(&entry.path(), into)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! What the two kinds of child have in common: named steps, and last words when one fails.
+
+use ol_sys::process::{exit_now, last_words};
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::RawFd;
+
+/// A step that failed, in words for the operator.
+pub(crate) struct Failed(String);
+
+/// Names the step whose result this is.
+pub(crate) trait Step<T> {
+    fn step(self, name: &str) -> Result<T, Failed>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, name: &str) -> Result<T, Failed> {
+        self.map_err(|error| Failed(format!("{name}: {}", error.into())))
+    }
+}
+
+/// Runs the steps; if one fails, says which on `status` and exits. Success is an exec, which closes `status` unwritten.
+pub(crate) fn run(status: RawFd, steps: impl FnOnce() -> Result<Infallible, Failed>) -> Infallible {
+    match steps() {
+        Ok(never) => never,
+        Err(Failed(words)) => {
+            last_words(status, &words);
+            exit_now(127)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Building the template from its plan, in the warden's own mount namespace.
+
+use super::plan::{Base, Entry, Step, plan};
+use ol_sys::mount::{attach, attr, detached, set_attributes};
+use ol_sys::namespaces;
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
+
+/// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory, with the runtime
+/// and the package store in their places.
+///
+/// # Errors
+/// The step that failed, with its paths (for the operator; never sent on to a tenant).
+pub(crate) fn build(base: &Base, at: &Path, runtime: &Path, packages: &Path) -> io::Result<()> {
+    namespaces::leave(libc::CLONE_NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID, c"mode=0755,size=1m,nr_inodes=4k")
+        .map_err(|e| told("mount the template", at, e.into()))?;
+
+    let root = base.root().to_owned();
+    let look = |name: &str| entry(&root.join(name));
+    let mut top: Vec<String> =
+        fs::read_dir(&root)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    top.sort();
+    for step in plan(base, &top, &look, runtime, packages) {
+        apply(&step, at)?;
+    }
+    // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
+    // these flags.
+    let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    Ok(set_attributes(template.as_fd(), attr::RDONLY | attr::NOSUID, false)?)
+}
+
+fn entry(path: &Path) -> Option<Entry> {
+    let kind = path.symlink_metadata().ok()?.file_type();
+    if kind.is_symlink() {
+        let target = fs::read_link(path).ok()?.into_os_string().into_string().ok()?;
+        Some(Entry::Link(target))
+    } else if kind.is_dir() {
+        Some(Entry::Directory)
+    } else if kind.is_file() {
+        Some(Entry::File)
+    } else {
+        None
+    }
+}
+
+fn apply(step: &Step, template: &Path) -> io::Result<()> {
+    match step {
+        Step::Directory(at) => make_dir(&template.join(at)),
+        Step::File(at, text) => {
+            let path = template.join(at);
+            fs::write(&path, text).map_err(|e| told("write", &path, e))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+        }
+        Step::Link(at, target) => {
+            let path = template.join(at);
+            std::os::unix::fs::symlink(target, &path).map_err(|e| told("link", &path, e))
+        }
+        Step::Bind { from, at, devices } => {
+            let target = template.join(at);
+            // A target inside something bound already (a masked file) exists; others are made.
+            if target.symlink_metadata().is_err() {
+                if from.is_dir() {
+                    make_dir(&target)?;
+                } else {
+                    fs::File::create(&target).map_err(|e| told("create", &target, e))?;
+                }
+            }
+            bind(from, &target, *devices).map_err(|e| told("bind", from, e))
+        }
+    }
+}
+
+fn bind(from: &Path, target: &Path, devices: bool) -> io::Result<()> {
+    // The path is the operator's (a base, a directory of the worker), so following its links is what is meant.
+    let from: PathBuf = from.canonicalize()?;
+    let attributes = if devices { READ_ONLY & !attr::NODEV | attr::NOEXEC } else { READ_ONLY };
+    let not_text = || io::Error::other("its name is not UTF-8");
+    let tree = detached(CWD, from.to_str().ok_or_else(not_text)?, attributes)?;
+    attach(tree.as_fd(), target.to_str().ok_or_else(not_text)?)
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(told("make", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn told(what: &str, path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
+}

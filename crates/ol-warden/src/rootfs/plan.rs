@@ -1,0 +1,194 @@
+//! The template's parts, in order. Pure: what exists on the host is passed in.
+
+use std::path::{Path, PathBuf};
+
+/// What a sandbox's root file system is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The host's own `/usr` and what belongs to it, with a minimal `/etc` of ours.
+    Host,
+    /// A directory that holds a root file system.
+    Directory(PathBuf),
+}
+
+impl Base {
+    /// Where the base lies on the host.
+    pub fn root(&self) -> &Path {
+        match self {
+            Self::Host => Path::new("/"),
+            Self::Directory(path) => path,
+        }
+    }
+}
+
+/// Where a base's Python may be, in order of preference, without the leading slash.
+pub const PYTHONS: [&str; 2] = ["usr/bin/python3", "usr/local/bin/python3"];
+
+/// Size of a sandbox's `/dev/shm` in bytes; its pages count towards the sandbox's memory limit.
+pub(crate) const SHM_BYTES: u64 = 64 << 20;
+
+/// One step of building the template. Paths are relative to its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An empty directory.
+    Directory(String),
+    /// A file with this content.
+    File(String, String),
+    /// A symbolic link to this target.
+    Link(String, String),
+    /// A read-only bind of a host path (file or directory), without set-user-id; `devices` work in it or not.
+    Bind { from: PathBuf, at: String, devices: bool },
+}
+
+/// An entry at the top of a base, or something in the host's `/etc`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Directory,
+    File,
+    Link(String),
+}
+
+const HOST_TOP: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib64", "lib32"];
+
+/// Of the host's `/etc`, what programs need to start and nobody minds being read.
+const HOST_ETC: [&str; 10] = [
+    "alternatives",
+    "ca-certificates.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "protocols",
+    "services",
+    "ssl/certs",
+];
+
+/// Directories that are ours in every sandbox, whatever the base has there.
+const OURS: [&str; 8] = ["dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp"];
+
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root.
+pub(super) fn plan(
+    base: &Base,
+    top: &[String],
+    look: &dyn Fn(&str) -> Option<Entry>,
+    runtime: &Path,
+    packages: &Path,
+) -> Vec<Step> {
+    let mut steps: Vec<Step> = OURS.iter().map(|d| Step::Directory((*d).to_owned())).collect();
+    match base {
+        Base::Host => {
+            steps.extend(HOST_TOP.iter().filter_map(|name| take(base, name, look)));
+            steps.push(Step::Directory("etc".to_owned()));
+            steps.push(Step::Directory("etc/ssl".to_owned()));
+            steps.extend(etc_files());
+            steps.extend(HOST_ETC.iter().filter_map(|name| take(base, &format!("etc/{name}"), look)));
+        }
+        Base::Directory(_) => {
+            let theirs = top.iter().filter(|name| !OURS.contains(&name.as_str()) && name.as_str() != "base.json");
+            steps.extend(theirs.filter_map(|name| take(base, name, look)));
+            // An image's password hashes are of no use to a function.
+            for secret in ["etc/shadow", "etc/gshadow", "etc/shadow-", "etc/gshadow-"] {
+                if look(secret) == Some(Entry::File) {
+                    steps.push(Step::Bind { from: "/dev/null".into(), at: secret.to_owned(), devices: false });
+                }
+            }
+        }
+    }
+    steps.push(Step::Bind { from: runtime.to_owned(), at: "runtime".to_owned(), devices: false });
+    steps.push(Step::Bind { from: packages.to_owned(), at: "packages".to_owned(), devices: false });
+    steps.push(Step::Directory("dev/shm".to_owned()));
+    for device in DEVICES {
+        let from = Path::new("/dev").join(device);
+        steps.push(Step::Bind { from, at: format!("dev/{device}"), devices: true });
+    }
+    for (at, to) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+        steps.push(Step::Link(format!("dev/{at}"), to.to_owned()));
+    }
+    steps
+}
+
+fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option<Step> {
+    match look(name)? {
+        Entry::Link(target) => Some(Step::Link(name.to_owned(), target)),
+        Entry::Directory | Entry::File => {
+            Some(Step::Bind { from: base.root().join(name), at: name.to_owned(), devices: false })
+        }
+    }
+}
+
+/// The uid by which a tenant knows itself inside; the map says which one it is on the host.
+pub(crate) const INNER_LEAF: u32 = 1000;
+/// The keeper's.
+pub(crate) const INNER_KEEPER: u32 = 1001;
+
+fn etc_files() -> Vec<Step> {
+    let file = |name: &str, text: &str| Step::File(format!("etc/{name}"), text.to_owned());
+    vec![
+        file(
+            "passwd",
+            "root:x:0:0:root:/:/usr/sbin/nologin\nuser:x:1000:1000:user:/tmp:/bin/sh\n\
+             nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+        ),
+        file("group", "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n"),
+        file("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
+        file("hostname", "sandbox\n"),
+        file("resolv.conf", ""),
+        file("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<Step> {
+        let top: Vec<String> = entries.iter().filter(|(n, _)| !n.contains('/')).map(|(n, _)| (*n).to_owned()).collect();
+        let look = |name: &str| entries.iter().find(|(n, _)| *n == name).map(|(_, e)| e.clone());
+        plan(base, &top, &look, Path::new("/w/runtime"), Path::new("/w/packages"))
+    }
+
+    #[test]
+    fn the_host_lends_usr_and_little_of_etc() {
+        let steps = plan_for(
+            &Base::Host,
+            &[
+                ("usr", Entry::Directory),
+                ("bin", Entry::Link("usr/bin".to_owned())),
+                ("home", Entry::Directory),
+                ("etc/shadow", Entry::File),
+                ("etc/ssl/certs", Entry::Directory),
+            ],
+        );
+        let binds: Vec<&str> =
+            steps.iter().filter_map(|s| if let Step::Bind { at, .. } = s { Some(at.as_str()) } else { None }).collect();
+        assert_eq!(
+            binds,
+            [
+                "usr", "etc/ssl/certs", "runtime", "packages", "dev/null", "dev/zero", "dev/full", "dev/random",
+                "dev/urandom"
+            ]
+        );
+        assert!(steps.contains(&Step::Link("bin".to_owned(), "usr/bin".to_owned())));
+    }
+
+    #[test]
+    fn a_directory_base_keeps_its_top_but_not_what_is_ours_nor_its_hashes() {
+        let base = Base::Directory("/images/debian".into());
+        let steps = plan_for(
+            &base,
+            &[
+                ("opt", Entry::Directory),
+                ("proc", Entry::Directory),
+                ("etc", Entry::Directory),
+                ("etc/shadow", Entry::File),
+            ],
+        );
+        let bind = |from: &str, at: &str| Step::Bind { from: from.into(), at: at.to_owned(), devices: false };
+        assert!(steps.contains(&bind("/images/debian/opt", "opt")));
+        assert!(steps.contains(&bind("/dev/null", "etc/shadow")));
+        assert!(!steps.contains(&bind("/images/debian/proc", "proc")));
+    }
+}

@@ -1,0 +1,222 @@
+//! The warden's loop: one thread, one table of cells, everything else is an event.
+//!
+//! ```text
+//!  worker socket ─▶ Request ─┐
+//!  signalfd ─▶ SIGCHLD ──────┼─▶ Cells ─▶ Event ─▶ outbox ─▶ worker socket
+//!  status pipes ─▶ ready? ───┘
+//! ```
+//! The loop never waits for one sandbox: making and ending are started, and their ends are events.
+
+mod cells;
+mod outbox;
+
+use crate::cgroup::{self, Layout};
+use crate::protocol::{self, Event, Request};
+use crate::rootfs::{Base, PYTHONS, build};
+use crate::uids::Block;
+use crate::{leaf, shell};
+use cells::{Cells, Reaped};
+use ol_sys::process::{Child, SingleThread, next_signal, signal_fd};
+use outbox::Outbox;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat2};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, pidfd_send_signal, wait};
+use rustix::time::Timespec;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What a warden needs to know. All paths are the operator's.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Names our groups in each cgroup hierarchy; unique to a worker directory.
+    pub prefix: String,
+    /// What sandboxes are made of.
+    pub base: Base,
+    /// An empty directory to build the template at (in a private mount namespace; the host never sees it mounted).
+    pub template: PathBuf,
+    /// The directory whose numbered children are code.
+    pub code: PathBuf,
+    /// The package store, shown at `/packages`.
+    pub packages: PathBuf,
+    /// The directory that holds `guest.py`, shown at `/runtime`.
+    pub runtime: PathBuf,
+    /// Shells to keep ready.
+    pub shells_ready: usize,
+    /// Size of the scratch in bytes that ready shells have.
+    pub scratch: u64,
+    /// Whether leaves get the seccomp filter.
+    pub seccomp: bool,
+}
+
+/// Why the warden ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The worker exited with this status.
+    WorkerExited(i32),
+    /// This signal killed the worker.
+    WorkerKilled(i32),
+}
+
+/// Serves `worker`, a child of this process, until it ends; then destroys every sandbox and returns. Meant for a
+/// process that does nothing else: it changes the mount namespace, blocks signals and reaps all children.
+///
+/// # Errors
+/// When it can't begin (the reason names the step), or the loop's own calls fail; sandboxes are destroyed in any case.
+pub fn serve(config: &Config, layout: &Layout, socket: &OwnedFd, worker: &Child) -> io::Result<Ending> {
+    let proof = SingleThread::prove()?;
+    rustix::process::set_child_subreaper(Pid::from_raw(1))?;
+    let signals = signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+    rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK)?;
+    let mut outbox = Outbox::default();
+    let mut cells = begin(config, layout, proof)?;
+    outbox.push(Event::Ready { version: protocol::VERSION }, Vec::new());
+    let ending = run(&mut cells, &mut outbox, socket, &signals, worker);
+    if ending.is_err() {
+        // The worker can't go on without us; nothing to do if it is gone already.
+        let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
+    }
+    cells.end_all()?;
+    cgroup::remove_all(layout, &config.prefix)?;
+    ending
+}
+
+fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Cells> {
+    cgroup::remove_all(layout, &config.prefix)?;
+    layout.prepare(&config.prefix)?;
+    build(&config.base, &config.template, &config.runtime, &config.packages)?;
+    let python = find_python(&config.template)?;
+    let seed = config.prefix.bytes().fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
+    let filter = config.seccomp.then(ol_sys::seccomp::leaf);
+    let leaf_mold = leaf::mold(&config.code, python, filter, config.scratch)?;
+    let shell_mold =
+        shell::Mold { template: config.template.clone(), keeper: keeper_program()?, scratch: config.scratch };
+    Ok(Cells::new(
+        proof,
+        layout.clone(),
+        config.prefix.clone(),
+        Block::claim(seed)?,
+        shell_mold,
+        leaf_mold,
+        config.shells_ready,
+    ))
+}
+
+/// The base's Python, found as a process inside would find it.
+fn find_python(template: &Path) -> io::Result<CString> {
+    let root = rustix::fs::open(template, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let there =
+        |path: &&str| openat2(&root, *path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok();
+    let path = PYTHONS.iter().copied().find(there).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the base image has no Python (looked for /{}): install python3 or choose another base", PYTHONS.join(", /")),
+        )
+    })?;
+    Ok(CString::new(format!("/{path}"))?)
+}
+
+/// The keeper's program in a sealed memory file: executable from any root, changeable by nobody.
+fn keeper_program() -> io::Result<OwnedFd> {
+    let fd = memfd_create("keeper", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = ol_sys::KEEPER;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&fd, rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    let seals = rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SHRINK;
+    rustix::fs::fcntl_add_seals(&fd, seals | rustix::fs::SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+fn run(
+    cells: &mut Cells,
+    outbox: &mut Outbox,
+    socket: &OwnedFd,
+    signals: &OwnedFd,
+    worker: &Child,
+) -> io::Result<Ending> {
+    let mut worker_hung_up = false;
+    loop {
+        cells.refill(outbox);
+        outbox.flush(socket.as_fd())?;
+        let ready = wait_for_news(cells, outbox, socket, signals, worker_hung_up)?;
+        while let Some(signal) = next_signal(signals.as_fd()) {
+            if signal != libc::SIGCHLD {
+                // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
+                let _ = pidfd_send_signal(&worker.pidfd, Signal::TERM);
+            }
+        }
+        if let Some(ending) = reap(cells, outbox, worker)? {
+            return Ok(ending);
+        }
+        if ready && !worker_hung_up {
+            worker_hung_up = !take_requests(cells, outbox, socket.as_fd())?;
+            if worker_hung_up {
+                // It closed its end, so it is dying or broken; its exit ends the loop.
+                let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
+            }
+        }
+        cells.look_at_status(outbox);
+        cells.retry_removals(outbox);
+    }
+}
+
+/// Sleeps until something happened; says whether the socket has something to read.
+fn wait_for_news(
+    cells: &Cells,
+    outbox: &Outbox,
+    socket: &OwnedFd,
+    signals: &OwnedFd,
+    worker_hung_up: bool,
+) -> io::Result<bool> {
+    let mut interest = if worker_hung_up { PollFlags::empty() } else { PollFlags::IN };
+    interest.set(PollFlags::OUT, !outbox.is_empty());
+    let mut fds = vec![PollFd::new(socket, interest), PollFd::new(signals, PollFlags::IN)];
+    fds.extend(cells.status_pipes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    let soon = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    match poll(&mut fds, cells.has_removals().then_some(&soon)) {
+        Err(rustix::io::Errno::INTR) => return Ok(false),
+        other => other?,
+    };
+    Ok(fds.first().is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP)))
+}
+
+/// Handles what the worker sent, a bounded number at a time so that deaths are noticed in between; false when it hung up.
+fn take_requests(cells: &mut Cells, outbox: &mut Outbox, socket: BorrowedFd<'_>) -> io::Result<bool> {
+    for _ in 0..64 {
+        match protocol::receive::<Request>(socket) {
+            Ok(Some((request, fds))) => cells.handle(request, fds, outbox),
+            Ok(None) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            // A worker that speaks nonsense is broken or taken over: the same as one that hung up.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Takes every child that ended. A keeper can't go before the last zombie of its namespace went.
+fn reap(cells: &mut Cells, outbox: &mut Outbox, worker: &Child) -> io::Result<Option<Ending>> {
+    let mut ending = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => ending = Some(ending_of(status)),
+            Ok(Some((pid, status))) => match cells.reaped(pid.as_raw_pid(), status, outbox) {
+                Reaped::Ours | Reaped::Orphan => {}
+            },
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ending),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn ending_of(status: WaitStatus) -> Ending {
+    match status.terminating_signal() {
+        Some(signal) => Ending::WorkerKilled(signal),
+        None => Ending::WorkerExited(status.exit_status().unwrap_or(1)),
+    }
+}

@@ -1,0 +1,131 @@
+//! A shell: a sandbox's namespaces and mounts, made before any tenant is known, held open by its keeper.
+//!
+//! The steps are in the order the kernel demands: maps before files can be made, mounts while there are capabilities,
+//! the death signal after the uid changed (a change clears it), the exec last.
+
+use crate::child::{self, Failed, Step};
+use crate::rootfs::{INNER_KEEPER, INNER_LEAF, SHM_BYTES};
+use crate::uids::Pair;
+use ol_sys::process::{
+    Child, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal, unblock_signals,
+};
+use ol_sys::{loopback, namespaces, privilege};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What every shell is made from.
+pub(crate) struct Mold {
+    /// The template's place in the warden's mount namespace.
+    pub template: std::path::PathBuf,
+    /// The keeper's program, in memory.
+    pub keeper: OwnedFd,
+    /// Size of the scratch until a lease asks for another, in bytes.
+    pub scratch: u64,
+}
+
+/// A shell being made: its keeper runs, `status` tells when it is ready (closed) or why not (words, then closed).
+pub(crate) struct Newborn {
+    pub keeper: Child,
+    pub status: OwnedFd,
+    /// Held until the shell is ready; the child sees by its end that the warden died.
+    pub permit: OwnedFd,
+}
+
+/// Starts a shell for the uids `pair`.
+pub(crate) fn begin(proof: &SingleThread, mold: &Mold, pair: Pair) -> io::Result<Newborn> {
+    let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
+    let keeper = fork(proof, namespaces::SANDBOX, None, || {
+        child::run(words.as_raw_fd(), || become_keeper(mold, go.as_fd(), permit.as_raw_fd(), words.as_fd()))
+    })?;
+    // Only the parent may write these maps, and the child waits for the byte.
+    let maps = |file: &str| {
+        let lines = format!("{INNER_LEAF} {} 1\n{INNER_KEEPER} {} 1\n", pair.leaf, pair.keeper);
+        fs::write(format!("/proc/{}/{file}", keeper.pid), lines)
+    };
+    maps("gid_map").and_then(|()| maps("uid_map"))?;
+    rustix::io::write(&permit, b"g")?;
+    Ok(Newborn { keeper, status, permit })
+}
+
+fn become_keeper(
+    mold: &Mold,
+    go: BorrowedFd<'_>,
+    permit: i32,
+    words: BorrowedFd<'_>,
+) -> Result<Infallible, Failed> {
+    // Hold no copy of the writing end, so that a warden that dies is seen as the end of the file.
+    close_inherited(permit);
+    let mut byte = [0];
+    match rustix::io::read(go, &mut byte) {
+        Ok(1) => {}
+        other => return Err(other.err().unwrap_or(Errno::PIPE)).step("wait for the uid map"),
+    }
+    rustix::process::setsid().step("setsid")?;
+    // Capabilities outlive the change of uid until they are renounced; files made from here on belong to a mapped uid.
+    privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
+    privilege::become_user(INNER_KEEPER).step("become the keeper's uid")?;
+    rustix::system::sethostname(b"sandbox").step("set the host name")?;
+    loopback::up().step("bring loopback up")?;
+    mounts(&mold.template, mold.scratch)?;
+    pivot(&mold.template).step("change the root")?;
+    // Orphans of the sandbox come to the keeper, and the kernel reaps them for a parent that ignores SIGCHLD.
+    ignore_signal(libc::SIGCHLD, true).step("ignore SIGCHLD")?;
+    unblock_signals();
+    privilege::renounce().step("give up capabilities")?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step("set the parent's death signal")?;
+    // The warden may have died before that was set: then nobody holds the pipe any more.
+    let mut poll = [rustix::event::PollFd::new(&go, rustix::event::PollFlags::IN)];
+    let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut poll, Some(&at_once)) {
+        Ok(0) => {}
+        other => return Err(other.err().unwrap_or(Errno::PIPE)).step("look for the warden"),
+    }
+    arrange_fds(&[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
+    let error = exec_fd(1, &[c"keeper"], &[]);
+    // `words` has another number now, so its last use is here and not in `child::run`.
+    match child::run(0, || Err::<Infallible, _>(error).step("start the keeper")) {}
+}
+
+/// The mounts that are a sandbox's own, on top of the template.
+fn mounts(template: &Path, scratch: u64) -> Result<(), Failed> {
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV;
+    let host = template.join("host");
+    let options = format!("mode=0755,size={scratch},nr_inodes={},uid={INNER_LEAF},gid={INNER_LEAF}\0", inodes(scratch));
+    mount("scratch", &host, "tmpfs", quiet, Some(text(&options))).step("mount the scratch")?;
+    let tmp = host.join("tmp");
+    rustix::fs::mkdir(&tmp, Mode::from_raw_mode(0o700)).step("make /host/tmp")?;
+    rustix::fs::chmod(&tmp, Mode::from_raw_mode(0o1777)).step("open /host/tmp")?;
+    mount_bind(&tmp, template.join("tmp")).step("bind /tmp")?;
+    let options = format!("mode=1777,size={SHM_BYTES},nr_inodes=1024\0");
+    mount("shm", template.join("dev/shm"), "tmpfs", quiet | MountFlags::NOEXEC, Some(text(&options)))
+        .step("mount /dev/shm")?;
+    // A new proc is allowed only while a full one is in sight, so before the old root goes.
+    let quiet = quiet | MountFlags::NOEXEC;
+    mount("proc", template.join("proc"), "proc", quiet, Some(c"subset=pid,hidepid=invisible")).step("mount /proc")
+}
+
+fn text(options: &str) -> &std::ffi::CStr {
+    std::ffi::CStr::from_bytes_with_nul(options.as_bytes()).expect("the options end in the only NUL")
+}
+
+/// One inode for each 4 KiB of scratch: as many files as there are pages to put in them.
+pub(crate) fn inodes(scratch: u64) -> u64 {
+    (scratch / 4096).max(64)
+}
+
+/// Makes the template the root and lets go of the host's tree (pivot_root(2), "pivot_root(".", ".")").
+fn pivot(template: &Path) -> io::Result<()> {
+    rustix::process::chdir(template)?;
+    rustix::process::pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    Ok(rustix::process::chdir("/")?)
+}

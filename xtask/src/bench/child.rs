@@ -1,0 +1,346 @@
+//! A server started for a benchmark: found by the address it prints, and surely ended afterwards.
+//!
+//! Exists because a benchmark that leaves a worker behind spoils the next one. The ways out:
+//!
+//! * normal end, error, panic: [`Server`]'s drop asks with SIGTERM, then insists with SIGKILL on the
+//!   whole process tree;
+//! * the benchmark is killed outright: the kernel sends the child SIGTERM ([`die_with_parent`]);
+//! * a server's own child outlives it: the benchmark is a subreaper ([`adopt_orphans`]), inherits
+//!   the orphan, and the drop finds it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::client::Client;
+use super::interrupt;
+use super::process_tree::{self, Tree};
+
+/// How long a server may take from its start to its first 200.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may take to end when asked: the worker's own drain limit and a little.
+const STOP_LIMIT: Duration = Duration::from_secs(35);
+/// How long what a server started may outlive it, before it counts as left behind.
+const SWEEP_LIMIT: Duration = Duration::from_secs(1);
+
+/// Makes the kernel send this process SIGTERM when the thread that started it ends.
+pub(crate) fn die_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .context("failed to ask for a signal at the parent's death")
+}
+
+/// The body of `xtask __child`: [`die_with_parent`], then becomes `program`. Exists because that
+/// request must be made by the child itself, and survives its exec.
+pub(crate) fn become_program(program: &[String]) -> Result<()> {
+    die_with_parent()?;
+    let (name, args) = program.split_first().context("no program was named")?;
+    let error = Command::new(name).args(args).exec();
+    Err(error).with_context(|| format!("failed to run {name}"))
+}
+
+/// Makes this process the parent of every descendant whose own parent dies.
+pub(super) fn adopt_orphans() -> Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context("failed to become a subreaper")
+}
+
+/// Children of this process that a [`Server`] started; any other child is an adopted orphan.
+static STARTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// See [`STARTED`].
+pub(super) fn started() -> BTreeSet<u32> {
+    started_set().clone()
+}
+
+fn started_set() -> std::sync::MutexGuard<'static, BTreeSet<u32>> {
+    // An insert or a removal can't be half done, so a poisoned lock is still sound.
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which side of a comparison a server stands on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    /// What is measured. Orphans that this process has adopted count as its own.
+    Ours,
+    /// What it is measured against. Makes no orphans.
+    Floor,
+}
+
+/// A running server and everything it started.
+pub(super) struct Server {
+    side: Side,
+    name: &'static str,
+    child: Child,
+    address: SocketAddr,
+    ready_after: Duration,
+}
+
+impl Server {
+    /// Starts `command`, reads its address from the first `http://HOST:PORT` on its output, and
+    /// waits until `GET /readyz` answers 200. Everything it prints is appended to `log`.
+    ///
+    /// Call from the main thread only: the child dies with the thread that started it.
+    pub(super) fn start(
+        side: Side,
+        name: &'static str,
+        mut command: Command,
+        log: &Path,
+    ) -> Result<Self> {
+        let log_file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("failed to open {}", log.display()))?;
+        let started = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log_file.try_clone()?)
+            // Its own group, so that Ctrl-C reaches only the benchmark, which then ends it in order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("failed to start {name}"))?;
+        let stdout = child.stdout.take();
+        // From here on `server` owns the child, so that every early return below ends it.
+        started_set().insert(child.id());
+        let mut server = Self {
+            side,
+            name,
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ready_after: Duration::ZERO,
+        };
+        server
+            .wait_until_ready(stdout, log_file, started)
+            .with_context(|| format!("{name} didn't start; its log ends:\n{}", tail(log)))?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(
+        &mut self,
+        stdout: Option<ChildStdout>,
+        log: File,
+        started: Instant,
+    ) -> Result<()> {
+        let stdout = stdout.context("the child has no output")?;
+        let (found, address) = mpsc::channel();
+        // Sends the address once, then only keeps the pipe empty. Ends at end of file.
+        std::thread::spawn(move || copy_output(stdout, log, &found));
+        self.address = loop {
+            match address.recv_timeout(Duration::from_millis(50)) {
+                Ok(address) => break address?,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.must_still_run(started)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    bail!("it closed its output before printing http://HOST:PORT")
+                }
+            }
+        };
+        while !answers_ready(self.address) {
+            self.must_still_run(started)?;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        self.ready_after = started.elapsed();
+        Ok(())
+    }
+
+    fn must_still_run(&mut self, started: Instant) -> Result<()> {
+        interrupt::check()?;
+        if let Some(status) = self.child.try_wait()? {
+            bail!("it ended with {status}");
+        }
+        ensure!(
+            started.elapsed() < START_LIMIT,
+            "it wasn't ready within {START_LIMIT:?}"
+        );
+        Ok(())
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From just before the start to the first 200 of `/readyz`.
+    pub(super) fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// The server's processes at this moment.
+    pub(super) fn tree(&self) -> Result<Tree> {
+        Tree::of(self.child.id(), self.side == Side::Ours)
+    }
+
+    /// Asks the server to end, and kills what doesn't. Says whether it ended when asked.
+    pub(super) fn stop(mut self) -> Result<Ending> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<Ending> {
+        if self.child.try_wait()?.is_some() {
+            return self.sweep(Ending::InOrder);
+        }
+        let family = self.tree()?;
+        signal(self.child.id(), Signal::TERM);
+        if wait(&mut self.child, STOP_LIMIT)?.is_some() {
+            return self.sweep(Ending::InOrder);
+        }
+        for process in &family.members {
+            signal(process.pid, Signal::KILL);
+        }
+        wait(&mut self.child, Duration::from_secs(5))?;
+        self.sweep(Ending::Forced)
+    }
+
+    /// Reaps what the ended server left to us, and kills what doesn't end by itself in a moment.
+    /// Ours by adoption and not yet reaped, so none of these ids can have passed to another process.
+    fn sweep(&self, ending: Ending) -> Result<Ending> {
+        started_set().remove(&self.child.id());
+        let ended = Instant::now();
+        while reap_adopted()? > 0 && ended.elapsed() < SWEEP_LIMIT {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let left = process_tree::adopted()?;
+        if !left.is_empty() {
+            eprintln!(
+                "warning: {} left {} process(es) behind; killed",
+                self.name,
+                left.len()
+            );
+        }
+        for orphan in left {
+            signal(orphan, Signal::KILL);
+            if let Some(pid) = as_pid(orphan) {
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            }
+        }
+        Ok(ending)
+    }
+}
+
+/// Collects the adopted processes that have ended, and counts those that haven't.
+fn reap_adopted() -> Result<usize> {
+    let running = |orphan: &u32| {
+        let waited = as_pid(*orphan)
+            .map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
+        matches!(waited, Some(Ok(None)))
+    };
+    Ok(process_tree::adopted()?.iter().filter(|orphan| running(orphan)).count())
+}
+
+/// How a server came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// When asked, within [`STOP_LIMIT`].
+    InOrder,
+    /// By SIGKILL, so that it may have left something on the host.
+    Forced,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Blocks for a while, which is right here: nothing may be measured beside what remains.
+        if let Err(error) = self.end() {
+            eprintln!("warning: failed to end {}: {error:#}", self.name);
+        }
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // A process that is already gone is what was wanted.
+    if let Some(pid) = as_pid(pid)
+        && let Ok(process) =
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+    {
+        let _ = rustix::process::pidfd_send_signal(process, signal);
+    }
+}
+
+fn as_pid(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let asked = Instant::now();
+    loop {
+        match child.try_wait()? {
+            None if asked.elapsed() < limit => std::thread::sleep(Duration::from_millis(2)),
+            status => return Ok(status),
+        }
+    }
+}
+
+fn answers_ready(address: SocketAddr) -> bool {
+    Client::connect(address)
+        .and_then(|mut client| client.get("/readyz"))
+        .is_ok_and(|answer| answer.status == 200)
+}
+
+fn copy_output(stdout: ChildStdout, mut log: File, found: &mpsc::Sender<Result<SocketAddr>>) {
+    let mut sent = false;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        let _ = writeln!(log, "{line}");
+        if let Some(place) = find_address(&line).filter(|_| !sent) {
+            sent = true;
+            let _ = found.send(resolve(&place));
+        }
+    }
+}
+
+/// `HOST:PORT` of the first `http://HOST:PORT` in `line`, whatever stands around it.
+fn find_address(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("http://")?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_alphanumeric() && !".:-[]".contains(c))
+        .unwrap_or(rest.len());
+    let place = rest[..end].trim_end_matches(['.', ':', '-']);
+    let (_, port) = place.rsplit_once(':')?;
+    (!port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())).then(|| place.to_owned())
+}
+
+fn resolve(place: &str) -> Result<SocketAddr> {
+    let mut address = place
+        .to_socket_addrs()
+        .with_context(|| format!("can't make an address of {place}"))?
+        .min_by_key(SocketAddr::is_ipv6)
+        .ok_or_else(|| anyhow!("{place} has no address"))?;
+    if address.ip().is_unspecified() {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    Ok(address)
+}
+
+/// The last lines of a log, for an error message.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read(PathBuf::from(log)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_address;
+
+    #[test]
+    fn the_address_is_found_in_whatever_sentence() {
+        for (line, place) in [
+            ("listening on http://127.0.0.1:5000", Some("127.0.0.1:5000")),
+            ("ready: http://localhost:80/run (pid 7)", Some("localhost:80")),
+            ("\u{1b}[1mhttp://0.0.0.0:34567\u{1b}[0m.", Some("0.0.0.0:34567")),
+            ("http://[::1]:81.", Some("[::1]:81")),
+            ("{\"url\":\"http://127.0.0.1:9\"}", Some("127.0.0.1:9")),
+            ("see http://example.org", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(find_address(line).as_deref(), place, "{line}");
+        }
+    }
+}

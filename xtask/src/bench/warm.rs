@@ -1,0 +1,308 @@
+//! `cargo xtask bench warm`: what a call costs when a sandbox is there (targets 1, 2, 9, 12).
+//!
+//! ```text
+//! start and stop the worker `rounds` times        → ready, idle memory           (12)
+//! start it once more, and floor-http beside it; in each round, by turns:
+//!     one client, back to back                     → p50, p99                     (1)
+//!     32 clients, back to back                     → requests/s, CPU per request  (2)
+//!     one client, 5 ms apart, then 30 ms apart     → what an unpause adds         (9)
+//! leave it alone for a second                      → CPU of paused sandboxes      (9)
+//! 4,000 calls from 16 clients                      → no answer wrong or lost
+//! ```
+//!
+//! Every answer is checked, always. Who goes first changes from round to round.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::child::{self, Server, Side};
+use super::client;
+use super::crowd::Crowd;
+use super::process_tree::Neighbours;
+use super::summary::{Goal, Report, quantile};
+use super::{correctness, floor_http, interrupt, process_tree, worker};
+use crate::cargo::workspace;
+
+/// The worker pauses a sandbox 10 ms after its last call: so one gap below that and one above.
+const NO_PAUSE: (Duration, usize) = (Duration::from_millis(5), 15);
+const PAUSE: (Duration, usize) = (Duration::from_millis(30), 8);
+/// What is looked for is a few microseconds among hundreds that an idle core takes to wake up: so a
+/// round changes sides, and gaps, this many times.
+const PAUSE_TURNS: usize = 4;
+/// Before anything is timed: time for processes to start, files to be read, sandboxes to multiply.
+const WARM_UP: Duration = Duration::from_millis(700);
+
+/// Above this share of the cores, what other programs do shows in the results.
+const NOISY: f64 = 0.05;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How often everything is measured, ours and the floor by turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of one timed stretch of calls, in seconds
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Clients of the throughput rows, and Python processes of the floor
+    #[arg(long, default_value_t = 32)]
+    clients: usize,
+    /// Measure floor-http against a second floor-http: shows the noise of the method, needs no worker
+    #[arg(long)]
+    only_floor: bool,
+    /// Use this binary instead of building `ol`
+    #[arg(long, value_name = "PATH")]
+    ol: Option<PathBuf>,
+    /// Override a key of the worker's configuration
+    #[arg(short, long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+}
+
+/// Runs the benchmark; an error only when a server can't run or an answer is wrong.
+pub(super) fn run(args: &Args) -> Result<()> {
+    ensure!(
+        args.rounds > 0 && args.clients > 0 && args.seconds > 0.0,
+        "--rounds, --clients and --seconds must be above zero"
+    );
+    child::adopt_orphans()?;
+    interrupt::watch()?;
+    let target = workspace()?.target_directory;
+    let results = target.join("bench");
+    std::fs::create_dir_all(&results)?;
+    let log = results.join("warm.log");
+    std::fs::write(&log, "")?;
+
+    let mut report = Report::new("warm");
+    let start_floor = |side| {
+        let command = floor_http::command(args.clients)?;
+        Server::start(side, "floor-http", command, &log)
+    };
+    if args.only_floor {
+        report
+            .notes
+            .push("--only-floor: \"ours\" is a second floor-http".into());
+        let pair = Pair {
+            ours: start_floor(Side::Ours)?,
+            floor: start_floor(Side::Floor)?,
+        };
+        measure(&pair, args, &mut report)?;
+    } else {
+        let ol = match &args.ol {
+            Some(ol) => std::path::absolute(ol)?,
+            None => worker::build(&target)?,
+        };
+        let directory = worker::Directory::init(ol, &args.options, &log)?;
+        starts(&directory, args.rounds, &mut report)?;
+        let pair = Pair {
+            ours: directory.up()?,
+            floor: start_floor(Side::Floor)?,
+        };
+        worker::install_echo(&pair.ours)
+            .with_context(|| format!("its log ends:\n{}", child::tail(&log)))?;
+        measure(&pair, args, &mut report)
+            .with_context(|| format!("the servers' log: {}", log.display()))?;
+        directory.down(pair.ours)?;
+    }
+    report.print();
+    report.write(&results.join("warm.json"))
+}
+
+/// The two servers that are compared.
+struct Pair {
+    ours: Server,
+    floor: Server,
+}
+
+/// One value per round for each side.
+#[derive(Default)]
+struct Sides {
+    ours: Vec<f64>,
+    floor: Vec<f64>,
+}
+
+impl Pair {
+    /// Does `one` to both sides, the other one first in every second round, and hands the results
+    /// to `keep`.
+    fn by_turns<T>(
+        &self,
+        round: usize,
+        mut one: impl FnMut(&Server) -> Result<T>,
+        mut keep: impl FnMut(Side, T),
+    ) -> Result<()> {
+        let mut order = [(Side::Ours, &self.ours), (Side::Floor, &self.floor)];
+        order.rotate_left(round % 2);
+        for (side, server) in order {
+            keep(side, one(server)?);
+        }
+        Ok(())
+    }
+}
+
+impl Sides {
+    fn keep(&mut self, side: Side, value: f64) {
+        match side {
+            Side::Ours => self.ours.push(value),
+            Side::Floor => self.floor.push(value),
+        }
+    }
+}
+
+/// Target 12: how long `up` takes, and what an idle worker weighs.
+fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> Result<()> {
+    let (mut ready, mut memory, mut everything) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        progress(&format!("start {round} of {rounds}"));
+        let server = directory.up()?;
+        ready.push(server.ready_after().as_secs_f64() * 1e3);
+        // What a start does in the background (spare shells, the first zygote) belongs to idleness.
+        std::thread::sleep(Duration::from_secs(1));
+        let tree = server.tree()?;
+        memory.push(process_tree::pss_mib(&tree.servers())?);
+        let all: Vec<u32> = tree.members.iter().map(|process| process.pid).collect();
+        everything.push(process_tree::pss_mib(&all)?);
+        directory.down(server)?;
+    }
+    let none = &[];
+    report.row(12, "start until ready", "ms", &ready, none, Goal::AtMost(150.0));
+    let what = "idle memory, worker and warden";
+    report.row(12, what, "MiB PSS", &memory, none, Goal::AtMost(20.0));
+    let what = "idle memory, keepers and Python too";
+    report.row(12, what, "MiB PSS", &everything, none, Goal::Informs);
+    Ok(())
+}
+
+fn measure(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
+    let neighbours = Neighbours::now()?;
+    calls(pair, args, report)?;
+    pauses(pair, args, report)?;
+    if !args.only_floor {
+        while_paused(&pair.ours, report)?;
+    }
+    let share = neighbours.share_since()?;
+    report.notes.push(format!(
+        "other programs used {:.0} % of the cores meanwhile{}",
+        share * 100.0,
+        if share > NOISY { ": TOO MANY, measure again" } else { "" }
+    ));
+    progress("4,000 calls from 16 clients");
+    let tally = correctness::run(pair.ours.address(), 16, 4000)?;
+    tally.must_be_clean()?;
+    report
+        .notes
+        .push(format!("{} calls from 16 clients: every answer right", tally.right));
+    let pythons = pair.ours.tree()?.pythons().len();
+    let floor = pair.floor.tree()?.pythons().len();
+    report.notes.push(format!(
+        "Python processes at the end: ours {pythons}, floor {floor}"
+    ));
+    Ok(())
+}
+
+/// Targets 1 and 2.
+fn calls(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
+    let stretch = Duration::from_secs_f64(args.seconds);
+    let (mut one_p50, mut one_p99) = (Sides::default(), Sides::default());
+    let (mut rate, mut cpu) = (Sides::default(), Sides::default());
+    let (mut many_p50, mut many_p99) = (Sides::default(), Sides::default());
+    for round in 0..args.rounds {
+        progress(&format!("calls, round {} of {}", round + 1, args.rounds));
+        let one = |server: &Server| {
+            client::steady(server.address(), WARM_UP)?;
+            client::steady(server.address(), stretch)
+        };
+        pair.by_turns(round, one, |side, times| {
+            one_p50.keep(side, quantile(&times, 500));
+            one_p99.keep(side, quantile(&times, 990));
+        })?;
+        let many = |server: &Server| {
+            let mut crowd = Crowd::connect(server.address(), args.clients)?;
+            crowd.run(WARM_UP)?;
+            let before = server.tree()?.cpu_seconds();
+            let run = crowd.run(stretch)?;
+            Ok((run, server.tree()?.cpu_seconds() - before))
+        };
+        pair.by_turns(round, many, |side, (run, cpu_seconds)| {
+            let calls = run.times.len() as f64;
+            rate.keep(side, calls / run.seconds);
+            cpu.keep(side, cpu_seconds * 1e6 / calls);
+            many_p50.keep(side, quantile(&run.times, 500));
+            many_p99.keep(side, quantile(&run.times, 990));
+        })?;
+    }
+    let mut row = |target, what: String, unit, sides: &Sides, goal| {
+        report.row(target, what, unit, &sides.ours, &sides.floor, goal);
+    };
+    let one = "warm echo, 1 client";
+    row(1, format!("{one}: p50"), "µs", &one_p50, Goal::TimesAtMost(1.5));
+    row(1, format!("{one}: p99"), "µs", &one_p99, Goal::TimesAtMost(2.0));
+    let many = format!("warm echo, {} clients", args.clients);
+    row(2, many.clone(), "requests/s", &rate, Goal::TimesAtLeast(0.75));
+    row(2, format!("{many}: CPU per request"), "µs", &cpu, Goal::TimesAtMost(1.4));
+    row(2, format!("{many}: p50"), "µs", &many_p50, Goal::Informs);
+    row(2, format!("{many}: p99"), "µs", &many_p99, Goal::Informs);
+    Ok(())
+}
+
+/// Target 9. A longer gap makes any call slower (colder caches, a sleeping core), with or without a
+/// pause: so the floor is asked the same way, and its difference is subtracted.
+fn pauses(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
+    let (mut short, mut long, mut added) = (Sides::default(), Sides::default(), Sides::default());
+    for round in 0..args.rounds {
+        progress(&format!("pauses, round {} of {}", round + 1, args.rounds));
+        let one = |server: &Server| {
+            let calls = |(gap, count)| client::spaced(server.address(), gap, count);
+            Ok((calls(NO_PAUSE)?, calls(PAUSE)?))
+        };
+        let (mut ours, mut floor) = ((vec![], vec![]), (vec![], vec![]));
+        for turn in 0..PAUSE_TURNS {
+            pair.by_turns(round + turn, one, |side, (without, with)| {
+                let times = if side == Side::Ours { &mut ours } else { &mut floor };
+                times.0.extend(without);
+                times.1.extend(with);
+            })?;
+        }
+        for (side, (without, with)) in [(Side::Ours, ours), (Side::Floor, floor)] {
+            let (without, with) = (quantile(&without, 500), quantile(&with, 500));
+            short.keep(side, without);
+            long.keep(side, with);
+            added.keep(side, with - without);
+        }
+    }
+    let mut row = |what, sides: &Sides, goal| {
+        report.row(9, what, "µs", &sides.ours, &sides.floor, goal);
+    };
+    row("calls 5 ms apart: p50", &short, Goal::Informs);
+    row("calls 30 ms apart (paused): p50", &long, Goal::Informs);
+    row("30 ms apart over 5 ms apart", &added, Goal::MoreByAtMost(15.0));
+    Ok(())
+}
+
+/// Target 9, from the worker's own counters and from the kernel's.
+fn while_paused(server: &Server, report: &mut Report) -> Result<()> {
+    progress("a second of silence");
+    let stats = worker::stats(server)?;
+    let value = |key: &str| stats.get(key).and_then(serde_json::Value::as_f64);
+    let own = |key| value(key).map_or(Vec::new(), |v| vec![v]);
+    let what = "pause, by its own clock: p50";
+    report.row(9, what, "µs", &own("pause.us-p50"), &[], Goal::AtMost(20.0));
+    let what = "unpause, by its own clock: p50";
+    report.row(9, what, "µs", &own("unpause.us-p50"), &[], Goal::Informs);
+    report.notes.push(format!(
+        "pauses so far: {}",
+        value("pause.cnt").map_or("not reported".into(), |count| count.to_string())
+    ));
+
+    std::thread::sleep(Duration::from_millis(300));
+    let pythons = server.tree()?.pythons();
+    let before = process_tree::ran_nanoseconds(&pythons)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let ran = process_tree::ran_nanoseconds(&pythons)?.saturating_sub(before) as f64 / 1e3;
+    let what = format!("CPU of {} idle Python processes in 1 s", pythons.len());
+    report.row(9, what, "µs", &[ran], &[], Goal::AtMost(0.0));
+    Ok(())
+}
+
+fn progress(what: &str) {
+    eprintln!("bench warm: {what}");
+}

@@ -1,0 +1,147 @@
+//! The worker under test, driven only from outside: its command line and its HTTP.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::child::{self, Ending, Server, Side};
+use super::client::{Client, next_number};
+use super::wire;
+use crate::cargo::cargo;
+
+const ECHO_SOURCE: &str = "def f(event):\n    return event\n";
+
+/// Builds `ol` in the profile that everything here uses, and says where it is.
+pub(super) fn build(target: &Path) -> Result<PathBuf> {
+    let status = cargo()
+        .args(["build", "--package", "ol"])
+        .status()
+        .context("failed to start cargo build")?;
+    ensure!(status.success(), "failed to build ol");
+    Ok(target.join("debug").join("ol"))
+}
+
+/// A worker directory of this benchmark's own, removed at the end.
+pub(super) struct Directory {
+    path: PathBuf,
+    ol: PathBuf,
+    log: PathBuf,
+    options: String,
+}
+
+impl Directory {
+    /// `ol worker init`, with `options` (`KEY=VALUE`) for every later `up`.
+    pub(super) fn init(ol: PathBuf, options: &[String], log: &Path) -> Result<Self> {
+        // A short path: a Unix socket in it may have 107 bytes.
+        let path = std::env::temp_dir().join(format!("ol-bench-{}", std::process::id()));
+        ensure!(!path.exists(), "{} is in the way", path.display());
+        let directory = Self {
+            path,
+            ol,
+            log: log.to_owned(),
+            options: [&["worker_port=0".to_owned()], options].concat().join(","),
+        };
+        let status = directory.ol("init")?.status()?;
+        ensure!(
+            status.success(),
+            "ol worker init ended with {status}; its log ends:\n{}",
+            child::tail(log)
+        );
+        Ok(directory)
+    }
+
+    /// Starts the worker in the foreground, as a child that dies with this process.
+    pub(super) fn up(&self) -> Result<Server> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("__child")
+            .arg(&self.ol)
+            .args(["worker", "up", "-o", &self.options, "-p"])
+            .arg(&self.path);
+        Server::start(Side::Ours, "ol worker up", command, &self.log)
+    }
+
+    /// Ends the worker; after an end by force, lets it clean up what that left on the host.
+    pub(super) fn down(&self, server: Server) -> Result<()> {
+        if server.stop()? == Ending::Forced {
+            self.ol("force-cleanup")?.status()?;
+            bail!("the worker didn't end when asked; it was killed");
+        }
+        Ok(())
+    }
+
+    fn ol(&self, verb: &str) -> Result<Command> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
+        let mut command = Command::new(&self.ol);
+        command
+            .args(["worker", verb, "-p"])
+            .arg(&self.path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        Ok(command)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // After a worker that crashed, its bind mounts of the host's /usr may still be in here:
+        // removing files through them would be the end of the host.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let inside = format!("{}/", self.path.display());
+        if mounts.is_empty() || mounts.contains(&inside) {
+            eprintln!(
+                "warning: {} is left: something is still mounted in it (ol worker force-cleanup)",
+                self.path.display()
+            );
+        } else if self.path.exists()
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            eprintln!("warning: failed to remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Uploads the echo function and calls it until its first answer.
+pub(super) fn install_echo(server: &Server) -> Result<()> {
+    let mut client = Client::connect(server.address())?;
+    let reply = client.call("POST", "/registry/echo", &bundle()?)?;
+    ensure!(
+        (200..300).contains(&reply.status),
+        "the upload was answered {}: {}",
+        reply.status,
+        String::from_utf8_lossy(&reply.body)
+    );
+    client
+        .echo(&wire::echo_body(next_number(), 8))
+        .context("the first call of the echo function failed")?;
+    Ok(())
+}
+
+/// `echo.tar.gz`: one file, `f.py`.
+fn bundle() -> Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(ECHO_SOURCE.len() as u64);
+    header.set_mode(0o644);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, "f.py", ECHO_SOURCE.as_bytes())?;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&archive.into_inner()?)?;
+    Ok(packed.finish()?)
+}
+
+/// `GET /stats`, a JSON object of numbers.
+pub(super) fn stats(server: &Server) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let reply = Client::connect(server.address())?.get("/stats")?;
+    ensure!(
+        reply.status == 200,
+        "GET /stats was answered {}",
+        reply.status
+    );
+    serde_json::from_slice(&reply.body).context("failed to read the answer of GET /stats")
+}

@@ -1,0 +1,175 @@
+//! `cargo xtask deps`: fails when a dependency arrow points up, or when `unsafe` leaves its room.
+//!
+//! Exists because the layers are the design's main promise to a reader, and nothing in cargo keeps
+//! it: a crate may declare any other. The order, from the top:
+//!
+//! ```text
+//! ol (cli) → ol-worker → ol-event → ol-lambda → ol-sandbox → ol-warden → { ol-sys, ol-model }
+//!
+//! ol-testkit      only ever a dev-dependency
+//! ol-conformance  sees the binary from outside: nothing of ours but ol-testkit, and that for tests
+//! xtask           measures from outside: nothing of ours but ol-sys; nobody depends on it
+//! ```
+//!
+//! A crate that is not in the table fails too, so that whoever adds one says where it belongs.
+
+use anyhow::{Result, bail};
+
+use crate::cargo::{self, Dependency, Package};
+use crate::find_unsafe;
+
+/// Where a crate stands and which other crates of ours it may name.
+enum Place {
+    /// One of the layers; may use every layer with a lower number.
+    Layer(u8),
+    /// Outside the layers; may use exactly these.
+    Beside(&'static [&'static str]),
+}
+
+use Place::{Beside, Layer};
+
+const PLACES: &[(&str, Place)] = &[
+    ("ol", Layer(6)),
+    ("ol-worker", Layer(5)),
+    ("ol-event", Layer(4)),
+    ("ol-lambda", Layer(3)),
+    ("ol-sandbox", Layer(2)),
+    ("ol-warden", Layer(1)),
+    ("ol-sys", Layer(0)),
+    ("ol-model", Layer(0)),
+    // The fakes imitate the sandbox layer's door, so they may name it and what is under it.
+    (
+        TESTKIT,
+        Beside(&["ol-sandbox", "ol-warden", "ol-sys", "ol-model"]),
+    ),
+    ("ol-conformance", Beside(&[])),
+    ("xtask", Beside(&["ol-sys"])),
+];
+
+const TESTKIT: &str = "ol-testkit";
+
+fn place(name: &str) -> Option<&'static Place> {
+    PLACES
+        .iter()
+        .find(|(crate_name, _)| *crate_name == name)
+        .map(|(_, place)| place)
+}
+
+/// Checks every arrow between the workspace's crates, and that only `ol-sys` says `unsafe`.
+pub(crate) fn run() -> Result<()> {
+    let workspace = cargo::workspace()?;
+    let names: Vec<&str> = workspace
+        .packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+
+    let mut complaints = Vec::new();
+    let mut arrows = 0;
+    for package in &workspace.packages {
+        if place(&package.name).is_none() {
+            complaints.push(format!(
+                "crate {} has no place; add it to PLACES in xtask/src/deps.rs",
+                package.name
+            ));
+            continue;
+        }
+        for dependency in own_dependencies(package, &names) {
+            arrows += 1;
+            complaints.extend(complaint(&package.name, dependency));
+        }
+    }
+    complaints.extend(find_unsafe::outside_its_room(&workspace)?);
+
+    if complaints.is_empty() {
+        println!(
+            "deps: {} crates, {arrows} arrows between them, none points up; `unsafe` only in ol-sys",
+            names.len()
+        );
+        return Ok(());
+    }
+    bail!("{}", complaints.join("\n"))
+}
+
+fn own_dependencies<'a>(
+    package: &'a Package,
+    names: &'a [&str],
+) -> impl Iterator<Item = &'a Dependency> {
+    package
+        .dependencies
+        .iter()
+        .filter(|dependency| names.contains(&dependency.name.as_str()))
+}
+
+/// Why the arrow `from → dependency` is not allowed; `None` when it is.
+fn complaint(from: &str, dependency: &Dependency) -> Option<String> {
+    let to = dependency.name.as_str();
+    if to == TESTKIT {
+        return (dependency.kind.as_deref() != Some("dev"))
+            .then(|| format!("{from} → {to}: the test kit may only be a dev-dependency"));
+    }
+    let allowed = match (place(from)?, place(to)) {
+        (Layer(high), Some(Layer(low))) => low < high,
+        (Beside(list), _) => list.contains(&to),
+        (Layer(_), _) => false,
+    };
+    (!allowed).then(|| match place(from) {
+        Some(Beside(list)) => format!(
+            "{from} → {to}: {from} may use nothing of ours{}",
+            if list.is_empty() {
+                String::new()
+            } else {
+                format!(" but {}", list.join(", "))
+            }
+        ),
+        _ => format!("{from} → {to}: the arrow points up (or sideways); see xtask/src/deps.rs"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrow(from: &str, to: &str, kind: Option<&str>) -> Option<String> {
+        complaint(
+            from,
+            &Dependency {
+                name: to.into(),
+                kind: kind.map(Into::into),
+            },
+        )
+    }
+
+    #[test]
+    fn layers_may_only_name_lower_ones() {
+        let layers: Vec<(&str, u8)> = PLACES
+            .iter()
+            .filter_map(|(name, place)| match place {
+                Layer(height) => Some((*name, *height)),
+                Beside(_) => None,
+            })
+            .collect();
+        for (from, high) in &layers {
+            for (to, low) in &layers {
+                assert_eq!(arrow(from, to, None).is_none(), low < high, "{from} → {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_test_kit_is_for_tests() {
+        for from in ["ol-lambda", "ol-conformance", "ol-model"] {
+            assert_eq!(arrow(from, TESTKIT, Some("dev")), None);
+            assert!(arrow(from, TESTKIT, None).is_some());
+            assert!(arrow(from, TESTKIT, Some("build")).is_some());
+        }
+    }
+
+    #[test]
+    fn the_crates_beside_the_layers_stay_outside() {
+        assert!(arrow("ol-conformance", "ol-model", Some("dev")).is_some());
+        assert!(arrow("xtask", "ol-worker", None).is_some());
+        assert!(arrow("ol", "xtask", None).is_some());
+        assert_eq!(arrow("xtask", "ol-sys", None), None);
+    }
+}

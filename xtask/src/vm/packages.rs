@@ -1,0 +1,225 @@
+//! What the machine is made of, from Debian. Nothing is installed: packages are unpacked below the target directory.
+//! Installing a kernel would run the host's boot set-up, `busybox-static` would remove `busybox`, and qemu would remove
+//! a `qemu-utils` of another version. Everything is fetched once, and each step says what it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Scratch, names};
+use crate::supervise;
+
+/// The modules the machine needs, beside those these need: its root, its ports, and what sandboxes mount.
+const MODULES: [&str; 6] = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "virtio-rng"];
+
+/// A kernel that is ready to boot.
+pub(super) struct Kernel {
+    /// What qemu boots.
+    pub(super) image: PathBuf,
+    /// Where the modules are.
+    pub(super) dir: PathBuf,
+    /// The file names of the modules, in the order in which they load.
+    pub(super) modules: Vec<String>,
+}
+
+/// The emulator.
+pub(super) struct Qemu {
+    /// Its program.
+    pub(super) program: PathBuf,
+    /// Where it is unpacked, unless it is the host's own.
+    unpacked: Option<PathBuf>,
+}
+
+impl Qemu {
+    /// A command line that starts with it.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(dir) = &self.unpacked {
+            // Debian 12 has packages which say /lib and packages which say /usr/lib.
+            let [libraries, older] = ["usr/lib", "lib"].map(|lib| dir.join(lib).join("x86_64-linux-gnu"));
+            command.env("LD_LIBRARY_PATH", format!("{}:{}", libraries.display(), older.display()));
+            command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+            for data in ["usr/share/qemu", "usr/share/seabios"] {
+                command.arg("-L").arg(dir.join(data));
+            }
+        }
+        command
+    }
+}
+
+/// The host's qemu, or else Debian's with as many libraries as the host lacks.
+pub(super) fn qemu(state: &Path, deadline: Instant) -> Result<Qemu> {
+    const NAME: &str = "qemu-system-x86_64";
+    if let Some(program) = on_path(NAME) {
+        return Ok(Qemu { program, unpacked: None });
+    }
+    let dir = state.join("qemu");
+    if !dir.exists() {
+        let packages = with_fresh_lists(deadline, || {
+            let mut apt = Command::new("apt-get");
+            apt.args(["install", "--simulate", "--no-install-recommends", "qemu-system-x86"]).env("LC_ALL", "C");
+            let simulated = supervise::output(&apt, deadline)?;
+            let new = simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
+            Ok(new.map(str::to_owned).collect::<Vec<_>>())
+        })?;
+        keep(unpacked(state, &packages, deadline)?, &dir)?;
+    }
+    Ok(Qemu { program: dir.join("usr/bin").join(NAME), unpacked: Some(dir) })
+}
+
+/// A busybox which needs no libraries.
+pub(super) fn busybox(state: &Path, deadline: Instant) -> Result<PathBuf> {
+    let kept = state.join("busybox");
+    if !kept.exists() {
+        let scratch = unpacked(state, &["busybox-static".into()], deadline)?;
+        fs::rename(scratch.path.join("bin/busybox"), &kept).context("busybox-static has no bin/busybox")?;
+    }
+    Ok(kept)
+}
+
+/// Debian's kernel, and as many of its modules as it takes.
+pub(super) fn kernel(state: &Path, deadline: Instant) -> Result<Kernel> {
+    // Named after what is in it, so that a longer list is fetched anew.
+    let dir = state.join(format!("kernel+{}", MODULES.join("+")));
+    if !dir.exists() {
+        let package = with_fresh_lists(deadline, || {
+            let mut show = Command::new("apt-cache");
+            show.args(["show", "--no-all-versions", "linux-image-amd64"]).env("LC_ALL", "C");
+            let shown = supervise::output(&show, deadline)?;
+            let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: "));
+            let package = depends.and_then(|depends| depends.split([' ', ',']).next());
+            package.map(str::to_owned).context("linux-image-amd64 names no kernel; this needs Debian's packages")
+        })?;
+        let unpacked = unpacked(state, &[package], deadline)?;
+        let kept = Scratch::new(state.join(format!("kernel.{}", std::process::id())))?;
+        pick(&unpacked.path, &kept.path)?;
+        keep(kept, &dir)?;
+    }
+    let order = fs::read_to_string(dir.join("order")).context("the kept kernel is not whole; delete it")?;
+    Ok(Kernel { image: dir.join("vmlinuz"), modules: order.lines().map(str::to_owned).collect(), dir })
+}
+
+/// Gives a directory its final name, once it is whole. Somebody else may have been faster, with the same.
+fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
+    match fs::rename(&scratch.path, dir) {
+        Err(error) if !dir.exists() => Err(error).with_context(|| format!("cannot make {}", dir.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the kernel and the modules it takes out of the unpacked package.
+fn pick(package: &Path, kept: &Path) -> Result<()> {
+    let boot = package.join("boot");
+    let image = names(&boot)?.into_iter().find(|name| name.starts_with("vmlinuz-"));
+    let image = image.context("the package has no kernel")?;
+    fs::rename(boot.join(image), kept.join("vmlinuz"))?;
+
+    let mut all = BTreeMap::new();
+    find_modules(&package.join("lib/modules"), &mut all)?;
+    let mut order = Vec::new();
+    for wanted in MODULES {
+        resolve(&module_name(wanted), &all, &mut BTreeSet::new(), &mut order)?;
+    }
+    let mut list = String::new();
+    for name in order {
+        fs::rename(&all[&name], kept.join(format!("{name}.ko")))?;
+        list.push_str(&format!("{name}.ko\n"));
+    }
+    fs::write(kept.join("order"), list)?;
+    Ok(())
+}
+
+/// Appends a module to the order, after those it depends on. The package has no `modules.dep` (that is made when it
+/// is installed); a module's own `depends=` is what it would be made from.
+fn resolve(
+    name: &str,
+    all: &BTreeMap<String, PathBuf>,
+    above: &mut BTreeSet<String>,
+    order: &mut Vec<String>,
+) -> Result<()> {
+    if order.iter().any(|done| done == name) {
+        return Ok(());
+    }
+    if !above.insert(name.to_owned()) {
+        bail!("the kernel's module {name} depends on itself");
+    }
+    let path = all.get(name).with_context(|| format!("the kernel has no module {name}"))?;
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let depends = bytes.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"depends="));
+    let depends = depends.with_context(|| format!("the kernel's module {name} does not say what it depends on"))?;
+    for needed in String::from_utf8_lossy(depends).split(',').filter(|needed| !needed.is_empty()) {
+        resolve(&module_name(needed), all, above, order)?;
+    }
+    order.push(name.to_owned());
+    Ok(())
+}
+
+/// Every module below `dir`, by name.
+fn find_modules(dir: &Path, all: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for name in names(dir)? {
+        let path = dir.join(&name);
+        if path.is_dir() {
+            find_modules(&path, all)?;
+        } else if let Some(name) = name.strip_suffix(".ko") {
+            all.insert(module_name(name), path);
+        }
+    }
+    Ok(())
+}
+
+/// A module's name as the kernel has it: a file may be called `virtio-rng`, the module is `virtio_rng`.
+fn module_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Fetches packages and unpacks them below the state directory.
+fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> Result<Scratch> {
+    let first = packages.first().context("there is nothing to fetch")?;
+    let scratch = Scratch::new(state.join(format!("{first}.{}", std::process::id())))?;
+    let state = state.display();
+    say(&format!("unpacking into {state}, without installing it, Debian's {}", packages.join(" ")));
+    with_fresh_lists(deadline, || {
+        let mut apt = Command::new("apt-get");
+        // As root apt would rather fetch as its own user, who cannot write here, and warns.
+        apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root"]).args(packages).current_dir(&scratch.path);
+        supervise::output(&apt, deadline)
+    })?;
+    for deb in names(&scratch.path)?.into_iter().filter(|name| name.ends_with(".deb")) {
+        let deb = scratch.path.join(deb);
+        let mut dpkg = Command::new("dpkg-deb");
+        dpkg.arg("-x").arg(&deb).arg(&scratch.path);
+        supervise::output(&dpkg, deadline)?;
+        fs::remove_file(&deb)?;
+    }
+    Ok(scratch)
+}
+
+/// Does something that needs apt's lists; if it fails they may be missing or old, and are fetched before another try.
+fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    if on_path("apt-get").is_none() {
+        bail!("there is no apt-get: the machine is made of Debian's packages");
+    }
+    attempt().or_else(|first| {
+        say(&format!("{first:#}; fetching the package lists (apt-get update)"));
+        let program = if rustix::process::geteuid().is_root() { "env" } else { "sudo" };
+        let mut apt = Command::new(program);
+        apt.args(["LC_ALL=C", "apt-get", "update", "-qq"]);
+        supervise::output(&apt, deadline)?;
+        attempt()
+    })
+}
+
+/// A program on the path.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|program| program.exists())
+}
+
+/// Tells what is being done, beside the command's own output.
+fn say(text: &str) {
+    eprintln!("xtask: {text}");
+}
