@@ -175,6 +175,10 @@ def main():
     kind, flags, _, payload = connection.receive()
     if kind != BIND:
         os._exit(1)
+    last = flags & END
+    while not last:
+        _, more, _, part = connection.receive()
+        payload, last = payload + part, more & END
     try:
         what, handler, keep = bind(payload, flags)
     except BaseException as error:  # an import may raise anything, SystemExit too

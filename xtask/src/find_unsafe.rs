@@ -167,10 +167,7 @@ mod tests {
         );
         assert_eq!(lines_saying_unsafe("let c = '\"'; unsafe {}"), [1]);
         assert_eq!(lines_saying_unsafe("let c = '\\''; unsafe {}"), [1]);
-        assert_eq!(
-            lines_saying_unsafe("let s = r#\"a\"b\"#;\nunsafe {}"),
-            [2]
-        );
+        assert_eq!(lines_saying_unsafe("let s = r#\"a\"b\"#;\nunsafe {}"), [2]);
     }
 
     #[test]

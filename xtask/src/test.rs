@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_package_choice_is_seen_in_every_spelling() {
-        let choice = |args: &[&str]| package_choice(&args.iter().map(|a| (*a).into()).collect::<Vec<_>>());
+        let choice =
+            |args: &[&str]| package_choice(&args.iter().map(|a| (*a).into()).collect::<Vec<_>>());
         assert_eq!(choice(&["-p", "ol-sys", "name"]), ["-p", "ol-sys"]);
         assert_eq!(choice(&["--package=ol-sys"]), ["--package=ol-sys"]);
         assert_eq!(choice(&["-pol-sys"]), ["-pol-sys"]);

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &TestV2Args) -> Result<ExitCode> {
         "no test of {PACKAGE} has {} in its name",
         args.filters.join(" or ")
     );
-    eprintln!("xtask: running {listed} tests in the cgroup v2 machine");
+    eprintln!("xtask: running {listed} test(s) in the cgroup v2 machine");
     script.push_str(
         "if [ -s \"$OL_SKIP_LOG\" ]; then echo 'SKIPPED, so NOT tested:'; cat \"$OL_SKIP_LOG\"; fi\nexit $code\n",
     );
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &TestV2Args) -> Result<ExitCode> {
     };
     let outcome = vm::run(&workspace, &args.machine, &job, deadline)?;
     if outcome.code == 0 && passed(&outcome.output) == 0 {
-        bail!("{listed} tests match, but none was run and passed");
+        bail!("{listed} test(s) match, but none was run and passed");
     }
     Ok(ExitCode::from(outcome.code))
 }
@@ -97,14 +97,17 @@ struct Message {
 /// Has cargo build something, and learns from it what came of it.
 fn build(args: &[&str], deadline: Instant) -> Result<Vec<Built>> {
     let mut cargo = cargo();
-    cargo.args(args).arg("--message-format=json-render-diagnostics");
+    cargo
+        .args(args)
+        .arg("--message-format=json-render-diagnostics");
     built(&supervise::output(&cargo, deadline)?)
 }
 
 fn built(messages: &str) -> Result<Vec<Built>> {
     let mut all = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
-        let message: Message = serde_json::from_str(line).context("failed to read what cargo says")?;
+        let message: Message =
+            serde_json::from_str(line).context("failed to read what cargo says")?;
         if message.reason != "compiler-artifact" {
             continue;
         }
@@ -119,9 +122,14 @@ fn built(messages: &str) -> Result<Vec<Built>> {
 /// How many tests of a suite the filters leave. Listing needs no machine, so it is done here.
 fn count(suite: &Built, filters: &[String], deadline: Instant) -> Result<usize> {
     let mut list = Command::new(&suite.executable);
-    list.args(["--list", "--format", "terse"]).args(filters).current_dir(&suite.dir);
+    list.args(["--list", "--format", "terse"])
+        .args(filters)
+        .current_dir(&suite.dir);
     let listing = supervise::output(&list, deadline)?;
-    Ok(listing.lines().filter(|line| line.ends_with(": test")).count())
+    Ok(listing
+        .lines()
+        .filter(|line| line.ends_with(": test"))
+        .count())
 }
 
 /// The line of a shell script which runs a suite.
@@ -138,9 +146,19 @@ fn suite_line(suite: &Built, filters: &[String]) -> String {
 /// The sum over libtest's lines `test result: ok. 3 passed; …`.
 fn passed(output: &[u8]) -> usize {
     let output = String::from_utf8_lossy(output);
-    let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
+    let results = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: "));
     results
-        .filter_map(|result| result.split(['.', ';']).nth(1)?.trim().strip_suffix(" passed")?.parse::<usize>().ok())
+        .filter_map(|result| {
+            result
+                .split(['.', ';'])
+                .nth(1)?
+                .trim()
+                .strip_suffix(" passed")?
+                .parse::<usize>()
+                .ok()
+        })
         .sum()
 }
 
@@ -172,7 +190,10 @@ mod tests {
 
     #[test]
     fn a_suite_is_run_where_cargo_would() {
-        let suite = Built { executable: "/t/it's".into(), dir: "/w/b".into() };
+        let suite = Built {
+            executable: "/t/it's".into(),
+            dir: "/w/b".into(),
+        };
         assert_eq!(
             suite_line(&suite, &["slice".into()]),
             "cd '/w/b' && '/t/it'\\''s' --test-threads=1 'slice' || code=$?\n"

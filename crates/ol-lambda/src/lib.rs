@@ -1,2 +1,37 @@
-//! placeholder
+//! Functions: which code, how many instances, who waits, who is refused.
+//!
+//! ```text
+//!   Lambdas::invoke ─▶ Function ── version: pulled from the registry, unpacked, reference-counted
+//!                         │
+//!                         ├─ idle instance? ──▶ Lease ──▶ call ──▶ Answer
+//!                         └─ none: queue (bounded) while one is provisioned through the Pool
+//! ```
+//!
+//! - [`lambdas`]: the door: all functions of a worker, uploads, shutdown
+//! - [`invoke`]: what goes in, what comes out, and every way it can fail
+//! - `function`: one function: its versions, its queue, its instances
+//! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
+//! - `call`: one exchange with an instance, with its time limit
+//! - `guest`: frames and the connection they travel on
+//! - `pauser`: the one task that freezes what has been idle
+//! - `output`: what functions print
+//! - [`registry`]: where bundles live and how they become files
+//!
+//! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another. An invocation that
+//! is dropped gives up its place in the queue; if it is being served, the answer is awaited in the background.
+
+pub mod invoke;
+pub mod lambdas;
 pub mod registry;
+
+mod call;
+mod function;
+mod guest;
+mod instance;
+mod output;
+mod pauser;
+mod provision;
+
+pub use call::AnswerStream;
+pub use invoke::{Answer, AnswerBody, Body, Invocation, InvokeError};
+pub use lambdas::{Lambdas, Settings, UploadError};

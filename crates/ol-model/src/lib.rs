@@ -17,6 +17,7 @@
 //! | [`limits`] | [`Limits`], what a function may ask for, and the arithmetic between the two |
 //! | [`function_config`] | `ol.yaml` |
 //! | [`worker_config`] | `config.json` and its `-o` overrides |
+//! | [`steps`] | what `/stats` counts and times |
 //! | [`warnings`] | what was odd but not fatal in either file |
 //!
 //! Failure paths: every parser returns its module's error enum, whose `Display` is one sentence
@@ -25,6 +26,7 @@
 pub mod function_config;
 pub mod limits;
 pub mod name;
+pub mod steps;
 pub mod units;
 pub mod warnings;
 pub mod worker_config;

@@ -1,1 +1,24 @@
-//! placeholder
+//! Isolation behind one door: a [`Pool`] makes sandboxes, a sandbox is paused, resumed and destroyed.
+//!
+//! ```text
+//!   Pool::create(spec) ──▶ Running ──pause──▶ Paused
+//!                             ▲                  │
+//!                             └────unpause───────┘      either, dropped or destroyed ──▶ gone, memory given back
+//! ```
+//!
+//! - [`pool`]: the door, and what to ask for
+//! - [`lifecycle`]: the two states as two types, so that what a paused sandbox can't do doesn't compile
+//! - [`budget`]: the memory that all sandboxes share
+//! - [`sock`]: the SOCK kind, made by the warden
+//!
+//! Failure: a sandbox may die at any moment; its owner learns it from [`lifecycle::Obituary`], keeps the value, and drops
+//! it when done. If the warden dies, every pending creation fails and [`sock::SockPool::warden_gone`] resolves.
+
+pub mod budget;
+pub mod lifecycle;
+pub mod pool;
+pub mod sock;
+
+pub use lifecycle::{Death, Obituary, Paused, Running};
+pub use ol_warden::protocol::{CodeId, SandboxId};
+pub use pool::{CreateError, Created, Parent, Pool, Role, SandboxEvent, SandboxSpec};

@@ -20,9 +20,9 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 }
 
 /// Runs the steps; if one fails, says which on `status` and exits. Success is an exec, which closes `status` unwritten.
-pub(crate) fn run(status: RawFd, steps: impl FnOnce() -> Result<Infallible, Failed>) -> Infallible {
+pub(crate) fn run<T>(status: RawFd, steps: impl FnOnce() -> Result<Infallible, Failed>) -> T {
     match steps() {
-        Ok(never) => never,
+        Ok(never) => match never {},
         Err(Failed(words)) => {
             last_words(status, &words);
             exit_now(127)

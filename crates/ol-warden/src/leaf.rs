@@ -113,7 +113,7 @@ fn become_leaf(
     let log = ends.log.as_fd();
     arrange_fds(&[mold.null.as_fd(), log, log, ends.guest.as_fd()], &[words]).step("close descriptors")?;
     // From here on last words go to number 4.
-    match child::run(4, || {
+    child::run(4, || {
         privilege::renounce().step("give up capabilities")?;
         confine::leaf(&["/host", "/tmp", "/dev/shm", "/dev/null"]).step("confine with Landlock")?;
         if let Some(filter) = &mold.filter {
@@ -124,7 +124,7 @@ fn become_leaf(
             [c"PATH=/usr/local/bin:/usr/bin:/bin", c"HOME=/tmp", c"TMPDIR=/tmp", c"LANG=C.UTF-8", c"USER=user"];
         let argv = argv.map(AsRef::as_ref);
         Err(exec_path(&mold.python, &argv, &env.map(AsRef::as_ref))).step("start Python")
-    }) {}
+    })
 }
 
 /// Opens what every leaf is made from. `code` is a directory of the worker's.

@@ -92,7 +92,7 @@ fn become_keeper(
     arrange_fds(&[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
     let error = exec_fd(1, &[c"keeper"], &[]);
     // `words` has another number now, so its last use is here and not in `child::run`.
-    match child::run(0, || Err::<Infallible, _>(error).step("start the keeper")) {}
+    child::run(0, || Err(error).step("start the keeper"))
 }
 
 /// The mounts that are a sandbox's own, on top of the template.

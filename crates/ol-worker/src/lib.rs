@@ -1,1 +1,21 @@
-//! placeholder
+//! One worker: its directory, its two processes, and the place where the layers meet.
+//!
+//! ```text
+//!   ol worker up ── up: lock, listen, fork ─┬─ this process: the warden (root), until the worker ends
+//!                                           └─ the child: confine, then assemble: pool ─▶ lambdas ─▶ server
+//! ```
+//!
+//! - [`directory`]: what lies where, and who may run there
+//! - [`up`]: from a directory and a configuration to two processes, and what each exit means
+//! - `confine`: what the worker gives up before it reads its first byte
+//! - `assemble`: the only place where the parts meet, and their end in order
+//!
+//! Failure: whichever of the two processes dies, the other notices by their socket, cleans up, and exits with a reason.
+
+pub mod directory;
+
+mod assemble;
+mod confine;
+mod up;
+
+pub use up::up;

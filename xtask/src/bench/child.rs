@@ -228,11 +228,14 @@ impl Server {
 /// Collects the adopted processes that have ended, and counts those that haven't.
 fn reap_adopted() -> Result<usize> {
     let running = |orphan: &u32| {
-        let waited = as_pid(*orphan)
-            .map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
+        let waited =
+            as_pid(*orphan).map(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG));
         matches!(waited, Some(Ok(None)))
     };
-    Ok(process_tree::adopted()?.iter().filter(|orphan| running(orphan)).count())
+    Ok(process_tree::adopted()?
+        .iter()
+        .filter(|orphan| running(orphan))
+        .count())
 }
 
 /// How a server came to its end.
@@ -256,8 +259,7 @@ impl Drop for Server {
 fn signal(pid: u32, signal: Signal) {
     // A process that is already gone is what was wanted.
     if let Some(pid) = as_pid(pid)
-        && let Ok(process) =
-            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
     {
         let _ = rustix::process::pidfd_send_signal(process, signal);
     }
@@ -333,8 +335,14 @@ mod tests {
     fn the_address_is_found_in_whatever_sentence() {
         for (line, place) in [
             ("listening on http://127.0.0.1:5000", Some("127.0.0.1:5000")),
-            ("ready: http://localhost:80/run (pid 7)", Some("localhost:80")),
-            ("\u{1b}[1mhttp://0.0.0.0:34567\u{1b}[0m.", Some("0.0.0.0:34567")),
+            (
+                "ready: http://localhost:80/run (pid 7)",
+                Some("localhost:80"),
+            ),
+            (
+                "\u{1b}[1mhttp://0.0.0.0:34567\u{1b}[0m.",
+                Some("0.0.0.0:34567"),
+            ),
             ("http://[::1]:81.", Some("[::1]:81")),
             ("{\"url\":\"http://127.0.0.1:9\"}", Some("127.0.0.1:9")),
             ("see http://example.org", None),

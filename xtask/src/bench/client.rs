@@ -3,15 +3,15 @@
 //! Exists for latency: a thread that sleeps in `read` is woken by the answer itself, with no event
 //! loop between. Also the client for everything that isn't timed.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::wire::{self, ECHO};
 use super::interrupt;
+use super::wire::{self, ECHO};
 
 /// Past this, an answer counts as lost. Longer than the worker's own limits (queue 30 s).
 const LOST_AFTER: Duration = Duration::from_secs(60);
@@ -86,7 +86,14 @@ impl Client {
         received.clear();
         let mut room = [0; 16 * 1024];
         loop {
-            let count = stream.read(&mut room).context("no answer came")?;
+            let count = match stream.read(&mut room) {
+                // A signal: the kernel doesn't resume a read that has a time limit.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    interrupt::check()?;
+                    continue;
+                }
+                read => read.context("no answer came")?,
+            };
             ensure!(count > 0, "the connection was closed without an answer");
             received.extend_from_slice(&room[..count]);
             if let Some(answer) = wire::parse(received)? {

@@ -58,7 +58,10 @@ fn one_client(address: SocketAddr, calls: usize, tally: &Mutex<Tally>) {
             return;
         }
         let body = wire::echo_body(next_number(), padding(call));
-        let outcome = match connection.take().map_or_else(|| Client::connect(address), Ok) {
+        let outcome = match connection
+            .take()
+            .map_or_else(|| Client::connect(address), Ok)
+        {
             Ok(mut client) => client.echo(&body).map(|_| connection = Some(client)),
             Err(error) => Err(error),
         };

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
 
 use super::client::next_number;
-use super::wire::{self, ECHO};
 use super::interrupt;
+use super::wire::{self, ECHO};
 
 /// With no answer from anybody for this long, the calls in flight count as lost.
 const LOST_AFTER: Timespec = Timespec {
@@ -77,7 +78,10 @@ impl Crowd {
         while due > 0 {
             interrupt::check()?;
             events.clear();
-            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&LOST_AFTER))?;
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&LOST_AFTER)) {
+                Err(Errno::INTR) => continue,
+                waited => waited.context("failed to wait for answers")?,
+            };
             ensure!(!events.is_empty(), "{due} answers never came");
             let go_on = started.elapsed() < duration;
             for event in &events {
@@ -129,7 +133,10 @@ impl Connection {
             return Ok(None);
         };
         answer.must_echo(&self.body)?;
-        ensure!(answer.length == self.received.len(), "bytes after the answer");
+        ensure!(
+            answer.length == self.received.len(),
+            "bytes after the answer"
+        );
         Ok(Some(took.as_secs_f64() * 1e6))
     }
 }

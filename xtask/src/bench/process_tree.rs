@@ -5,9 +5,11 @@
 //! counts too: the benchmark adopts it (see [`super::child`]).
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use rustix::io::Errno;
 
 /// `USER_HZ`: the unit of `/proc/PID/stat` on every Linux architecture that this runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -95,35 +97,50 @@ fn orphans_among(children: Vec<Process>) -> impl Iterator<Item = Process> {
         .filter(move |process| !started.contains(&process.pid))
 }
 
-/// Proportional set size of `pids` together, in MiB: a page shared by n processes counts 1/n for each.
+/// Proportional set size of `pids` together, in MiB: a page shared by n processes counts 1/n for
+/// each. A process that has ended weighs nothing.
 pub(super) fn pss_mib(pids: &[u32]) -> Result<f64> {
-    let mut kib = 0.0;
-    for pid in pids {
-        let path = format!("/proc/{pid}/smaps_rollup");
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-        kib += text
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"))
-            .with_context(|| format!("no Pss in {path}"))?
+    let kib = pids.iter().map(|pid| {
+        let Some(text) = read_of_running(*pid, "smaps_rollup")? else {
+            return Ok(0.0);
+        };
+        text.lines()
+            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB"))
+            .with_context(|| format!("no Pss in /proc/{pid}/smaps_rollup"))?
             .trim()
-            .parse::<f64>()?;
-    }
-    Ok(kib / 1024.0)
+            .parse::<f64>()
+            .context("a Pss that isn't a number")
+    });
+    Ok(kib.sum::<Result<f64>>()? / 1024.0)
 }
 
 /// Nanoseconds that the main threads of `pids` have run: fine enough to see that a paused process
 /// ran not at all.
 pub(super) fn ran_nanoseconds(pids: &[u32]) -> Result<u64> {
-    let mut sum = 0;
-    for pid in pids {
-        let path = format!("/proc/{pid}/schedstat");
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+    let ran = pids.iter().map(|pid| {
+        let Some(text) = read_of_running(*pid, "schedstat")? else {
+            return Ok(0);
+        };
         let first = text.split_whitespace().next().unwrap_or_default();
-        sum += first.parse::<u64>()?;
+        first.parse::<u64>().context("a schedstat without a number")
+    });
+    ran.sum()
+}
+
+/// `/proc/PID/NAME`; `None` when the process has ended, which it may do at any time.
+fn read_of_running(pid: u32, name: &str) -> Result<Option<String>> {
+    let path = format!("/proc/{pid}/{name}");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        // ENOENT when it has been reaped, ESRCH while it waits for that.
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to read {path}")),
     }
-    Ok(sum)
 }
 
 /// The machine's CPU time over a stretch, and how much of it went to programs that have nothing to
@@ -167,7 +184,12 @@ fn all() -> Result<Vec<Process>> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         // A process that ended since the listing is nobody's member.
-        .filter_map(|pid| read(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
+        .filter_map(|pid| {
+            read(
+                pid,
+                &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?,
+            )
+        })
         .collect())
 }
 

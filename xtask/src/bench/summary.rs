@@ -203,7 +203,15 @@ impl Report {
             "\nbench {} · {cores} cores · Linux {kernel} · commit {commit}\n",
             self.bench
         );
-        let titles = ["#", "what", "ours", "floor", "ours to floor", "goal", "met?"];
+        let titles = [
+            "#",
+            "what",
+            "ours",
+            "floor",
+            "ours to floor",
+            "goal",
+            "met?",
+        ];
         let mut table = vec![titles.map(str::to_owned)];
         table.extend(self.rows.iter().map(Row::cells));
         let widths: Vec<usize> = (0..titles.len())
@@ -244,8 +252,9 @@ impl Row {
             format!("{}, {}", self.what, self.unit),
             numbers(self.ours),
             numbers(self.floor),
-            self.versus
-                .map_or("–".to_owned(), |spread| self.judged_by.comparison_text(spread)),
+            self.versus.map_or("–".to_owned(), |spread| {
+                self.judged_by.comparison_text(spread)
+            }),
             self.goal.clone(),
             match self.met {
                 Some(true) => "yes".into(),
@@ -274,7 +283,10 @@ mod tests {
     fn quantiles_are_samples() {
         let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         let at = |permille| quantile(&samples, permille);
-        assert_eq!([at(0), at(500), at(990), at(1000)], [1.0, 50.0, 99.0, 100.0]);
+        assert_eq!(
+            [at(0), at(500), at(990), at(1000)],
+            [1.0, 50.0, 99.0, 100.0]
+        );
         assert_eq!(quantile(&[], 500), 0.0);
     }
 

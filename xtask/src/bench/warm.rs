@@ -158,13 +158,23 @@ fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> 
         // What a start does in the background (spare shells, the first zygote) belongs to idleness.
         std::thread::sleep(Duration::from_secs(1));
         let tree = server.tree()?;
-        memory.push(process_tree::pss_mib(&tree.servers())?);
+        let servers = tree.servers();
+        if !servers.is_empty() {
+            memory.push(process_tree::pss_mib(&servers)?);
+        }
         let all: Vec<u32> = tree.members.iter().map(|process| process.pid).collect();
         everything.push(process_tree::pss_mib(&all)?);
         directory.down(server)?;
     }
     let none = &[];
-    report.row(12, "start until ready", "ms", &ready, none, Goal::AtMost(150.0));
+    report.row(
+        12,
+        "start until ready",
+        "ms",
+        &ready,
+        none,
+        Goal::AtMost(150.0),
+    );
     let what = "idle memory, worker and warden";
     report.row(12, what, "MiB PSS", &memory, none, Goal::AtMost(20.0));
     let what = "idle memory, keepers and Python too";
@@ -183,14 +193,19 @@ fn measure(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     report.notes.push(format!(
         "other programs used {:.0} % of the cores meanwhile{}",
         share * 100.0,
-        if share > NOISY { ": TOO MANY, measure again" } else { "" }
+        if share > NOISY {
+            ": TOO MANY, measure again"
+        } else {
+            ""
+        }
     ));
     progress("4,000 calls from 16 clients");
     let tally = correctness::run(pair.ours.address(), 16, 4000)?;
     tally.must_be_clean()?;
-    report
-        .notes
-        .push(format!("{} calls from 16 clients: every answer right", tally.right));
+    report.notes.push(format!(
+        "{} calls from 16 clients: every answer right",
+        tally.right
+    ));
     let pythons = pair.ours.tree()?.pythons().len();
     let floor = pair.floor.tree()?.pythons().len();
     report.notes.push(format!(
@@ -234,11 +249,35 @@ fn calls(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
         report.row(target, what, unit, &sides.ours, &sides.floor, goal);
     };
     let one = "warm echo, 1 client";
-    row(1, format!("{one}: p50"), "µs", &one_p50, Goal::TimesAtMost(1.5));
-    row(1, format!("{one}: p99"), "µs", &one_p99, Goal::TimesAtMost(2.0));
+    row(
+        1,
+        format!("{one}: p50"),
+        "µs",
+        &one_p50,
+        Goal::TimesAtMost(1.5),
+    );
+    row(
+        1,
+        format!("{one}: p99"),
+        "µs",
+        &one_p99,
+        Goal::TimesAtMost(2.0),
+    );
     let many = format!("warm echo, {} clients", args.clients);
-    row(2, many.clone(), "requests/s", &rate, Goal::TimesAtLeast(0.75));
-    row(2, format!("{many}: CPU per request"), "µs", &cpu, Goal::TimesAtMost(1.4));
+    row(
+        2,
+        many.clone(),
+        "requests/s",
+        &rate,
+        Goal::TimesAtLeast(0.75),
+    );
+    row(
+        2,
+        format!("{many}: CPU per request"),
+        "µs",
+        &cpu,
+        Goal::TimesAtMost(1.4),
+    );
     row(2, format!("{many}: p50"), "µs", &many_p50, Goal::Informs);
     row(2, format!("{many}: p99"), "µs", &many_p99, Goal::Informs);
     Ok(())
@@ -257,7 +296,11 @@ fn pauses(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
         let (mut ours, mut floor) = ((vec![], vec![]), (vec![], vec![]));
         for turn in 0..PAUSE_TURNS {
             pair.by_turns(round + turn, one, |side, (without, with)| {
-                let times = if side == Side::Ours { &mut ours } else { &mut floor };
+                let times = if side == Side::Ours {
+                    &mut ours
+                } else {
+                    &mut floor
+                };
                 times.0.extend(without);
                 times.1.extend(with);
             })?;
@@ -274,7 +317,11 @@ fn pauses(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     };
     row("calls 5 ms apart: p50", &short, Goal::Informs);
     row("calls 30 ms apart (paused): p50", &long, Goal::Informs);
-    row("30 ms apart over 5 ms apart", &added, Goal::MoreByAtMost(15.0));
+    row(
+        "30 ms apart over 5 ms apart",
+        &added,
+        Goal::MoreByAtMost(15.0),
+    );
     Ok(())
 }
 

@@ -46,7 +46,12 @@ impl Answer<'_> {
     /// An error unless this is a 200 that says what `sent` said. Spaces don't count, for JSON may be
     /// written with or without them; `sent` has none inside its strings.
     pub(super) fn must_echo(&self, sent: &[u8]) -> Result<()> {
-        let letters = |text: &[u8]| text.iter().copied().filter(|b| *b != b' ').collect::<Vec<_>>();
+        let letters = |text: &[u8]| {
+            text.iter()
+                .copied()
+                .filter(|b| *b != b' ')
+                .collect::<Vec<_>>()
+        };
         if self.status == 200 && (*self.body == *sent || letters(&self.body) == letters(sent)) {
             return Ok(());
         }
@@ -154,7 +159,12 @@ mod tests {
     #[test]
     fn an_echo_is_compared_by_what_it_says() {
         let answer = |status, body: &[u8]| {
-            Answer { status, body: Cow::Owned(body.to_vec()), length: 0 }.must_echo(&echo_body(7, 3))
+            Answer {
+                status,
+                body: Cow::Owned(body.to_vec()),
+                length: 0,
+            }
+            .must_echo(&echo_body(7, 3))
         };
         assert!(answer(200, b"{\"call\": 7, \"pad\": \"hij\"}").is_ok());
         assert!(answer(200, b"{\"call\":7,\"pad\":\"hij\"}").is_ok());

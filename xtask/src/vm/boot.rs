@@ -1,6 +1,7 @@
-//! The machine itself: what qemu is told, and how its command's output and exit status come back. They have a port
-//! each, apart from the kernel's console, so that nothing the kernel or the command prints can be taken for a status,
-//! and a machine that dies early is told from a command that failed.
+//! The machine itself: what qemu is told, and how its command's output and exit status come back.
+//! They have a port each, apart from the kernel's console, so that nothing the kernel or the
+//! command prints can be taken for a status, and a machine that dies early is told from a command
+//! that failed.
 
 use std::fs;
 use std::io::Write;
@@ -10,13 +11,13 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::Outcome;
 use super::packages::Qemu;
+use super::{MachineOptions, Outcome};
 use crate::supervise::{Ended, supervise};
 
-/// What the kernel is told. All of it but the first line is for speed under an interpreter.
-const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 cgroup_no_v1=all \
-    quiet mitigations=off init_on_alloc=0 audit=0 tsc=reliable no_timer_check cryptomgr.notests";
+/// What the kernel is told: first how to behave, then what spares an interpreter some work.
+const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 cgroup_no_v1=all quiet \
+    mitigations=off init_on_alloc=0 audit=0 tsc=reliable no_timer_check cryptomgr.notests";
 
 /// How much of the console is shown of a machine that died.
 const CONSOLE_LINES: usize = 30;
@@ -29,10 +30,12 @@ pub(super) struct Machine<'a> {
     pub(super) kernel: &'a Path,
     /// What that starts from.
     pub(super) initramfs: &'a Path,
-    /// In MiB.
-    pub(super) memory: u32,
+    /// How much of what it has.
+    pub(super) options: &'a MachineOptions,
     /// Where the kernel's messages go.
     pub(super) console: PathBuf,
+    /// Where they are kept if something goes wrong.
+    pub(super) kept_console: PathBuf,
     /// Where the exit status goes.
     pub(super) status: PathBuf,
 }
@@ -49,15 +52,18 @@ impl Machine<'_> {
         })?;
         let status = fs::read_to_string(&self.status).unwrap_or_default();
         match (ended, status.trim().parse::<u8>()) {
-            (Ended::Exited(_), Ok(code)) => {
-                let _ = fs::remove_file(&self.console);
-                Ok(Outcome { code, output })
-            }
+            (Ended::Exited(_), Ok(code)) => Ok(Outcome { code, output }),
             (Ended::Exited(how), Err(_)) => {
-                bail!("the machine ended without the command's status (qemu: {how}){}", self.last_words())
+                bail!(
+                    "the machine ended without the command's status (qemu: {how}){}",
+                    self.last_words()
+                )
             }
             (Ended::TimedOut, _) => {
-                bail!("the machine was still running at the time limit, and was ended{}", self.last_words())
+                bail!(
+                    "the machine was still running at the time limit, and was ended{}",
+                    self.last_words()
+                )
             }
         }
     }
@@ -65,20 +71,51 @@ impl Machine<'_> {
     fn command(&self) -> Command {
         // A bare machine, whose root is the host's.
         let mut qemu = self.qemu.command();
-        qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
-        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        qemu.args(["-m", &self.memory.to_string()]);
-        qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi,tb-size=256",
+            "-machine",
+            "q35",
+            "-cpu",
+            "max",
+        ]);
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        qemu.args(["-smp", &self.options.cpus.to_string()]);
+        qemu.args(["-m", &self.options.memory.to_string()]);
+        qemu.arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs);
         qemu.args(["-append", KERNEL_OPTIONS]);
-        qemu.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
-        qemu.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root", "-device", "virtio-rng-pci"]);
+        qemu.args([
+            "-fsdev",
+            "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+        ]);
+        qemu.args([
+            "-device",
+            "virtio-9p-pci,fsdev=root,mount_tag=root",
+            "-device",
+            "virtio-rng-pci",
+        ]);
         qemu.args(["-serial", &format!("file:{}", self.console.display())]);
         qemu.args(["-device", "virtio-serial-pci"]);
         // Not qemu's "stdio": it hangs up on the machine when there is no more input.
         let status = format!("file,id=status,path={}", self.status.display());
-        for (name, chardev) in [("output", "file,id=output,path=/dev/stdout"), ("status", &status)] {
+        for (name, chardev) in [
+            ("output", "file,id=output,path=/dev/stdout"),
+            ("status", &status),
+        ] {
             qemu.args(["-chardev", chardev]);
-            qemu.args(["-device", &format!("virtserialport,chardev={name},name={name}")]);
+            qemu.args([
+                "-device",
+                &format!("virtserialport,chardev={name},name={name}"),
+            ]);
         }
         qemu
     }
@@ -86,9 +123,17 @@ impl Machine<'_> {
     /// The end of the console, for an error.
     fn last_words(&self) -> String {
         let console = fs::read(&self.console).unwrap_or_default();
+        let _ = fs::write(&self.kept_console, &console);
         let console = String::from_utf8_lossy(&console);
-        let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = console
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
         let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
-        format!("; its console, in {}, ended with:\n{}", self.console.display(), last.join("\n"))
+        format!(
+            "; its console, kept in {}, ended with:\n{}",
+            self.kept_console.display(),
+            last.join("\n")
+        )
     }
 }

@@ -1,5 +1,6 @@
-# The second half of the machine's start, in its real root: runs the command, then says how it ended and turns the
-# machine off. Only busybox is used: every program of the host's would first have to come through 9p.
+# The second half of the machine's start, in its real root: runs the command, then says how it ended
+# and turns the machine off. Only busybox is used: every program of the host's would first have to
+# come through 9p.
 busybox=/run/v2/busybox
 
 # The device of a port, by the name qemu gave it.
@@ -13,7 +14,8 @@ port() {
 output=$(port output)
 status=$(port status)
 
-# As systemd has it: mounts are shared until somebody says otherwise, and there is room for many files.
+# As systemd has it: mounts are shared until somebody says otherwise, and there is room for many
+# files.
 $busybox mount --make-rshared /
 ulimit -Hn 524288
 

@@ -1,5 +1,6 @@
-//! What the machine starts from: an initramfs with busybox, the modules, two scripts and the job. It is written anew
-//! for every run (some four megabytes), so that there is no stale one and no need for a `cpio` program.
+//! What the machine starts from: an initramfs with busybox, the modules, two scripts and the job.
+//! It is written anew for every run (some four megabytes), so that there is no stale one and no
+//! need for a `cpio` program.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,8 +12,9 @@ use super::packages::Kernel;
 use super::{Job, MachineOptions, quoted_bytes};
 use crate::cargo::Workspace;
 
-/// Not the caller's path: what is in a home directory (shims of version managers above all) is slow here, and makes a
-/// run depend on who runs it.
+/// Not the caller's path: what is in a home directory (shims of version managers above all) is slow
+/// here, and makes a run depend on who runs it. `/usr/bin` is before `/bin`, for to follow a link
+/// is a request to the host every time.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where the machine has file systems of its own, which hide the host's directories.
@@ -42,16 +44,27 @@ impl Image<'_> {
         archive.file("init", 0o755, include_bytes!("init.sh"))?;
         archive.file("bin/busybox", 0o755, &read(self.busybox)?)?;
         for module in &self.kernel.modules {
-            archive.file(&format!("modules/{module}"), 0o644, &read(&self.kernel.dir.join(module))?)?;
+            archive.file(
+                &format!("modules/{module}"),
+                0o644,
+                &read(&self.kernel.dir.join(module))?,
+            )?;
         }
-        archive.file("modules/order", 0o644, lines(&self.kernel.modules).as_bytes())?;
+        archive.file(
+            "modules/order",
+            0o644,
+            lines(&self.kernel.modules).as_bytes(),
+        )?;
         archive.file("job/guest.sh", 0o644, include_bytes!("guest.sh"))?;
         archive.file("job/command", 0o644, &self.command()?)?;
         archive.file("job/keep", 0o644, &self.kept())?;
-        fs::write(path, archive.finish()?).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(path, archive.finish()?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The job as a shell script, which is how its words survive the way whatever is in them.
+    /// The job as a shell script, which is how its words survive the way whatever is in them. The
+    /// host's `env` starts the command, since busybox would take itself for the `sh`, the `ls` and
+    /// the `setpriv` that are asked for.
     fn command(&self) -> Result<Vec<u8>> {
         let mut variables: Vec<(String, Vec<u8>)> = vec![
             ("PATH".into(), PATH.into()),
@@ -64,7 +77,12 @@ impl Image<'_> {
                 variables.push((name.into_owned(), value.as_bytes().to_vec()));
             }
         }
-        variables.extend(self.job.env.iter().map(|(name, value)| (name.clone(), value.as_bytes().to_vec())));
+        variables.extend(
+            self.job
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_bytes().to_vec())),
+        );
         for setting in &self.options.env {
             let Some((name, value)) = setting.split_once('=') else {
                 bail!("--env wants NAME=VALUE, and got {setting:?}");
@@ -74,8 +92,10 @@ impl Image<'_> {
 
         let mut script = b"cd ".to_vec();
         script.extend(quoted_bytes(self.job.dir.as_os_str().as_bytes()));
-        script.extend_from_slice(b" || exit 125\nexec /run/v2/busybox env -i");
-        let settings = variables.into_iter().map(|(name, value)| [name.as_bytes(), b"=", &value].concat());
+        script.extend_from_slice(b" || exit 125\nexec /usr/bin/env -i");
+        let settings = variables
+            .into_iter()
+            .map(|(name, value)| [name.as_bytes(), b"=", &value].concat());
         for word in settings.chain(self.job.command.iter().map(|word| word.as_bytes().to_vec())) {
             script.push(b' ');
             script.extend(quoted_bytes(&word));
@@ -86,12 +106,19 @@ impl Image<'_> {
 
     /// The directories of ours which a file system of the machine would hide.
     fn kept(&self) -> Vec<u8> {
-        let mut ours: Vec<&PathBuf> = vec![&self.workspace.workspace_root, &self.workspace.target_directory, &self.job.dir];
+        let mut ours: Vec<&PathBuf> = vec![
+            &self.workspace.workspace_root,
+            &self.workspace.target_directory,
+            &self.job.dir,
+        ];
         ours.sort();
         ours.dedup();
         let mut list = Vec::new();
         for dir in ours {
-            if HIDDEN.iter().any(|hidden| dir.starts_with(hidden) && dir != Path::new(hidden)) {
+            if HIDDEN
+                .iter()
+                .any(|hidden| dir.starts_with(hidden) && dir != Path::new(hidden))
+            {
                 list.extend_from_slice(dir.as_os_str().as_bytes());
                 list.push(b'\n');
             }
@@ -121,18 +148,33 @@ impl Archive {
         Ok(self.bytes)
     }
 
-    /// One header of thirteen hexadecimal numbers, then the name and the content, each up to a multiple of four.
+    /// One header of thirteen hexadecimal numbers, then the name and the content, each up to a
+    /// multiple of four.
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.entries += 1;
-        let size = u32::try_from(content.len()).with_context(|| format!("{name} is too large for an initramfs"))?;
+        let size = u32::try_from(content.len())
+            .with_context(|| format!("{name} is too large for an initramfs"))?;
         let name_size = u32::try_from(name.len() + 1)?;
         let (owner, group, links, time, device) = (0, 0, 1, 0, 0);
         let fields = [
-            self.entries, mode, owner, group, links, time, size, device, device, device, device, name_size, 0,
+            self.entries,
+            mode,
+            owner,
+            group,
+            links,
+            time,
+            size,
+            device,
+            device,
+            device,
+            device,
+            name_size,
+            0,
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);

@@ -1,7 +1,8 @@
 #!/bin/busybox sh
-# The first half of the machine's start, in the initramfs: puts the root together, then becomes guest.sh within it. It
-# needs switch_root and not chroot, for a process in a chroot may not make user namespaces. A failure ends pid 1, which
-# makes the kernel panic, which ends the machine; the console has the message.
+# The first half of the machine's start, in the initramfs: puts the root together, then becomes
+# guest.sh within it. It needs switch_root and not chroot, for a process in a chroot may not make
+# user namespaces. A failure ends pid 1, which makes the kernel panic, which ends the machine; the
+# console has the message.
 set -e
 /bin/busybox --install -s /bin
 export PATH=/bin

@@ -1,7 +1,8 @@
-//! A throw-away machine with a pure cgroup v2 hierarchy, for hosts which have none (v1, hybrid, a container without
-//! delegation). It is Debian's kernel under qemu's interpreter, so it needs neither KVM nor privileges of its own. The
-//! host's file system is its root, read-only beneath a layer in memory: whatever is built on the host runs there, and
-//! nothing done there is left behind.
+//! A throw-away machine with a pure cgroup v2 hierarchy, for hosts which have none (v1, hybrid, a
+//! container without delegation). It is Debian's kernel under qemu's interpreter, so it needs
+//! neither KVM nor privileges of its own. The host's file system is its root, read-only beneath a
+//! layer in memory: whatever is built on the host runs there, and nothing done there is left
+//! behind.
 
 mod boot;
 mod image;
@@ -24,6 +25,9 @@ pub(crate) struct MachineOptions {
     /// End the machine after so many seconds; installing and building count too
     #[arg(long, value_name = "SECONDS", default_value_t = 540)]
     limit: u64,
+    /// Processors of the machine
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    cpus: u32,
     /// Memory of the machine
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u32,
@@ -95,15 +99,23 @@ pub(crate) fn run(
     let busybox = packages::busybox(&state, deadline)?;
     let kernel = packages::kernel(&state, deadline)?;
 
-    let scratch = Scratch::new(state.join(format!("run-{}", std::process::id())))?;
+    let scratch = Scratch::new(&state, "run")?;
     let initramfs = scratch.path.join("initramfs.cpio");
-    image::Image { busybox: &busybox, kernel: &kernel, workspace, options, job }.write(&initramfs)?;
+    image::Image {
+        busybox: &busybox,
+        kernel: &kernel,
+        workspace,
+        options,
+        job,
+    }
+    .write(&initramfs)?;
     let machine = boot::Machine {
         qemu: &qemu,
         kernel: &kernel.image,
         initramfs: &initramfs,
-        memory: options.memory,
-        console: state.join(format!("console-{}.log", std::process::id())),
+        options,
+        console: scratch.path.join("console"),
+        kept_console: state.join("console.log"),
         status: scratch.path.join("status"),
     };
     machine.run(deadline)
@@ -115,7 +127,22 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(path: PathBuf) -> Result<Self> {
+    /// What a name starts with, and how old a directory gets before somebody must have died.
+    const PREFIX: &str = "tmp-";
+    const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn new(state: &Path, name: &str) -> Result<Self> {
+        for stale in names(state)?
+            .into_iter()
+            .filter(|name| name.starts_with(Self::PREFIX))
+        {
+            let stale = state.join(stale);
+            let made = fs::metadata(&stale).and_then(|metadata| metadata.modified());
+            if made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > Self::OLD)) {
+                let _ = fs::remove_dir_all(stale);
+            }
+        }
+        let path = state.join(format!("{}{name}-{}", Self::PREFIX, std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path })
     }
@@ -161,7 +188,11 @@ mod tests {
 
     #[test]
     fn words_survive_a_shell() {
-        for (word, expected) in [("it's $HOME", "'it'\\''s $HOME'"), ("", "''"), ("a\nb", "'a\nb'")] {
+        for (word, expected) in [
+            ("it's $HOME", "'it'\\''s $HOME'"),
+            ("", "''"),
+            ("a\nb", "'a\nb'"),
+        ] {
             assert_eq!(quoted(word), expected);
             assert_eq!(quoted_bytes(word.as_bytes()), expected.as_bytes());
         }

@@ -1,6 +1,7 @@
-//! What the machine is made of, from Debian. Nothing is installed: packages are unpacked below the target directory.
-//! Installing a kernel would run the host's boot set-up, `busybox-static` would remove `busybox`, and qemu would remove
-//! a `qemu-utils` of another version. Everything is fetched once, and each step says what it does.
+//! What the machine is made of, from Debian. Nothing is installed: packages are unpacked below the
+//! target directory. Installing a kernel would run the host's boot set-up, `busybox-static` would
+//! remove `busybox`, and qemu would remove a `qemu-utils` of another version. Everything is fetched
+//! once, and each step says what it does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,10 +12,18 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::{Scratch, names};
-use crate::supervise;
+use crate::supervise::{self, Ended};
 
-/// The modules the machine needs, beside those these need: its root, its ports, and what sandboxes mount.
-const MODULES: [&str; 6] = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "virtio-rng"];
+/// The modules the machine needs, beside those these need: its root, its ports, and what sandboxes
+/// mount.
+const MODULES: [&str; 6] = [
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "virtio_console",
+    "virtio-rng",
+];
 
 /// A kernel that is ready to boot.
 pub(super) struct Kernel {
@@ -40,8 +49,12 @@ impl Qemu {
         let mut command = Command::new(&self.program);
         if let Some(dir) = &self.unpacked {
             // Debian 12 has packages which say /lib and packages which say /usr/lib.
-            let [libraries, older] = ["usr/lib", "lib"].map(|lib| dir.join(lib).join("x86_64-linux-gnu"));
-            command.env("LD_LIBRARY_PATH", format!("{}:{}", libraries.display(), older.display()));
+            let [libraries, older] =
+                ["usr/lib", "lib"].map(|lib| dir.join(lib).join("x86_64-linux-gnu"));
+            command.env(
+                "LD_LIBRARY_PATH",
+                format!("{}:{}", libraries.display(), older.display()),
+            );
             command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
             for data in ["usr/share/qemu", "usr/share/seabios"] {
                 command.arg("-L").arg(dir.join(data));
@@ -55,20 +68,34 @@ impl Qemu {
 pub(super) fn qemu(state: &Path, deadline: Instant) -> Result<Qemu> {
     const NAME: &str = "qemu-system-x86_64";
     if let Some(program) = on_path(NAME) {
-        return Ok(Qemu { program, unpacked: None });
+        return Ok(Qemu {
+            program,
+            unpacked: None,
+        });
     }
     let dir = state.join("qemu");
     if !dir.exists() {
         let packages = with_fresh_lists(deadline, || {
             let mut apt = Command::new("apt-get");
-            apt.args(["install", "--simulate", "--no-install-recommends", "qemu-system-x86"]).env("LC_ALL", "C");
+            apt.args([
+                "install",
+                "--simulate",
+                "--no-install-recommends",
+                "qemu-system-x86",
+            ])
+            .env("LC_ALL", "C");
             let simulated = supervise::output(&apt, deadline)?;
-            let new = simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
+            let new = simulated
+                .lines()
+                .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next());
             Ok(new.map(str::to_owned).collect::<Vec<_>>())
         })?;
         keep(unpacked(state, &packages, deadline)?, &dir)?;
     }
-    Ok(Qemu { program: dir.join("usr/bin").join(NAME), unpacked: Some(dir) })
+    Ok(Qemu {
+        program: dir.join("usr/bin").join(NAME),
+        unpacked: Some(dir),
+    })
 }
 
 /// A busybox which needs no libraries.
@@ -76,7 +103,8 @@ pub(super) fn busybox(state: &Path, deadline: Instant) -> Result<PathBuf> {
     let kept = state.join("busybox");
     if !kept.exists() {
         let scratch = unpacked(state, &["busybox-static".into()], deadline)?;
-        fs::rename(scratch.path.join("bin/busybox"), &kept).context("busybox-static has no bin/busybox")?;
+        fs::rename(scratch.path.join("bin/busybox"), &kept)
+            .context("busybox-static has no bin/busybox")?;
     }
     Ok(kept)
 }
@@ -88,25 +116,39 @@ pub(super) fn kernel(state: &Path, deadline: Instant) -> Result<Kernel> {
     if !dir.exists() {
         let package = with_fresh_lists(deadline, || {
             let mut show = Command::new("apt-cache");
-            show.args(["show", "--no-all-versions", "linux-image-amd64"]).env("LC_ALL", "C");
+            show.args(["show", "--no-all-versions", "linux-image-amd64"])
+                .env("LC_ALL", "C");
             let shown = supervise::output(&show, deadline)?;
-            let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: "));
+            let depends = shown
+                .lines()
+                .find_map(|line| line.strip_prefix("Depends: "));
             let package = depends.and_then(|depends| depends.split([' ', ',']).next());
-            package.map(str::to_owned).context("linux-image-amd64 names no kernel; this needs Debian's packages")
+            package
+                .map(str::to_owned)
+                .context("linux-image-amd64 names no kernel; this needs Debian's packages")
         })?;
         let unpacked = unpacked(state, &[package], deadline)?;
-        let kept = Scratch::new(state.join(format!("kernel.{}", std::process::id())))?;
+        let kept = Scratch::new(state, "kernel")?;
         pick(&unpacked.path, &kept.path)?;
+        decompress(&kept.path.join("kernel"), deadline)?;
         keep(kept, &dir)?;
     }
-    let order = fs::read_to_string(dir.join("order")).context("the kept kernel is not whole; delete it")?;
-    Ok(Kernel { image: dir.join("vmlinuz"), modules: order.lines().map(str::to_owned).collect(), dir })
+    let order =
+        fs::read_to_string(dir.join("order")).context("the kept kernel is not whole; delete it")?;
+    Ok(Kernel {
+        image: dir.join("kernel"),
+        modules: order.lines().map(str::to_owned).collect(),
+        dir,
+    })
 }
 
-/// Gives a directory its final name, once it is whole. Somebody else may have been faster, with the same.
+/// Gives a directory its final name, once it is whole. Somebody else may have been faster, with the
+/// same.
 fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
     match fs::rename(&scratch.path, dir) {
-        Err(error) if !dir.exists() => Err(error).with_context(|| format!("cannot make {}", dir.display())),
+        Err(error) if !dir.exists() => {
+            Err(error).with_context(|| format!("cannot make {}", dir.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -114,10 +156,11 @@ fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
 /// Moves the kernel and the modules it takes out of the unpacked package.
 fn pick(package: &Path, kept: &Path) -> Result<()> {
     let boot = package.join("boot");
-    let image = names(&boot)?.into_iter().find(|name| name.starts_with("vmlinuz-"));
+    let image = names(&boot)?
+        .into_iter()
+        .find(|name| name.starts_with("vmlinuz-"));
     let image = image.context("the package has no kernel")?;
-    fs::rename(boot.join(image), kept.join("vmlinuz"))?;
-
+    fs::rename(boot.join(image), kept.join("kernel"))?;
     let mut all = BTreeMap::new();
     find_modules(&package.join("lib/modules"), &mut all)?;
     let mut order = Vec::new();
@@ -133,8 +176,46 @@ fn pick(package: &Path, kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Appends a module to the order, after those it depends on. The package has no `modules.dep` (that is made when it
-/// is installed); a module's own `depends=` is what it would be made from.
+/// Replaces a kernel by its uncompressed self, which qemu can start as well: having the machine
+/// decompress it costs more time than all the rest of its start. A kernel with other contents than
+/// expected is left as it is.
+fn decompress(kernel: &Path, deadline: Instant) -> Result<()> {
+    let bytes = fs::read(kernel)?;
+    let (Some(payload), Some(xz)) = (payload(&bytes), on_path("xz")) else {
+        return Ok(());
+    };
+    let compressed = kernel.with_extension("xz");
+    fs::write(&compressed, payload)?;
+    let mut xz = Command::new(xz);
+    xz.args(["--decompress", "--stdout"]).arg(&compressed);
+    let mut plain = Vec::new();
+    let ended = supervise::supervise(&xz, deadline, |piece| plain.extend_from_slice(piece))?;
+    if matches!(ended, Ended::Exited(status) if status.success()) && plain.starts_with(b"\x7fELF") {
+        fs::write(kernel, plain)?;
+    }
+    fs::remove_file(compressed)?;
+    Ok(())
+}
+
+/// The compressed part of a kernel, by the header that is part of the x86 boot protocol, if it is
+/// compressed by xz.
+fn payload(kernel: &[u8]) -> Option<&[u8]> {
+    let number =
+        |at: usize| Some(u32::from_le_bytes(kernel.get(at..at + 4)?.try_into().ok()?) as usize);
+    if kernel.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let set_up = (usize::from(*kernel.get(0x1f1)?) + 1) * 512;
+    let start = set_up.checked_add(number(0x248)?)?;
+    // Its last four bytes are not xz's: they are the size of what comes out.
+    let end = start.checked_add(number(0x24c)?)?.checked_sub(4)?;
+    kernel
+        .get(start..end)
+        .filter(|payload| payload.starts_with(b"\xfd7zXZ\0"))
+}
+
+/// Appends a module to the order, after those it depends on. The package has no `modules.dep` (that
+/// is made when it is installed); a module's own `depends=` is what it would be made from.
 fn resolve(
     name: &str,
     all: &BTreeMap<String, PathBuf>,
@@ -147,11 +228,19 @@ fn resolve(
     if !above.insert(name.to_owned()) {
         bail!("the kernel's module {name} depends on itself");
     }
-    let path = all.get(name).with_context(|| format!("the kernel has no module {name}"))?;
+    let path = all
+        .get(name)
+        .with_context(|| format!("the kernel has no module {name}"))?;
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let depends = bytes.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"depends="));
-    let depends = depends.with_context(|| format!("the kernel's module {name} does not say what it depends on"))?;
-    for needed in String::from_utf8_lossy(depends).split(',').filter(|needed| !needed.is_empty()) {
+    let depends = bytes
+        .split(|byte| *byte == 0)
+        .find_map(|text| text.strip_prefix(b"depends="));
+    let depends = depends
+        .with_context(|| format!("the kernel's module {name} does not say what it depends on"))?;
+    for needed in String::from_utf8_lossy(depends)
+        .split(',')
+        .filter(|needed| !needed.is_empty())
+    {
         resolve(&module_name(needed), all, above, order)?;
     }
     order.push(name.to_owned());
@@ -171,7 +260,8 @@ fn find_modules(dir: &Path, all: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A module's name as the kernel has it: a file may be called `virtio-rng`, the module is `virtio_rng`.
+/// A module's name as the kernel has it: a file may be called `virtio-rng`, the module is
+/// `virtio_rng`.
 fn module_name(name: &str) -> String {
     name.replace('-', "_")
 }
@@ -179,16 +269,24 @@ fn module_name(name: &str) -> String {
 /// Fetches packages and unpacks them below the state directory.
 fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> Result<Scratch> {
     let first = packages.first().context("there is nothing to fetch")?;
-    let scratch = Scratch::new(state.join(format!("{first}.{}", std::process::id())))?;
+    let scratch = Scratch::new(state, first)?;
     let state = state.display();
-    say(&format!("unpacking into {state}, without installing it, Debian's {}", packages.join(" ")));
+    say(&format!(
+        "unpacking into {state}, without installing it, Debian's {}",
+        packages.join(" ")
+    ));
     with_fresh_lists(deadline, || {
         let mut apt = Command::new("apt-get");
         // As root apt would rather fetch as its own user, who cannot write here, and warns.
-        apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root"]).args(packages).current_dir(&scratch.path);
+        apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
+            .args(packages)
+            .current_dir(&scratch.path);
         supervise::output(&apt, deadline)
     })?;
-    for deb in names(&scratch.path)?.into_iter().filter(|name| name.ends_with(".deb")) {
+    for deb in names(&scratch.path)?
+        .into_iter()
+        .filter(|name| name.ends_with(".deb"))
+    {
         let deb = scratch.path.join(deb);
         let mut dpkg = Command::new("dpkg-deb");
         dpkg.arg("-x").arg(&deb).arg(&scratch.path);
@@ -198,14 +296,21 @@ fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> Result<Scra
     Ok(scratch)
 }
 
-/// Does something that needs apt's lists; if it fails they may be missing or old, and are fetched before another try.
+/// Does something that needs apt's lists; if it fails they may be missing or old, and are fetched
+/// before another try.
 fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Result<T> {
     if on_path("apt-get").is_none() {
         bail!("there is no apt-get: the machine is made of Debian's packages");
     }
     attempt().or_else(|first| {
-        say(&format!("{first:#}; fetching the package lists (apt-get update)"));
-        let program = if rustix::process::geteuid().is_root() { "env" } else { "sudo" };
+        say(&format!(
+            "{first:#}; fetching the package lists (apt-get update)"
+        ));
+        let program = if rustix::process::geteuid().is_root() {
+            "env"
+        } else {
+            "sudo"
+        };
         let mut apt = Command::new(program);
         apt.args(["LC_ALL=C", "apt-get", "update", "-qq"]);
         supervise::output(&apt, deadline)?;
@@ -216,7 +321,9 @@ fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Re
 /// A program on the path.
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|program| program.exists())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|program| program.exists())
 }
 
 /// Tells what is being done, beside the command's own output.

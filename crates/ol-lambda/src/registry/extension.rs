@@ -4,7 +4,7 @@
 //! says it is, and ends a record at a newline, which the binary attributes that macOS packs may hold.
 //! So it runs in raw mode and we read them here, with a limit, in the length-prefixed form of pax(1).
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use tar::EntryType;
 
@@ -39,8 +39,8 @@ impl Extension {
 #[derive(Debug)]
 pub(super) enum ExtensionError {
     Refused(Refusal),
-    Read(io::Error),
-    CutShort,
+    /// The stream broke off or failed; its gauge knows which.
+    Broken,
 }
 
 /// What is known of the next member before its own header.
@@ -74,9 +74,9 @@ impl Pending {
         contents
             .take(size)
             .read_to_end(&mut bytes)
-            .map_err(ExtensionError::Read)?;
+            .map_err(|_| ExtensionError::Broken)?;
         if bytes.len() as u64 != size {
-            return Err(ExtensionError::CutShort);
+            return Err(ExtensionError::Broken);
         }
         match extension {
             Extension::GnuName if self.gnu_name.is_some() => refuse(Refusal::TwoNames),

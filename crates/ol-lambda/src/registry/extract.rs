@@ -64,7 +64,7 @@ pub struct Extracted {
 ///
 /// # Errors
 /// When the bundle is refused or this host can't read or write; what was written so far stays in
-/// `into`, for the caller to remove.
+/// `into`, for the caller to remove. Nothing is synced: after a crash, unpack again.
 pub fn extract(
     bundle: impl Read,
     into: &Path,
@@ -120,7 +120,7 @@ impl Unpacking<'_> {
                     .take(extension, size, &mut entry)
                     .map_err(|error| match error {
                         ExtensionError::Refused(why) => self.refused(why),
-                        ExtensionError::Read(_) | ExtensionError::CutShort => self.broken(),
+                        ExtensionError::Broken => self.broken(),
                     })?;
                 continue;
             }

@@ -1,7 +1,7 @@
 //! How much may come out of a bundle: gunzips it, counts both sides, and stops a bomb early.
 //!
 //! The tar reader sits on top and turns every trouble into an `io::Error` of its own making, so the
-//! reason is kept here, beside the stream, where [`extract`](super::extract) can ask for it.
+//! reason is kept here, beside the stream, where `extract` can ask for it.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufReader, Read};

@@ -77,11 +77,6 @@ impl MemberPath {
         Ok(MemberPath(path))
     }
 
-    /// Whether this is the directory that the bundle unpacks into (`./`).
-    pub(super) fn is_root(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -163,7 +158,7 @@ mod tests {
             ], 0..300)) {
             if let Ok(path) = MemberPath::parse(&name, 64) {
                 for part in path.as_bytes().split(|&b| b == b'/') {
-                    proptest::prop_assert!(path.is_root() || !part.is_empty());
+                    proptest::prop_assert!(path.as_bytes().is_empty() || !part.is_empty());
                     proptest::prop_assert!(part != b"." && part != b"..");
                     proptest::prop_assert!(part.len() <= MAX_PART && !part.contains(&0));
                 }

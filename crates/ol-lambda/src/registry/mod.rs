@@ -8,11 +8,11 @@
 //!                       extract ──► a fresh directory, or an error that names the member
 //! ```
 //!
-//! - [`store`]: the folder. Puts and deletes are atomic and durable; nobody else has to play along.
-//! - [`stamp`]: what tells one stored bundle from the next.
-//! - [`extract`]: gunzip, untar and write, within [`ExtractLimits`].
-//!   Reading: [`gauge`] (how much may come out), [`extension`] (long names), [`member`] (what a header
-//!   may say). Writing: [`tree`] (nothing lands outside the directory). Saying no: [`refusal`].
+//! - `store`: the folder. Puts and deletes are atomic and durable; nobody else has to play along.
+//! - `stamp`: what tells one stored bundle from the next.
+//! - `extract`: gunzip, untar and write, within [`ExtractLimits`].
+//!   Reading: `gauge` (how much may come out), `extension` (long names), `member` (what a header
+//!   may say). Writing: `tree` (nothing lands outside the directory). Saying no: `refusal`.
 //!
 //! Failure paths: a bundle that can't be used is an [`ExtractError`] that blames the bundle
 //! ([`ExtractError::is_the_bundles_fault`]) or the host; either way the caller removes the directory and keeps

@@ -52,7 +52,9 @@ pub enum RegistryError {
         source: io::Error,
     },
     /// Something else lies where the bundle should: a link would let the folder point anywhere.
-    #[error("{name}.tar.gz in the registry is not a regular file; replace it with the bundle itself")]
+    #[error(
+        "{name}.tar.gz in the registry is not a regular file; replace it with the bundle itself"
+    )]
     NotAFile {
         /// The function.
         name: FunctionName,
@@ -146,15 +148,16 @@ impl Registry {
     /// When something that is not a file lies there, or it can't be examined.
     pub async fn look(&self, name: &FunctionName) -> Result<Option<Stamp>, RegistryError> {
         let path = self.path(name);
-        let stat = blocking(move || {
-            match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Ok(Some(stat)),
-                Err(Errno::NOENT) => Ok(None),
-                Err(errno) => Err(errno.into()),
-            }
-        })
-        .await
-        .map_err(|source| read_error(name, source))?;
+        let stat =
+            blocking(
+                move || match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => Ok(Some(stat)),
+                    Err(Errno::NOENT) => Ok(None),
+                    Err(errno) => Err(errno.into()),
+                },
+            )
+            .await
+            .map_err(|source| read_error(name, source))?;
         match stat {
             Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
                 Err(RegistryError::NotAFile { name: name.clone() })
@@ -173,11 +176,8 @@ impl Registry {
     pub async fn fetch(&self, name: &FunctionName) -> Result<Option<(Stamp, File)>, RegistryError> {
         // NONBLOCK: a named pipe would hold this thread until somebody writes to it. It has no
         // effect on regular files, the only ones we go on with.
-        let flags = OFlags::RDONLY
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let path = self.path(name);
         let opened = blocking(move || {
             let file = match rustix::fs::open(path, flags, Mode::empty()) {

@@ -165,8 +165,7 @@ impl Tree {
             self.budget.spend()?;
             let parent = here.as_ref().unwrap_or(&self.root);
             rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
-            let directory =
-                rustix::fs::openat2(parent, name, DIRECTORY, Mode::empty(), BENEATH)?;
+            let directory = rustix::fs::openat2(parent, name, DIRECTORY, Mode::empty(), BENEATH)?;
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))?;
             here = Some(directory);
         }

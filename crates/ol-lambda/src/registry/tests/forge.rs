@@ -123,7 +123,7 @@ impl Yard {
         self.outer.path()
     }
 
-    pub(super) fn into(&self) -> PathBuf {
+    pub(super) fn inside(&self) -> PathBuf {
         self.outer.path().join("into")
     }
 
@@ -134,7 +134,7 @@ impl Yard {
         bundle: &[u8],
         limits: &ExtractLimits,
     ) -> Result<Extracted, ExtractError> {
-        let outcome = extract(bundle, &self.into(), limits);
+        let outcome = extract(bundle, &self.inside(), limits);
         let mut outside: Vec<_> = fs::read_dir(self.outer())
             .expect("the yard is there")
             .map(|entry| entry.expect("an entry").file_name())
@@ -143,7 +143,7 @@ impl Yard {
         assert_eq!(outside, ["canary", "into"], "something got out");
         let canary = fs::read(self.outer().join("canary")).expect("the canary is there");
         assert_eq!(canary, b"untouched");
-        let made = self.check_inside(&self.into());
+        let made = self.check_inside(&self.inside());
         if let Ok(extracted) = &outcome {
             assert_eq!(extracted.entries, made);
         }
@@ -162,7 +162,7 @@ impl Yard {
                 made += self.check_inside(&path);
             } else {
                 assert!(metadata.is_file(), "{} is no file", path.display());
-                assert!(mode == 0o644 || mode == 0o755 || mode == 0o600, "{mode:o}");
+                assert!(mode == 0o644 || mode == 0o755, "{mode:o}");
             }
         }
         made

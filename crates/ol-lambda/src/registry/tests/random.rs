@@ -28,21 +28,14 @@ fn valid() -> Forge {
 
 /// Names that have something to say about each other.
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    let part = prop_oneof![
-        Just(&b"a"[..]),
-        Just(b"b"),
-        Just(b".."),
-        Just(b"."),
-        Just(b""),
-        Just(b"canary"),
-    ];
-    vec(part, 1..5).prop_map(|parts| parts.join(&b'/'))
+    let part = prop::sample::select(vec!["a", "b", "..", ".", "", "canary"]);
+    vec(part, 1..5).prop_map(|parts| parts.join("/").into_bytes())
 }
 
 fn kind() -> impl Strategy<Value = u8> {
     prop_oneof![
         4 => Just(b'0'), 3 => Just(b'5'), 1 => Just(b'L'), 1 => Just(b'x'),
-        1 => prop::sample::select(&b"\x001234567gKS"[..])
+        1 => prop::sample::select(b"\x001234567gKS".to_vec())
     ]
 }
 
@@ -78,20 +71,20 @@ proptest! {
         let _ = Yard::new().extract(&gz(&tar), &limits());
     }
 
-    /// Against a model: which of these succeed is known from the members alone.
+    /// Against a model, as far as the members alone tell what becomes of them.
     #[test]
     fn any_sequence_of_members(members in vec((name(), kind(), vec(any::<u8>(), 0..20)), 0..8)) {
         let forge = members.iter().fold(Forge::new(), |forge, (name, kind, contents)| {
             forge.raw(header(name, *kind, contents.len() as u64), contents)
         });
         let outcome = Yard::new().extract(&forge.end().gz(), &limits());
-        let harmful = members.iter().any(|(name, kind, _)| {
-            b"123467S".contains(kind)
-                || (matches!(kind, 0 | b'0' | b'5') && name.starts_with(b"/"))
-        });
+        let odd = members.iter().any(|(_, kind, _)| b"123467S".contains(kind));
+        prop_assert!(!(odd && outcome.is_ok()));
+        // Unless a header before it gives it another one, a name is what its own header says.
         let plain = members.iter().all(|(_, kind, _)| matches!(kind, 0 | b'0' | b'5'));
-        let climbs = members.iter().any(|(name, _, _)| name.split(|&b| b == b'/').any(|p| p == b".."));
-        prop_assert!(!(harmful && outcome.is_ok()));
-        prop_assert!(!(plain && climbs && outcome.is_ok()));
+        let leads_out = members.iter().any(|(name, _, _)| {
+            name.starts_with(b"/") || name.split(|&byte| byte == b'/').any(|part| part == b"..")
+        });
+        prop_assert!(!(plain && leads_out && outcome.is_ok()));
     }
 }

@@ -30,10 +30,18 @@ fn files_directories_modes_and_times() {
         .member(b"olddir/", b'\0', b"")
         .end();
     let yard = Yard::new();
-    let extracted = yard.extract(&bundle.gz(), &default()).expect("a fine bundle");
-    assert_eq!(extracted, Extracted { entries: 9, bytes: 9 });
+    let extracted = yard
+        .extract(&bundle.gz(), &default())
+        .expect("a fine bundle");
+    assert_eq!(
+        extracted,
+        Extracted {
+            entries: 9,
+            bytes: 9
+        }
+    );
 
-    let into = yard.into();
+    let into = yard.inside();
     let mode = |name: &str| {
         let metadata = fs::metadata(into.join(name)).expect("it was made");
         metadata.permissions().mode() & 0o7777
@@ -62,10 +70,18 @@ fn long_names_in_every_encoding() {
     for forge in [gnu, pax] {
         let yard = Yard::new();
         let bundle = forge.file(b"cut", b"x").file(b"next", b"y").end();
-        let extracted = yard.extract(&bundle.gz(), &default()).expect("a fine bundle");
-        assert_eq!(extracted, Extracted { entries: 13, bytes: 2 });
-        assert_eq!(fs::read(yard.into().join(&name)).expect("a file"), b"x");
-        assert_eq!(fs::read(yard.into().join("next")).expect("a file"), b"y");
+        let extracted = yard
+            .extract(&bundle.gz(), &default())
+            .expect("a fine bundle");
+        assert_eq!(
+            extracted,
+            Extracted {
+                entries: 13,
+                bytes: 2
+            }
+        );
+        assert_eq!(fs::read(yard.inside().join(&name)).expect("a file"), b"x");
+        assert_eq!(fs::read(yard.inside().join("next")).expect("a file"), b"y");
     }
 }
 
@@ -80,13 +96,25 @@ fn the_global_header_of_git_archive_and_several_gzip_members() {
     let (one, other) = bundle.split_at(700);
     let yard = Yard::new();
     let extracted = yard.extract(&[gz(one), gz(b""), gz(other)].concat(), &default());
-    assert_eq!(extracted.expect("a fine bundle"), Extracted { entries: 1, bytes: 1 });
+    assert_eq!(
+        extracted.expect("a fine bundle"),
+        Extracted {
+            entries: 1,
+            bytes: 1
+        }
+    );
 }
 
 #[test]
 fn an_empty_archive_is_an_empty_directory() {
     let extracted = Yard::new().extract(&Forge::new().end().gz(), &default());
-    assert_eq!(extracted.expect("nothing"), Extracted { entries: 0, bytes: 0 });
+    assert_eq!(
+        extracted.expect("nothing"),
+        Extracted {
+            entries: 0,
+            bytes: 0
+        }
+    );
 }
 
 #[test]
@@ -108,13 +136,19 @@ fn what_gnu_tar_packs_in_each_of_its_formats() {
             let yard = Yard::new();
             yard.extract(&packed.stdout, &default())
                 .expect("a fine bundle");
-            let made = fs::metadata(yard.into().join("f.py")).expect("a file");
+            let made = fs::metadata(yard.inside().join("f.py")).expect("a file");
             let given = fs::metadata(source.path().join("f.py")).expect("a file");
-            let apart = made.modified().expect("a time").max(given.modified().expect("a time"));
+            let apart = made
+                .modified()
+                .expect("a time")
+                .max(given.modified().expect("a time"));
             let since = apart.duration_since(made.modified().expect("a time"));
-            assert!(since.expect("later") < Duration::from_secs(1), "the time is kept");
+            assert!(
+                since.expect("later") < Duration::from_secs(1),
+                "the time is kept"
+            );
             if what == "." {
-                let deep = yard.into().join("pkg").join(&long).join("ü.py");
+                let deep = yard.inside().join("pkg").join(&long).join("ü.py");
                 assert_eq!(fs::read(deep).expect("a file"), b"x");
             }
         }

@@ -1,0 +1,185 @@
+//! HTTP to a worker: the public address that it serves at, and the operator's socket in its
+//! directory.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use ol_worker::directory::Directory;
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, AsSendBody, Body};
+
+use crate::at::facts;
+
+/// The most of an error's text that is shown.
+const ERROR_BYTES: u64 = 64 << 10;
+
+/// The public address of a directory's worker.
+pub(crate) struct Client {
+    agent: Agent,
+    url: String,
+    directory: Directory,
+}
+
+impl Client {
+    /// For the worker of `directory`, whether it runs or not.
+    pub(crate) fn new(directory: Directory) -> Result<Self> {
+        let url = url(&directory)?;
+        // The answer is the function's, whatever it is: an error status, a redirect. A proxy is for
+        // the network, not for this machine.
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .allow_non_standard_methods(true)
+            .proxy(None)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .user_agent(concat!("ol/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self {
+            agent,
+            url,
+            directory,
+        })
+    }
+
+    /// Where the worker answers, without a slash at the end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends a request to `path` (which begins with a slash) and returns the answer, whatever its
+    /// status. There is no limit of time: the worker has its own.
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: impl AsSendBody,
+    ) -> Result<Response<Body>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url));
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request
+            .body(body)
+            .with_context(|| format!("{path:?} can't stand in a URL; encode it"))?;
+        self.agent.run(request).map_err(|error| {
+            let dir = self.directory.root().display();
+            match error {
+                ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    anyhow!(
+                        "no worker answers at {}; start it with `ol worker up -d -p {dir}`",
+                        self.url
+                    )
+                }
+                other => anyhow::Error::new(other).context(format!(
+                    "failed to talk to the worker at {}; see `ol worker status -p {dir}`",
+                    self.url
+                )),
+            }
+        })
+    }
+
+    /// A request with an empty body.
+    pub(crate) fn ask(&self, method: Method, path: &str) -> Result<Response<Body>> {
+        self.send(method, path, None, ())
+    }
+}
+
+/// The text of an answer that is an error, for a sentence.
+pub(crate) fn error_text(answer: &mut Response<Body>) -> String {
+    let mut bytes = Vec::new();
+    let read = answer.body_mut().as_reader().take(ERROR_BYTES);
+    match { read }.read_to_end(&mut bytes) {
+        Ok(_) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+        Err(error) => format!("(its text was lost: {error})"),
+    }
+}
+
+/// Where the worker of `directory` answers: what it wrote when it started, or else what its
+/// configuration says.
+fn url(directory: &Directory) -> Result<String> {
+    match fs::read_to_string(directory.url_file()) {
+        Ok(url) if !url.trim().is_empty() => {
+            return Ok(url.trim().trim_end_matches('/').to_owned());
+        }
+        _ => {}
+    }
+    let (config, _) = directory.load(&[], &facts()?)?;
+    if config.port() == 0 {
+        bail!(
+            "no worker runs in {}; start it with `ol worker up -d -p {}`",
+            directory.root().display(),
+            directory.root().display()
+        );
+    }
+    Ok(format!(
+        "http://{}:{}",
+        reachable(&config.worker_url),
+        config.port()
+    ))
+}
+
+/// The address to call for one to listen on, as it stands in a URL.
+fn reachable(listens_on: &str) -> String {
+    match listens_on {
+        "" | "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" | "[::]" => "[::1]".to_owned(),
+        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        host => host.to_owned(),
+    }
+}
+
+/// Asks the operator's socket for `path`; returns status and text.
+///
+/// By hand, since the HTTP client knows no Unix sockets and HTTP/1.0 is two lines.
+pub(crate) fn ask_socket(directory: &Directory, path: &str) -> io::Result<(u16, String)> {
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+    let mut stream = UnixStream::connect(directory.socket())?;
+    stream.set_read_timeout(PATIENCE)?;
+    stream.set_write_timeout(PATIENCE)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.take(ERROR_BYTES).read_to_string(&mut answer)?;
+    parse_answer(&answer).ok_or_else(|| io::Error::other("the answer is no HTTP"))
+}
+
+fn parse_answer(answer: &str) -> Option<(u16, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_to_listen_on_can_be_called() {
+        for (listens_on, called) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "[::1]"),
+            ("fe80::1", "[fe80::1]"),
+            ("[::1]", "[::1]"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(reachable(listens_on), called);
+        }
+    }
+
+    #[test]
+    fn the_sockets_answer_is_taken_apart() {
+        let answer = "HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\n42\n";
+        assert_eq!(parse_answer(answer), Some((200, "42".to_owned())));
+        assert_eq!(parse_answer("nonsense"), None);
+    }
+}

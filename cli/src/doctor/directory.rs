@@ -1,0 +1,70 @@
+//! What a worker directory would start with.
+
+use std::net::TcpListener;
+
+use ol_model::WorkerConfig;
+use ol_warden::rootfs::Base;
+use ol_worker::directory::{Directory, DirectoryError};
+
+use super::Finding;
+use crate::at::{At, facts};
+
+/// Looks at the directory, if there is one; also returns what its sandboxes would be made of.
+pub(super) fn look(at: &At) -> (Base, Vec<Finding>) {
+    let directory = match at.open() {
+        Ok(directory) => directory,
+        Err(error) => return (Base::Host, vec![unopened(&error)]),
+    };
+    let loaded = facts().and_then(|facts| Ok(directory.load(&[], &facts)?));
+    let (config, warnings) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let finding = Finding::missing("configuration", format!("{error:#}"), "");
+            return (Base::Host, vec![finding]);
+        }
+    };
+    let mut findings = vec![Finding::ok(
+        "configuration",
+        directory.config().display().to_string(),
+    )];
+    findings.extend(
+        warnings
+            .iter()
+            .map(|warning| Finding::optional("configuration", warning.to_string(), "")),
+    );
+    let base = directory.base(&config).unwrap_or_else(|error| {
+        findings.push(Finding::missing("base image", error.to_string(), ""));
+        Base::Host
+    });
+    findings.push(worker(&directory, &config));
+    (base, findings)
+}
+
+fn unopened(error: &anyhow::Error) -> Finding {
+    match error.downcast_ref() {
+        Some(DirectoryError::Absent { path }) => Finding::optional(
+            "directory",
+            format!("none at {} yet", path.display()),
+            "`ol worker init` makes one",
+        ),
+        _ => Finding::missing("directory", format!("{error:#}"), ""),
+    }
+}
+
+/// Runs, or could: is its address free?
+fn worker(directory: &Directory, config: &WorkerConfig) -> Finding {
+    match directory.locked() {
+        Ok(true) => return Finding::ok("worker", "running"),
+        Ok(false) => {}
+        Err(error) => return Finding::optional("worker", error.to_string(), "run with sudo"),
+    }
+    let address = format!("{}:{}", config.worker_url, config.port());
+    match TcpListener::bind((config.worker_url.as_str(), config.port())) {
+        Ok(_) => Finding::ok("worker", format!("not running; {address} is free")),
+        Err(error) => Finding::missing(
+            "worker",
+            format!("not running, and {address} can't be had ({error})"),
+            "choose another with worker_url and worker_port in config.json; worker_port \"0\" picks a free one",
+        ),
+    }
+}

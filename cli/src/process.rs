@@ -1,0 +1,115 @@
+//! Which process is the worker of a directory, and signals that reach it and nobody else.
+//!
+//! A number in a file proves nothing: the process may be gone and the number another's. A pidfd is
+//! opened first, and only then is it checked that the number still means the worker. What passed
+//! the check while the pidfd was open is what the signal goes to.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use ol_worker::directory::Directory;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::client::ask_socket;
+
+/// What draining may take beyond its own limit: ending sandboxes, removing their groups.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// A process that was the worker, or its supervisor, when last looked at.
+pub(crate) struct Target {
+    pub(crate) pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Target {
+    /// The process `pid`, if `is_it` says so while its number can't be given to another.
+    fn pin(pid: Pid, is_it: impl FnOnce() -> bool) -> Option<Self> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        is_it().then_some(Self { pid, pidfd })
+    }
+
+    /// Sends `signal`; a process that has ended meanwhile is fine.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(Errno::PERM) => bail!("the worker is another user's process; run with sudo"),
+            Err(error) => Err(error).context("failed to signal the worker"),
+        }
+    }
+}
+
+/// The supervisor: the process that holds the directory's lock.
+pub(crate) fn supervisor(directory: &Directory) -> Option<Target> {
+    let pid = directory.holder()?;
+    Target::pin(pid, || directory.holder() == Some(pid))
+}
+
+/// The worker: what its socket says, or else its pid file, provided that it is the supervisor or a
+/// child of it.
+pub(crate) fn worker(directory: &Directory) -> Option<Target> {
+    let from_socket = || match ask_socket(directory, "/pid") {
+        Ok((200, text)) => parse(&text),
+        _ => None,
+    };
+    let from_file = || parse(&fs::read_to_string(directory.pid_file()).ok()?);
+    let pid = from_socket().or_else(from_file)?;
+    Target::pin(pid, || {
+        let holder = directory.holder();
+        holder.is_some() && (holder == Some(pid) || holder == parent(pid))
+    })
+}
+
+fn parse(text: &str) -> Option<Pid> {
+    text.trim().parse().ok().and_then(Pid::from_raw)
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
+    parse(status.lines().find_map(|line| line.strip_prefix("PPid:"))?)
+}
+
+/// Ends the directory's worker and waits until nothing of it lives; `None` when none runs.
+pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>> {
+    if !is_running(directory)? {
+        return Ok(None);
+    }
+    // A worker that is still starting has neither socket nor pid file; its supervisor passes on
+    // the signal.
+    let target = worker(directory).or_else(|| supervisor(directory));
+    let Some(target) = target else {
+        if !is_running(directory)? {
+            return Ok(None);
+        }
+        return unidentified(directory);
+    };
+    target.signal(Signal::TERM)?;
+    let patience = drain + GRACE;
+    if !directory.wait_unlocked(patience)? {
+        bail!(
+            "the worker still runs {} s after it was asked to stop; end it with \
+             `ol worker force-cleanup -p {}`",
+            patience.as_secs(),
+            directory.root().display()
+        );
+    }
+    Ok(Some(target.pid))
+}
+
+/// Does a worker live in `directory`?
+pub(crate) fn is_running(directory: &Directory) -> Result<bool> {
+    directory.locked().with_context(|| {
+        let lock = directory.lock_file();
+        format!("failed to read {}; run with sudo", lock.display())
+    })
+}
+
+/// The lock is held, but not by a process that we can see into.
+pub(crate) fn unidentified<T>(directory: &Directory) -> Result<T> {
+    bail!(
+        "a worker holds {} but its process can't be told; run with sudo, in the same container as the worker",
+        directory.lock_file().display()
+    )
+}

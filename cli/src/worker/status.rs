@@ -1,0 +1,108 @@
+//! `ol worker status`: is the worker there, and does it serve? Exit code 0 only if both.
+
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ol_worker::directory::Directory;
+use serde_json::json;
+use ureq::http::Method;
+
+use crate::at::At;
+use crate::client::{Client, ask_socket, error_text};
+use crate::out::Out;
+use crate::process;
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    at: At,
+}
+
+/// What was found out.
+enum State {
+    Stopped,
+    Ready {
+        url: String,
+    },
+    /// A worker lives but doesn't serve; why.
+    Unready {
+        why: String,
+    },
+}
+
+impl Status {
+    pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
+        let directory = self.at.open()?;
+        let root = directory.root().display();
+        let state = state(&directory)?;
+        let pid = match state {
+            State::Stopped => None,
+            _ => pid(&directory),
+        };
+        let (word, url, why) = match &state {
+            State::Stopped => ("stopped", None, None),
+            State::Ready { url } => ("ready", Some(url), None),
+            State::Unready { why } => ("unready", None, Some(why)),
+        };
+        let value = json!({"state": word, "directory": directory.root(), "pid": pid, "url": url, "why": why});
+        let whom = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+        match &state {
+            State::Ready { url } => {
+                out.result(&value, format_args!("ready at {url}{whom}"));
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ if out.is_json() => out.result(&value, ""),
+            State::Stopped => {
+                bail!("no worker runs in {root}; start one with `ol worker up -d -p {root}`")
+            }
+            State::Unready { why } => bail!("the worker in {root}{whom} does not serve: {why}"),
+        }
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn state(directory: &Directory) -> Result<State> {
+    if !process::is_running(directory)? {
+        return Ok(State::Stopped);
+    }
+    // The operator's socket knows more, but is root's.
+    match ask_socket(directory, "/readyz") {
+        Ok((200, _)) => {}
+        Ok((_, why)) if !why.is_empty() => return Ok(State::Unready { why }),
+        Ok((status, _)) => {
+            let why = format!("it answers {status} on {}", directory.socket().display());
+            return Ok(State::Unready { why });
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = "it is still starting, or stopping".to_owned();
+            return Ok(State::Unready { why });
+        }
+        Err(error) => {
+            let why = format!(
+                "its socket {} does not answer ({error})",
+                directory.socket().display()
+            );
+            return Ok(State::Unready { why });
+        }
+    }
+    let client = Client::new(directory.clone())?;
+    let why = match client.ask(Method::GET, "/status") {
+        Ok(answer) if answer.status().is_success() => {
+            let url = client.url().to_owned();
+            return Ok(State::Ready { url });
+        }
+        Ok(mut answer) => format!("{}: {}", answer.status(), error_text(&mut answer)),
+        Err(error) => format!("{error:#}"),
+    };
+    Ok(State::Unready { why })
+}
+
+/// For people; nothing is done to the process.
+fn pid(directory: &Directory) -> Option<i32> {
+    let text = fs::read_to_string(directory.pid_file()).ok()?;
+    text.trim().parse().ok()
+}

@@ -1,0 +1,102 @@
+//! `ol worker up`: starts the worker, here or in the background, and makes the directory first if
+//! there is none.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ol_model::{Warning, WorkerConfig};
+use ol_warden::rootfs::Base;
+use ol_worker::directory::{BaseChoice, Directory, DirectoryError, LockError};
+use rustix::process::geteuid;
+
+use super::{detach, init};
+use crate::at::{At, facts};
+use crate::out::Out;
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    at: At,
+    /// Base image for a new directory: `host`, or `dir:PATH` [default: host]
+    #[arg(short = 'i', long = "image", value_name = "BASE")]
+    base: Option<BaseChoice>,
+    /// Settings in place of the configuration's, as in -o limits.mem_mb=100,worker_port=0
+    #[arg(short, long = "options", value_name = "KEY=VALUE,…")]
+    options: Vec<String>,
+    /// Serve in the background; return when the worker answers
+    #[arg(short, long)]
+    detach: bool,
+    /// This is the process in the background; standard input is where to say that we are ready
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    detached: bool,
+}
+
+impl Up {
+    pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
+        let notify = if self.detached {
+            Some(detach::settle()?)
+        } else {
+            None
+        };
+        if !geteuid().is_root() {
+            bail!("a worker needs root to make sandboxes; run it with sudo");
+        }
+        let directory = self.directory(out)?;
+        let (config, warnings) = directory.load(&self.options, &facts()?)?;
+        self.check_base(out, &directory, &config)?;
+        if self.detach {
+            self.detach(out, &directory, &warnings)
+        } else {
+            ol_worker::up(directory, config, warnings, notify)
+        }
+    }
+
+    fn directory(&self, out: Out) -> Result<Directory> {
+        match Directory::open(&self.at.path) {
+            Err(DirectoryError::Absent { .. }) => {}
+            opened => return Ok(opened?),
+        }
+        // A mistake in -o should not leave a new directory behind.
+        let mut config = WorkerConfig::defaults(&std::path::absolute(&self.at.path)?, &facts()?);
+        for given in &self.options {
+            config = config.with_overrides(given)?;
+        }
+        config.validate()?;
+        init::on_the_way(out, &self.at.path, self.base.as_ref())
+    }
+
+    /// The base must be there; -i is for new directories, so say when it does nothing.
+    fn check_base(&self, out: Out, directory: &Directory, config: &WorkerConfig) -> Result<()> {
+        let base = directory.base(config)?;
+        let asked = match &self.base {
+            None => return Ok(()),
+            Some(BaseChoice::Host | BaseChoice::Image(_)) => Base::Host,
+            Some(BaseChoice::Dir(path)) => Base::Directory(path.clone()),
+        };
+        if asked != base {
+            out.note(format_args!(
+                "note: {} keeps its base image; to replace it, run `ol worker init -b -i BASE -p {}`",
+                directory.root().display(),
+                directory.root().display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn detach(&self, out: Out, directory: &Directory, warnings: &[Warning]) -> Result<ExitCode> {
+        // The worker itself looks again, and that is what counts; here, so that the answer is one
+        // sentence without a log.
+        if directory.locked()? {
+            return Err(LockError::Held {
+                directory: directory.root().to_owned(),
+                pid: directory.holder().map(|pid| pid.as_raw_pid()),
+            }
+            .into());
+        }
+        for warning in warnings {
+            out.note(format_args!("warning: {warning}"));
+        }
+        detach::start(out, directory, &self.options)
+    }
+}

@@ -1,0 +1,182 @@
+//! The routes beside `/run`: registry, health, statistics. Off the hot path, so written with axum.
+
+use super::upload;
+use crate::body::ResponseBody;
+use crate::respond::Problem;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderMap, Request, StatusCode};
+use ol_lambda::{InvokeError, Lambdas};
+use ol_model::{FunctionName, MiB, steps};
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub lambdas: Arc<Lambdas>,
+    pub uploads: PathBuf,
+    pub max_body: MiB,
+}
+
+/// The routes for everybody.
+pub(crate) fn router(context: Context) -> Router {
+    Router::new()
+        .route("/registry", get(list))
+        .route("/registry/", get(list))
+        .route("/registry/{name}", post(store).delete(delete))
+        .route("/registry/{name}/config", get(config))
+        .route("/status", get(async || "ready\n"))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async || "ready\n"))
+        .route("/stats", get(stats))
+        .route("/debug", get(debug))
+        .fallback(nowhere)
+        .with_state(context)
+}
+
+/// The routes of the worker's own socket: those for everybody, and who it is.
+pub(crate) fn private_router(context: Context) -> Router {
+    router(context).route("/pid", get(async || format!("{}\n", std::process::id())))
+}
+
+/// A problem together with what the request accepts.
+struct Refusal(Problem, HeaderMap);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> axum::response::Response {
+        self.0.respond(&self.1).map(Body::new)
+    }
+}
+
+fn named(name: &str, headers: &HeaderMap) -> Result<FunctionName, Refusal> {
+    FunctionName::parse(name).map_err(|error| {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string());
+        Refusal(problem, headers.clone())
+    })
+}
+
+fn registry_failed(error: &ol_lambda::registry::RegistryError, headers: HeaderMap) -> Refusal {
+    tracing::error!("{error}");
+    Refusal(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()), headers)
+}
+
+async fn list(State(context): State<Context>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
+    context.lambdas.list().await.map(Json).map_err(|error| registry_failed(&error, headers))
+}
+
+async fn store(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<impl IntoResponse, Refusal> {
+    let (parts, body) = request.into_parts();
+    let name = named(&name, &parts.headers)?;
+    let stored = async {
+        let file = upload::receive(&context.uploads, body, context.max_body).await?;
+        Ok(context.lambdas.upload(&name, file.path()).await?)
+    };
+    match stored.await {
+        Ok(()) => Ok((StatusCode::CREATED, format!("{name} is installed\n"))),
+        Err(problem) => Err(Refusal(problem, parts.headers)),
+    }
+}
+
+async fn delete(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    let name = named(&name, &headers)?;
+    match context.lambdas.delete(&name).await {
+        Ok(true) => Ok((StatusCode::OK, format!("{name} is deleted\n"))),
+        Ok(false) => Err(Refusal(InvokeError::NotFound(name).into(), headers)),
+        Err(error) => Err(registry_failed(&error, headers)),
+    }
+}
+
+/// The original's keys, then ours, then what was granted.
+async fn config(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    let name = named(&name, &headers)?;
+    let (config, limits) =
+        context.lambdas.config(&name).await.map_err(|error| Refusal(error.into(), headers))?;
+    let mut document = serde_json::to_value(config).unwrap_or_default();
+    document["Granted"] = json!({
+        "procs": limits.procs,
+        "mem_mb": limits.mem.0,
+        "cpu_percent": limits.cpu.0,
+        "runtime_sec": limits.runtime.as_secs(),
+        "scratch_mb": limits.scratch.0,
+    });
+    Ok(Json(document))
+}
+
+/// `NAME.cnt` and `NAME.ms-avg` as the original has them; the quantiles in µs are ours. Integers.
+pub(crate) async fn stats() -> impl IntoResponse {
+    Json(Value::Object(stats_document()))
+}
+
+fn stats_document() -> Map<String, Value> {
+    let mut document = Map::new();
+    for step in steps::ALL {
+        let Some(summary) = step.summary() else { continue };
+        let name = step.name();
+        let mut put = |suffix: &str, value: u128| {
+            document.insert(format!("{name}.{suffix}"), json!(u64::try_from(value).unwrap_or(u64::MAX)));
+        };
+        put("cnt", u128::from(summary.count));
+        put("ms-avg", summary.mean.as_millis());
+        put("us-avg", summary.mean.as_micros());
+        put("us-p50", summary.median.as_micros());
+        put("us-p99", summary.p99.as_micros());
+    }
+    document
+}
+
+/// What `/stats` shows, as the text that is kept when the worker ends.
+pub(crate) fn stats_text() -> String {
+    format!("{:#}\n", Value::Object(stats_document()))
+}
+
+async fn debug(State(context): State<Context>) -> String {
+    let mut text = String::new();
+    for (name, lines) in context.lambdas.describe() {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{name}");
+        for line in lines {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    if text.is_empty() {
+        text.push_str("no function was called yet\n");
+    }
+    text
+}
+
+async fn nowhere(request: Request<Body>) -> axum::response::Response {
+    let text = format!(
+        "nothing is at {}: call a function at /run/NAME, list them at /registry/",
+        request.uri().path().escape_default()
+    );
+    Problem::new(StatusCode::NOT_FOUND, "no-route", text).respond(request.headers()).map(Body::new)
+}
+
+/// Answers one control request.
+pub(crate) async fn answer(router: Router, request: Request<hyper::body::Incoming>) -> http::Response<ResponseBody> {
+    use tower_service::Service;
+    let mut router = router;
+    let response = match router.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    response.map(ResponseBody::Control)
+}

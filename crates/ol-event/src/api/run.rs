@@ -1,0 +1,102 @@
+//! `ANY /run/NAME[/path][?query]`: a request becomes an invocation, its answer the response.
+
+use crate::body::ResponseBody;
+use crate::respond::Problem;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyDataStream, BodyExt};
+use hyper::body::{Body as _, Incoming};
+use ol_lambda::{Answer, Body, Invocation, InvokeError, Lambdas};
+use ol_model::{FunctionName, MiB};
+
+/// Bodies announced up to this size are awaited and sent in one piece, which is quicker than streaming them.
+const SMALL: u64 = 64 << 10;
+
+/// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
+const NOT_THE_FUNCTIONS: [&str; 6] =
+    ["connection", "keep-alive", "te", "transfer-encoding", "upgrade", "content-length"];
+
+/// The part of `path` that names the function, if `path` is one of ours.
+pub(crate) fn name_in(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/run/")?;
+    rest.split('/').next()
+}
+
+pub(crate) async fn run(lambdas: &Lambdas, max_body: MiB, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    match answer(lambdas, max_body, &parts, body).await {
+        Ok(answer) => respond(answer),
+        Err(problem) => problem.respond(&parts.headers),
+    }
+}
+
+async fn answer(
+    lambdas: &Lambdas,
+    max_body: MiB,
+    parts: &http::request::Parts,
+    body: Incoming,
+) -> Result<Answer, Problem> {
+    let name = name_in(parts.uri.path()).unwrap_or_default();
+    let name = FunctionName::parse(name)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string()))?;
+    let body = take_body(body, max_body).await?;
+    let invocation = Invocation { name, method: parts.method.as_str().to_owned(), body };
+    Ok(lambdas.invoke(invocation).await?)
+}
+
+async fn take_body(body: Incoming, max: MiB) -> Result<Body, InvokeError> {
+    let announced = body.size_hint();
+    if announced.lower() > max.bytes() {
+        return Err(InvokeError::TooLarge { limit_mb: max.0 });
+    }
+    if body.is_end_stream() {
+        return Ok(Body::Whole(Bytes::new()));
+    }
+    if announced.upper().is_some_and(|size| size <= SMALL) {
+        let whole = body.collect().await.map_err(|error| broke_off(&error))?;
+        return Ok(Body::Whole(whole.to_bytes()));
+    }
+    let mut left = max.bytes();
+    let parts = BodyDataStream::new(body).map(move |part| {
+        let part = part.map_err(|error| broke_off(&error))?;
+        left = left.checked_sub(part.len() as u64).ok_or(InvokeError::TooLarge { limit_mb: max.0 })?;
+        Ok(part)
+    });
+    Ok(Body::Stream(Box::pin(parts)))
+}
+
+fn broke_off(error: &hyper::Error) -> InvokeError {
+    InvokeError::BadRequest(format!("the request body broke off: {error}"))
+}
+
+fn respond(answer: Answer) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(answer.body));
+    // A function that answers with no HTTP status has answered all the same; what it said is kept.
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in answer.headers {
+        if NOT_THE_FUNCTIONS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+            continue;
+        }
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        response.headers_mut().append(name, value);
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in;
+
+    #[test]
+    fn the_name_ends_at_the_next_slash() {
+        assert_eq!(name_in("/run/echo"), Some("echo"));
+        assert_eq!(name_in("/run/echo/a/b"), Some("echo"));
+        assert_eq!(name_in("/run/"), Some(""));
+        assert_eq!(name_in("/runner"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! The response bodies: a function's answer, whole or as it comes, or what the control routes say.
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use ol_lambda::{AnswerBody, InvokeError};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
+
+/// A response body.
+pub(crate) enum ResponseBody {
+    Whole(Full<Bytes>),
+    Parts(Parts),
+    Control(axum::body::Body),
+}
+
+impl ResponseBody {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+}
+
+impl From<AnswerBody> for ResponseBody {
+    fn from(body: AnswerBody) -> Self {
+        match body {
+            AnswerBody::Whole(bytes) => Self::whole(bytes),
+            AnswerBody::Stream(stream) => {
+                let next = |mut stream: ol_lambda::AnswerStream| async move {
+                    stream.next().await.map(|part| (part, stream))
+                };
+                Self::Parts(Box::pin(futures_util::stream::unfold(stream, next)))
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Whole(full) => Pin::new(full).poll_frame(context).map_err(|never| match never {}),
+            // An error here cuts the connection: the status is sent, so it is the only honest sign left.
+            Self::Parts(parts) => parts.as_mut().poll_next(context).map_ok(Frame::data).map_err(axum::Error::new),
+            Self::Control(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(full) => full.is_end_stream(),
+            Self::Parts(_) => false,
+            Self::Control(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(full) => full.size_hint(),
+            Self::Parts(_) => SizeHint::default(),
+            Self::Control(body) => body.size_hint(),
+        }
+    }
+}

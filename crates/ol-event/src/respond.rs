@@ -1,0 +1,96 @@
+//! The only place where an error becomes an HTTP status, a code in `X-OL-Error` and a text.
+
+use crate::body::ResponseBody;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use ol_lambda::{InvokeError, UploadError};
+
+const X_OL_ERROR: HeaderName = HeaderName::from_static("x-ol-error");
+
+/// An error as a caller sees it.
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    text: String,
+    extra: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
+        Self { status, code, text: text.into(), extra: None }
+    }
+
+    fn with(mut self, name: HeaderName, value: &str) -> Self {
+        self.extra = HeaderValue::from_str(value).ok().map(|value| (name, value));
+        self
+    }
+
+    /// The response: one text, or a problem document (RFC 9457) for those who accept JSON.
+    pub(crate) fn respond(self, request: &HeaderMap) -> Response<ResponseBody> {
+        let accepts = request.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let json = accepts.contains("application/json") || accepts.contains("application/problem+json");
+        let mut text = self.text;
+        let (kind, body) = if json {
+            let document = serde_json::json!({
+                "type": format!("urn:open-lambda:error:{}", self.code),
+                "title": self.status.canonical_reason().unwrap_or_default(),
+                "status": self.status.as_u16(),
+                "detail": text.trim_end(),
+            });
+            ("application/problem+json", document.to_string())
+        } else {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            ("text/plain; charset=utf-8", text)
+        };
+        let mut response = Response::new(ResponseBody::whole(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(X_OL_ERROR, HeaderValue::from_static(self.code));
+        if let Some((name, value)) = self.extra {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<InvokeError> for Problem {
+    fn from(error: InvokeError) -> Self {
+        use InvokeError as E;
+        let (status, code) = match &error {
+            E::NotFound(_) => (StatusCode::NOT_FOUND, "unknown-function"),
+            E::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
+            E::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request"),
+            E::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+            E::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-full"),
+            E::Waited { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-wait"),
+            E::NoMemory(_) => (StatusCode::TOO_MANY_REQUESTS, "no-memory"),
+            E::Raised(_) => (StatusCode::INTERNAL_SERVER_ERROR, "raised"),
+            E::BadBundle { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad-bundle"),
+            E::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            E::Died { .. } => (StatusCode::BAD_GATEWAY, "died"),
+            E::CannotStart(_) => (StatusCode::BAD_GATEWAY, "cannot-start"),
+            E::TimeLimit { .. } => (StatusCode::GATEWAY_TIMEOUT, "time-limit"),
+            E::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        };
+        let problem = Self::new(status, code, error.to_string());
+        match &error {
+            E::MethodNotAllowed { allowed, .. } => problem.with(ALLOW, &allowed.join(", ")),
+            E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) => problem.with(RETRY_AFTER, "1"),
+            _ => problem,
+        }
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        let (status, code) = match &error {
+            UploadError::Refused(_) => (StatusCode::BAD_REQUEST, "bad-bundle"),
+            UploadError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            UploadError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}

@@ -1,0 +1,142 @@
+//! Connections: accepted, served, and ended in order.
+
+use crate::api::control::{self, Context};
+use crate::api::run;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ol_lambda::Lambdas;
+use ol_model::MiB;
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest body.
+    pub body: MiB,
+    /// The largest head in bytes.
+    pub header_bytes: usize,
+    /// The most header lines.
+    pub header_lines: usize,
+}
+
+/// Where to listen.
+pub struct Listeners {
+    /// For everybody.
+    pub public: TcpListener,
+    /// For those who may open the worker's socket file.
+    pub private: UnixListener,
+}
+
+/// The HTTP server.
+pub struct Server {
+    lambdas: Arc<Lambdas>,
+    limits: Limits,
+    public: Router,
+    private: Router,
+}
+
+impl Server {
+    /// A server in front of `lambdas`; uploads are kept in `uploads` while they arrive.
+    #[must_use]
+    pub fn new(lambdas: Arc<Lambdas>, limits: Limits, uploads: PathBuf) -> Arc<Self> {
+        let context = Context { lambdas: Arc::clone(&lambdas), uploads, max_body: limits.body };
+        let (public, private) = (control::router(context.clone()), control::private_router(context));
+        Arc::new(Self { lambdas, limits, public, private })
+    }
+
+    /// Serves until `stop` becomes true; then takes no new connection, lets requests in flight finish for at most
+    /// `patience`, and closes the rest.
+    pub async fn serve(self: Arc<Self>, listeners: Listeners, mut stop: watch::Receiver<bool>, patience: Duration) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                accepted = listeners.public.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        // Answers are small and whole: waiting to fill a packet would only delay them.
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(Arc::clone(&self).connection(stream, true, stop.clone()));
+                    }
+                    Err(error) => pause_after(&error).await,
+                },
+                accepted = listeners.private.accept() => match accepted {
+                    Ok((stream, _)) => drop(connections.spawn(Arc::clone(&self).connection(stream, false, stop.clone()))),
+                    Err(error) => pause_after(&error).await,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(listeners);
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, finished).await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, public: bool, mut stop: watch::Receiver<bool>) {
+        let service = service_fn(|request| {
+            let server = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(server.answer(request, public).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(self.limits.header_lines)
+            .max_buf_size(self.limits.header_bytes.max(8 << 10))
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = &mut connection => served,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!("a connection ended early: {error}");
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+        public: bool,
+    ) -> http::Response<crate::body::ResponseBody> {
+        if run::name_in(request.uri().path()).is_some() {
+            run::run(&self.lambdas, self.limits.body, request).await
+        } else {
+            let router = if public { &self.public } else { &self.private };
+            control::answer(router.clone(), request).await
+        }
+    }
+
+    /// What `/stats` shows now, to be kept when the worker ends.
+    #[must_use]
+    pub fn stats_text(&self) -> String {
+        control::stats_text()
+    }
+}
+
+/// Resolves when it is time to stop, or nobody is left to say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Accepting fails when descriptors run out; trying again at once would only spin.
+async fn pause_after(error: &io::Error) {
+    tracing::warn!("a connection can't be accepted: {error}");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}

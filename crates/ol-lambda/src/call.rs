@@ -1,0 +1,261 @@
+//! One exchange with an instance: a call sent, an answer read, all within the function's time limit.
+
+use crate::function::Lease;
+use crate::guest::channel::Conversation;
+use crate::guest::frame::{CHUNK, sections};
+use crate::guest::{ChannelError, Frame, Kind};
+use crate::invoke::{Answer, AnswerBody, InvokeError};
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt};
+use ol_model::{Limits, steps};
+use ol_sandbox::Death;
+use std::fmt;
+use std::pin::Pin;
+use std::time::Instant;
+
+/// The rest of a request's body, as it arrives.
+pub(crate) type Rest = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
+
+/// How an attempt to call ended without an answer.
+pub(crate) enum CallError {
+    /// The instance was dead before it took the call: nothing ran, another may be tried.
+    Stale,
+    /// As the caller is to be told.
+    Failed(InvokeError),
+}
+
+/// The answer's body, as the function writes it.
+pub struct AnswerStream {
+    first: Option<Bytes>,
+    exchange: Exchange,
+}
+
+impl fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerStream")
+    }
+}
+
+impl AnswerStream {
+    /// The next part, `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<Bytes, InvokeError>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
+        self.exchange.conversation.as_ref()?;
+        Some(match self.exchange.next().await {
+            Ok(frame) if frame.kind == Kind::Body => Ok(frame.payload),
+            Ok(_) => Err(self.exchange.broken("it answered with a frame out of order")),
+            Err(error) => Err(error),
+        })
+    }
+}
+
+/// A call in flight. Dropped before its end, it is read to its end in the background, because a synchronous function
+/// can't be interrupted and its instance may serve others only then.
+struct Exchange {
+    lease: Option<Lease>,
+    /// `None` once the last frame was read.
+    conversation: Option<Conversation>,
+    deadline: tokio::time::Instant,
+}
+
+/// Calls the leased instance. `first` is the beginning of the body, `rest` what follows it.
+pub(crate) async fn call(lease: Lease, first: &Bytes, rest: &mut Option<Rest>) -> Result<Answer, CallError> {
+    let begun = Instant::now();
+    let conversation = lease.instance().channel.open();
+    let id = conversation.id;
+    let limit = lease.instance().version.limits.runtime;
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut exchange = Exchange { lease: Some(lease), conversation: Some(conversation), deadline };
+    let (head, tail) = first.split_at(first.len().min(CHUNK));
+    let whole = rest.is_none() && tail.is_empty();
+    if let Err(error) = exchange.lease().instance().channel.send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]]).await {
+        exchange.give_up();
+        return Err(match error {
+            ChannelError::Closed => CallError::Stale,
+            other => CallError::Failed(died(&other.to_string())),
+        });
+    }
+    let frame = if whole {
+        exchange.next().await
+    } else {
+        exchange.next_while_sending(id, first.slice(head.len()..), rest.take()).await
+    };
+    steps::CALL.record(begun.elapsed());
+    let frame = frame.map_err(CallError::Failed)?;
+    exchange.answer(frame).map_err(CallError::Failed)
+}
+
+impl Exchange {
+    fn lease(&self) -> &Lease {
+        self.lease.as_ref().expect("taken only by give_up and drop, after which nobody asks")
+    }
+
+    /// The next frame; the exchange is over after the last one, or an error.
+    async fn next(&mut self) -> Result<Frame, InvokeError> {
+        let (Some(lease), Some(conversation)) = (&self.lease, &mut self.conversation) else {
+            return Err(InvokeError::Internal("a call was read past its end"));
+        };
+        let received = tokio::time::timeout_at(self.deadline, lease.instance().channel.next(conversation)).await;
+        match received {
+            Ok(Ok(frame)) => {
+                if frame.end {
+                    self.finish();
+                }
+                Ok(frame)
+            }
+            Ok(Err(ChannelError::Closed)) => Err(self.died().await),
+            Ok(Err(error)) => Err(self.broken(&error.to_string())),
+            Err(_elapsed) => {
+                let limit = lease.instance().version.limits.runtime;
+                self.give_up();
+                Err(InvokeError::TimeLimit { limit })
+            }
+        }
+    }
+
+    /// Sends the rest of the body and waits for the answer at once: a function may answer before it has read all.
+    async fn next_while_sending(
+        &mut self,
+        id: u32,
+        tail: Bytes,
+        rest: Option<Rest>,
+    ) -> Result<Frame, InvokeError> {
+        let instance = self.lease().instance().clone();
+        let sending = async {
+            let mut rest = rest;
+            if !tail.is_empty() {
+                instance.channel.send_body(id, &tail, rest.is_none()).await.map_err(SendError::Channel)?;
+            }
+            while let Some(part) = match &mut rest {
+                Some(stream) => stream.next().await,
+                None => return Ok(()),
+            } {
+                let part = part.map_err(SendError::Body)?;
+                instance.channel.send_body(id, &part, false).await.map_err(SendError::Channel)?;
+            }
+            instance.channel.send_body(id, &Bytes::new(), true).await.map_err(SendError::Channel)
+        };
+        tokio::pin!(sending);
+        let sent = tokio::select! {
+            frame = self.next() => return frame,
+            sent = &mut sending => sent,
+        };
+        if let Err(SendError::Body(error)) = sent {
+            // The request broke off: tell the guest to forget it. It holds no part of an answer yet.
+            let cancelled = instance.channel.send(Kind::Cancel, (true, false), id, [&[], &[], &[]]).await;
+            if cancelled.is_ok() {
+                self.finish();
+            } else {
+                self.give_up();
+            }
+            return Err(error);
+        }
+        // A channel that broke while sending tells why when it is read.
+        self.next().await
+    }
+
+    /// Turns the first frame into an answer.
+    fn answer(mut self, frame: Frame) -> Result<Answer, InvokeError> {
+        match frame.kind {
+            Kind::Result => {
+                let Ok((head, first)) = sections(frame.payload) else {
+                    return Err(self.broken("its answer is cut"));
+                };
+                let Ok((status, headers)) = parse_head(&head) else {
+                    return Err(self.broken("the head of its answer can't be read"));
+                };
+                let body = if frame.end {
+                    AnswerBody::Whole(first)
+                } else {
+                    AnswerBody::Stream(AnswerStream { first: Some(first), exchange: self })
+                };
+                Ok(Answer { status, headers, body })
+            }
+            Kind::Fault if frame.payload.len() >= 2 => {
+                let mut payload = frame.payload;
+                let status = payload.get_u16_le();
+                let text = String::from_utf8_lossy(&payload).into_owned();
+                Err(if status == 400 { InvokeError::BadRequest(text) } else { InvokeError::Raised(text) })
+            }
+            _ => Err(self.broken("it answered with a frame out of order")),
+        }
+    }
+
+    /// Ends the exchange in order: the instance is free.
+    fn finish(&mut self) {
+        if let (Some(lease), Some(conversation)) = (&self.lease, self.conversation.take()) {
+            lease.instance().channel.close(&conversation);
+        }
+        self.lease = None;
+    }
+
+    /// Ends the exchange and the sandbox with it.
+    fn give_up(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.instance().doom();
+        }
+        self.conversation = None;
+    }
+
+    async fn died(&mut self) -> InvokeError {
+        let instance = self.lease().instance().clone();
+        let death = instance.death().await;
+        let limits = instance.version.limits.clone();
+        self.give_up();
+        died(&describe(death, &limits))
+    }
+
+    fn broken(&mut self, how: &str) -> InvokeError {
+        self.give_up();
+        died(how)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let (Some(lease), Some(conversation)) = (self.lease.take(), self.conversation.take()) else { return };
+        let deadline = self.deadline;
+        tokio::spawn(async move {
+            let mut rest = Exchange { lease: Some(lease), conversation: Some(conversation), deadline };
+            while rest.conversation.is_some() {
+                // Errors end the exchange too; nobody is there to be told.
+                let _ = rest.next().await;
+            }
+        });
+    }
+}
+
+enum SendError {
+    Body(InvokeError),
+    Channel(#[expect(dead_code, reason = "the reading side says why")] ChannelError),
+}
+
+fn died(reason: &str) -> InvokeError {
+    InvokeError::Died { reason: reason.to_owned() }
+}
+
+/// A death in words for the caller.
+pub(crate) fn describe(death: Option<Death>, limits: &Limits) -> String {
+    match death {
+        None => "it closed its connection".to_owned(),
+        Some(death) if death.out_of_memory() => {
+            format!("{death} (limits.mem_mb is {})", limits.mem.0)
+        }
+        Some(death) => death.to_string(),
+    }
+}
+
+/// Status and headers of an answer; an empty head means 200 and JSON.
+fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        status: u16,
+        headers: Vec<(String, String)>,
+    }
+    if head.is_empty() {
+        return Ok((200, vec![("content-type".to_owned(), "application/json".to_owned())]));
+    }
+    serde_json::from_slice::<Head>(head).map(|head| (head.status, head.headers))
+}

@@ -1,0 +1,168 @@
+//! Which version of a function serves now. A version is used unexamined for `registry_cache`; the next invocation after
+//! that looks at the registry, and if the bundle changed, waits for the new version.
+
+use super::instances::Instances;
+use super::version::{PrepareError, Version, chain};
+use crate::invoke::InvokeError;
+use crate::lambdas::Shared;
+use crate::output::Log;
+use crate::registry::{RegistryError, Stamp};
+use ol_model::{FunctionName, steps};
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// One function.
+pub(crate) struct Function {
+    pub(crate) name: FunctionName,
+    pub(crate) shared: Arc<Shared>,
+    pub(super) instances: Mutex<Instances>,
+    pub(crate) log: Arc<Log>,
+    current: Mutex<Option<Current>>,
+    /// Held while a bundle is fetched or stored, so that it happens once.
+    changing: tokio::sync::Mutex<()>,
+}
+
+struct Current {
+    version: Arc<Version>,
+    stamp: Stamp,
+    looked: Instant,
+}
+
+impl Function {
+    pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
+        let log = Arc::new(Log::new(&shared.settings.logs, &name, shared.settings.retention));
+        let instances = Mutex::new(Instances::default());
+        Arc::new(Self { name, shared, instances, log, current: Mutex::new(None), changing: tokio::sync::Mutex::new(()) })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is `version` the one that serves?
+    pub(super) fn is_current(&self, version: &Arc<Version>) -> bool {
+        self.current().as_ref().is_some_and(|current| Arc::ptr_eq(&current.version, version))
+    }
+
+    /// The version that serves, if there is one; doesn't look at the registry.
+    pub(super) fn known_version(&self) -> Option<Arc<Version>> {
+        self.current().as_ref().map(|current| Arc::clone(&current.version))
+    }
+
+    fn fresh_version(&self) -> Option<Arc<Version>> {
+        let current = self.current();
+        let current = current.as_ref()?;
+        (current.looked.elapsed() < self.shared.settings.registry_cache).then(|| Arc::clone(&current.version))
+    }
+
+    /// The version to call.
+    pub(crate) async fn version(&self) -> Result<Arc<Version>, InvokeError> {
+        if let Some(version) = self.fresh_version() {
+            return Ok(version);
+        }
+        let _once = self.changing.lock().await;
+        if let Some(version) = self.fresh_version() {
+            return Ok(version);
+        }
+        let stored = match self.shared.registry.look(&self.name).await {
+            Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
+            Err(error) => return self.version_before(PrepareError::Host(chain(&error))),
+        };
+        if let Some(current) = self.current().as_mut()
+            && current.stamp == stored
+        {
+            current.looked = Instant::now();
+            return Ok(Arc::clone(&current.version));
+        }
+        match self.pull().await {
+            Ok((version, stamp)) => Ok(self.install(version, stamp)),
+            Err(Pull::Vanished) => Err(InvokeError::NotFound(self.name.clone())),
+            Err(Pull::Failed(error)) => self.version_before(error),
+        }
+    }
+
+    /// After a failed look: the version before stays in service, and the next look comes after the usual time.
+    fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
+        if let Some(current) = self.current().as_mut() {
+            tracing::warn!("{}: the version before stays in service: {error}", self.name);
+            current.looked = Instant::now();
+            return Ok(Arc::clone(&current.version));
+        }
+        Err(match error {
+            PrepareError::Bundle(why) => InvokeError::BadBundle { name: self.name.clone(), why },
+            PrepareError::Host(why) => {
+                tracing::error!("{}: {why}", self.name);
+                InvokeError::Internal("the function's code can't be fetched")
+            }
+        })
+    }
+
+    async fn pull(&self) -> Result<(Arc<Version>, Stamp), Pull> {
+        let begun = Instant::now();
+        let fetched = self.shared.registry.fetch(&self.name).await.map_err(host)?;
+        let (stamp, file) = fetched.ok_or(Pull::Vanished)?;
+        let (version, after) = self.prepare(file).await.map_err(Pull::Failed)?;
+        if after != stamp {
+            let half = format!("{}.tar.gz was being written while it was read: replace it by a rename", self.name);
+            return Err(Pull::Failed(PrepareError::Bundle(half)));
+        }
+        steps::PULL.record(begun.elapsed());
+        Ok((version, stamp))
+    }
+
+    /// Makes a version of a bundle, on a thread that may block; the stamp is that of the file after it was read.
+    pub(crate) async fn prepare(&self, file: File) -> Result<(Arc<Version>, Stamp), PrepareError> {
+        let shared = Arc::clone(&self.shared);
+        let work = tokio::task::spawn_blocking(move || {
+            let version = Version::prepare(&shared.settings, &file)?;
+            let stamp = Stamp::of(&file).map_err(|error| PrepareError::Host(error.to_string()))?;
+            Ok((Arc::new(version), stamp))
+        });
+        work.await.unwrap_or_else(|error| Err(PrepareError::Host(error.to_string())))
+    }
+
+    /// Puts `version` into service; idle instances of the one before are gone when this returns.
+    fn install(&self, version: Arc<Version>, stamp: Stamp) -> Arc<Version> {
+        *self.current() = Some(Current { version: Arc::clone(&version), stamp, looked: Instant::now() });
+        self.retire_idle();
+        version
+    }
+
+    /// Stores an uploaded bundle durably and puts it into service.
+    pub(crate) async fn upload(&self, path: &std::path::Path) -> Result<(), UploadFailed> {
+        let _once = self.changing.lock().await;
+        let file = File::open(path).map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
+        let (version, _) = self.prepare(file).await.map_err(UploadFailed::Prepare)?;
+        let stamp = self.shared.registry.put(&self.name, path).await.map_err(UploadFailed::Store)?;
+        self.install(version, stamp);
+        Ok(())
+    }
+
+    /// Takes the function out of service.
+    pub(crate) fn retire(&self) {
+        *self.current() = None;
+        self.retire_idle();
+    }
+
+    /// Ends every instance, busy or not; for the end of the worker.
+    pub(crate) fn end(&self) {
+        self.retire();
+        self.doom_all();
+    }
+}
+
+/// Why an upload is not in service.
+pub(crate) enum UploadFailed {
+    Prepare(PrepareError),
+    Store(RegistryError),
+}
+
+enum Pull {
+    Vanished,
+    Failed(PrepareError),
+}
+
+fn host(error: RegistryError) -> Pull {
+    Pull::Failed(PrepareError::Host(chain(&error)))
+}

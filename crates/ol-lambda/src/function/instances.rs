@@ -1,0 +1,256 @@
+//! A function's instances and the calls that wait for one.
+//!
+//! ```text
+//!   acquire ─▶ an idle one? ──▶ Lease ──drop──▶ give_back ─▶ the first who waits, else idle
+//!      └─▶ wait (bounded), start one more if fewer start than wait ──ready──▶ give_back
+//! ```
+//! A waiting call takes whichever comes first: an instance that another call gives back, or one that was started.
+//! Invariant: while calls wait, instances are starting or busy; else one is started (`start_missing`).
+
+use super::current::Function;
+use crate::instance::Instance;
+use crate::invoke::InvokeError;
+use crate::provision::provision;
+use ol_model::steps;
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+#[derive(Default)]
+pub(super) struct Instances {
+    /// Free, the most recently used last: it is the one with warm caches. One with a concurrency of n is here n times
+    /// when nobody uses it.
+    idle: Vec<Arc<Instance>>,
+    waiting: VecDeque<oneshot::Sender<Result<Lease, InvokeError>>>,
+    /// Being provisioned.
+    starting: usize,
+    /// All of them that were provisioned and not yet given up, for the bound and for people.
+    alive: Vec<Arc<Instance>>,
+}
+
+/// The right to call an instance once. Its drop gives the instance back.
+pub(crate) struct Lease {
+    function: Arc<Function>,
+    instance: Option<Arc<Instance>>,
+}
+
+impl Lease {
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        self.instance.as_ref().expect("taken only by drop and into_instance, which consume")
+    }
+
+    fn into_instance(mut self) -> Option<Arc<Instance>> {
+        self.instance.take()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            instance.finish();
+            if !instance.version.config.reuse_sandbox {
+                instance.doom();
+            }
+            self.function.give_back(instance);
+        }
+    }
+}
+
+impl Function {
+    fn instances(&self) -> MutexGuard<'_, Instances> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leases an instance of the version in service.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, InvokeError> {
+        let begun = Instant::now();
+        if let Some(lease) = self.take_idle() {
+            return Ok(lease);
+        }
+        let turn = self.join_queue()?;
+        let patience = self.shared.settings.queue_wait;
+        let lease = match tokio::time::timeout(patience, turn).await {
+            Ok(Ok(lease)) => lease?,
+            Ok(Err(_closed)) => return Err(InvokeError::Draining),
+            Err(_elapsed) => return Err(InvokeError::Waited { name: self.name.clone(), waited: patience }),
+        };
+        steps::QUEUE.record(begun.elapsed());
+        Ok(lease)
+    }
+
+    fn lease(self: &Arc<Self>, instance: Arc<Instance>) -> Lease {
+        Lease { function: Arc::clone(self), instance: Some(instance) }
+    }
+
+    fn take_idle(self: &Arc<Self>) -> Option<Lease> {
+        loop {
+            let instance = self.instances().idle.pop()?;
+            if self.is_current(&instance.version) && instance.begin().is_ok() {
+                return Some(self.lease(instance));
+            }
+            self.drop_instance(&instance);
+        }
+    }
+
+    fn join_queue(self: &Arc<Self>) -> Result<oneshot::Receiver<Result<Lease, InvokeError>>, InvokeError> {
+        let mut instances = self.instances();
+        // Those who left need no place.
+        instances.waiting.retain(|waiting| !waiting.is_closed());
+        let waiting = instances.waiting.len();
+        if waiting >= self.shared.settings.queue_per_function {
+            return Err(InvokeError::QueueFull { name: self.name.clone(), waiting });
+        }
+        let (sender, turn) = oneshot::channel();
+        instances.waiting.push_back(sender);
+        self.start_missing(&mut instances);
+        Ok(turn)
+    }
+
+    /// Starts instances until as many start as calls wait, within the function's bound.
+    fn start_missing(self: &Arc<Self>, instances: &mut Instances) {
+        let Some(version) = self.known_version() else {
+            // Deleted while they waited.
+            for waiting in instances.waiting.drain(..) {
+                let _ = waiting.send(Err(InvokeError::NotFound(self.name.clone())));
+            }
+            return;
+        };
+        let most = version.config.instances.max as usize;
+        while instances.starting < instances.waiting.len() && instances.alive.len() + instances.starting < most {
+            instances.starting += 1;
+            let (function, version) = (Arc::clone(self), Arc::clone(&version));
+            tokio::spawn(async move {
+                let started = Starting { function: &function, done: false };
+                let result = provision(&function, version).await;
+                started.done(result);
+            });
+        }
+    }
+
+    fn started(self: &Arc<Self>, result: Result<Arc<Instance>, InvokeError>) {
+        let mut instances = self.instances();
+        instances.starting -= 1;
+        match result {
+            Ok(instance) => {
+                instances.alive.push(Arc::clone(&instance));
+                drop(instances);
+                let lanes = instance.version.config.concurrency;
+                for _ in 0..lanes {
+                    self.give_back(Arc::clone(&instance));
+                }
+            }
+            Err(error) => {
+                let next = next_waiting(&mut instances);
+                self.start_missing(&mut instances);
+                drop(instances);
+                if let Some(waiting) = next {
+                    // It may have left just now.
+                    let _ = waiting.send(Err(error));
+                }
+            }
+        }
+    }
+
+    /// An instance is free: the first who waits gets it.
+    pub(super) fn give_back(self: &Arc<Self>, instance: Arc<Instance>) {
+        let mut instance = instance;
+        loop {
+            if !instance.alive() || !self.is_current(&instance.version) {
+                return self.drop_instance(&instance);
+            }
+            let next = {
+                let mut instances = self.instances();
+                let next = next_waiting(&mut instances);
+                if next.is_none() {
+                    instances.idle.push(Arc::clone(&instance));
+                }
+                next
+            };
+            let Some(waiting) = next else { return self.shared.pauser.idle(&instance) };
+            if instance.begin().is_err() {
+                // Keep the call's turn: put it back in front and look at what is wrong with the instance.
+                self.instances().waiting.push_front(waiting);
+                continue;
+            }
+            match waiting.send(Ok(self.lease(instance))) {
+                Ok(()) => return,
+                Err(returned) => {
+                    // The caller left between our look and the sending.
+                    let Some(back) = returned.ok().and_then(Lease::into_instance) else { return };
+                    back.finish();
+                    instance = back;
+                }
+            }
+        }
+    }
+
+    /// Lets go of an instance; its sandbox ends when nobody uses it any more.
+    fn drop_instance(self: &Arc<Self>, instance: &Arc<Instance>) {
+        let mut instances = self.instances();
+        instances.idle.retain(|other| !Arc::ptr_eq(other, instance));
+        instances.alive.retain(|other| !Arc::ptr_eq(other, instance));
+        self.start_missing(&mut instances);
+    }
+
+    /// Ends the sandboxes of all instances, whatever they do.
+    pub(super) fn doom_all(&self) {
+        let mut instances = self.instances();
+        instances.idle.clear();
+        instances.waiting.clear();
+        for instance in instances.alive.drain(..) {
+            instance.doom();
+        }
+    }
+
+    /// Lets go of all idle instances that are not of the version in service.
+    pub(super) fn retire_idle(&self) {
+        let mut instances = self.instances();
+        let keep = |instance: &Arc<Instance>| self.is_current(&instance.version);
+        let Instances { idle, alive, .. } = &mut *instances;
+        // One that is busy stays known until it is given back.
+        alive.retain(|instance| keep(instance) || !idle.iter().any(|other| Arc::ptr_eq(other, instance)));
+        idle.retain(keep);
+    }
+
+    /// For people: each instance, and how many calls wait.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let instances = self.instances();
+        let mut lines: Vec<String> = instances.alive.iter().map(|i| i.describe()).collect();
+        if instances.starting + instances.waiting.len() > 0 {
+            lines.push(format!("{} starting, {} calls waiting", instances.starting, instances.waiting.len()));
+        }
+        lines
+    }
+}
+
+/// The first who still waits.
+fn next_waiting(instances: &mut Instances) -> Option<oneshot::Sender<Result<Lease, InvokeError>>> {
+    loop {
+        let waiting = instances.waiting.pop_front()?;
+        if !waiting.is_closed() {
+            return Some(waiting);
+        }
+    }
+}
+
+/// Makes sure that a start is counted as ended even if its task is dropped (at shutdown) or panics.
+struct Starting<'a> {
+    function: &'a Arc<Function>,
+    done: bool,
+}
+
+impl Starting<'_> {
+    fn done(mut self, result: Result<Arc<Instance>, InvokeError>) {
+        self.done = true;
+        self.function.started(result);
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.function.started(Err(InvokeError::Internal("a sandbox's start was cut short")));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One immutable unpacked copy of a function's code. Counted by the instances and calls that use it; its directory goes
+//! with the last of them.
+
+use crate::lambdas::Settings;
+use crate::registry::{ExtractLimits, extract};
+use bytes::Bytes;
+use ol_model::{FunctionConfig, Limits};
+use ol_sandbox::CodeId;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The longest entry file that is read.
+const MAX_SOURCE: u64 = 16 << 20;
+
+/// Compiled code, for guests of the same Python.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub magic: String,
+    pub code: Bytes,
+}
+
+/// One version of a function's code.
+#[derive(Debug)]
+pub(crate) struct Version {
+    pub code: CodeId,
+    pub config: FunctionConfig,
+    pub limits: Limits,
+    /// Name of the entry file within the bundle.
+    pub entry: String,
+    /// Its text, or why there is none.
+    pub source: Result<Bytes, String>,
+    pub compiled: OnceLock<Compiled>,
+    directory: PathBuf,
+}
+
+/// Why a bundle makes no version.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    /// The bundle itself is wrong; the sentence is for its owner.
+    #[error("{0}")]
+    Bundle(String),
+    /// This host failed; the sentence is for the operator.
+    #[error("{0}")]
+    Host(String),
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Version {
+    /// Unpacks `bundle` and reads its configuration. Blocking. Nothing remains of a failed attempt.
+    pub(crate) fn prepare(settings: &Settings, bundle: impl Read) -> Result<Self, PrepareError> {
+        let code = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = Directory(settings.code.join(code.0.to_string()));
+        fs::create_dir(&directory.0).map_err(|e| host("make the code directory", &e))?;
+        extract(bundle, &directory.0, &ExtractLimits::default()).map_err(|error| {
+            if error.is_the_bundles_fault() {
+                PrepareError::Bundle(error.to_string())
+            } else {
+                PrepareError::Host(chain(&error))
+            }
+        })?;
+        let config = read_config(&directory.0)?;
+        let limits = Limits::resolve(&settings.default_limits, &config.limits, &settings.max_limits)
+            .map_err(|error| PrepareError::Bundle(error.to_string()))?;
+        let entry = config
+            .environment
+            .as_ref()
+            .and_then(|environment| environment.get("OL_ENTRY_FILE"))
+            .map_or("f.py", String::as_str)
+            .to_owned();
+        let source = read_entry(&directory.0, &entry);
+        let directory = directory.keep();
+        Ok(Self { code, config, limits, entry, source, compiled: OnceLock::new(), directory })
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        // On a thread of its own: removing a large tree takes a while, and this may be a task's thread.
+        let directory = std::mem::take(&mut self.directory);
+        std::thread::spawn(move || remove(&directory));
+    }
+}
+
+/// A directory that is removed unless it is kept.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            remove(&self.0);
+        }
+    }
+}
+
+fn remove(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("old code stays: remove {}: {error}", directory.display());
+    }
+}
+
+/// Links are refused when a bundle is unpacked, so plain paths below its directory stay there.
+fn read_config(directory: &Path) -> Result<FunctionConfig, PrepareError> {
+    let file = match File::open(directory.join("ol.yaml")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FunctionConfig::default()),
+        Err(error) => return Err(host("open ol.yaml", &error)),
+    };
+    let mut text = String::new();
+    let most = ol_model::function_config::MAX_YAML_BYTES as u64 + 1;
+    file.take(most).read_to_string(&mut text).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            PrepareError::Bundle("ol.yaml is not UTF-8 text".to_owned())
+        } else {
+            host("read ol.yaml", &error)
+        }
+    })?;
+    let (config, warnings) =
+        FunctionConfig::parse(&text).map_err(|error| PrepareError::Bundle(error.to_string()))?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+fn read_entry(directory: &Path, entry: &str) -> Result<Bytes, String> {
+    let inside = Path::new(entry).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    if !inside || entry.is_empty() {
+        return Err(format!("OL_ENTRY_FILE {entry:?} is not the name of a file in the bundle"));
+    }
+    let absent = || format!("the bundle has no {entry}: put the function into that file, or name another with OL_ENTRY_FILE");
+    let file = File::open(directory.join(entry)).map_err(|_| absent())?;
+    let mut source = Vec::new();
+    file.take(MAX_SOURCE + 1).read_to_end(&mut source).map_err(|_| absent())?;
+    if source.len() as u64 > MAX_SOURCE {
+        return Err(format!("{entry} is larger than {} MiB", MAX_SOURCE >> 20));
+    }
+    Ok(source.into())
+}
+
+fn host(what: &str, error: &io::Error) -> PrepareError {
+    PrepareError::Host(format!("{what}: {error}"))
+}
+
+/// An error and its sources, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

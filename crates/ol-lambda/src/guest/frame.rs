@@ -1,0 +1,142 @@
+//! Frames as bytes. Nothing that a guest sends is trusted: a frame that breaks the rules is an error.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+pub(crate) const HEADER: usize = 12;
+/// The longest payload that either side may send.
+pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
+/// How much of a body we put into one frame.
+pub(crate) const CHUNK: usize = 256 << 10;
+
+const END: u8 = 1;
+const COMPILED: u8 = 2;
+
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bind = 1,
+    Call = 2,
+    Body = 3,
+    Cancel = 4,
+    Ready = 16,
+    Bound = 17,
+    BindFailed = 18,
+    Result = 19,
+    Fault = 20,
+}
+
+impl Kind {
+    /// The kinds that a guest may send.
+    fn from_guest(byte: u8) -> Option<Self> {
+        [Self::Body, Self::Ready, Self::Bound, Self::BindFailed, Self::Result, Self::Fault]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub kind: Kind,
+    /// The last of its id in its direction.
+    pub end: bool,
+    /// The code in it is marshalled.
+    pub compiled: bool,
+    pub id: u32,
+    pub payload: Bytes,
+}
+
+/// Why bytes are no frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of {0} bytes is longer than allowed")]
+    TooLong(usize),
+    #[error("no frame has kind {0}")]
+    Kind(u8),
+    #[error("a section is longer than its frame")]
+    Section,
+}
+
+/// The header of a frame with `length` bytes of payload.
+pub(crate) fn header(kind: Kind, end: bool, compiled: bool, id: u32, length: usize) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    let length = u32::try_from(length).expect("we never build a frame over MAX_PAYLOAD");
+    header[0..4].copy_from_slice(&length.to_le_bytes());
+    header[4] = kind as u8;
+    header[5] = if end { END } else { 0 } | if compiled { COMPILED } else { 0 };
+    header[8..12].copy_from_slice(&id.to_le_bytes());
+    header
+}
+
+/// Takes a whole frame from the front of `buffer`, if there is one; else says how many bytes it should hold at least.
+pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameError> {
+    let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(Err(HEADER)) };
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    if length > MAX_PAYLOAD {
+        return Err(FrameError::TooLong(length));
+    }
+    let kind = Kind::from_guest(header[4]).ok_or(FrameError::Kind(header[4]))?;
+    let (flags, id) = (header[5], u32::from_le_bytes([header[8], header[9], header[10], header[11]]));
+    if buffer.len() < HEADER + length {
+        return Ok(Err(HEADER + length));
+    }
+    let mut frame = buffer.split_to(HEADER + length).freeze();
+    frame.advance(HEADER);
+    Ok(Ok(Frame { kind, end: flags & END != 0, compiled: flags & COMPILED != 0, id, payload: frame }))
+}
+
+/// The head and the rest of a sectioned payload.
+pub(crate) fn sections(mut payload: Bytes) -> Result<(Bytes, Bytes), FrameError> {
+    if payload.len() < 4 {
+        return Err(FrameError::Section);
+    }
+    let length = payload.get_u32_le() as usize;
+    if length > payload.len() {
+        return Err(FrameError::Section);
+    }
+    let head = payload.split_to(length);
+    Ok((head, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn frames_come_out_whole_however_they_were_cut() {
+        let mut bytes = header(Kind::Result, true, false, 7, 3).to_vec();
+        bytes.extend(b"abc");
+        let mut buffer = BytesMut::new();
+        for byte in &bytes[..bytes.len() - 1] {
+            buffer.extend([*byte]);
+            assert!(take(&mut buffer).expect("no error yet").is_err());
+        }
+        buffer.extend(b"c");
+        let frame = take(&mut buffer).expect("a frame").expect("whole");
+        assert_eq!((frame.kind, frame.end, frame.id, &frame.payload[..]), (Kind::Result, true, 7, &b"abc"[..]));
+    }
+
+    #[test]
+    fn what_a_guest_may_not_say_is_refused() {
+        let with = |kind: u8, length: u32| {
+            let mut bytes = BytesMut::from(&header(Kind::Result, true, false, 0, 0)[..]);
+            bytes[0..4].copy_from_slice(&length.to_le_bytes());
+            bytes[4] = kind;
+            take(&mut bytes)
+        };
+        assert_eq!(with(1, 0), Err(FrameError::Kind(1)), "BIND is the worker's");
+        assert_eq!(with(99, 0), Err(FrameError::Kind(99)));
+        assert_eq!(with(19, 1 << 21), Err(FrameError::TooLong(1 << 21)));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            if let Ok(Ok(frame)) = take(&mut buffer) {
+                let _ = sections(frame.payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A serving slot of a function: a bound sandbox, frozen while nobody uses it.
+
+use crate::function::Version;
+use crate::guest::Channel;
+use ol_model::steps;
+use ol_sandbox::{Death, Obituary, Paused, Running};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What backs an instance.
+enum State {
+    Running(Running),
+    Paused(Paused),
+    /// Given up: it ran too long, broke the protocol, or its code was replaced.
+    Gone,
+}
+
+/// A bound sandbox.
+pub(crate) struct Instance {
+    pub(crate) version: Arc<Version>,
+    pub(crate) channel: Channel,
+    pub(crate) sandbox: u64,
+    state: Mutex<State>,
+    obituary: Obituary,
+    /// Calls being served; several only if the function allows it.
+    active: AtomicU32,
+    /// How often it was used; tells the pauser whether it was idle all the time.
+    uses: AtomicU64,
+    /// It has an entry in the pauser's queue.
+    pub(crate) watched: AtomicBool,
+}
+
+/// The sandbox is gone or can't be thawed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lost;
+
+impl Instance {
+    pub(crate) fn new(version: Arc<Version>, channel: Channel, sandbox: Running) -> Self {
+        Self {
+            version,
+            channel,
+            sandbox: sandbox.id().0,
+            obituary: sandbox.obituary(),
+            state: Mutex::new(State::Running(sandbox)),
+            active: AtomicU32::new(0),
+            uses: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a use: the sandbox runs when this returns.
+    pub(crate) fn begin(&self) -> Result<(), Lost> {
+        self.active.fetch_add(1, Ordering::AcqRel);
+        self.uses.fetch_add(1, Ordering::AcqRel);
+        let thawed = self.thaw();
+        if thawed.is_err() {
+            self.finish();
+        }
+        thawed
+    }
+
+    fn thaw(&self) -> Result<(), Lost> {
+        if self.obituary.death().is_some() {
+            return Err(Lost);
+        }
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, State::Gone) {
+            State::Running(running) => *state = State::Running(running),
+            State::Paused(paused) => {
+                let begun = Instant::now();
+                *state = State::Running(paused.unpause().map_err(|_| Lost)?);
+                steps::UNPAUSE.record(begun.elapsed());
+            }
+            State::Gone => return Err(Lost),
+        }
+        Ok(())
+    }
+
+    /// Ends a use; says whether it was the only one.
+    pub(crate) fn finish(&self) -> bool {
+        self.active.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A number that changes with each use.
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Acquire)
+    }
+
+    /// Freezes it if it is idle and was so since `uses` was read.
+    pub(crate) async fn pause_if_idle(&self, uses: u64) {
+        let begun = Instant::now();
+        {
+            let mut state = self.state();
+            // A use that begins now waits for this lock before it looks at the state, and then thaws.
+            if self.active.load(Ordering::Acquire) > 0 || self.uses() != uses {
+                return;
+            }
+            match std::mem::replace(&mut *state, State::Gone) {
+                State::Running(running) => match running.pause() {
+                    Ok(paused) => *state = State::Paused(paused),
+                    Err(error) => tracing::warn!("sandbox {} can't be paused: {error}", self.sandbox),
+                },
+                other => *state = other,
+            }
+        }
+        if self.frozen_soon().await {
+            steps::PAUSE.record(begun.elapsed());
+        }
+    }
+
+    /// Looks whether the freeze took hold: nearly always at the first or second look.
+    async fn frozen_soon(&self) -> bool {
+        for look in 0..20_u32 {
+            match &*self.state() {
+                State::Paused(paused) => match paused.frozen() {
+                    Ok(true) => return true,
+                    Ok(false) => {}
+                    Err(_) => return false,
+                },
+                // Used again, or given up, meanwhile.
+                _ => return false,
+            }
+            if look < 4 {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        false
+    }
+
+    /// Gives the sandbox up: it is destroyed, whatever it does.
+    pub(crate) fn doom(&self) {
+        *self.state() = State::Gone;
+    }
+
+    /// Is it still good for a call?
+    pub(crate) fn alive(&self) -> bool {
+        self.obituary.death().is_none() && !matches!(*self.state(), State::Gone)
+    }
+
+    /// How it died, waiting a moment for the warden's word when only its silence is known.
+    pub(crate) async fn death(&self) -> Option<Death> {
+        let mut obituary = self.obituary.clone();
+        tokio::time::timeout(Duration::from_secs(1), obituary.wait()).await.ok().flatten()
+    }
+
+    /// For people: what it is doing.
+    pub(crate) fn describe(&self) -> String {
+        let state = match &*self.state() {
+            State::Running(running) => format!("running, pid {}", running.pid()),
+            State::Paused(_) => "paused".to_owned(),
+            State::Gone => "ending".to_owned(),
+        };
+        format!("sandbox {}: {state}, {} calls so far", self.sandbox, self.uses())
+    }
+}

@@ -1,0 +1,132 @@
+//! What goes into the lambda layer and what comes out of it.
+
+use crate::call::AnswerStream;
+use bytes::Bytes;
+use futures_util::Stream;
+use ol_model::FunctionName;
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// A request's body.
+pub enum Body {
+    /// All of it, at hand.
+    Whole(Bytes),
+    /// As it arrives. An error ends the invocation with that error.
+    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>),
+}
+
+/// One request in flight.
+pub struct Invocation {
+    /// The function.
+    pub name: FunctionName,
+    /// The HTTP method, or what a trigger stands for.
+    pub method: String,
+    /// What the function is given.
+    pub body: Body,
+}
+
+/// What a function answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Header lines, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of an [`Answer`].
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Bytes),
+    /// The rest comes as the function writes it; dropping it lets the function finish unheard.
+    Stream(AnswerStream),
+}
+
+/// Why an invocation has no answer of the function's. `Display` is for the caller: no host path, nothing of others.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvokeError {
+    /// No such function.
+    #[error("no function is named {0}: `ol ls` lists those that are")]
+    NotFound(FunctionName),
+    /// The function's ol.yaml doesn't allow this method.
+    #[error("HTTP method not allowed. Sent: {sent}, Allowed: [{}]", allowed.join(" "))]
+    MethodNotAllowed {
+        /// The request's.
+        sent: String,
+        /// Those of its ol.yaml.
+        allowed: Vec<String>,
+    },
+    /// The request itself is wrong.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The body is over the limit.
+    #[error("the request body is larger than this worker takes ({limit_mb} MiB, max_body_mb)")]
+    TooLarge {
+        /// The limit.
+        limit_mb: u32,
+    },
+    /// As many wait as may.
+    #[error("{name} has {waiting} calls waiting already: try again later")]
+    QueueFull {
+        /// The function.
+        name: FunctionName,
+        /// How many.
+        waiting: usize,
+    },
+    /// Its turn didn't come in time.
+    #[error("no instance of {name} became free within {waited:?}: try again later")]
+    Waited {
+        /// The function.
+        name: FunctionName,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// The sandboxes' memory is all in use.
+    #[error("{0}: try again later")]
+    NoMemory(String),
+    /// The function raised; its traceback.
+    #[error("{0}")]
+    Raised(String),
+    /// The function's process ended before its answer did.
+    #[error("the function's process ended during the call: {reason}")]
+    Died {
+        /// How.
+        reason: String,
+    },
+    /// No instance could be started; why, in the function's own words where it has any.
+    #[error("{0}")]
+    CannotStart(String),
+    /// The bundle can't be used.
+    #[error("the code of {name} can't be used: {why}")]
+    BadBundle {
+        /// The function.
+        name: FunctionName,
+        /// Why, naming the member or key.
+        why: String,
+    },
+    /// It ran longer than it may.
+    #[error("the function ran past its limit of {} s and was ended", limit.as_secs_f64())]
+    TimeLimit {
+        /// Its `runtime_sec`.
+        limit: Duration,
+    },
+    /// The worker is stopping.
+    #[error("this worker is stopping and takes no new calls")]
+    Draining,
+    /// This worker's own trouble; details are in its log only.
+    #[error("this worker failed: {0}; its log says more")]
+    Internal(&'static str),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Self::Stream(_) => write!(f, "Stream"),
+        }
+    }
+}

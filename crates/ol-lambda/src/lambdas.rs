@@ -1,0 +1,297 @@
+//! The door of the lambda layer: all functions of a worker.
+
+use crate::call::{CallError, Rest, call};
+use crate::function::{Function, PrepareError, UploadFailed};
+use crate::invoke::{Answer, Body, Invocation, InvokeError};
+use crate::output::Retention;
+use crate::pauser::Pauser;
+use crate::registry::{Registry, RegistryError};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use ol_model::{FunctionName, Limits, MaxLimits, WorkerConfig, steps};
+use ol_sandbox::Pool;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How often a call is tried again when its instance turns out to have died while idle.
+const TRIES: usize = 3;
+
+/// What the lambda layer goes by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where code is unpacked; the warden knows it too.
+    pub code: PathBuf,
+    /// Where functions' logs lie.
+    pub logs: PathBuf,
+    pub(crate) retention: Retention,
+    pub(crate) default_limits: Limits,
+    pub(crate) max_limits: MaxLimits,
+    pub(crate) registry_cache: Duration,
+    pub(crate) queue_per_function: usize,
+    pub(crate) queue_wait: Duration,
+    pub(crate) pause_after: Duration,
+    /// Functions see the base's own packages.
+    pub(crate) site_packages: bool,
+}
+
+impl Settings {
+    /// Those of `config`; `code` and `logs` are directories that exist. `site_packages`: whether the base brings packages
+    /// of its own that functions are to see.
+    #[must_use]
+    pub fn new(config: &WorkerConfig, code: PathBuf, logs: PathBuf, site_packages: bool) -> Self {
+        Self {
+            code,
+            logs,
+            retention: Retention { bytes: config.log_file().bytes(), files: config.log_files },
+            default_limits: config.default_limits(),
+            max_limits: config.max_limits(),
+            registry_cache: config.registry_cache(),
+            queue_per_function: config.queue_per_function as usize,
+            queue_wait: config.queue_wait(),
+            pause_after: config.pause_after(),
+            site_packages,
+        }
+    }
+}
+
+/// Why an upload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The bundle is refused; the sentence names the member or key.
+    #[error("{0}")]
+    Refused(String),
+    /// This worker failed; details are in its log only.
+    #[error("{0}")]
+    Failed(String),
+    /// The worker is stopping.
+    #[error("this worker is stopping and takes no uploads")]
+    Draining,
+}
+
+/// What the functions of a worker share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) pool: Arc<dyn Pool>,
+    pub(crate) pauser: Pauser,
+}
+
+/// All functions of a worker.
+pub struct Lambdas {
+    shared: Arc<Shared>,
+    functions: RwLock<HashMap<FunctionName, Arc<Function>>>,
+    draining: AtomicBool,
+    in_flight: AtomicUsize,
+    one_less: Notify,
+}
+
+impl Lambdas {
+    /// Starts the lambda layer over `registry` and `pool`. Call it inside a tokio runtime.
+    #[must_use]
+    pub fn start(settings: Settings, registry: Registry, pool: Arc<dyn Pool>) -> Arc<Self> {
+        let pauser = Pauser::start(settings.pause_after);
+        Arc::new(Self {
+            shared: Arc::new(Shared { settings, registry, pool, pauser }),
+            functions: RwLock::default(),
+            draining: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            one_less: Notify::new(),
+        })
+    }
+
+    /// Calls a function. Dropping the future gives up: a queued call leaves the queue, a running one finishes unheard.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Answer, InvokeError> {
+        let _counted = self.enter()?;
+        let begun = Instant::now();
+        let function = self.find(&invocation.name).await?;
+        let version = match function.version().await {
+            Err(InvokeError::NotFound(name)) => {
+                self.forget(&function);
+                return Err(InvokeError::NotFound(name));
+            }
+            other => other?,
+        };
+        if !version.config.allows(&invocation.method) {
+            let allowed = version.config.allowed_methods().unwrap_or_default().to_vec();
+            return Err(InvokeError::MethodNotAllowed { sent: invocation.method, allowed });
+        }
+        drop(version);
+        let (first, mut rest) = beginning(invocation.body).await?;
+        for _ in 0..TRIES {
+            let lease = function.acquire().await?;
+            match call(lease, &first, &mut rest).await {
+                Ok(answer) => {
+                    steps::INVOKE.record(begun.elapsed());
+                    return Ok(answer);
+                }
+                Err(CallError::Failed(error)) => return Err(error),
+                Err(CallError::Stale) => {}
+            }
+        }
+        Err(InvokeError::Died { reason: "its instances end as soon as they are idle".to_owned() })
+    }
+
+    fn enter(&self) -> Result<InFlight<'_>, InvokeError> {
+        let counted = InFlight(self);
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        // After counting, so that a drain which sees no call in flight has stopped this one too.
+        if self.draining.load(Ordering::Acquire) { Err(InvokeError::Draining) } else { Ok(counted) }
+    }
+
+    fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
+        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn table(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.functions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name that nothing is registered under leaves no trace.
+    async fn find(&self, name: &FunctionName) -> Result<Arc<Function>, InvokeError> {
+        if let Some(function) = self.known(name) {
+            return Ok(function);
+        }
+        match self.shared.registry.look(name).await {
+            Ok(Some(_)) => {
+                let new = || Function::new(name.clone(), Arc::clone(&self.shared));
+                Ok(Arc::clone(self.table().entry(name.clone()).or_insert_with(new)))
+            }
+            Ok(None) => Err(InvokeError::NotFound(name.clone())),
+            Err(error) => {
+                tracing::error!("{error}");
+                Err(InvokeError::Internal("the registry can't be read"))
+            }
+        }
+    }
+
+    fn forget(&self, function: &Arc<Function>) {
+        let mut table = self.table();
+        if table.get(&function.name).is_some_and(|known| Arc::ptr_eq(known, function)) {
+            table.remove(&function.name);
+        }
+        drop(table);
+        function.retire();
+    }
+
+    /// Takes the bundle at `path` as the new version of `name`: checked, stored durably, then in service.
+    ///
+    /// # Errors
+    /// See [`UploadError`]; the version before stays in service then.
+    pub async fn upload(&self, name: &FunctionName, path: &Path) -> Result<(), UploadError> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(UploadError::Draining);
+        }
+        let function =
+            self.known(name).unwrap_or_else(|| Function::new(name.clone(), Arc::clone(&self.shared)));
+        match function.upload(path).await {
+            Ok(()) => {
+                let replaced = self.table().insert(name.clone(), Arc::clone(&function));
+                if let Some(other) = replaced.filter(|other| !Arc::ptr_eq(other, &function)) {
+                    other.retire();
+                }
+                Ok(())
+            }
+            Err(UploadFailed::Prepare(PrepareError::Bundle(why))) => Err(UploadError::Refused(why)),
+            Err(UploadFailed::Prepare(PrepareError::Host(why))) => {
+                tracing::error!("an upload of {name} failed: {why}");
+                Err(UploadError::Failed("the bundle could not be unpacked on this host".to_owned()))
+            }
+            Err(UploadFailed::Store(error)) => {
+                tracing::error!("an upload of {name} failed: {}", crate::function::chain(&error));
+                Err(UploadError::Failed(error.to_string()))
+            }
+        }
+    }
+
+    /// Deletes a function; running calls finish. Says whether there was one.
+    ///
+    /// # Errors
+    /// When the registry's file can't be removed durably.
+    pub async fn delete(&self, name: &FunctionName) -> Result<bool, RegistryError> {
+        let deleted = self.shared.registry.delete(name).await?;
+        if let Some(function) = self.known(name) {
+            self.forget(&function);
+        }
+        Ok(deleted)
+    }
+
+    /// The names of all functions, sorted.
+    ///
+    /// # Errors
+    /// When the registry can't be listed.
+    pub async fn list(&self) -> Result<Vec<FunctionName>, RegistryError> {
+        self.shared.registry.list().await
+    }
+
+    /// A function's effective configuration.
+    ///
+    /// # Errors
+    /// When there is no such function or its bundle can't be used.
+    pub async fn config(&self, name: &FunctionName) -> Result<(ol_model::FunctionConfig, Limits), InvokeError> {
+        let function = self.find(name).await?;
+        let version = function.version().await?;
+        Ok((version.config.clone(), version.limits.clone()))
+    }
+
+    /// For people: each function that was used, and what its instances do.
+    pub fn describe(&self) -> Vec<(FunctionName, Vec<String>)> {
+        let table = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut lines: Vec<_> = table.values().map(|f| (f.name.clone(), f.describe())).collect();
+        lines.sort();
+        lines
+    }
+
+    /// Takes no new calls, lets those in flight finish for at most `patience`, then ends every sandbox. Returns how many
+    /// calls were cut off.
+    pub async fn shutdown(&self, patience: Duration) -> usize {
+        self.draining.store(true, Ordering::Release);
+        let finished = async {
+            loop {
+                let one_less = self.one_less.notified();
+                if self.in_flight.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                one_less.await;
+            }
+        };
+        let cut_off = match tokio::time::timeout(patience, finished).await {
+            Ok(()) => 0,
+            Err(_elapsed) => self.in_flight.load(Ordering::Acquire),
+        };
+        let functions: Vec<_> = self.table().drain().map(|(_, function)| function).collect();
+        for function in functions {
+            function.end();
+        }
+        self.shared.pool.drained().await;
+        cut_off
+    }
+}
+
+/// Counts a call for as long as it lives.
+struct InFlight<'a>(&'a Lambdas);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.one_less.notify_waiters();
+        }
+    }
+}
+
+/// The first part of a body, which travels with the call itself, and the rest.
+async fn beginning(body: Body) -> Result<(Bytes, Option<Rest>), InvokeError> {
+    match body {
+        Body::Whole(bytes) => Ok((bytes, None)),
+        Body::Stream(mut stream) => match stream.next().await {
+            None => Ok((Bytes::new(), None)),
+            Some(first) => Ok((first?, Some(stream))),
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! Backing an instance with a sandbox: made by the pool, greeted, bound to the function's code.
+
+use crate::call::describe;
+use crate::function::{Function, Version};
+use crate::guest::channel::Conversation;
+use crate::guest::frame::{CHUNK, sections};
+use crate::guest::{Channel, ChannelError, Frame, Kind};
+use crate::instance::Instance;
+use crate::invoke::InvokeError;
+use crate::output;
+use ol_model::steps;
+use ol_sandbox::{CreateError, Created, Obituary, Parent, Role, SandboxSpec};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a runtime may take until it greets. It runs no tenant code by then, so this only bounds a broken base.
+const GREETING: Duration = Duration::from_secs(30);
+
+#[derive(serde::Deserialize)]
+struct Greeting {
+    magic: String,
+}
+
+/// Makes an instance of `version`.
+pub(crate) async fn provision(function: &Arc<Function>, version: Arc<Version>) -> Result<Arc<Instance>, InvokeError> {
+    let source = version.source.clone().map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
+    let begun = Instant::now();
+    let spec = SandboxSpec {
+        parent: Parent::Root,
+        role: Role::Leaf,
+        limits: version.limits.clone(),
+        code: Some(version.code),
+        patience: function.shared.settings.queue_wait,
+    };
+    let Created { sandbox, guest, output } = function.shared.pool.create(spec).await.map_err(refused)?;
+    tokio::spawn(output::drain(Arc::clone(&function.log), sandbox.id().0, output));
+    let channel = Channel::new(guest);
+    let mut about_itself = channel.about_itself();
+    let start = Start { channel: &channel, obituary: sandbox.obituary(), version: &version };
+
+    let ready = start.expect(&mut about_itself, Kind::Ready, GREETING).await?;
+    let greeting: Greeting = serde_json::from_slice(&ready.payload).map_err(|_| start.nonsense())?;
+    steps::CREATE.record(begun.elapsed());
+
+    let begun = Instant::now();
+    start.bind(&greeting, &source, function.shared.settings.site_packages).await?;
+    let bound = start.expect(&mut about_itself, Kind::Bound, version.limits.runtime).await?;
+    let (_, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
+    if bound.compiled {
+        let compiled = crate::function::Compiled { magic: greeting.magic, code };
+        // Another instance may have brought it first.
+        let _ = version.compiled.set(compiled);
+    }
+    channel.close(&about_itself);
+    steps::BIND.record(begun.elapsed());
+    Ok(Arc::new(Instance::new(version, channel, sandbox)))
+}
+
+struct Start<'a> {
+    channel: &'a Channel,
+    obituary: Obituary,
+    version: &'a Version,
+}
+
+impl Start<'_> {
+    /// Sends the code, compiled if a guest of the same Python did that before.
+    async fn bind(&self, greeting: &Greeting, source: &[u8], site_packages: bool) -> Result<(), InvokeError> {
+        let head = serde_json::json!({
+            "entry": self.version.entry,
+            "environment": self.version.config.environment.clone().unwrap_or_default(),
+            "site_packages": site_packages,
+        })
+        .to_string();
+        let compiled = self.version.compiled.get().filter(|c| c.magic == greeting.magic);
+        let code = compiled.map_or(source, |c| &c.code);
+        let length = u32::try_from(head.len()).map_err(|_| self.nonsense())?.to_le_bytes();
+        let (first, rest) = code.split_at(code.len().min(CHUNK));
+        let flags = (rest.is_empty(), compiled.is_some());
+        // A guest that is gone already is noticed, with its reason, when its answer is awaited.
+        let _ = self.channel.send(Kind::Bind, flags, 0, [&length, head.as_bytes(), first]).await;
+        if !rest.is_empty() {
+            let _ = self.channel.send_body(0, &bytes::Bytes::copy_from_slice(rest), true).await;
+        }
+        Ok(())
+    }
+
+    async fn expect(
+        &self,
+        about_itself: &mut Conversation,
+        kind: Kind,
+        limit: Duration,
+    ) -> Result<Frame, InvokeError> {
+        match tokio::time::timeout(limit, self.channel.next(about_itself)).await {
+            Ok(Ok(frame)) if frame.kind == kind => Ok(frame),
+            Ok(Ok(frame)) if frame.kind == Kind::BindFailed => {
+                Err(InvokeError::CannotStart(String::from_utf8_lossy(&frame.payload).into_owned()))
+            }
+            Ok(Ok(_)) => Err(self.nonsense()),
+            Ok(Err(ChannelError::Closed)) => {
+                let mut obituary = self.obituary.clone();
+                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait()).await.ok().flatten();
+                let reason = describe(death, &self.version.limits);
+                Err(InvokeError::CannotStart(format!("the function's process ended while it was starting: {reason}\n")))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!("a guest could not be started: {error}");
+                Err(self.nonsense())
+            }
+            Err(_elapsed) => Err(InvokeError::TimeLimit { limit }),
+        }
+    }
+
+    fn nonsense(&self) -> InvokeError {
+        InvokeError::CannotStart("the function's process broke the protocol while it was starting\n".to_owned())
+    }
+}
+
+fn refused(error: CreateError) -> InvokeError {
+    match error {
+        CreateError::NoMemory { .. } => InvokeError::NoMemory(error.to_string()),
+        CreateError::Mechanism(reason) => {
+            tracing::error!("a sandbox could not be made: {reason}");
+            InvokeError::Internal("a sandbox could not be made")
+        }
+        CreateError::WardenGone | CreateError::NoZygotes => InvokeError::Internal("no sandbox can be made"),
+    }
+}

@@ -1,0 +1,134 @@
+//! The timed steps of a worker: what `/stats` shows, recorded without a lock from any layer.
+//!
+//! Each step is a static, so that recording costs a few atomic additions and no lookup.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Buckets per doubling: a quantile is right within a sixteenth.
+const FINE: u32 = 16;
+/// Doublings covered, from 1 ns to about a minute and a half; longer counts as that.
+const DOUBLINGS: u32 = 37;
+const BUCKETS: usize = (FINE * DOUBLINGS) as usize;
+
+/// One kind of step.
+#[derive(Debug)]
+pub struct Step {
+    name: &'static str,
+    total_ns: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
+
+/// A whole invocation as the worker sees it, queue included.
+pub static INVOKE: Step = Step::new("invoke");
+/// Waiting for an instance.
+pub static QUEUE: Step = Step::new("queue");
+/// The call itself: from the first frame sent to the first one back.
+pub static CALL: Step = Step::new("call");
+/// Making a sandbox until its runtime answers.
+pub static CREATE: Step = Step::new("create");
+/// Binding a function: handler import.
+pub static BIND: Step = Step::new("bind");
+/// Freezing a sandbox, until it is frozen.
+pub static PAUSE: Step = Step::new("pause");
+/// Thawing one.
+pub static UNPAUSE: Step = Step::new("unpause");
+/// Fetching and unpacking a bundle.
+pub static PULL: Step = Step::new("pull-code");
+
+/// All steps, in the order of a request.
+pub static ALL: [&Step; 8] = [&INVOKE, &QUEUE, &PULL, &CREATE, &BIND, &UNPAUSE, &CALL, &PAUSE];
+
+/// What a step's recordings amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How many.
+    pub count: u64,
+    /// Their mean.
+    pub mean: Duration,
+    /// Half of them took no longer (within a sixteenth).
+    pub median: Duration,
+    /// All but one in a hundred took no longer.
+    pub p99: Duration,
+}
+
+impl Step {
+    const fn new(name: &'static str) -> Self {
+        Self { name, total_ns: AtomicU64::new(0), buckets: [const { AtomicU64::new(0) }; BUCKETS] }
+    }
+
+    /// Its name in `/stats`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Notes that the step took `time` once.
+    pub fn record(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.total_ns.fetch_add(ns, Relaxed);
+        if let Some(bucket) = self.buckets.get(bucket_of(ns)) {
+            bucket.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What was recorded so far; `None` if nothing was.
+    pub fn summary(&self) -> Option<Summary> {
+        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Relaxed)).collect();
+        let count: u64 = counts.iter().sum();
+        let mean = self.total_ns.load(Relaxed).checked_div(count)?;
+        let quantile = |per_cent: u64| {
+            let mut left = (count * per_cent).div_ceil(100);
+            let bucket = counts.iter().position(|n| {
+                left = left.saturating_sub(*n);
+                left == 0
+            });
+            Duration::from_nanos(bucket.map_or(0, upper_bound))
+        };
+        Some(Summary { count, mean: Duration::from_nanos(mean), median: quantile(50), p99: quantile(99) })
+    }
+}
+
+fn bucket_of(ns: u64) -> usize {
+    let ns = ns.max(u64::from(FINE));
+    let doubling = ns.ilog2();
+    // The four bits after the leading one say where in the doubling it lies.
+    let fine = (ns >> (doubling - 4)) & 0xf;
+    let bucket = u64::from(doubling * FINE) + fine;
+    usize::try_from(bucket).unwrap_or(BUCKETS).min(BUCKETS - 1)
+}
+
+/// The longest time, in ns, that falls into `bucket`.
+fn upper_bound(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let (doubling, fine) = (bucket / u64::from(FINE), bucket % u64::from(FINE));
+    if doubling < 4 { 0 } else { ((16 + fine + 1) << (doubling - 4)) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    static EMPTY: Step = Step::new("empty");
+    static SOME: Step = Step::new("some");
+
+    #[test]
+    fn quantiles_and_mean_of_a_known_series() {
+        assert_eq!(EMPTY.summary(), None);
+        for us in 1..=100 {
+            SOME.record(Duration::from_micros(us));
+        }
+        let summary = SOME.summary().expect("something was recorded");
+        assert_eq!((summary.count, summary.mean), (100, Duration::from_nanos(50_500)));
+        let near = |time: Duration, us: f64| (time.as_secs_f64() * 1e6 / us - 1.0).abs() < 0.07;
+        assert!(near(summary.median, 50.0) && near(summary.p99, 99.0), "{summary:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_bounds_what_falls_into_it(ns in 16_u64..100_000_000_000) {
+            let bound = upper_bound(bucket_of(ns));
+            prop_assert!(bound >= ns && bound - ns <= ns / 16 + 1, "{ns} in a bucket up to {bound}");
+        }
+    }
+}

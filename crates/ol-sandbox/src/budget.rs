@@ -1,0 +1,80 @@
+//! The memory that all sandboxes share. A reservation is a value: while it lives the memory is taken, its drop gives back.
+//!
+//! Waiting is fair (first come, first served), so a large request is not starved by small ones, and every release is
+//! looked at by the one who waits longest.
+
+use ol_model::MiB;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// All memory that sandboxes may use.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    free: Arc<Semaphore>,
+    total: MiB,
+}
+
+/// One hold on the budget.
+#[derive(Debug)]
+pub struct Reservation(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl Budget {
+    /// A budget of `total`.
+    #[must_use]
+    pub fn new(total: MiB) -> Self {
+        Self { free: Arc::new(Semaphore::new(total.0 as usize)), total }
+    }
+
+    /// What there is in all.
+    #[must_use]
+    pub fn total(&self) -> MiB {
+        self.total
+    }
+
+    /// What nobody holds.
+    #[must_use]
+    pub fn free(&self) -> MiB {
+        MiB(u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX))
+    }
+
+    /// Takes `amount`, waiting at most `patience` for it; `None` if it could not be had, at once if it never can be.
+    pub async fn reserve(&self, amount: MiB, patience: Duration) -> Option<Reservation> {
+        if amount.0 > self.total.0 {
+            return None;
+        }
+        let acquire = Arc::clone(&self.free).acquire_many_owned(amount.0);
+        tokio::time::timeout(patience, acquire).await.ok()?.ok().map(Reservation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_dropped_is_free_again_and_patience_ends() {
+        let budget = Budget::new(MiB(100));
+        let first = budget.reserve(MiB(80), Duration::ZERO).await.expect("room");
+        assert!(budget.reserve(MiB(30), Duration::from_secs(1)).await.is_none());
+        assert_eq!(budget.free(), MiB(20));
+        drop(first);
+        assert!(budget.reserve(MiB(100), Duration::ZERO).await.is_some());
+        assert_eq!(budget.free(), MiB(100));
+        assert!(budget.reserve(MiB(101), Duration::from_secs(9)).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_request_is_not_starved_by_small_ones() {
+        let budget = Budget::new(MiB(100));
+        let held = budget.reserve(MiB(60), Duration::ZERO).await.expect("room");
+        let large = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.reserve(MiB(90), Duration::from_secs(5)).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        assert!(budget.reserve(MiB(10), Duration::ZERO).await.is_none(), "the large one came first");
+        drop(held);
+        assert!(large.await.expect("no panic"));
+    }
+}

@@ -1,0 +1,264 @@
+//! The one task that speaks with the warden. It owns the table of sandboxes and of those that wait for one.
+//!
+//! Channel: any number of [`Link`]s send [`Order`]s; the channel is unbounded because each order belongs to a sandbox, whose
+//! number the budget bounds, and because a drop must never wait. When every link is gone the task ends; when the
+//! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
+
+use crate::budget::Reservation;
+use crate::lifecycle::Death;
+use crate::pool::{CreateError, SandboxEvent};
+use crate::sock::freezer::Freezer;
+use ol_warden::protocol::{self, Event, FreezerKind, LeafSpec, Request, SandboxId};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// The worker's view of a leaf that was made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub pid: i32,
+    pub freezer: Freezer,
+}
+
+enum Order {
+    Create { id: SandboxId, spec: LeafSpec, fds: Vec<OwnedFd>, entry: Entry },
+    Destroy(SandboxId),
+    /// Answers when no sandbox is left that was asked to be destroyed.
+    Drained(oneshot::Sender<()>),
+}
+
+/// One sandbox in the table, from its request until the warden says that nothing is left.
+struct Entry {
+    made: Option<oneshot::Sender<Result<Made, CreateError>>>,
+    death: watch::Sender<Option<Death>>,
+    ending: bool,
+    _reservation: Reservation,
+}
+
+/// What is known of the warden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warden {
+    /// It has not spoken yet.
+    Starting,
+    /// It makes sandboxes.
+    Ready,
+    /// It is gone, and with it every sandbox.
+    Gone,
+}
+
+/// A handle to the task.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    orders: mpsc::UnboundedSender<Order>,
+    events: broadcast::Sender<SandboxEvent>,
+}
+
+impl Link {
+    /// Starts the task on the worker's end of the socket. The second value tells of the warden.
+    pub(crate) fn start(socket: OwnedFd) -> io::Result<(Self, watch::Receiver<Warden>)> {
+        rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::NONBLOCK)?;
+        // A SEQPACKET socket keeps messages apart like a datagram socket; only its readiness is used through this type.
+        let socket = UnixDatagram::from_std(socket.into())?;
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (events, _) = broadcast::channel(1024);
+        let (warden, watched) = watch::channel(Warden::Starting);
+        let task = Task { socket, table: HashMap::new(), draining: Vec::new(), events: events.clone(), warden };
+        tokio::spawn(task.run_to_end(inbox));
+        Ok((Self { orders, events }, watched))
+    }
+
+    /// Asks for a leaf. `fds` are its ends of the guest socket and the output pipe.
+    pub(crate) async fn create(
+        &self,
+        id: SandboxId,
+        spec: LeafSpec,
+        fds: Vec<OwnedFd>,
+        reservation: Reservation,
+    ) -> Result<(Made, watch::Receiver<Option<Death>>), CreateError> {
+        let (made, answer) = oneshot::channel();
+        let (death, obituary) = watch::channel(None);
+        let entry = Entry { made: Some(made), death, ending: false, _reservation: reservation };
+        self.orders.send(Order::Create { id, spec, fds, entry }).map_err(|_| CreateError::WardenGone)?;
+        // Whoever stops waiting here leaves a sandbox that nobody owns: the guard destroys it.
+        let guard = Abandoned { link: self, id, armed: true };
+        let made = answer.await.map_err(|_| CreateError::WardenGone)?;
+        guard.disarm();
+        made.map(|made| (made, obituary))
+    }
+
+    /// Asks for the end of a sandbox; does not wait.
+    pub(crate) fn destroy(&self, id: SandboxId) {
+        // If the task is gone, so is the warden, and with it every sandbox.
+        let _ = self.orders.send(Order::Destroy(id));
+    }
+
+    pub(crate) async fn drained(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Drained(done)).is_ok() {
+            // An error means that the warden is gone, and then nothing is left either.
+            let _ = wait.await;
+        }
+    }
+
+    pub(crate) fn announce(&self, event: SandboxEvent) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<SandboxEvent> {
+        self.events.subscribe()
+    }
+}
+
+struct Abandoned<'a> {
+    link: &'a Link,
+    id: SandboxId,
+    armed: bool,
+}
+
+impl Abandoned<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.link.destroy(self.id);
+        }
+    }
+}
+
+struct Task {
+    socket: UnixDatagram,
+    table: HashMap<SandboxId, Entry>,
+    draining: Vec<oneshot::Sender<()>>,
+    events: broadcast::Sender<SandboxEvent>,
+    warden: watch::Sender<Warden>,
+}
+
+impl Task {
+    async fn run_to_end(mut self, inbox: mpsc::UnboundedReceiver<Order>) {
+        if let Err(error) = self.run(inbox).await {
+            tracing::debug!("the connection to the warden ended: {error}");
+        }
+        self.warden.send_replace(Warden::Gone);
+    }
+
+    async fn run(&mut self, mut inbox: mpsc::UnboundedReceiver<Order>) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                order = inbox.recv() => match order {
+                    Some(order) => self.obey(order).await?,
+                    None => return Ok(()),
+                },
+                ready = self.socket.readable() => {
+                    ready?;
+                    let receive = || protocol::receive::<Event>(self.socket.as_fd());
+                    match self.socket.try_io(Interest::READABLE, receive) {
+                        Ok(Some((event, fds))) => self.hear(event, fds),
+                        Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order) -> io::Result<()> {
+        match order {
+            Order::Create { id, spec, fds, entry } => {
+                self.table.insert(id, entry);
+                self.send(&Request::Create { id, spec }, &fds).await
+            }
+            Order::Destroy(id) => match self.table.get_mut(&id) {
+                Some(entry) if !entry.ending => {
+                    entry.ending = true;
+                    self.send(&Request::Destroy { id }, &[]).await
+                }
+                _ => Ok(()),
+            },
+            Order::Drained(done) => {
+                self.draining.push(done);
+                self.tell_drained();
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&self, request: &Request, fds: &[OwnedFd]) -> io::Result<()> {
+        let fds = protocol::borrowed(fds);
+        loop {
+            self.socket.writable().await?;
+            let send = || protocol::send(self.socket.as_fd(), request, &fds);
+            match self.socket.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event, fds: Vec<OwnedFd>) {
+        match event {
+            Event::Ready { version } => {
+                if version != protocol::VERSION {
+                    tracing::error!("the warden speaks version {version}, this worker {}", protocol::VERSION);
+                }
+                self.warden.send_replace(Warden::Ready);
+            }
+            Event::Created { id, pid, freezer } => {
+                let Some(entry) = self.table.get_mut(&id) else { return };
+                let made = made(pid, freezer, fds);
+                // Announced before the owner hears of it, so that no event of his can come first.
+                let _ = self.events.send(SandboxEvent::Created(id));
+                // If its owner stopped waiting, his guard has asked for its end.
+                let _ = entry.made.take().map(|owner| owner.send(made));
+            }
+            Event::Refused { id, reason } => {
+                if let Some(owner) = self.table.remove(&id).and_then(|mut entry| entry.made.take()) {
+                    let _ = owner.send(Err(CreateError::Mechanism(reason)));
+                }
+                self.tell_drained();
+            }
+            Event::Died { id, death, oom_kills } => {
+                if let ol_warden::protocol::Death::NotStarted(step) = &death {
+                    tracing::error!("sandbox {} could not be started: {step}", id.0);
+                }
+                if let Some(entry) = self.table.get(&id) {
+                    let death = Death { cause: death, oom_kills };
+                    let _ = self.events.send(SandboxEvent::Died(id, death.clone()));
+                    entry.death.send_replace(Some(death));
+                }
+            }
+            Event::Destroyed { id } => {
+                self.table.remove(&id);
+                let _ = self.events.send(SandboxEvent::Destroyed(id));
+                self.tell_drained();
+            }
+        }
+    }
+
+    fn tell_drained(&mut self) {
+        if !self.table.values().any(|entry| entry.ending) {
+            for done in self.draining.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// The files beside [`Event::Created`]: the pidfd, which the warden keeps the meaning of, then the freezer's.
+fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateError> {
+    let mut files = fds.into_iter().skip(1);
+    let freezer = match (kind, files.next(), files.next()) {
+        (FreezerKind::V2, Some(freeze), Some(events)) => Freezer::V2 { freeze, events },
+        (FreezerKind::V1, Some(state), None) => Freezer::V1 { state },
+        _ => return Err(CreateError::Mechanism("the warden sent a sandbox without its freezer".to_owned())),
+    };
+    Ok(Made { pid, freezer })
+}

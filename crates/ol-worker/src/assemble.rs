@@ -1,0 +1,148 @@
+//! The only place where the parts meet: pool, lambdas, server; and their end in the opposite order.
+
+use crate::directory::Directory;
+use crate::up::say;
+use anyhow::{Context, Result, bail};
+use ol_event::{Limits, Listeners, Server};
+use ol_lambda::registry::Registry;
+use ol_lambda::{Lambdas, Settings};
+use ol_model::WorkerConfig;
+use ol_sandbox::budget::Budget;
+use ol_sandbox::sock::SockPool;
+use ol_sys::confine::Level;
+use std::fs;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// What a worker is made of.
+pub(crate) struct Parts<'a> {
+    pub directory: &'a Directory,
+    pub config: &'a WorkerConfig,
+    /// The base brings packages that functions are to see.
+    pub site_packages: bool,
+    /// Where it will answer.
+    pub url: &'a str,
+}
+
+/// Runs the worker in this process until it is told to stop; returns its exit status.
+pub(crate) fn run(
+    parts: &Parts<'_>,
+    level: Level,
+    public: TcpListener,
+    private: UnixListener,
+    warden: OwnedFd,
+    notify: Option<OwnedFd>,
+) -> i32 {
+    // Inherited by sandboxes' threads is nothing of this: they are the warden's children.
+    let _ = rustix::thread::set_name(c"ol-worker");
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("OL_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_target(false)
+        .init();
+    if level != Level::Full {
+        tracing::warn!("this kernel enforces Landlock {level:?}: the worker is confined by its lack of capabilities only");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.context("start the runtime").and_then(|runtime| {
+        runtime.block_on(serve(parts, public, private, warden, notify))
+    });
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            1
+        }
+    }
+}
+
+async fn serve(
+    parts: &Parts<'_>,
+    public: TcpListener,
+    private: UnixListener,
+    warden: OwnedFd,
+    notify: Option<OwnedFd>,
+) -> Result<()> {
+    let Parts { directory, config, site_packages, url } = *parts;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let pool = Arc::new(SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?);
+    let registry = Registry::open(&config.registry_path()?)?;
+    let settings = Settings::new(config, directory.code(), directory.logs(), site_packages);
+    let lambdas = Lambdas::start(settings, registry, pool.clone());
+    let limits = Limits {
+        body: config.max_body(),
+        header_bytes: config.max_header_bytes(),
+        header_lines: config.max_header_lines as usize,
+    };
+    let server = Server::new(Arc::clone(&lambdas), limits, directory.uploads());
+    let listeners = Listeners { public: tokio_listener(public)?, private: tokio_private(private)? };
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(Arc::clone(&server).serve(listeners, stopped, config.drain()));
+
+    if !pool.warden_ready().await {
+        bail!("the warden could not start; its own message says why");
+    }
+    announce(directory, url, notify)?;
+    let gone = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = pool.warden_gone() => true,
+    };
+    if gone {
+        // The kernel ends sandboxes with the warden; what is left are our own files.
+        retract(directory);
+        bail!("the warden is gone, so no sandbox can be made; start the worker again with `ol worker up`");
+    }
+    tracing::info!("stopping: calls in flight may take {:?}", config.drain());
+    stop.send_replace(true);
+    serving.await.context("the server failed")?;
+    let cut_off = lambdas.shutdown(std::time::Duration::ZERO).await;
+    fs::write(directory.stats_file(), server.stats_text()).context("write the statistics")?;
+    if cut_off > 0 {
+        tracing::warn!("{cut_off} calls were cut off");
+    }
+    Ok(())
+}
+
+fn tokio_listener(listener: TcpListener) -> Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::TcpListener::from_std(listener)?)
+}
+
+fn tokio_private(listener: UnixListener) -> Result<tokio::net::UnixListener> {
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::UnixListener::from_std(listener)?)
+}
+
+/// Says that calls are answered: to scripts by files, to whoever started us by `notify`, to people on standard output.
+fn announce(directory: &Directory, url: &str, notify: Option<OwnedFd>) -> Result<()> {
+    fs::write(directory.url_file(), format!("{url}\n")).context("write worker.url")?;
+    fs::write(directory.pid_file(), format!("{}\n", std::process::id())).context("write worker.pid")?;
+    let text = format!("worker: pid {}, ready at {url}\n", std::process::id());
+    // Nobody may be reading any more; the worker serves all the same.
+    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().flush();
+    if let Some(notify) = notify {
+        let _ = rustix::io::write(&notify, format!("ready {url}\n").as_bytes());
+    }
+    Ok(())
+}
+
+/// Removes the files that say a worker runs here.
+fn retract(directory: &Directory) {
+    for path in [directory.pid_file(), directory.url_file(), directory.socket()] {
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("remove {}: {error}", path.display());
+        }
+    }
+}

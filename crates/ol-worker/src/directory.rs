@@ -1,0 +1,305 @@
+//! The worker directory: everything a worker keeps, under one path that the operator chose.
+//!
+//! It is the original worker's layout, so that either worker can be started on it and scripts find
+//! what they look for. Who may touch it is decided by one lock, held for as long as anything of a
+//! worker lives there.
+//!
+//! ```text
+//!   DIR/config.json (.bak)      settings                 DIR/worker/   this run's
+//!   DIR/lambda/base.json        which base image          ├ lock        held while a worker lives
+//!   DIR/lambda/packages/        package store             ├ worker.pid  ol.sock  worker.url
+//!   DIR/registry/               bundles                   ├ logs/       one per function
+//!   DIR/default-zygotes-40.json                           ├ stats.json  written at shutdown
+//!   DIR/worker.out              log when detached         └ code/ runtime/ root/ uploads/  scratch
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `base` | which base image, and does its Python run |
+//! | `error` | what can be wrong, with the remedy |
+//! | `host` | what the defaults are derived from |
+//! | `init` | making a directory, and making one anew |
+//! | `lock` | one worker per directory |
+//! | `residue` | what a crashed worker leaves, and its removal |
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ol_model::{HostFacts, Warning, WorkerConfig};
+use ol_warden::rootfs::Base;
+
+mod base;
+mod error;
+mod host;
+mod init;
+mod lock;
+mod residue;
+
+pub use base::{BaseChoice, PythonVersion, python};
+pub use error::{DirectoryError, LockError};
+pub use host::host_facts;
+pub use init::InitReport;
+pub use lock::Lock;
+pub use residue::Removed;
+
+/// Keys by which a `config.json` shows that it is a worker's: any one of them, since people shorten
+/// theirs.
+const KEYS: [&str; 5] = [
+    "worker_dir",
+    "worker_port",
+    "sock_base_path",
+    "Pkgs_dir",
+    "registry",
+];
+
+/// A worker directory that exists and is ours, or the original's.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// Absolute; a symbolic link in it stays one, since it is shown to people.
+    root: PathBuf,
+}
+
+impl Directory {
+    /// The directory at `root`, which a worker must have made.
+    ///
+    /// # Errors
+    /// When nothing is there, or something that isn't a worker's.
+    pub fn open(root: &Path) -> Result<Self, DirectoryError> {
+        let root = absolute(root)?;
+        let directory = Self { root };
+        match directory.kind()? {
+            Kind::Worker => Ok(directory),
+            Kind::Absent | Kind::Empty => Err(DirectoryError::Absent {
+                path: directory.root,
+            }),
+            // A start that was cut short before it wrote the configuration.
+            Kind::Begun | Kind::Foreign => Err(DirectoryError::NotOurs {
+                path: directory.root,
+            }),
+        }
+    }
+
+    /// What is at the root now.
+    fn kind(&self) -> Result<Kind, DirectoryError> {
+        let read = |source| DirectoryError::Read {
+            path: self.root.clone(),
+            source,
+        };
+        match fs::metadata(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kind::Absent),
+            Err(error) => return Err(read(error)),
+            Ok(metadata) if !metadata.is_dir() => return Ok(Kind::Foreign),
+            Ok(_) => {}
+        }
+        let folders = [self.worker(), self.base_image(), self.root.join("registry")];
+        let laid_out = folders.iter().all(|folder| folder.is_dir());
+        let kind = match fs::read(self.config()) {
+            // A file that someone broke is still a worker's, where the rest is in its place:
+            // reading it will say what is wrong with it.
+            Ok(text) if laid_out || has_a_workers_key(&text) => Kind::Worker,
+            Ok(_) => Kind::Foreign,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if base::recorded(&self.base_image()).is_ok_and(|recorded| recorded.is_some()) {
+                    Kind::Begun
+                } else if fs::read_dir(&self.root).map_err(read)?.next().is_none() {
+                    Kind::Empty
+                } else {
+                    Kind::Foreign
+                }
+            }
+            Err(error) => return Err(read(error)),
+        };
+        Ok(kind)
+    }
+
+    /// The configuration, with the overrides of the command line applied in their order.
+    ///
+    /// # Errors
+    /// When the file can't be read, or the result can't be used.
+    pub fn load(
+        &self,
+        overrides: &[String],
+        host: &HostFacts,
+    ) -> Result<(WorkerConfig, Vec<Warning>), DirectoryError> {
+        let path = self.config();
+        let text =
+            fs::read_to_string(&path).map_err(|source| DirectoryError::Read { path, source })?;
+        let (mut config, warnings) = WorkerConfig::from_json(&text, &self.root, host)?;
+        for given in overrides {
+            config = config.with_overrides(given)?;
+        }
+        config.enforce_strict(&warnings)?;
+        config.validate()?;
+        Ok((config, warnings))
+    }
+
+    /// The base image that `config` names.
+    ///
+    /// # Errors
+    /// When nothing is there that could be one.
+    pub fn base(&self, config: &WorkerConfig) -> Result<Base, DirectoryError> {
+        base::of(&config.sock_base_path, &self.root)
+    }
+
+    /// Names this directory's cgroups: the same from start to start, another for each directory.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        // Canonical, so that two ways to write the path don't make two workers of one.
+        let canonical = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let hash = fnv1a(canonical.as_os_str().as_encoded_bytes());
+        format!("ol-{hash:08x}")
+    }
+
+    /// The directory itself, absolute.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `config.json`.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.json")
+    }
+
+    /// The configuration before the last `init`.
+    #[must_use]
+    pub fn config_backup(&self) -> PathBuf {
+        self.root.join("config.json.bak")
+    }
+
+    /// The default tree of zygotes.
+    #[must_use]
+    pub fn zygote_tree(&self) -> PathBuf {
+        self.root.join("default-zygotes-40.json")
+    }
+
+    /// The base image, or the note that says where it is.
+    #[must_use]
+    pub fn base_image(&self) -> PathBuf {
+        self.root.join("lambda")
+    }
+
+    /// The package store, unless the configuration names another.
+    #[must_use]
+    pub fn packages(&self) -> PathBuf {
+        self.base_image().join("packages")
+    }
+
+    /// The registry, unless the configuration names another.
+    #[must_use]
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+
+    /// What belongs to one run of the worker, beside the lock.
+    #[must_use]
+    pub fn worker(&self) -> PathBuf {
+        self.root.join("worker")
+    }
+
+    /// Holds the worker process's id, as text.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.worker().join("worker.pid")
+    }
+
+    /// Holds the URL that the running worker answers at.
+    #[must_use]
+    pub fn url_file(&self) -> PathBuf {
+        self.worker().join("worker.url")
+    }
+
+    /// The socket for the operator: `/pid`, `/status`.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.worker().join("ol.sock")
+    }
+
+    /// The file that [`Self::lock`] locks; never removed, or two could hold it.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.worker().join("lock")
+    }
+
+    /// One `NAME.log` per function.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.worker().join("logs")
+    }
+
+    /// Unpacked versions of functions.
+    #[must_use]
+    pub fn code(&self) -> PathBuf {
+        self.worker().join("code")
+    }
+
+    /// What runs inside sandboxes.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        self.worker().join("runtime")
+    }
+
+    /// Where the sandboxes' root file system is put together.
+    #[must_use]
+    pub fn template(&self) -> PathBuf {
+        self.worker().join("root")
+    }
+
+    /// Bundles that are still arriving.
+    #[must_use]
+    pub fn uploads(&self) -> PathBuf {
+        self.worker().join("uploads")
+    }
+
+    /// The counters of the last run, written when it ended.
+    #[must_use]
+    pub fn stats_file(&self) -> PathBuf {
+        self.worker().join("stats.json")
+    }
+
+    /// The log of a worker in the background.
+    #[must_use]
+    pub fn output(&self) -> PathBuf {
+        self.root.join("worker.out")
+    }
+}
+
+/// What may be found where a worker directory is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Absent,
+    /// A directory without entries.
+    Empty,
+    /// An `init` of ours that didn't get to its end.
+    Begun,
+    /// A worker's.
+    Worker,
+    /// Something else, not to be touched.
+    Foreign,
+}
+
+fn has_a_workers_key(text: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text)
+        .is_ok_and(|object| KEYS.iter().any(|key| object.contains_key(*key)))
+}
+
+fn absolute(root: &Path) -> Result<PathBuf, DirectoryError> {
+    std::path::absolute(root).map_err(|source| DirectoryError::Read {
+        path: root.to_owned(),
+        source,
+    })
+}
+
+/// FNV-1a, 32 bits: not secret and not secure, but the same in every build of ours, which the
+/// standard library's hash doesn't promise.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! What can be wrong with a worker directory. Each text ends in what to do, since the command line
+//! prints it as it is, followed by what the system said.
+
+use std::io;
+use std::path::PathBuf;
+
+use ol_model::WorkerConfigError;
+use thiserror::Error;
+
+/// Why a worker directory can't be used or made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Nothing there yet.
+    #[error("no worker directory at {}; make one with `ol worker init -p {}`", path.display(), path.display())]
+    Absent {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something else is there.
+    #[error("not a worker directory: {}; run `ol worker init -p DIR` on an empty or new path", path.display())]
+    NotOurs {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file or directory can't be read.
+    #[error("failed to read {}; check that it is there and that you may read it", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or directory can't be written.
+    #[error("failed to write {}; check its owner and the space on its disk", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] WorkerConfigError),
+    /// No such kind of base image.
+    #[error("base image {given:?} {problem}; use `host` or `dir:PATH`")]
+    BaseUnknown {
+        /// As written.
+        given: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Nothing at the place that the configuration names.
+    #[error("no base image at {}; make one with `ol worker init -b -p {}`", path.display(), root.display())]
+    BaseMissing {
+        /// Where it should be.
+        path: PathBuf,
+        /// The worker directory.
+        root: PathBuf,
+    },
+    /// `base.json` says what we don't understand.
+    #[error("{} {problem}; write it anew with `ol worker init -b -p {}`", path.display(), root.display())]
+    BaseRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// The worker directory.
+        root: PathBuf,
+    },
+    /// The base image has no Python that serves.
+    #[error(
+        "base image {base} {problem}; install Python 3.9 or newer in it, or choose another with -i"
+    )]
+    Python {
+        /// The base image, as `-i` names it.
+        base: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A worker runs there.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What a crashed worker left can't be removed.
+    #[error("failed to remove what a worker left; run it as root, and again when nothing uses it")]
+    Residue {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why the lock of a worker directory can't be had.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// A worker has it.
+    #[error(
+        "a worker already runs in {} ({}): stop it with `ol worker down -p {}`",
+        directory.display(), pid.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}")), directory.display()
+    )]
+    Held {
+        /// The worker directory.
+        directory: PathBuf,
+        /// The process that holds the lock, as far as it has said.
+        pid: Option<i32>,
+    },
+    /// The lock file can't be opened or locked.
+    #[error("failed to lock {}; check its owner and that its file system can lock", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

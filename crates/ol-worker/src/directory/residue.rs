@@ -1,0 +1,123 @@
+//! What a worker that crashed leaves on the host, and its removal.
+//!
+//! The kernel ends its sandboxes (they die with the warden) and drops its mounts (they were in
+//! namespaces of their own). Left are empty cgroups and files that name a worker which is no more.
+//! Bundles, packages, logs and the configuration are no residue.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ol_warden::cgroup;
+
+use super::Directory;
+use super::error::DirectoryError;
+use super::lock::Lock;
+
+/// What [`Directory::remove_residue`] found and removed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Cgroup directories.
+    pub cgroups: usize,
+    /// Files and directories.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Removed {
+    /// Was there nothing?
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.cgroups == 0 && self.paths.is_empty()
+    }
+}
+
+impl Directory {
+    /// Removes what a worker left that lives no more; does nothing where nothing is left.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Lock`] when a worker lives here; [`DirectoryError::Residue`] when
+    /// something can't be removed.
+    pub fn remove_residue(&self) -> Result<Removed, DirectoryError> {
+        if !self.worker().exists() {
+            return self.remove_cgroups();
+        }
+        // Held throughout, so that a worker which starts meanwhile doesn't lose what it just made.
+        self.remove_residue_under(&self.lock()?)
+    }
+
+    /// The same for one who holds the lock already.
+    pub(crate) fn remove_residue_under(&self, _lock: &Lock) -> Result<Removed, DirectoryError> {
+        let mut removed = self.remove_cgroups()?;
+        let failed = |source| DirectoryError::Residue { source };
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
+        for path in [
+            self.pid_file(),
+            self.url_file(),
+            self.socket(),
+            self.code(),
+            self.uploads(),
+        ] {
+            // Behind a mount may lie the host itself, or an operator's own disk.
+            if mounted_within(&mounts, &path) {
+                return Err(failed(io::Error::other(format!(
+                    "something is mounted in {}",
+                    path.display()
+                ))));
+            }
+            if remove(&path).map_err(failed)? {
+                removed.paths.push(path);
+            }
+        }
+        Ok(removed)
+    }
+
+    fn remove_cgroups(&self) -> Result<Removed, DirectoryError> {
+        let cgroups = cgroup::probe()
+            .and_then(|layout| cgroup::remove_all(&layout, &self.prefix()))
+            .map_err(|source| DirectoryError::Residue { source })?;
+        Ok(Removed {
+            cgroups,
+            paths: Vec::new(),
+        })
+    }
+}
+
+/// Whether any mount point is `path` or beneath it. Mountinfo writes a blank as `\040`.
+fn mounted_within(mountinfo: &str, path: &Path) -> bool {
+    mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|at| PathBuf::from(at.replace("\\040", " ")))
+        .any(|at| at.starts_with(path))
+}
+
+/// Removes a file or directory, following no link; false when there was none.
+fn remove(path: &Path) -> io::Result<bool> {
+    let result = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let text = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.kind(), text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_beneath_is_seen_and_one_beside_is_not() {
+        let mounts = "36 35 98:0 / /w/code/a\\040b rw - ext4 /dev/root rw\n";
+        assert!(mounted_within(mounts, Path::new("/w/code")));
+        assert!(mounted_within(mounts, Path::new("/w/code/a b")));
+        assert!(!mounted_within(mounts, Path::new("/w/cod")));
+        assert!(!mounted_within(mounts, Path::new("/w/code/a b/c")));
+    }
+}

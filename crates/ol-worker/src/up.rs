@@ -1,0 +1,158 @@
+//! Bringing a worker up: everything that can be refused is refused here, before a second process exists.
+
+use crate::assemble::{self, Parts};
+use crate::confine::confine;
+use crate::directory::{Directory, Lock};
+use anyhow::{Context, Result, bail};
+use ol_model::{Warning, WorkerConfig};
+use ol_sys::process::{SingleThread, close_inherited, exit_now, fork};
+use ol_warden::cgroup::{self, Layout};
+use ol_warden::{Config as WardenConfig, Ending};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::fs;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The program that serves inside Python sandboxes.
+const GUEST: &str = include_str!("../../../runtime/python/guest.py");
+
+/// Runs a worker in `directory` until it is told to stop. This process becomes the warden, a child of it the worker.
+/// `notify` gets the line `ready URL` when calls are answered.
+///
+/// # Errors
+/// When it can't start: one sentence with the remedy.
+pub fn up(
+    directory: Directory,
+    config: WorkerConfig,
+    warnings: Vec<Warning>,
+    notify: Option<OwnedFd>,
+) -> Result<ExitCode> {
+    for warning in &warnings {
+        say(&format!("warning: {warning}"));
+    }
+    let lock = directory.lock()?;
+    let layout = usable_cgroups()?;
+    directory.remove_residue_under(&lock)?;
+    prepare(&directory, &config)?;
+    let public = listen(&config)?;
+    let address = public.local_addr().context("ask for the port")?;
+    let private = listen_privately(&directory.socket())?;
+    let base = directory.base(&config)?;
+    let site_packages = base != ol_warden::rootfs::Base::Host;
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("make a socket")?;
+
+    let proof = SingleThread::prove().context("start the worker")?;
+    let url = format!("http://{}:{}", host(&config), address.port());
+    let parts = Parts { directory: &directory, config: &config, site_packages, url: &url };
+    let wardens_end = ours.as_raw_fd();
+    // What the child uses is moved into it, so that this process holds no copy.
+    let worker = fork(&proof, 0, None, || {
+        close_inherited(wardens_end);
+        let status = match confine(&directory, &config) {
+            Ok(level) => assemble::run(&parts, level, public, private, theirs, notify),
+            Err(error) => {
+                say(&format!("error: {error:#}"));
+                1
+            }
+        };
+        exit_now(status)
+    })
+    .context("start the worker")?;
+
+    say(&format!("warden: pid {}, {layout}", std::process::id()));
+    let warden = warden_config(&directory, &config, base);
+    let ending = ol_warden::serve(&warden, &layout, &ours, &worker);
+    end(&directory, &lock, ending)
+}
+
+/// What is left to do when all processes are gone, and what the end means.
+fn end(directory: &Directory, lock: &Lock, ending: io::Result<Ending>) -> Result<ExitCode> {
+    let removed = directory.remove_residue_under(lock);
+    match ending.context("the warden failed")? {
+        Ending::WorkerExited(0) => {
+            removed?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // It said why.
+        Ending::WorkerExited(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(1))),
+        Ending::WorkerKilled(signal) => {
+            bail!("the worker was killed by signal {signal}; its sandboxes are gone, start it again with `ol worker up`")
+        }
+    }
+}
+
+fn usable_cgroups() -> Result<Layout> {
+    let layout = cgroup::probe().context("look at the cgroup hierarchies")?;
+    let missing = layout.missing();
+    if !missing.is_empty() {
+        bail!("no cgroup hierarchy offers {}: mount one, see `ol doctor`", missing.join(", "));
+    }
+    Ok(layout)
+}
+
+/// Makes the directories that a worker needs, empty where they are of one run, and puts the runtime in its place.
+fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
+    let make = |path: &Path, mode: u32| {
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        made.with_context(|| format!("make {}", path.display()))
+    };
+    make(&directory.worker(), 0o755)?;
+    for private in [directory.logs(), directory.uploads(), directory.template()] {
+        make(&private, 0o700)?;
+    }
+    for shared in [directory.code(), directory.runtime(), config.pkgs_dir.clone(), config.registry_path()?] {
+        make(&shared, 0o755)?;
+    }
+    let guest = directory.runtime().join("guest.py");
+    fs::write(&guest, GUEST).with_context(|| format!("write {}", guest.display()))
+}
+
+fn host(config: &WorkerConfig) -> &str {
+    if config.worker_url.is_empty() { "localhost" } else { &config.worker_url }
+}
+
+fn listen(config: &WorkerConfig) -> Result<TcpListener> {
+    let (host, port) = (host(config), config.port());
+    TcpListener::bind((host, port)).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "port {port} of {host} is in use: stop what listens there, or choose another with -o worker_port=PORT (0 picks a free one)"
+        ),
+        _ => anyhow::anyhow!("can't listen on {host}:{port}: {error}; set worker_url to an address of this machine"),
+    })
+}
+
+/// The worker's own socket, for its user only.
+fn listen_privately(path: &Path) -> Result<UnixListener> {
+    // The mode is there from the first instant; this process has one thread, so nobody else is affected.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    listener.with_context(|| {
+        format!("can't make the socket {}: use a worker directory with a shorter path", path.display())
+    })
+}
+
+fn warden_config(directory: &Directory, config: &WorkerConfig, base: ol_warden::rootfs::Base) -> WardenConfig {
+    WardenConfig {
+        prefix: directory.prefix(),
+        base,
+        template: directory.template(),
+        code: directory.code(),
+        packages: config.pkgs_dir.clone(),
+        runtime: directory.runtime(),
+        shells_ready: config.shells_ready as usize,
+        scratch: config.default_limits().scratch.bytes(),
+        seccomp: config.features.enable_seccomp,
+    }
+}
+
+/// A line for the operator. Where standard error is closed there is nobody to tell.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
