@@ -144,10 +144,8 @@ pub(crate) fn ask_socket(directory: &Directory, path: &str) -> io::Result<(u16, 
     let mut stream = UnixStream::connect(directory.socket())?;
     stream.set_read_timeout(PATIENCE)?;
     stream.set_write_timeout(PATIENCE)?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(ERROR_BYTES).read_to_string(&mut answer)?;
     parse_answer(&answer).ok_or_else(|| io::Error::other("the answer is no HTTP"))

@@ -47,19 +47,23 @@ pub(crate) fn supervisor(directory: &Directory) -> Option<Target> {
     Target::pin(pid, || directory.holder() == Some(pid))
 }
 
-/// The worker: what its socket says, or else its pid file, provided that it is the supervisor or a
-/// child of it.
+/// The worker: what its pid file says, or else its socket, provided that it is the supervisor or a
+/// child of it. The file first, since a worker that hangs would answer the socket late or never.
 pub(crate) fn worker(directory: &Directory) -> Option<Target> {
+    let from_file = || parse(&fs::read_to_string(directory.pid_file()).ok()?);
     let from_socket = || match ask_socket(directory, "/pid") {
         Ok((200, text)) => parse(&text),
         _ => None,
     };
-    let from_file = || parse(&fs::read_to_string(directory.pid_file()).ok()?);
-    let pid = from_socket().or_else(from_file)?;
-    Target::pin(pid, || {
-        let holder = directory.holder();
-        holder.is_some() && (holder == Some(pid) || holder == parent(pid))
-    })
+    let pinned = |pid: Pid| {
+        Target::pin(pid, || {
+            let holder = directory.holder();
+            holder.is_some() && (holder == Some(pid) || holder == parent(pid))
+        })
+    };
+    from_file()
+        .and_then(pinned)
+        .or_else(|| from_socket().and_then(pinned))
 }
 
 fn parse(text: &str) -> Option<Pid> {

@@ -124,11 +124,13 @@ fn written_since(path: &Path, begins: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// In the background process: leaves the terminal's session and takes the pipe off standard input.
-/// Nobody who is started later inherits it.
+/// In the background process, before anything else: leaves the terminal's session, closes what the
+/// starting shell happened to have open (somebody may wait for the end of such a pipe), and takes
+/// ours off standard input, so that nobody who is started later inherits it.
 pub(super) fn settle() -> Result<OwnedFd> {
     // Fails only for the leader of a group, which a spawned child is not.
     rustix::process::setsid().context("--detached is for `ol worker up -d` to use")?;
+    ol_sys::process::close_from(3)?;
     let notify = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(notify)

@@ -12,7 +12,7 @@ use ol_sys::process::{
 use ol_sys::{loopback, namespaces, privilege};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::convert::Infallible;
 use std::fs;
@@ -97,6 +97,8 @@ fn become_keeper(
 
 /// The mounts that are a sandbox's own, on top of the template.
 fn mounts(template: &Path, scratch: u64) -> Result<(), Failed> {
+    // What was copied from the warden's namespace is locked, and a locked mount can't become the root; a bind of it can.
+    mount_bind_recursive(template, template).step("bind the template")?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let host = template.join("host");
     let options = format!("mode=0755,size={scratch},nr_inodes={},uid={INNER_LEAF},gid={INNER_LEAF}\0", inodes(scratch));

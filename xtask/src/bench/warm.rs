@@ -26,8 +26,8 @@ use super::{correctness, floor_http, interrupt, process_tree, worker};
 use crate::cargo::workspace;
 
 /// The worker pauses a sandbox 10 ms after its last call: so one gap below that and one above.
-const NO_PAUSE: (Duration, usize) = (Duration::from_millis(5), 15);
-const PAUSE: (Duration, usize) = (Duration::from_millis(30), 8);
+const NO_PAUSE: (Duration, usize) = (Duration::from_millis(5), 25);
+const PAUSE: (Duration, usize) = (Duration::from_millis(30), 16);
 /// What is looked for is a few microseconds among hundreds that an idle core takes to wake up: so a
 /// round changes sides, and gaps, this many times.
 const PAUSE_TURNS: usize = 4;

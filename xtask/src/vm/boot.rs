@@ -129,6 +129,9 @@ impl Machine<'_> {
             .lines()
             .filter(|line| !line.trim().is_empty())
             .collect();
+        if lines.is_empty() {
+            return "; its console is empty".to_owned();
+        }
         let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
         format!(
             "; its console, kept in {}, ended with:\n{}",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::packages::Kernel;
+use super::kernel::Kernel;
 use super::{Job, MachineOptions, quoted_bytes};
 use crate::cargo::Workspace;
 

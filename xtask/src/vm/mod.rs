@@ -6,6 +6,7 @@
 
 mod boot;
 mod image;
+mod kernel;
 mod packages;
 
 use std::ffi::OsString;
@@ -97,7 +98,7 @@ pub(crate) fn run(
     fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
     let qemu = packages::qemu(&state, deadline)?;
     let busybox = packages::busybox(&state, deadline)?;
-    let kernel = packages::kernel(&state, deadline)?;
+    let kernel = kernel::kernel(&state, deadline)?;
 
     let scratch = Scratch::new(&state, "run")?;
     let initramfs = scratch.path.join("initramfs.cpio");

@@ -3,7 +3,6 @@
 //! remove `busybox`, and qemu would remove a `qemu-utils` of another version. Everything is fetched
 //! once, and each step says what it does.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,28 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::{Scratch, names};
-use crate::supervise::{self, Ended};
-
-/// The modules the machine needs, beside those these need: its root, its ports, and what sandboxes
-/// mount.
-const MODULES: [&str; 6] = [
-    "virtio_pci",
-    "9pnet_virtio",
-    "9p",
-    "overlay",
-    "virtio_console",
-    "virtio-rng",
-];
-
-/// A kernel that is ready to boot.
-pub(super) struct Kernel {
-    /// What qemu boots.
-    pub(super) image: PathBuf,
-    /// Where the modules are.
-    pub(super) dir: PathBuf,
-    /// The file names of the modules, in the order in which they load.
-    pub(super) modules: Vec<String>,
-}
+use crate::supervise;
 
 /// The emulator.
 pub(super) struct Qemu {
@@ -109,42 +87,9 @@ pub(super) fn busybox(state: &Path, deadline: Instant) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Debian's kernel, and as many of its modules as it takes.
-pub(super) fn kernel(state: &Path, deadline: Instant) -> Result<Kernel> {
-    // Named after what is in it, so that a longer list is fetched anew.
-    let dir = state.join(format!("kernel+{}", MODULES.join("+")));
-    if !dir.exists() {
-        let package = with_fresh_lists(deadline, || {
-            let mut show = Command::new("apt-cache");
-            show.args(["show", "--no-all-versions", "linux-image-amd64"])
-                .env("LC_ALL", "C");
-            let shown = supervise::output(&show, deadline)?;
-            let depends = shown
-                .lines()
-                .find_map(|line| line.strip_prefix("Depends: "));
-            let package = depends.and_then(|depends| depends.split([' ', ',']).next());
-            package
-                .map(str::to_owned)
-                .context("linux-image-amd64 names no kernel; this needs Debian's packages")
-        })?;
-        let unpacked = unpacked(state, &[package], deadline)?;
-        let kept = Scratch::new(state, "kernel")?;
-        pick(&unpacked.path, &kept.path)?;
-        decompress(&kept.path.join("kernel"), deadline)?;
-        keep(kept, &dir)?;
-    }
-    let order =
-        fs::read_to_string(dir.join("order")).context("the kept kernel is not whole; delete it")?;
-    Ok(Kernel {
-        image: dir.join("kernel"),
-        modules: order.lines().map(str::to_owned).collect(),
-        dir,
-    })
-}
-
 /// Gives a directory its final name, once it is whole. Somebody else may have been faster, with the
 /// same.
-fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
+pub(super) fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
     match fs::rename(&scratch.path, dir) {
         Err(error) if !dir.exists() => {
             Err(error).with_context(|| format!("cannot make {}", dir.display()))
@@ -153,121 +98,8 @@ fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
     }
 }
 
-/// Moves the kernel and the modules it takes out of the unpacked package.
-fn pick(package: &Path, kept: &Path) -> Result<()> {
-    let boot = package.join("boot");
-    let image = names(&boot)?
-        .into_iter()
-        .find(|name| name.starts_with("vmlinuz-"));
-    let image = image.context("the package has no kernel")?;
-    fs::rename(boot.join(image), kept.join("kernel"))?;
-    let mut all = BTreeMap::new();
-    find_modules(&package.join("lib/modules"), &mut all)?;
-    let mut order = Vec::new();
-    for wanted in MODULES {
-        resolve(&module_name(wanted), &all, &mut BTreeSet::new(), &mut order)?;
-    }
-    let mut list = String::new();
-    for name in order {
-        fs::rename(&all[&name], kept.join(format!("{name}.ko")))?;
-        list.push_str(&format!("{name}.ko\n"));
-    }
-    fs::write(kept.join("order"), list)?;
-    Ok(())
-}
-
-/// Replaces a kernel by its uncompressed self, which qemu can start as well: having the machine
-/// decompress it costs more time than all the rest of its start. A kernel with other contents than
-/// expected is left as it is.
-fn decompress(kernel: &Path, deadline: Instant) -> Result<()> {
-    let bytes = fs::read(kernel)?;
-    let (Some(payload), Some(xz)) = (payload(&bytes), on_path("xz")) else {
-        return Ok(());
-    };
-    let compressed = kernel.with_extension("xz");
-    fs::write(&compressed, payload)?;
-    let mut xz = Command::new(xz);
-    xz.args(["--decompress", "--stdout"]).arg(&compressed);
-    let mut plain = Vec::new();
-    let ended = supervise::supervise(&xz, deadline, |piece| plain.extend_from_slice(piece))?;
-    if matches!(ended, Ended::Exited(status) if status.success()) && plain.starts_with(b"\x7fELF") {
-        fs::write(kernel, plain)?;
-    }
-    fs::remove_file(compressed)?;
-    Ok(())
-}
-
-/// The compressed part of a kernel, by the header that is part of the x86 boot protocol, if it is
-/// compressed by xz.
-fn payload(kernel: &[u8]) -> Option<&[u8]> {
-    let number =
-        |at: usize| Some(u32::from_le_bytes(kernel.get(at..at + 4)?.try_into().ok()?) as usize);
-    if kernel.get(0x202..0x206)? != b"HdrS" {
-        return None;
-    }
-    let set_up = (usize::from(*kernel.get(0x1f1)?) + 1) * 512;
-    let start = set_up.checked_add(number(0x248)?)?;
-    // Its last four bytes are not xz's: they are the size of what comes out.
-    let end = start.checked_add(number(0x24c)?)?.checked_sub(4)?;
-    kernel
-        .get(start..end)
-        .filter(|payload| payload.starts_with(b"\xfd7zXZ\0"))
-}
-
-/// Appends a module to the order, after those it depends on. The package has no `modules.dep` (that
-/// is made when it is installed); a module's own `depends=` is what it would be made from.
-fn resolve(
-    name: &str,
-    all: &BTreeMap<String, PathBuf>,
-    above: &mut BTreeSet<String>,
-    order: &mut Vec<String>,
-) -> Result<()> {
-    if order.iter().any(|done| done == name) {
-        return Ok(());
-    }
-    if !above.insert(name.to_owned()) {
-        bail!("the kernel's module {name} depends on itself");
-    }
-    let path = all
-        .get(name)
-        .with_context(|| format!("the kernel has no module {name}"))?;
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let depends = bytes
-        .split(|byte| *byte == 0)
-        .find_map(|text| text.strip_prefix(b"depends="));
-    let depends = depends
-        .with_context(|| format!("the kernel's module {name} does not say what it depends on"))?;
-    for needed in String::from_utf8_lossy(depends)
-        .split(',')
-        .filter(|needed| !needed.is_empty())
-    {
-        resolve(&module_name(needed), all, above, order)?;
-    }
-    order.push(name.to_owned());
-    Ok(())
-}
-
-/// Every module below `dir`, by name.
-fn find_modules(dir: &Path, all: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    for name in names(dir)? {
-        let path = dir.join(&name);
-        if path.is_dir() {
-            find_modules(&path, all)?;
-        } else if let Some(name) = name.strip_suffix(".ko") {
-            all.insert(module_name(name), path);
-        }
-    }
-    Ok(())
-}
-
-/// A module's name as the kernel has it: a file may be called `virtio-rng`, the module is
-/// `virtio_rng`.
-fn module_name(name: &str) -> String {
-    name.replace('-', "_")
-}
-
 /// Fetches packages and unpacks them below the state directory.
-fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> Result<Scratch> {
+pub(super) fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> Result<Scratch> {
     let first = packages.first().context("there is nothing to fetch")?;
     let scratch = Scratch::new(state, first)?;
     let state = state.display();
@@ -298,7 +130,7 @@ fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> Result<Scra
 
 /// Does something that needs apt's lists; if it fails they may be missing or old, and are fetched
 /// before another try.
-fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Result<T> {
+pub(super) fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Result<T> {
     if on_path("apt-get").is_none() {
         bail!("there is no apt-get: the machine is made of Debian's packages");
     }
@@ -319,7 +151,7 @@ fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Re
 }
 
 /// A program on the path.
-fn on_path(program: &str) -> Option<PathBuf> {
+pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(program))

@@ -288,6 +288,13 @@ fn cut_at_any_byte_it_is_never_taken_for_whole() {
             "{length}: {error}"
         );
     }
+    // A header about the next member, and no next member.
+    for kind in [b'L', b'K', b'x'] {
+        let bundle = Forge::new().member(b"ext", kind, b"9 path=a\n").end();
+        let error = Yard::new().extract(&bundle.gz(), &ExtractLimits::default());
+        let error = error.expect_err("a description of nothing");
+        assert!(matches!(&error, ExtractError::CutShort { place } if place.contains("ext")));
+    }
     let cut = Forge::new().file(b"f.py", b"x").0;
     let error = Yard::new().extract(&gz(&cut), &ExtractLimits::default());
     let text = error.expect_err("no end marker").to_string();
