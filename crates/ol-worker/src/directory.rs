@@ -235,12 +235,6 @@ impl Directory {
         self.worker().join("code")
     }
 
-    /// What runs inside sandboxes.
-    #[must_use]
-    pub fn runtime(&self) -> PathBuf {
-        self.worker().join("runtime")
-    }
-
     /// Where the sandboxes' root file system is put together.
     #[must_use]
     pub fn template(&self) -> PathBuf {

@@ -96,7 +96,7 @@ fn usable_cgroups() -> Result<Layout> {
     Ok(layout)
 }
 
-/// Makes the directories that a worker needs, empty where they are of one run, and puts the runtime in its place.
+/// Makes the directories that a worker needs, empty where they are of one run.
 fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
     let make = |path: &Path, mode: u32| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
@@ -106,11 +106,10 @@ fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
     for private in [directory.logs(), directory.uploads(), directory.template()] {
         make(&private, 0o700)?;
     }
-    for shared in [directory.code(), directory.runtime(), config.pkgs_dir.clone(), config.registry_path()?] {
+    for shared in [directory.code(), config.pkgs_dir.clone(), config.registry_path()?] {
         make(&shared, 0o755)?;
     }
-    let guest = directory.runtime().join("guest.py");
-    fs::write(&guest, GUEST).with_context(|| format!("write {}", guest.display()))
+    Ok(())
 }
 
 fn host(config: &WorkerConfig) -> &str {
@@ -145,7 +144,7 @@ fn warden_config(directory: &Directory, config: &WorkerConfig, base: ol_warden::
         template: directory.template(),
         code: directory.code(),
         packages: config.pkgs_dir.clone(),
-        runtime: directory.runtime(),
+        guest: GUEST,
         shells_ready: config.shells_ready as usize,
         scratch: config.default_limits().scratch.bytes(),
         seccomp: config.features.enable_seccomp,

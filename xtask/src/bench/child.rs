@@ -10,20 +10,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::client::Client;
-use super::interrupt;
 use super::process_tree::{self, Tree};
+use super::{interrupt, printed_address};
 
 /// How long a server may take from its start to its first 200.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -134,7 +133,7 @@ impl Server {
         let stdout = stdout.context("the child has no output")?;
         let (found, address) = mpsc::channel();
         // Sends the address once, then only keeps the pipe empty. Ends at end of file.
-        std::thread::spawn(move || copy_output(stdout, log, &found));
+        std::thread::spawn(move || printed_address::copy_and_find(stdout, log, &found));
         self.address = loop {
             match address.recv_timeout(Duration::from_millis(50)) {
                 Ok(address) => break address?,
@@ -208,19 +207,24 @@ impl Server {
             std::thread::sleep(Duration::from_millis(2));
         }
         let left = process_tree::adopted()?;
-        if !left.is_empty() {
-            eprintln!(
-                "warning: {} left {} process(es) behind; killed",
-                self.name,
-                left.len()
-            );
+        if left.is_empty() {
+            return Ok(ending);
         }
-        for orphan in left {
-            signal(orphan, Signal::KILL);
-            if let Some(pid) = as_pid(orphan) {
-                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-            }
+        for orphan in &left {
+            signal(*orphan, Signal::KILL);
         }
+        let killed = Instant::now();
+        let mut remaining = reap_adopted()?;
+        // Not without end: a process frozen by a v1 cgroup doesn't die before it is thawed.
+        while remaining > 0 && killed.elapsed() < SWEEP_LIMIT {
+            std::thread::sleep(Duration::from_millis(2));
+            remaining = reap_adopted()?;
+        }
+        eprintln!(
+            "warning: {} left {} process(es) behind; killed, and {remaining} didn't die of it",
+            self.name,
+            left.len()
+        );
         Ok(ending)
     }
 }
@@ -285,70 +289,10 @@ fn answers_ready(address: SocketAddr) -> bool {
         .is_ok_and(|answer| answer.status == 200)
 }
 
-fn copy_output(stdout: ChildStdout, mut log: File, found: &mpsc::Sender<Result<SocketAddr>>) {
-    let mut sent = false;
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let _ = writeln!(log, "{line}");
-        if let Some(place) = find_address(&line).filter(|_| !sent) {
-            sent = true;
-            let _ = found.send(resolve(&place));
-        }
-    }
-}
-
-/// `HOST:PORT` of the first `http://HOST:PORT` in `line`, whatever stands around it.
-fn find_address(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once("http://")?;
-    let end = rest
-        .find(|c: char| !c.is_ascii_alphanumeric() && !".:-[]".contains(c))
-        .unwrap_or(rest.len());
-    let place = rest[..end].trim_end_matches(['.', ':', '-']);
-    let (_, port) = place.rsplit_once(':')?;
-    (!port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())).then(|| place.to_owned())
-}
-
-fn resolve(place: &str) -> Result<SocketAddr> {
-    let mut address = place
-        .to_socket_addrs()
-        .with_context(|| format!("can't make an address of {place}"))?
-        .min_by_key(SocketAddr::is_ipv6)
-        .ok_or_else(|| anyhow!("{place} has no address"))?;
-    if address.ip().is_unspecified() {
-        address.set_ip([127, 0, 0, 1].into());
-    }
-    Ok(address)
-}
-
 /// The last lines of a log, for an error message.
 pub(super) fn tail(log: &Path) -> String {
     let text = std::fs::read(PathBuf::from(log)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::find_address;
-
-    #[test]
-    fn the_address_is_found_in_whatever_sentence() {
-        for (line, place) in [
-            ("listening on http://127.0.0.1:5000", Some("127.0.0.1:5000")),
-            (
-                "ready: http://localhost:80/run (pid 7)",
-                Some("localhost:80"),
-            ),
-            (
-                "\u{1b}[1mhttp://0.0.0.0:34567\u{1b}[0m.",
-                Some("0.0.0.0:34567"),
-            ),
-            ("http://[::1]:81.", Some("[::1]:81")),
-            ("{\"url\":\"http://127.0.0.1:9\"}", Some("127.0.0.1:9")),
-            ("see http://example.org", None),
-            ("nothing", None),
-        ] {
-            assert_eq!(find_address(line).as_deref(), place, "{line}");
-        }
-    }
 }

@@ -11,6 +11,8 @@
 //! | `correctness` | many clients, every answer different |
 //! | `wire` | the HTTP that both speak |
 //! | `child`, `process_tree` | starting, surely ending, and weighing a server's processes |
+//! | `printed_address` | where a server that chose its own port listens |
+//! | `pair` | ours and the floor by turns |
 //! | `interrupt` | Ctrl-C as an ordinary error |
 //! | `summary` | medians, ratios, the table, the JSON |
 
@@ -20,6 +22,8 @@ mod correctness;
 mod crowd;
 mod floor_http;
 mod interrupt;
+mod pair;
+mod printed_address;
 mod process_tree;
 mod summary;
 mod warm;

@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::child::{self, Server, Side};
 use super::client;
 use super::crowd::Crowd;
+use super::pair::{Pair, Sides};
 use super::process_tree::Neighbours;
 use super::summary::{Goal, Report, quantile};
 use super::{correctness, floor_http, interrupt, process_tree, worker};
@@ -106,46 +107,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     report.print();
     report.write(&results.join("warm.json"))
-}
-
-/// The two servers that are compared.
-struct Pair {
-    ours: Server,
-    floor: Server,
-}
-
-/// One value per round for each side.
-#[derive(Default)]
-struct Sides {
-    ours: Vec<f64>,
-    floor: Vec<f64>,
-}
-
-impl Pair {
-    /// Does `one` to both sides, the other one first in every second round, and hands the results
-    /// to `keep`.
-    fn by_turns<T>(
-        &self,
-        round: usize,
-        mut one: impl FnMut(&Server) -> Result<T>,
-        mut keep: impl FnMut(Side, T),
-    ) -> Result<()> {
-        let mut order = [(Side::Ours, &self.ours), (Side::Floor, &self.floor)];
-        order.rotate_left(round % 2);
-        for (side, server) in order {
-            keep(side, one(server)?);
-        }
-        Ok(())
-    }
-}
-
-impl Sides {
-    fn keep(&mut self, side: Side, value: f64) {
-        match side {
-            Side::Ours => self.ours.push(value),
-            Side::Floor => self.floor.push(value),
-        }
-    }
 }
 
 /// Target 12: how long `up` takes, and what an idle worker weighs.

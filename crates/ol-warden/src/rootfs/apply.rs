@@ -18,7 +18,7 @@ const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 ///
 /// # Errors
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
-pub(crate) fn build(base: &Base, at: &Path, runtime: &Path, packages: &Path) -> io::Result<()> {
+pub(crate) fn build(base: &Base, at: &Path, guest: &str, packages: &Path) -> io::Result<()> {
     namespaces::leave(libc::CLONE_NEWNS)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("tmpfs", at, "tmpfs", MountFlags::NOSUID, c"mode=0755,size=1m,nr_inodes=4k")
@@ -29,7 +29,7 @@ pub(crate) fn build(base: &Base, at: &Path, runtime: &Path, packages: &Path) -> 
     let mut top: Vec<String> =
         fs::read_dir(&root)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
     top.sort();
-    for step in plan(base, &top, &look, runtime, packages) {
+    for step in plan(base, &top, &look, guest, packages) {
         apply(&step, at)?;
     }
     // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo

@@ -74,7 +74,7 @@ pub(super) fn plan(
     base: &Base,
     top: &[String],
     look: &dyn Fn(&str) -> Option<Entry>,
-    runtime: &Path,
+    guest: &str,
     packages: &Path,
 ) -> Vec<Step> {
     let mut steps: Vec<Step> = OURS.iter().map(|d| Step::Directory((*d).to_owned())).collect();
@@ -97,7 +97,8 @@ pub(super) fn plan(
             }
         }
     }
-    steps.push(Step::Bind { from: runtime.to_owned(), at: "runtime".to_owned(), devices: false });
+    // Written, not bound: a bind would show where it lies on the host (mountinfo).
+    steps.push(Step::File("runtime/guest.py".to_owned(), guest.to_owned()));
     steps.push(Step::Bind { from: packages.to_owned(), at: "packages".to_owned(), devices: false });
     steps.push(Step::Directory("dev/shm".to_owned()));
     for device in DEVICES {
@@ -147,7 +148,7 @@ mod tests {
     fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<Step> {
         let top: Vec<String> = entries.iter().filter(|(n, _)| !n.contains('/')).map(|(n, _)| (*n).to_owned()).collect();
         let look = |name: &str| entries.iter().find(|(n, _)| *n == name).map(|(_, e)| e.clone());
-        plan(base, &top, &look, Path::new("/w/runtime"), Path::new("/w/packages"))
+        plan(base, &top, &look, "print()", Path::new("/w/packages"))
     }
 
     #[test]
@@ -167,8 +168,7 @@ mod tests {
         assert_eq!(
             binds,
             [
-                "usr", "etc/ssl/certs", "runtime", "packages", "dev/null", "dev/zero", "dev/full", "dev/random",
-                "dev/urandom"
+                "usr", "etc/ssl/certs", "packages", "dev/null", "dev/zero", "dev/full", "dev/random", "dev/urandom"
             ]
         );
         assert!(steps.contains(&Step::Link("bin".to_owned(), "usr/bin".to_owned())));

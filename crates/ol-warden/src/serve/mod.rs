@@ -40,8 +40,8 @@ pub struct Config {
     pub code: PathBuf,
     /// The package store, shown at `/packages`.
     pub packages: PathBuf,
-    /// The directory that holds `guest.py`, shown at `/runtime`.
-    pub runtime: PathBuf,
+    /// The text of the program that serves inside, shown as `/runtime/guest.py`.
+    pub guest: &'static str,
     /// Shells to keep ready.
     pub shells_ready: usize,
     /// Size of the scratch in bytes that ready shells have.
@@ -85,7 +85,7 @@ pub fn serve(config: &Config, layout: &Layout, socket: &OwnedFd, worker: &Child)
 fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Cells> {
     cgroup::remove_all(layout, &config.prefix)?;
     layout.prepare(&config.prefix)?;
-    build(&config.base, &config.template, &config.runtime, &config.packages)?;
+    build(&config.base, &config.template, config.guest, &config.packages)?;
     let python = find_python(&config.template)?;
     let seed = config.prefix.bytes().fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
     let filter = config.seccomp.then(ol_sys::seccomp::leaf);

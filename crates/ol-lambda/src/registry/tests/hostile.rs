@@ -279,7 +279,8 @@ fn cut_at_any_byte_it_is_never_taken_for_whole() {
     }
     // The archive cut inside a sound gzip stream, down to the first block of the end marker.
     let whole = &tar.0[..tar.0.len() - 1024];
-    for length in 0..=whole.len() {
+    // At every border of a block and around it, and at some bytes within.
+    for length in (0..=whole.len()).filter(|length| length % 512 < 2 || length % 97 == 0) {
         let error = Yard::new()
             .extract(&gz(&whole[..length]), &ExtractLimits::default())
             .expect_err("a cut archive");

@@ -1,0 +1,48 @@
+//! Ours and the floor, measured by turns.
+//!
+//! Exists because who goes first is at an advantage or not depending on the machine's mood: so the
+//! order changes with every round.
+
+use anyhow::Result;
+
+use super::child::{Server, Side};
+
+/// The two servers that are compared.
+pub(super) struct Pair {
+    pub(super) ours: Server,
+    pub(super) floor: Server,
+}
+
+/// One value per round for each side.
+#[derive(Default)]
+pub(super) struct Sides {
+    pub(super) ours: Vec<f64>,
+    pub(super) floor: Vec<f64>,
+}
+
+impl Pair {
+    /// Does `one` to both sides, the other one first in every second round, and hands the results
+    /// to `keep`.
+    pub(super) fn by_turns<T>(
+        &self,
+        round: usize,
+        mut one: impl FnMut(&Server) -> Result<T>,
+        mut keep: impl FnMut(Side, T),
+    ) -> Result<()> {
+        let mut order = [(Side::Ours, &self.ours), (Side::Floor, &self.floor)];
+        order.rotate_left(round % 2);
+        for (side, server) in order {
+            keep(side, one(server)?);
+        }
+        Ok(())
+    }
+}
+
+impl Sides {
+    pub(super) fn keep(&mut self, side: Side, value: f64) {
+        match side {
+            Side::Ours => self.ours.push(value),
+            Side::Floor => self.floor.push(value),
+        }
+    }
+}
