@@ -46,6 +46,7 @@ pub(crate) fn run(
             tracing_subscriber::EnvFilter::try_from_env("OL_LOG").unwrap_or_else(|_| "info".into()),
         )
         .with_target(false)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .init();
     if level != Level::Full {
         tracing::warn!("this kernel enforces Landlock {level:?}: the worker is confined by its lack of capabilities only");

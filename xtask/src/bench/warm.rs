@@ -29,9 +29,10 @@ use crate::cargo::workspace;
 /// The worker pauses a sandbox 10 ms after its last call: so one gap below that and one above.
 const NO_PAUSE: (Duration, usize) = (Duration::from_millis(5), 25);
 const PAUSE: (Duration, usize) = (Duration::from_millis(30), 16);
-/// What is looked for is a few microseconds among hundreds that an idle core takes to wake up: so a
-/// round changes sides, and gaps, this many times.
-const PAUSE_TURNS: usize = 4;
+/// With one client a call takes half as long when the scheduler happens to keep everybody on one
+/// core, and a pause is a few microseconds among hundreds that an idle core takes to wake up. So in
+/// those rows a round changes sides this many times, with new connections each time.
+const TURNS: u32 = 4;
 /// Before anything is timed: time for processes to start, files to be read, sandboxes to multiply.
 const WARM_UP: Duration = Duration::from_millis(700);
 
@@ -184,13 +185,20 @@ fn calls(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     for round in 0..args.rounds {
         progress(&format!("calls, round {} of {}", round + 1, args.rounds));
         let one = |server: &Server| {
-            client::steady(server.address(), WARM_UP)?;
-            client::steady(server.address(), stretch)
+            client::steady(server.address(), WARM_UP / 4)?;
+            client::steady(server.address(), stretch / TURNS)
         };
-        pair.by_turns(round, one, |side, times| {
+        let (mut ours, mut floor) = (vec![], vec![]);
+        for turn in 0..TURNS as usize {
+            pair.by_turns(round + turn, one, |side, times| match side {
+                Side::Ours => ours.extend(times),
+                Side::Floor => floor.extend(times),
+            })?;
+        }
+        for (side, times) in [(Side::Ours, ours), (Side::Floor, floor)] {
             one_p50.keep(side, quantile(&times, 500));
             one_p99.keep(side, quantile(&times, 990));
-        })?;
+        }
         let many = |server: &Server| {
             let mut crowd = Crowd::connect(server.address(), args.clients)?;
             crowd.run(WARM_UP)?;
@@ -255,7 +263,7 @@ fn pauses(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
             Ok((calls(NO_PAUSE)?, calls(PAUSE)?))
         };
         let (mut ours, mut floor) = ((vec![], vec![]), (vec![], vec![]));
-        for turn in 0..PAUSE_TURNS {
+        for turn in 0..TURNS as usize {
             pair.by_turns(round + turn, one, |side, (without, with)| {
                 let times = if side == Side::Ours {
                     &mut ours

@@ -55,14 +55,6 @@ struct Waiting {
     ends: Ends,
 }
 
-/// Whose a reaped process was.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reaped {
-    Ours,
-    /// Something that was reparented to us.
-    Orphan,
-}
-
 pub(super) struct Cells {
     proof: SingleThread,
     layout: Layout,
@@ -260,13 +252,12 @@ impl Cells {
         self.lease(outbox);
     }
 
-    /// Takes note of a child that ended.
-    pub(super) fn reaped(&mut self, pid: i32, status: WaitStatus, outbox: &mut Outbox) -> Reaped {
-        let Some(slot) = self.slot_of.remove(&pid) else { return Reaped::Orphan };
-        let Some(cell) = self.cells.get_mut(&slot) else { return Reaped::Orphan };
+    /// Takes note of a child that ended. One that isn't ours was reparented to us; reaping it was all it needed.
+    pub(super) fn reaped(&mut self, pid: i32, status: WaitStatus, outbox: &mut Outbox) {
+        let Some(slot) = self.slot_of.remove(&pid) else { return };
+        let Some(cell) = self.cells.get_mut(&slot) else { return };
         if cell.keeper.pid == pid {
-            self.keeper_gone(slot, outbox);
-            return Reaped::Ours;
+            return self.keeper_gone(slot, outbox);
         }
         let lease = match &mut cell.stage {
             Stage::Leased(lease) => Some(lease),
@@ -278,7 +269,6 @@ impl Cells {
             let oom_kills = cell.group.oom_kills();
             outbox.push(Event::Died { id: lease.id, death: lease.death(status), oom_kills }, Vec::new());
         }
-        Reaped::Ours
     }
 
     /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
@@ -318,8 +308,9 @@ impl Cells {
         }
     }
 
-    /// Ends every cell and waits until nothing is left; for the end of the warden.
-    pub(super) fn end_all(&mut self) -> io::Result<()> {
+    /// Ends every cell and waits until nothing is left; for the end of the warden. `other` hears of every child that ends
+    /// meanwhile.
+    pub(super) fn end_all(&mut self, mut other: impl FnMut(i32, WaitStatus)) -> io::Result<()> {
         let mut outbox = Outbox::default();
         let slots: Vec<u32> = self.cells.keys().copied().collect();
         for slot in slots {
@@ -327,7 +318,10 @@ impl Cells {
         }
         while !self.cells.is_empty() {
             match wait(WaitOptions::empty()) {
-                Ok(Some((pid, status))) => drop(self.reaped(pid.as_raw_pid(), status, &mut outbox)),
+                Ok(Some((pid, status))) => {
+                    other(pid.as_raw_pid(), status);
+                    self.reaped(pid.as_raw_pid(), status, &mut outbox);
+                }
                 Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CHILD) => break,
                 Err(error) => return Err(error.into()),

@@ -15,7 +15,7 @@ use crate::protocol::{self, Event, Request};
 use crate::rootfs::{Base, PYTHONS, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
-use cells::{Cells, Reaped};
+use cells::Cells;
 use ol_sys::process::{Child, SingleThread, next_signal, signal_fd};
 use outbox::Outbox;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -72,14 +72,50 @@ pub fn serve(config: &Config, layout: &Layout, socket: &OwnedFd, worker: &Child)
     let mut outbox = Outbox::default();
     let mut cells = begin(config, layout, proof)?;
     outbox.push(Event::Ready { version: protocol::VERSION }, Vec::new());
-    let ending = run(&mut cells, &mut outbox, socket, &signals, worker);
-    if ending.is_err() {
-        // The worker can't go on without us; nothing to do if it is gone already.
-        let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
-    }
-    cells.end_all()?;
+    let end = run(&mut cells, &mut outbox, socket, &signals, worker);
+    // In any case first what tenants may still be doing, then the worker.
+    let mut exit = None;
+    let ended = cells.end_all(|pid, status| {
+        if pid == worker.pid {
+            exit = Some(ending_of(status));
+        }
+    });
+    let ending = match (end, exit) {
+        (Ok(End::Worker(ending)), _) | (Ok(End::HungUp), Some(ending)) => Ok(ending),
+        (Ok(End::HungUp), None) => outlast(worker),
+        // It can't go on without us.
+        (Err(error), Some(_)) => Err(error),
+        (Err(error), None) => outlast(worker).and(Err(error)),
+    };
+    ended?;
     cgroup::remove_all(layout, &config.prefix)?;
     ending
+}
+
+/// How long a worker that closed its socket may take to exit.
+const LAST_MOMENTS: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
+
+/// Waits for the exit of a worker that has hung up, or is of no use without us; kills it if it takes too long.
+fn outlast(worker: &Child) -> io::Result<Ending> {
+    let mut exit = [PollFd::new(&worker.pidfd, PollFlags::IN)];
+    if poll(&mut exit, Some(&LAST_MOMENTS))? == 0 {
+        // Fails only if it exited at this very moment.
+        let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
+    }
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => return Ok(ending_of(status)),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Why the loop ended.
+enum End {
+    Worker(Ending),
+    /// The worker closed its end of the socket or spoke nonsense: it ends, is broken, or was taken over.
+    HungUp,
 }
 
 fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Cells> {
@@ -136,12 +172,11 @@ fn run(
     socket: &OwnedFd,
     signals: &OwnedFd,
     worker: &Child,
-) -> io::Result<Ending> {
-    let mut worker_hung_up = false;
+) -> io::Result<End> {
     loop {
         cells.refill(outbox);
         outbox.flush(socket.as_fd())?;
-        let ready = wait_for_news(cells, outbox, socket, signals, worker_hung_up)?;
+        let readable = wait_for_news(cells, outbox, socket, signals)?;
         while let Some(signal) = next_signal(signals.as_fd()) {
             if signal != libc::SIGCHLD {
                 // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
@@ -149,14 +184,10 @@ fn run(
             }
         }
         if let Some(ending) = reap(cells, outbox, worker)? {
-            return Ok(ending);
+            return Ok(End::Worker(ending));
         }
-        if ready && !worker_hung_up {
-            worker_hung_up = !take_requests(cells, outbox, socket.as_fd())?;
-            if worker_hung_up {
-                // It closed its end, so it is dying or broken; its exit ends the loop.
-                let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
-            }
+        if readable && !take_requests(cells, outbox, socket.as_fd())? {
+            return Ok(End::HungUp);
         }
         cells.look_at_status(outbox);
         cells.retry_removals(outbox);
@@ -169,9 +200,8 @@ fn wait_for_news(
     outbox: &Outbox,
     socket: &OwnedFd,
     signals: &OwnedFd,
-    worker_hung_up: bool,
 ) -> io::Result<bool> {
-    let mut interest = if worker_hung_up { PollFlags::empty() } else { PollFlags::IN };
+    let mut interest = PollFlags::IN;
     interest.set(PollFlags::OUT, !outbox.is_empty());
     let mut fds = vec![PollFd::new(socket, interest), PollFd::new(signals, PollFlags::IN)];
     fds.extend(cells.status_pipes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
@@ -204,9 +234,8 @@ fn reap(cells: &mut Cells, outbox: &mut Outbox, worker: &Child) -> io::Result<Op
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => ending = Some(ending_of(status)),
-            Ok(Some((pid, status))) => match cells.reaped(pid.as_raw_pid(), status, outbox) {
-                Reaped::Ours | Reaped::Orphan => {}
-            },
+            Ok(Some((pid, status))) => cells.reaped(pid.as_raw_pid(), status, outbox),
+
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ending),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
