@@ -9,8 +9,17 @@ fn main() {
     println!("cargo:rerun-if-changed={source}");
     let status = Command::new(env::var("RUSTC").expect("cargo sets RUSTC for build scripts"))
         .args(["--edition=2024", "--crate-type=bin", "--crate-name=keeper"])
-        .args(["-Cpanic=abort", "-Copt-level=s", "-Cdebuginfo=0", "-Cstrip=symbols"])
-        .args(["-Crelocation-model=static", "-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib"])
+        .args([
+            "-Cpanic=abort",
+            "-Copt-level=s",
+            "-Cdebuginfo=0",
+            "-Cstrip=symbols",
+        ])
+        .args([
+            "-Crelocation-model=static",
+            "-Clink-arg=-nostartfiles",
+            "-Clink-arg=-nostdlib",
+        ])
         .args(["-Clink-arg=-static", "-Clink-arg=-no-pie"])
         .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack,-z,norelro,-n"])
         .arg("-o")

@@ -44,7 +44,9 @@ enum Task {
     Bench(bench::Bench),
     /// The floor of `bench warm`, a process of its own
     #[command(name = "__floor-http", hide = true)]
-    FloorHttp { pythons: usize },
+    FloorHttp {
+        pythons: usize,
+    },
     /// Becomes PROGRAM, which the kernel ends with this process's parent
     #[command(name = "__child", hide = true)]
     Child {

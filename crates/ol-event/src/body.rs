@@ -46,9 +46,15 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
-            Self::Whole(full) => Pin::new(full).poll_frame(context).map_err(|never| match never {}),
+            Self::Whole(full) => Pin::new(full)
+                .poll_frame(context)
+                .map_err(|never| match never {}),
             // An error here cuts the connection: the status is sent, so it is the only honest sign left.
-            Self::Parts(parts) => parts.as_mut().poll_next(context).map_ok(Frame::data).map_err(axum::Error::new),
+            Self::Parts(parts) => parts
+                .as_mut()
+                .poll_next(context)
+                .map_ok(Frame::data)
+                .map_err(axum::Error::new),
             Self::Control(body) => Pin::new(body).poll_frame(context),
         }
     }

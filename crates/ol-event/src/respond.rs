@@ -17,7 +17,12 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
-        Self { status, code, text: text.into(), extra: None }
+        Self {
+            status,
+            code,
+            text: text.into(),
+            extra: None,
+        }
     }
 
     fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -27,8 +32,12 @@ impl Problem {
 
     /// The response: one text, or a problem document (RFC 9457) for those who accept JSON.
     pub(crate) fn respond(self, request: &HeaderMap) -> Response<ResponseBody> {
-        let accepts = request.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let json = accepts.contains("application/json") || accepts.contains("application/problem+json");
+        let accepts = request
+            .get(ACCEPT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        let json =
+            accepts.contains("application/json") || accepts.contains("application/problem+json");
         let mut text = self.text;
         let (kind, body) = if json {
             let document = serde_json::json!({
@@ -78,7 +87,9 @@ impl From<InvokeError> for Problem {
         let problem = Self::new(status, code, error.to_string());
         match &error {
             E::MethodNotAllowed { allowed, .. } => problem.with(ALLOW, &allowed.join(", ")),
-            E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) => problem.with(RETRY_AFTER, "1"),
+            E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) => {
+                problem.with(RETRY_AFTER, "1")
+            }
             _ => problem,
         }
     }

@@ -52,14 +52,31 @@ impl Server {
     /// A server in front of `lambdas`; uploads are kept in `uploads` while they arrive.
     #[must_use]
     pub fn new(lambdas: Arc<Lambdas>, limits: Limits, uploads: PathBuf) -> Arc<Self> {
-        let context = Context { lambdas: Arc::clone(&lambdas), uploads, max_body: limits.body };
-        let (public, private) = (control::router(context.clone()), control::private_router(context));
-        Arc::new(Self { lambdas, limits, public, private })
+        let context = Context {
+            lambdas: Arc::clone(&lambdas),
+            uploads,
+            max_body: limits.body,
+        };
+        let (public, private) = (
+            control::router(context.clone()),
+            control::private_router(context),
+        );
+        Arc::new(Self {
+            lambdas,
+            limits,
+            public,
+            private,
+        })
     }
 
     /// Serves until `stop` becomes true; then takes no new connection, lets requests in flight finish for at most
     /// `patience`, and closes the rest.
-    pub async fn serve(self: Arc<Self>, listeners: Listeners, mut stop: watch::Receiver<bool>, patience: Duration) {
+    pub async fn serve(
+        self: Arc<Self>,
+        listeners: Listeners,
+        mut stop: watch::Receiver<bool>,
+        patience: Duration,
+    ) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -86,7 +103,12 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, public: bool, mut stop: watch::Receiver<bool>) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        public: bool,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let service = service_fn(|request| {
             let server = Arc::clone(&self);
             async move { Ok::<_, Infallible>(server.answer(request, public).await) }

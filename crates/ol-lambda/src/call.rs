@@ -45,7 +45,9 @@ impl AnswerStream {
         self.exchange.conversation.as_ref()?;
         Some(match self.exchange.next().await {
             Ok(frame) if frame.kind == Kind::Body => Ok(frame.payload),
-            Ok(_) => Err(self.exchange.broken("it answered with a frame out of order")),
+            Ok(_) => Err(self
+                .exchange
+                .broken("it answered with a frame out of order")),
             Err(error) => Err(error),
         })
     }
@@ -61,16 +63,30 @@ struct Exchange {
 }
 
 /// Calls the leased instance. `first` is the beginning of the body, `rest` what follows it.
-pub(crate) async fn call(lease: Lease, first: &Bytes, rest: &mut Option<Rest>) -> Result<Answer, CallError> {
+pub(crate) async fn call(
+    lease: Lease,
+    first: &Bytes,
+    rest: &mut Option<Rest>,
+) -> Result<Answer, CallError> {
     let begun = Instant::now();
     let conversation = lease.instance().channel.open();
     let id = conversation.id;
     let limit = lease.instance().version.limits.runtime;
     let deadline = tokio::time::Instant::now() + limit;
-    let mut exchange = Exchange { lease: Some(lease), conversation: Some(conversation), deadline };
+    let mut exchange = Exchange {
+        lease: Some(lease),
+        conversation: Some(conversation),
+        deadline,
+    };
     let (head, tail) = first.split_at(first.len().min(CHUNK));
     let whole = rest.is_none() && tail.is_empty();
-    if let Err(error) = exchange.lease().instance().channel.send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]]).await {
+    if let Err(error) = exchange
+        .lease()
+        .instance()
+        .channel
+        .send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]])
+        .await
+    {
         exchange.give_up();
         return Err(match error {
             ChannelError::Closed => CallError::Stale,
@@ -80,7 +96,9 @@ pub(crate) async fn call(lease: Lease, first: &Bytes, rest: &mut Option<Rest>) -
     let frame = if whole {
         exchange.next().await
     } else {
-        exchange.next_while_sending(id, first.slice(head.len()..), rest.take()).await
+        exchange
+            .next_while_sending(id, first.slice(head.len()..), rest.take())
+            .await
     };
     steps::CALL.record(begun.elapsed());
     let frame = frame.map_err(CallError::Failed)?;
@@ -89,7 +107,9 @@ pub(crate) async fn call(lease: Lease, first: &Bytes, rest: &mut Option<Rest>) -
 
 impl Exchange {
     fn lease(&self) -> &Lease {
-        self.lease.as_ref().expect("taken only by give_up and drop, after which nobody asks")
+        self.lease
+            .as_ref()
+            .expect("taken only by give_up and drop, after which nobody asks")
     }
 
     /// The next frame; the exchange is over after the last one, or an error.
@@ -97,7 +117,9 @@ impl Exchange {
         let (Some(lease), Some(conversation)) = (&self.lease, &mut self.conversation) else {
             return Err(InvokeError::Internal("a call was read past its end"));
         };
-        let received = tokio::time::timeout_at(self.deadline, lease.instance().channel.next(conversation)).await;
+        let received =
+            tokio::time::timeout_at(self.deadline, lease.instance().channel.next(conversation))
+                .await;
         match received {
             Ok(Ok(frame)) => {
                 if frame.end {
@@ -126,16 +148,28 @@ impl Exchange {
         let sending = async {
             let mut rest = rest;
             if !tail.is_empty() {
-                instance.channel.send_body(id, &tail, rest.is_none()).await.map_err(SendError::Channel)?;
+                instance
+                    .channel
+                    .send_body(id, &tail, rest.is_none())
+                    .await
+                    .map_err(SendError::Channel)?;
             }
             while let Some(part) = match &mut rest {
                 Some(stream) => stream.next().await,
                 None => return Ok(()),
             } {
                 let part = part.map_err(SendError::Body)?;
-                instance.channel.send_body(id, &part, false).await.map_err(SendError::Channel)?;
+                instance
+                    .channel
+                    .send_body(id, &part, false)
+                    .await
+                    .map_err(SendError::Channel)?;
             }
-            instance.channel.send_body(id, &Bytes::new(), true).await.map_err(SendError::Channel)
+            instance
+                .channel
+                .send_body(id, &Bytes::new(), true)
+                .await
+                .map_err(SendError::Channel)
         };
         tokio::pin!(sending);
         let sent = tokio::select! {
@@ -144,7 +178,10 @@ impl Exchange {
         };
         if let Err(SendError::Body(error)) = sent {
             // The request broke off: tell the guest to forget it. It holds no part of an answer yet.
-            let cancelled = instance.channel.send(Kind::Cancel, (true, false), id, [&[], &[], &[]]).await;
+            let cancelled = instance
+                .channel
+                .send(Kind::Cancel, (true, false), id, [&[], &[], &[]])
+                .await;
             if cancelled.is_ok() {
                 self.finish();
             } else {
@@ -169,15 +206,26 @@ impl Exchange {
                 let body = if frame.end {
                     AnswerBody::Whole(first)
                 } else {
-                    AnswerBody::Stream(AnswerStream { first: Some(first), exchange: self })
+                    AnswerBody::Stream(AnswerStream {
+                        first: Some(first),
+                        exchange: self,
+                    })
                 };
-                Ok(Answer { status, headers, body })
+                Ok(Answer {
+                    status,
+                    headers,
+                    body,
+                })
             }
             Kind::Fault if frame.payload.len() >= 2 => {
                 let mut payload = frame.payload;
                 let status = payload.get_u16_le();
                 let text = String::from_utf8_lossy(&payload).into_owned();
-                Err(if status == 400 { InvokeError::BadRequest(text) } else { InvokeError::Raised(text) })
+                Err(if status == 400 {
+                    InvokeError::BadRequest(text)
+                } else {
+                    InvokeError::Raised(text)
+                })
             }
             _ => Err(self.broken("it answered with a frame out of order")),
         }
@@ -215,10 +263,17 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let (Some(lease), Some(conversation)) = (self.lease.take(), self.conversation.take()) else { return };
+        let (Some(lease), Some(conversation)) = (self.lease.take(), self.conversation.take())
+        else {
+            return;
+        };
         let deadline = self.deadline;
         tokio::spawn(async move {
-            let mut rest = Exchange { lease: Some(lease), conversation: Some(conversation), deadline };
+            let mut rest = Exchange {
+                lease: Some(lease),
+                conversation: Some(conversation),
+                deadline,
+            };
             while rest.conversation.is_some() {
                 // Errors end the exchange too; nobody is there to be told.
                 let _ = rest.next().await;
@@ -233,7 +288,9 @@ enum SendError {
 }
 
 fn died(reason: &str) -> InvokeError {
-    InvokeError::Died { reason: reason.to_owned() }
+    InvokeError::Died {
+        reason: reason.to_owned(),
+    }
 }
 
 /// A death in words for the caller.
@@ -255,7 +312,10 @@ fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), serde_json::E
         headers: Vec<(String, String)>,
     }
     if head.is_empty() {
-        return Ok((200, vec![("content-type".to_owned(), "application/json".to_owned())]));
+        return Ok((
+            200,
+            vec![("content-type".to_owned(), "application/json".to_owned())],
+        ));
     }
     serde_json::from_slice::<Head>(head).map(|head| (head.status, head.headers))
 }

@@ -103,7 +103,9 @@ impl Instance {
             match std::mem::replace(&mut *state, State::Gone) {
                 State::Running(running) => match running.pause() {
                     Ok(paused) => *state = State::Paused(paused),
-                    Err(error) => tracing::warn!("sandbox {} can't be paused: {error}", self.sandbox),
+                    Err(error) => {
+                        tracing::warn!("sandbox {} can't be paused: {error}", self.sandbox)
+                    }
                 },
                 other => *state = other,
             }
@@ -147,7 +149,10 @@ impl Instance {
     /// How it died, waiting a moment for the warden's word when only its silence is known.
     pub(crate) async fn death(&self) -> Option<Death> {
         let mut obituary = self.obituary.clone();
-        tokio::time::timeout(Duration::from_secs(1), obituary.wait()).await.ok().flatten()
+        tokio::time::timeout(Duration::from_secs(1), obituary.wait())
+            .await
+            .ok()
+            .flatten()
     }
 
     /// For people: what it is doing.
@@ -157,6 +162,10 @@ impl Instance {
             State::Paused(_) => "paused".to_owned(),
             State::Gone => "ending".to_owned(),
         };
-        format!("sandbox {}: {state}, {} calls so far", self.sandbox, self.uses())
+        format!(
+            "sandbox {}: {state}, {} calls so far",
+            self.sandbox,
+            self.uses()
+        )
     }
 }

@@ -46,7 +46,10 @@ impl Settings {
         Self {
             code,
             logs,
-            retention: Retention { bytes: config.log_file().bytes(), files: config.log_files },
+            retention: Retention {
+                bytes: config.log_file().bytes(),
+                files: config.log_files,
+            },
             default_limits: config.default_limits(),
             max_limits: config.max_limits(),
             registry_cache: config.registry_cache(),
@@ -95,7 +98,12 @@ impl Lambdas {
     pub fn start(settings: Settings, registry: Registry, pool: Arc<dyn Pool>) -> Arc<Self> {
         let pauser = Pauser::start(settings.pause_after);
         Arc::new(Self {
-            shared: Arc::new(Shared { settings, registry, pool, pauser }),
+            shared: Arc::new(Shared {
+                settings,
+                registry,
+                pool,
+                pauser,
+            }),
             functions: RwLock::default(),
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
@@ -119,8 +127,15 @@ impl Lambdas {
             other => other?,
         };
         if !version.config.allows(&invocation.method) {
-            let allowed = version.config.allowed_methods().unwrap_or_default().to_vec();
-            return Err(InvokeError::MethodNotAllowed { sent: invocation.method, allowed });
+            let allowed = version
+                .config
+                .allowed_methods()
+                .unwrap_or_default()
+                .to_vec();
+            return Err(InvokeError::MethodNotAllowed {
+                sent: invocation.method,
+                allowed,
+            });
         }
         drop(version);
         let (first, mut rest) = beginning(invocation.body).await?;
@@ -135,22 +150,34 @@ impl Lambdas {
                 Err(CallError::Stale) => {}
             }
         }
-        Err(InvokeError::Died { reason: "its instances end as soon as they are idle".to_owned() })
+        Err(InvokeError::Died {
+            reason: "its instances end as soon as they are idle".to_owned(),
+        })
     }
 
     fn enter(&self) -> Result<InFlight<'_>, InvokeError> {
         let counted = InFlight(self);
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         // After counting, so that a drain which sees no call in flight has stopped this one too.
-        if self.draining.load(Ordering::Acquire) { Err(InvokeError::Draining) } else { Ok(counted) }
+        if self.draining.load(Ordering::Acquire) {
+            Err(InvokeError::Draining)
+        } else {
+            Ok(counted)
+        }
     }
 
     fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
-        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     fn table(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
-        self.functions.write().unwrap_or_else(PoisonError::into_inner)
+        self.functions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A name that nothing is registered under leaves no trace.
@@ -161,7 +188,9 @@ impl Lambdas {
         match self.shared.registry.look(name).await {
             Ok(Some(_)) => {
                 let new = || Function::new(name.clone(), Arc::clone(&self.shared));
-                Ok(Arc::clone(self.table().entry(name.clone()).or_insert_with(new)))
+                Ok(Arc::clone(
+                    self.table().entry(name.clone()).or_insert_with(new),
+                ))
             }
             Ok(None) => Err(InvokeError::NotFound(name.clone())),
             Err(error) => {
@@ -173,7 +202,10 @@ impl Lambdas {
 
     fn forget(&self, function: &Arc<Function>) {
         let mut table = self.table();
-        if table.get(&function.name).is_some_and(|known| Arc::ptr_eq(known, function)) {
+        if table
+            .get(&function.name)
+            .is_some_and(|known| Arc::ptr_eq(known, function))
+        {
             table.remove(&function.name);
         }
         drop(table);
@@ -188,8 +220,9 @@ impl Lambdas {
         if self.draining.load(Ordering::Acquire) {
             return Err(UploadError::Draining);
         }
-        let function =
-            self.known(name).unwrap_or_else(|| Function::new(name.clone(), Arc::clone(&self.shared)));
+        let function = self
+            .known(name)
+            .unwrap_or_else(|| Function::new(name.clone(), Arc::clone(&self.shared)));
         match function.upload(path).await {
             Ok(()) => {
                 let replaced = self.table().insert(name.clone(), Arc::clone(&function));
@@ -201,10 +234,15 @@ impl Lambdas {
             Err(UploadFailed::Prepare(PrepareError::Bundle(why))) => Err(UploadError::Refused(why)),
             Err(UploadFailed::Prepare(PrepareError::Host(why))) => {
                 tracing::error!("an upload of {name} failed: {why}");
-                Err(UploadError::Failed("the bundle could not be unpacked on this host".to_owned()))
+                Err(UploadError::Failed(
+                    "the bundle could not be unpacked on this host".to_owned(),
+                ))
             }
             Err(UploadFailed::Store(error)) => {
-                tracing::error!("an upload of {name} failed: {}", crate::function::chain(&error));
+                tracing::error!(
+                    "an upload of {name} failed: {}",
+                    crate::function::chain(&error)
+                );
                 Err(UploadError::Failed(error.to_string()))
             }
         }
@@ -234,7 +272,10 @@ impl Lambdas {
     ///
     /// # Errors
     /// When there is no such function or its bundle can't be used.
-    pub async fn config(&self, name: &FunctionName) -> Result<(ol_model::FunctionConfig, Limits), InvokeError> {
+    pub async fn config(
+        &self,
+        name: &FunctionName,
+    ) -> Result<(ol_model::FunctionConfig, Limits), InvokeError> {
         let function = self.find(name).await?;
         let version = function.version().await?;
         Ok((version.config.clone(), version.limits.clone()))
@@ -242,8 +283,14 @@ impl Lambdas {
 
     /// For people: each function that was used, and what its instances do.
     pub fn describe(&self) -> Vec<(FunctionName, Vec<String>)> {
-        let table = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        let mut lines: Vec<_> = table.values().map(|f| (f.name.clone(), f.describe())).collect();
+        let table = self
+            .functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut lines: Vec<_> = table
+            .values()
+            .map(|f| (f.name.clone(), f.describe()))
+            .collect();
         lines.sort();
         lines
     }

@@ -36,21 +36,36 @@ pub(crate) struct Log {
 impl Log {
     /// The log of `name` in `folder`; its file is made when something is printed.
     pub(crate) fn new(folder: &Path, name: &FunctionName, retention: Retention) -> Self {
-        Self { path: folder.join(format!("{name}.log")), retention, open: Mutex::new(None) }
+        Self {
+            path: folder.join(format!("{name}.log")),
+            retention,
+            open: Mutex::new(None),
+        }
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
-        let mut open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if open.as_ref().is_some_and(|(_, size)| *size >= self.retention.bytes) {
+        let mut open = self
+            .open
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if open
+            .as_ref()
+            .is_some_and(|(_, size)| *size >= self.retention.bytes)
+        {
             *open = None;
             self.rotate()?;
         }
         if open.is_none() {
-            let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)?;
             let size = file.metadata()?.len();
             *open = Some((file, size));
         }
-        let Some((file, size)) = open.as_mut() else { return Ok(()) };
+        let Some((file, size)) = open.as_mut() else {
+            return Ok(());
+        };
         file.write_all(text.as_bytes())?;
         *size += text.len() as u64;
         Ok(())
@@ -83,12 +98,19 @@ pub(crate) async fn drain(log: std::sync::Arc<Log>, sandbox: u64, pipe: pipe::Re
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+        match (&mut lines)
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line)
+            .await
+        {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
         if let Err(error) = log.write(&entry(SystemTime::now(), sandbox, &line)) {
-            tracing::warn!("what a function printed is lost: write {}: {error}", log.path.display());
+            tracing::warn!(
+                "what a function printed is lost: write {}: {error}",
+                log.path.display()
+            );
         }
     }
 }
@@ -96,8 +118,14 @@ pub(crate) async fn drain(log: std::sync::Arc<Log>, sandbox: u64, pipe: pipe::Re
 /// One line of the log: time in UTC, sandbox, text.
 fn entry(now: SystemTime, sandbox: u64, line: &[u8]) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut text = format!("{} [{sandbox}] ", timestamp(since.as_secs(), since.subsec_millis()));
-    for c in String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).chars() {
+    let mut text = format!(
+        "{} [{sandbox}] ",
+        timestamp(since.as_secs(), since.subsec_millis())
+    );
+    for c in String::from_utf8_lossy(line)
+        .trim_end_matches(['\n', '\r'])
+        .chars()
+    {
         if c.is_control() && c != '\t' {
             // Writing to a String can't fail.
             let _ = write!(text, "{}", c.escape_default());
@@ -131,7 +159,10 @@ mod tests {
     #[test]
     fn a_line_carries_time_and_sandbox_and_can_not_drive_a_terminal() {
         let at = UNIX_EPOCH + Duration::from_millis(1_709_210_096_007);
-        assert_eq!(entry(at, 3, b"a\x1b[2Jb\tc\r\n"), "2024-02-29T12:34:56.007Z [3] a\\u{1b}[2Jb\tc\n");
+        assert_eq!(
+            entry(at, 3, b"a\x1b[2Jb\tc\r\n"),
+            "2024-02-29T12:34:56.007Z [3] a\\u{1b}[2Jb\tc\n"
+        );
         assert_eq!(timestamp(0, 0), "1970-01-01T00:00:00.000Z");
     }
 
@@ -139,12 +170,29 @@ mod tests {
     fn a_full_file_is_rotated_and_the_oldest_goes() {
         let folder = tempfile::tempdir().expect("a directory");
         let name = FunctionName::parse("f").expect("a name");
-        let log = Log::new(folder.path(), &name, Retention { bytes: 10, files: 3 });
-        for line in ["one 6789\n", "two\n", "three 67890\n", "four 789012\n", "five\n"] {
+        let log = Log::new(
+            folder.path(),
+            &name,
+            Retention {
+                bytes: 10,
+                files: 3,
+            },
+        );
+        for line in [
+            "one 6789\n",
+            "two\n",
+            "three 67890\n",
+            "four 789012\n",
+            "five\n",
+        ] {
             log.write(line).expect("a writable directory");
         }
-        let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap_or_default();
-        assert_eq!([read("f.log"), read("f.log.1"), read("f.log.2")], ["five\n", "four 789012\n", "three 67890\n"]);
+        let read =
+            |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap_or_default();
+        assert_eq!(
+            [read("f.log"), read("f.log.1"), read("f.log.2")],
+            ["five\n", "four 789012\n", "three 67890\n"]
+        );
         assert_eq!(read("f.log.3"), "");
     }
 }

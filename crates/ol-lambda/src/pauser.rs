@@ -27,9 +27,16 @@ impl Pauser {
         let (sender, mut queue) = mpsc::unbounded_channel::<Watched>();
         let again = sender.downgrade();
         tokio::spawn(async move {
-            while let Some(Watched { instance, uses, since }) = queue.recv().await {
+            while let Some(Watched {
+                instance,
+                uses,
+                since,
+            }) = queue.recv().await
+            {
                 tokio::time::sleep_until(since + after).await;
-                let Some(instance) = instance.upgrade() else { continue };
+                let Some(instance) = instance.upgrade() else {
+                    continue;
+                };
                 let now = instance.uses();
                 if now == uses {
                     instance.watched.store(false, Ordering::Release);
@@ -37,7 +44,11 @@ impl Pauser {
                 } else if let Some(again) = again.upgrade() {
                     // Used in between: another round. If it is busy, that round finds it used once more.
                     let instance = Arc::downgrade(&instance);
-                    let _ = again.send(Watched { instance, uses: now, since: Instant::now() });
+                    let _ = again.send(Watched {
+                        instance,
+                        uses: now,
+                        since: Instant::now(),
+                    });
                 }
             }
         });
@@ -47,8 +58,11 @@ impl Pauser {
     /// `instance` has become idle.
     pub(crate) fn idle(&self, instance: &Arc<Instance>) {
         if !instance.watched.swap(true, Ordering::AcqRel) {
-            let watched =
-                Watched { instance: Arc::downgrade(instance), uses: instance.uses(), since: Instant::now() };
+            let watched = Watched {
+                instance: Arc::downgrade(instance),
+                uses: instance.uses(),
+                since: Instant::now(),
+            };
             // The task lives as long as we do.
             let _ = self.0.send(watched);
         }

@@ -22,8 +22,14 @@ struct Greeting {
 }
 
 /// Makes an instance of `version`.
-pub(crate) async fn provision(function: &Arc<Function>, version: Arc<Version>) -> Result<Arc<Instance>, InvokeError> {
-    let source = version.source.clone().map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
+pub(crate) async fn provision(
+    function: &Arc<Function>,
+    version: Arc<Version>,
+) -> Result<Arc<Instance>, InvokeError> {
+    let source = version
+        .source
+        .clone()
+        .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
     let spec = SandboxSpec {
         parent: Parent::Root,
@@ -32,22 +38,44 @@ pub(crate) async fn provision(function: &Arc<Function>, version: Arc<Version>) -
         code: Some(version.code),
         patience: function.shared.settings.queue_wait,
     };
-    let Created { sandbox, guest, output } = function.shared.pool.create(spec).await.map_err(refused)?;
-    tokio::spawn(output::drain(Arc::clone(&function.log), sandbox.id().0, output));
+    let Created {
+        sandbox,
+        guest,
+        output,
+    } = function.shared.pool.create(spec).await.map_err(refused)?;
+    tokio::spawn(output::drain(
+        Arc::clone(&function.log),
+        sandbox.id().0,
+        output,
+    ));
     let channel = Channel::new(guest);
     let mut about_itself = channel.about_itself();
-    let start = Start { channel: &channel, obituary: sandbox.obituary(), version: &version };
+    let start = Start {
+        channel: &channel,
+        obituary: sandbox.obituary(),
+        version: &version,
+    };
 
-    let ready = start.expect(&mut about_itself, Kind::Ready, GREETING).await?;
-    let greeting: Greeting = serde_json::from_slice(&ready.payload).map_err(|_| start.nonsense())?;
+    let ready = start
+        .expect(&mut about_itself, Kind::Ready, GREETING)
+        .await?;
+    let greeting: Greeting =
+        serde_json::from_slice(&ready.payload).map_err(|_| start.nonsense())?;
     steps::CREATE.record(begun.elapsed());
 
     let begun = Instant::now();
-    start.bind(&greeting, &source, function.shared.settings.site_packages).await?;
-    let bound = start.expect(&mut about_itself, Kind::Bound, version.limits.runtime).await?;
+    start
+        .bind(&greeting, &source, function.shared.settings.site_packages)
+        .await?;
+    let bound = start
+        .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
+        .await?;
     let (_, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
     if bound.compiled {
-        let compiled = crate::function::Compiled { magic: greeting.magic, code };
+        let compiled = crate::function::Compiled {
+            magic: greeting.magic,
+            code,
+        };
         // Another instance may have brought it first.
         let _ = version.compiled.set(compiled);
     }
@@ -64,22 +92,39 @@ struct Start<'a> {
 
 impl Start<'_> {
     /// Sends the code, compiled if a guest of the same Python did that before.
-    async fn bind(&self, greeting: &Greeting, source: &[u8], site_packages: bool) -> Result<(), InvokeError> {
+    async fn bind(
+        &self,
+        greeting: &Greeting,
+        source: &[u8],
+        site_packages: bool,
+    ) -> Result<(), InvokeError> {
         let head = serde_json::json!({
             "entry": self.version.entry,
             "environment": self.version.config.environment.clone().unwrap_or_default(),
             "site_packages": site_packages,
         })
         .to_string();
-        let compiled = self.version.compiled.get().filter(|c| c.magic == greeting.magic);
+        let compiled = self
+            .version
+            .compiled
+            .get()
+            .filter(|c| c.magic == greeting.magic);
         let code = compiled.map_or(source, |c| &c.code);
-        let length = u32::try_from(head.len()).map_err(|_| self.nonsense())?.to_le_bytes();
+        let length = u32::try_from(head.len())
+            .map_err(|_| self.nonsense())?
+            .to_le_bytes();
         let (first, rest) = code.split_at(code.len().min(CHUNK));
         let flags = (rest.is_empty(), compiled.is_some());
         // A guest that is gone already is noticed, with its reason, when its answer is awaited.
-        let _ = self.channel.send(Kind::Bind, flags, 0, [&length, head.as_bytes(), first]).await;
+        let _ = self
+            .channel
+            .send(Kind::Bind, flags, 0, [&length, head.as_bytes(), first])
+            .await;
         if !rest.is_empty() {
-            let _ = self.channel.send_body(0, &bytes::Bytes::copy_from_slice(rest), true).await;
+            let _ = self
+                .channel
+                .send_body(0, &bytes::Bytes::copy_from_slice(rest), true)
+                .await;
         }
         Ok(())
     }
@@ -92,15 +137,20 @@ impl Start<'_> {
     ) -> Result<Frame, InvokeError> {
         match tokio::time::timeout(limit, self.channel.next(about_itself)).await {
             Ok(Ok(frame)) if frame.kind == kind => Ok(frame),
-            Ok(Ok(frame)) if frame.kind == Kind::BindFailed => {
-                Err(InvokeError::CannotStart(String::from_utf8_lossy(&frame.payload).into_owned()))
-            }
+            Ok(Ok(frame)) if frame.kind == Kind::BindFailed => Err(InvokeError::CannotStart(
+                String::from_utf8_lossy(&frame.payload).into_owned(),
+            )),
             Ok(Ok(_)) => Err(self.nonsense()),
             Ok(Err(ChannelError::Closed)) => {
                 let mut obituary = self.obituary.clone();
-                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait()).await.ok().flatten();
+                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait())
+                    .await
+                    .ok()
+                    .flatten();
                 let reason = describe(death, &self.version.limits);
-                Err(InvokeError::CannotStart(format!("the function's process ended while it was starting: {reason}\n")))
+                Err(InvokeError::CannotStart(format!(
+                    "the function's process ended while it was starting: {reason}\n"
+                )))
             }
             Ok(Err(error)) => {
                 tracing::warn!("a guest could not be started: {error}");
@@ -111,7 +161,9 @@ impl Start<'_> {
     }
 
     fn nonsense(&self) -> InvokeError {
-        InvokeError::CannotStart("the function's process broke the protocol while it was starting\n".to_owned())
+        InvokeError::CannotStart(
+            "the function's process broke the protocol while it was starting\n".to_owned(),
+        )
     }
 }
 
@@ -122,6 +174,8 @@ fn refused(error: CreateError) -> InvokeError {
             tracing::error!("a sandbox could not be made: {reason}");
             InvokeError::Internal("a sandbox could not be made")
         }
-        CreateError::WardenGone | CreateError::NoZygotes => InvokeError::Internal("no sandbox can be made"),
+        CreateError::WardenGone | CreateError::NoZygotes => {
+            InvokeError::Internal("no sandbox can be made")
+        }
     }
 }

@@ -37,7 +37,9 @@ pub static UNPAUSE: Step = Step::new("unpause");
 pub static PULL: Step = Step::new("pull-code");
 
 /// All steps, in the order of a request.
-pub static ALL: [&Step; 8] = [&INVOKE, &QUEUE, &PULL, &CREATE, &BIND, &UNPAUSE, &CALL, &PAUSE];
+pub static ALL: [&Step; 8] = [
+    &INVOKE, &QUEUE, &PULL, &CREATE, &BIND, &UNPAUSE, &CALL, &PAUSE,
+];
 
 /// What a step's recordings amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,11 @@ pub struct Summary {
 
 impl Step {
     const fn new(name: &'static str) -> Self {
-        Self { name, total_ns: AtomicU64::new(0), buckets: [const { AtomicU64::new(0) }; BUCKETS] }
+        Self {
+            name,
+            total_ns: AtomicU64::new(0),
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
+        }
     }
 
     /// Its name in `/stats`.
@@ -84,7 +90,12 @@ impl Step {
             });
             Duration::from_nanos(bucket.map_or(0, upper_bound))
         };
-        Some(Summary { count, mean: Duration::from_nanos(mean), median: quantile(50), p99: quantile(99) })
+        Some(Summary {
+            count,
+            mean: Duration::from_nanos(mean),
+            median: quantile(50),
+            p99: quantile(99),
+        })
     }
 }
 
@@ -101,7 +112,11 @@ fn bucket_of(ns: u64) -> usize {
 fn upper_bound(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     let (doubling, fine) = (bucket / u64::from(FINE), bucket % u64::from(FINE));
-    if doubling < 4 { 0 } else { ((16 + fine + 1) << (doubling - 4)) - 1 }
+    if doubling < 4 {
+        0
+    } else {
+        ((16 + fine + 1) << (doubling - 4)) - 1
+    }
 }
 
 #[cfg(test)]
@@ -119,9 +134,15 @@ mod tests {
             SOME.record(Duration::from_micros(us));
         }
         let summary = SOME.summary().expect("something was recorded");
-        assert_eq!((summary.count, summary.mean), (100, Duration::from_nanos(50_500)));
+        assert_eq!(
+            (summary.count, summary.mean),
+            (100, Duration::from_nanos(50_500))
+        );
         let near = |time: Duration, us: f64| (time.as_secs_f64() * 1e6 / us - 1.0).abs() < 0.07;
-        assert!(near(summary.median, 50.0) && near(summary.p99, 99.0), "{summary:?}");
+        assert!(
+            near(summary.median, 50.0) && near(summary.p99, 99.0),
+            "{summary:?}"
+        );
     }
 
     proptest! {

@@ -23,7 +23,10 @@ impl Budget {
     /// A budget of `total`.
     #[must_use]
     pub fn new(total: MiB) -> Self {
-        Self { free: Arc::new(Semaphore::new(total.0 as usize)), total }
+        Self {
+            free: Arc::new(Semaphore::new(total.0 as usize)),
+            total,
+        }
     }
 
     /// What there is in all.
@@ -44,7 +47,11 @@ impl Budget {
             return None;
         }
         let acquire = Arc::clone(&self.free).acquire_many_owned(amount.0);
-        tokio::time::timeout(patience, acquire).await.ok()?.ok().map(Reservation)
+        tokio::time::timeout(patience, acquire)
+            .await
+            .ok()?
+            .ok()
+            .map(Reservation)
     }
 }
 
@@ -56,12 +63,22 @@ mod tests {
     async fn what_is_dropped_is_free_again_and_patience_ends() {
         let budget = Budget::new(MiB(100));
         let first = budget.reserve(MiB(80), Duration::ZERO).await.expect("room");
-        assert!(budget.reserve(MiB(30), Duration::from_secs(1)).await.is_none());
+        assert!(
+            budget
+                .reserve(MiB(30), Duration::from_secs(1))
+                .await
+                .is_none()
+        );
         assert_eq!(budget.free(), MiB(20));
         drop(first);
         assert!(budget.reserve(MiB(100), Duration::ZERO).await.is_some());
         assert_eq!(budget.free(), MiB(100));
-        assert!(budget.reserve(MiB(101), Duration::from_secs(9)).await.is_none());
+        assert!(
+            budget
+                .reserve(MiB(101), Duration::from_secs(9))
+                .await
+                .is_none()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -70,10 +87,18 @@ mod tests {
         let held = budget.reserve(MiB(60), Duration::ZERO).await.expect("room");
         let large = tokio::spawn({
             let budget = budget.clone();
-            async move { budget.reserve(MiB(90), Duration::from_secs(5)).await.is_some() }
+            async move {
+                budget
+                    .reserve(MiB(90), Duration::from_secs(5))
+                    .await
+                    .is_some()
+            }
         });
         tokio::task::yield_now().await;
-        assert!(budget.reserve(MiB(10), Duration::ZERO).await.is_none(), "the large one came first");
+        assert!(
+            budget.reserve(MiB(10), Duration::ZERO).await.is_none(),
+            "the large one came first"
+        );
         drop(held);
         assert!(large.await.expect("no panic"));
     }

@@ -54,7 +54,11 @@ impl Obituary {
 
     /// Resolves when it has died; `None` if the warden was gone before it could tell.
     pub async fn wait(&mut self) -> Option<Death> {
-        self.0.wait_for(Option::is_some).await.ok().and_then(|death| death.clone())
+        self.0
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|death| death.clone())
     }
 }
 
@@ -84,8 +88,20 @@ pub struct Running(Core);
 pub struct Paused(Core);
 
 impl Running {
-    pub(crate) fn new(id: SandboxId, pid: i32, freezer: Freezer, obituary: Obituary, link: Link) -> Self {
-        Self(Core { id, pid, freezer, obituary, link })
+    pub(crate) fn new(
+        id: SandboxId,
+        pid: i32,
+        freezer: Freezer,
+        obituary: Obituary,
+        link: Link,
+    ) -> Self {
+        Self(Core {
+            id,
+            pid,
+            freezer,
+            obituary,
+            link,
+        })
     }
 
     /// Its number, unique in this run of the worker.

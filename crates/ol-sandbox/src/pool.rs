@@ -59,7 +59,9 @@ pub struct Created {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The budget had no room in time.
-    #[error("no memory for a sandbox of {asked_mb} MiB within {waited:?}: the pool of {pool_mb} MiB is in use")]
+    #[error(
+        "no memory for a sandbox of {asked_mb} MiB within {waited:?}: the pool of {pool_mb} MiB is in use"
+    )]
     NoMemory {
         /// What was asked.
         asked_mb: u32,

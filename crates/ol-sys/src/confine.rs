@@ -3,8 +3,8 @@
 //! Best effort by design: an older kernel enforces the rights that it knows, and the level reached is reported.
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use std::io;
 use std::path::Path;
@@ -46,7 +46,12 @@ pub fn leaf(writable: &[&str]) -> io::Result<Level> {
         .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
         .and_then(Ruleset::create)
         .map_err(io::Error::other)?;
-    restrict(ruleset, Some(AccessFs::from_read(WANTED)), all, writable.iter().map(Path::new))
+    restrict(
+        ruleset,
+        Some(AccessFs::from_read(WANTED)),
+        all,
+        writable.iter().map(Path::new),
+    )
 }
 
 /// Confines this process (the worker) to write only beneath `writable`; reading is not restricted.
@@ -72,14 +77,27 @@ fn restrict<'a>(
     let mut ruleset = ruleset;
     if let Some(access) = everywhere {
         let root = PathFd::new("/").map_err(io::Error::other)?;
-        ruleset = ruleset.add_rule(PathBeneath::new(root, access)).map_err(io::Error::other)?;
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(root, access))
+            .map_err(io::Error::other)?;
     }
     for path in writable {
-        let Ok(metadata) = path.metadata() else { continue };
+        let Ok(metadata) = path.metadata() else {
+            continue;
+        };
         let Ok(fd) = PathFd::new(path) else { continue };
         // Rights that only a directory can have are refused on a file.
-        let access = if metadata.is_dir() { beneath } else { beneath & of_a_file };
-        ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)?;
+        let access = if metadata.is_dir() {
+            beneath
+        } else {
+            beneath & of_a_file
+        };
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(fd, access))
+            .map_err(io::Error::other)?;
     }
-    ruleset.restrict_self().map(Level::from).map_err(io::Error::other)
+    ruleset
+        .restrict_self()
+        .map(Level::from)
+        .map_err(io::Error::other)
 }

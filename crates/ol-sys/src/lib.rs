@@ -13,7 +13,9 @@
 //! - [`KEEPER`]: the program that is pid 1 of a sandbox
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-compile_error!("the SOCK sandbox is written for Linux on x86_64: its seccomp list and keeper know no other machine yet");
+compile_error!(
+    "the SOCK sandbox is written for Linux on x86_64: its seccomp list and keeper know no other machine yet"
+);
 
 pub mod confine;
 pub mod loopback;

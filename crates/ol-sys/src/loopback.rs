@@ -9,7 +9,12 @@ use std::os::fd::AsRawFd;
 /// # Errors
 /// Those of socket(2) and ioctl(2).
 pub fn up() -> io::Result<()> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     // SAFETY: ifreq is plain data for which zeroes are valid; the kernel reads the name and flags of this local only.
     unsafe {
         let mut request: libc::ifreq = std::mem::zeroed();

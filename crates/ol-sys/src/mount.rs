@@ -30,7 +30,12 @@ struct MountAttr {
 /// # Errors
 /// Those of mount_setattr(2).
 pub fn set_attributes(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
-    let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let attr = MountAttr {
+        set,
+        clear: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: `attr` outlives the call and has the size passed; the path is an empty C string.
     let done = unsafe {
@@ -43,7 +48,11 @@ pub fn set_attributes(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Resu
             size_of::<MountAttr>(),
         )
     };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A detached, private copy of the tree at `path` (relative to `dir`), with `attributes` set on all of it. A link at
@@ -67,5 +76,11 @@ pub fn detached(dir: BorrowedFd<'_>, path: &str, attributes: u64) -> io::Result<
 /// # Errors
 /// Those of move_mount(2).
 pub fn attach(tree: BorrowedFd<'_>, target: &str) -> io::Result<()> {
-    Ok(move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    Ok(move_mount(
+        tree,
+        "",
+        CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?)
 }

@@ -22,7 +22,11 @@ pub const JOINABLE: libc::c_int = SANDBOX & !libc::CLONE_NEWPID;
 /// Those of setns(2).
 pub fn join(target: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: setns takes integers; it changes what later calls see, not memory.
-    if unsafe { libc::setns(target.as_raw_fd(), flags) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::setns(target.as_raw_fd(), flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Moves this process into new namespaces `flags` (unshare(2)). `CLONE_FILES` and `CLONE_VM` are not accepted.
@@ -34,5 +38,9 @@ pub fn leave(flags: libc::c_int) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: namespace flags change what later calls see, not memory or descriptors.
-    if unsafe { libc::unshare(flags) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::unshare(flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -3,8 +3,8 @@
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use std::io;
 
@@ -57,5 +57,7 @@ pub fn renounce() -> io::Result<()> {
 /// # Errors
 /// Those of prctl(2).
 pub fn keep_capabilities_over_setuid() -> io::Result<()> {
-    Ok(set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?)
+    Ok(set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_SETUID_FIXUP,
+    )?)
 }

@@ -21,7 +21,9 @@ impl SingleThread {
         if threads == 1 {
             Ok(Self(PhantomData))
         } else {
-            Err(io::Error::other(format!("{threads} threads run where only one may: can't fork safely")))
+            Err(io::Error::other(format!(
+                "{threads} threads run where only one may: can't fork safely"
+            )))
         }
     }
 }
@@ -60,7 +62,13 @@ pub fn fork(
     }
     // SAFETY: without CLONE_VM the child has its own copy of memory, and the proof says no other thread held a lock
     // when it was copied; `args` outlives the call and has the size passed.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
     match i32::try_from(pid) {
         Ok(0) => match catch_unwind(AssertUnwindSafe(body)) {
             Ok(never) => match never {},
@@ -82,7 +90,11 @@ pub fn exit_now(status: i32) -> ! {
 }
 
 fn pointers(strings: &[&CStr]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
 }
 
 /// Replaces this process by the program open at number `program` (execveat(2), `AT_EMPTY_PATH`). Returns only on failure.
@@ -118,7 +130,11 @@ pub fn exec_path(path: &CStr, argv: &[&CStr], env: &[&CStr]) -> io::Error {
 pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: takes integers only; see above for why no owner in this process will close them again.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes descriptors `0..` of this process those of `inherited`, which survive an exec, then those of `private`, which
@@ -132,11 +148,23 @@ pub fn arrange_fds(inherited: &[BorrowedFd<'_>], private: &[BorrowedFd<'_>]) -> 
     let lift = |fd: &BorrowedFd<'_>| -> io::Result<RawFd> {
         // SAFETY: fcntl with F_DUPFD_CLOEXEC touches no memory.
         let new = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
-        if new < 0 { Err(io::Error::last_os_error()) } else { Ok(new) }
+        if new < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(new)
+        }
     };
-    let lifted = inherited.iter().chain(private).map(lift).collect::<io::Result<Vec<_>>>()?;
+    let lifted = inherited
+        .iter()
+        .chain(private)
+        .map(lift)
+        .collect::<io::Result<Vec<_>>>()?;
     for ((to, from), index) in (0..).zip(lifted).zip(0..) {
-        let flags = if index < inherited.len() { 0 } else { libc::O_CLOEXEC };
+        let flags = if index < inherited.len() {
+            0
+        } else {
+            libc::O_CLOEXEC
+        };
         // SAFETY: dup3 touches no memory; what it closes is closed for a child that is about to exec.
         if unsafe { libc::dup3(from, to, flags) } < 0 {
             return Err(io::Error::last_os_error());
@@ -164,7 +192,11 @@ pub fn last_words(fd: RawFd, text: &str) {
 pub fn ignore_signal(signal: i32, ignore: bool) -> io::Result<()> {
     let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: neither disposition runs code of ours.
-    if unsafe { libc::signal(signal, action) } == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if unsafe { libc::signal(signal, action) } == libc::SIG_ERR {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Blocks `signals` and returns a descriptor that becomes readable when one of them is pending (signalfd(2)).
@@ -183,7 +215,11 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
         let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+        if fd < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(OwnedFd::from_raw_fd(fd))
+        }
     }
 }
 

@@ -1,1 +1,39 @@
-//! placeholder
+//! What black box tests need: a place of their own, a worker in it, and a count of what it left.
+//!
+//! ```text
+//!   with_worker(options, |worker| …)
+//!     Place::new ─▶ up ─▶ the test ─▶ down ─▶ residue counted ─▶ place removed
+//!                              └ panics: killed by its own pid, cleaned up, log printed
+//! ```
+//!
+//! - [`place`]: a directory with canaries around it, and the `ol` command run there
+//! - [`worker`]: the fixture: a real worker, spoken to by HTTP only
+//! - [`residue`]: what of a worker is left, asked of the kernel and of nobody else
+//! - [`process`]: `/proc`, read
+//! - [`http`]: a client that shows what is on the wire, and can break off
+//! - [`bundle`]: functions as tar.gz, honest and hostile
+//! - [`patience`]: how long to wait, and for what
+//!
+//! | variable | means |
+//! |---|---|
+//! | `OL_BIN` | the binary under test; otherwise the `ol` that was built beside the test |
+//! | `OL_TEST_DIR` | where places are made; otherwise the temporary directory |
+//! | `OL_TEST_SLOW` | this machine is slow: every deadline is ten times as long, or as many times as it says |
+//! | `OL_SKIP_LOG` | a file to which a skipped test appends `NAME<TAB>REASON` |
+//! | `CI` | a skipped test is a failure |
+
+pub mod bundle;
+pub mod http;
+pub mod patience;
+pub mod place;
+pub mod process;
+pub mod residue;
+pub mod worker;
+
+mod skip;
+
+pub use bundle::bundle;
+pub use http::{Client, Reply};
+pub use patience::{eventually, patience, slowness};
+pub use place::{Place, Said, in_place};
+pub use worker::{Worker, with_worker};

@@ -65,15 +65,30 @@ pub(crate) fn begin(
         let attributes = mount::attr::RDONLY | mount::attr::NOSUID | mount::attr::NODEV;
         mount::detached(mold.code.as_fd(), &code.0.to_string(), attributes)
     });
-    let code = code.transpose().map_err(|e| io::Error::new(e.kind(), format!("take the code: {e}")))?;
+    let code = code
+        .transpose()
+        .map_err(|e| io::Error::new(e.kind(), format!("take the code: {e}")))?;
     let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
     // The next child is born in the shell's pid namespace, as its pid 2; a second fork is not needed.
     namespaces::join(keeper, libc::CLONE_NEWPID)?;
     let child = fork(proof, 0, birthplace.as_ref().map(AsFd::as_fd), || {
-        child::run(words.as_raw_fd(), || become_leaf(mold, keeper, &entrances, code.as_ref(), spec, ends, words.as_fd()))
+        child::run(words.as_raw_fd(), || {
+            become_leaf(
+                mold,
+                keeper,
+                &entrances,
+                code.as_ref(),
+                spec,
+                ends,
+                words.as_fd(),
+            )
+        })
     });
     namespaces::join(mold.home.as_fd(), libc::CLONE_NEWPID)?;
-    Ok(Newborn { child: child?, status })
+    Ok(Newborn {
+        child: child?,
+        status,
+    })
 }
 
 fn become_leaf(
@@ -94,16 +109,28 @@ fn become_leaf(
         mount::attach(code.as_fd(), "/handler").step("move the code in")?;
     }
     if spec.scratch != mold.scratch {
-        let options = CString::new(format!("size={},nr_inodes={}", spec.scratch, inodes(spec.scratch)))
-            .map_err(io::Error::from)
-            .step("name the scratch's size")?;
-        mount_remount("/host", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str()).step("resize the scratch")?;
+        let options = CString::new(format!(
+            "size={},nr_inodes={}",
+            spec.scratch,
+            inodes(spec.scratch)
+        ))
+        .map_err(io::Error::from)
+        .step("name the scratch's size")?;
+        mount_remount(
+            "/host",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            options.as_c_str(),
+        )
+        .step("resize the scratch")?;
     }
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(INNER_LEAF).step("become the sandbox's uid")?;
     rustix::process::setsid().step("setsid")?;
     for (resource, soft, hard) in [(Resource::Nofile, 1024, 4096), (Resource::Core, 0, 0)] {
-        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
+        let limit = Rlimit {
+            current: Some(soft),
+            maximum: Some(hard),
+        };
         setrlimit(resource, limit).step("set a resource limit")?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -111,7 +138,8 @@ fn become_leaf(
     ol_sys::process::ignore_signal(libc::SIGPIPE, false).step("reset SIGPIPE")?;
     unblock_signals();
     let log = ends.log.as_fd();
-    arrange_fds(&[mold.null.as_fd(), log, log, ends.guest.as_fd()], &[words]).step("close descriptors")?;
+    arrange_fds(&[mold.null.as_fd(), log, log, ends.guest.as_fd()], &[words])
+        .step("close descriptors")?;
     // From here on last words go to number 4.
     child::run(4, || {
         privilege::renounce().step("give up capabilities")?;
@@ -120,8 +148,13 @@ fn become_leaf(
             seccomp::install(filter).step("install the seccomp filter")?;
         }
         let argv = [c"python3", c"-I", c"-S", c"/runtime/guest.py"];
-        let env =
-            [c"PATH=/usr/local/bin:/usr/bin:/bin", c"HOME=/tmp", c"TMPDIR=/tmp", c"LANG=C.UTF-8", c"USER=user"];
+        let env = [
+            c"PATH=/usr/local/bin:/usr/bin:/bin",
+            c"HOME=/tmp",
+            c"TMPDIR=/tmp",
+            c"LANG=C.UTF-8",
+            c"USER=user",
+        ];
         let argv = argv.map(AsRef::as_ref);
         Err(exec_path(&mold.python, &argv, &env.map(AsRef::as_ref))).step("start Python")
     })
@@ -134,7 +167,9 @@ pub(crate) fn mold(
     filter: Option<seccomp::Program>,
     scratch: u64,
 ) -> io::Result<Mold> {
-    let open = |path: &std::path::Path, flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+    let open = |path: &std::path::Path, flags| {
+        rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+    };
     Ok(Mold {
         code: open(code, OFlags::PATH | OFlags::DIRECTORY)?,
         home: open("/proc/self/ns/pid".as_ref(), OFlags::RDONLY)?,

@@ -6,8 +6,8 @@
 use crate::cgroup::Limits;
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -132,7 +132,11 @@ pub enum Event {
 ///
 /// # Errors
 /// Those of sendmsg(2); `WouldBlock` on a full non-blocking socket.
-pub fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send<M: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &M,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -140,7 +144,12 @@ pub fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd
         return Err(io::Error::other("too many descriptors for one message"));
     }
     loop {
-        match sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
+        match sendmsg(
+            socket,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        ) {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(_) => return Ok(()),
@@ -153,12 +162,19 @@ pub fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd
 /// # Errors
 /// Those of recvmsg(2), `WouldBlock` when there is none on a non-blocking socket, and `InvalidData` for a message that
 /// isn't one.
-pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+pub fn receive<M: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let mut bytes = [0_u8; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(Errno::INTR) => {}
             Err(Errno::CONNRESET) => return Ok(None),
             other => break other?,
@@ -176,7 +192,9 @@ pub fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     let message = bytes
         .get(..received.bytes)
         .and_then(|b| postcard::from_bytes(b).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a message of this version"))?;
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "not a message of this version")
+        })?;
     Ok(Some((message, fds)))
 }
 
@@ -192,15 +210,27 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a socketpair")
+        socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a socketpair")
     }
 
     #[test]
     fn a_message_arrives_whole_with_its_descriptors() {
         let (a, b) = pair();
-        let event = Event::Created { id: SandboxId(7), pid: 42, freezer: FreezerKind::V2 };
+        let event = Event::Created {
+            id: SandboxId(7),
+            pid: 42,
+            freezer: FreezerKind::V2,
+        };
         send(a.as_fd(), &event, &[a.as_fd(), b.as_fd()]).expect("send");
-        let (got, fds) = receive::<Event>(b.as_fd()).expect("receive").expect("a message");
+        let (got, fds) = receive::<Event>(b.as_fd())
+            .expect("receive")
+            .expect("a message");
         assert_eq!((got, fds.len()), (event, 2));
         drop(a);
         drop(fds);

@@ -7,7 +7,8 @@ use crate::child::{self, Failed, Step};
 use crate::rootfs::{INNER_KEEPER, INNER_LEAF, SHM_BYTES};
 use crate::uids::Pair;
 use ol_sys::process::{
-    Child, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal, unblock_signals,
+    Child, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal,
+    unblock_signals,
 };
 use ol_sys::{loopback, namespaces, privilege};
 use rustix::fs::Mode;
@@ -43,16 +44,25 @@ pub(crate) fn begin(proof: &SingleThread, mold: &Mold, pair: Pair) -> io::Result
     let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
     let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
     let keeper = fork(proof, namespaces::SANDBOX, None, || {
-        child::run(words.as_raw_fd(), || become_keeper(mold, go.as_fd(), permit.as_raw_fd(), words.as_fd()))
+        child::run(words.as_raw_fd(), || {
+            become_keeper(mold, go.as_fd(), permit.as_raw_fd(), words.as_fd())
+        })
     })?;
     // Only the parent may write these maps, and the child waits for the byte.
     let maps = |file: &str| {
-        let lines = format!("{INNER_LEAF} {} 1\n{INNER_KEEPER} {} 1\n", pair.leaf, pair.keeper);
+        let lines = format!(
+            "{INNER_LEAF} {} 1\n{INNER_KEEPER} {} 1\n",
+            pair.leaf, pair.keeper
+        );
         fs::write(format!("/proc/{}/{file}", keeper.pid), lines)
     };
     maps("gid_map").and_then(|()| maps("uid_map"))?;
     rustix::io::write(&permit, b"g")?;
-    Ok(Newborn { keeper, status, permit })
+    Ok(Newborn {
+        keeper,
+        status,
+        permit,
+    })
 }
 
 fn become_keeper(
@@ -83,8 +93,14 @@ fn become_keeper(
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("set the parent's death signal")?;
     // The warden may have died before that was set: then nobody holds the pipe any more.
-    let mut poll = [rustix::event::PollFd::new(&go, rustix::event::PollFlags::IN)];
-    let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut poll = [rustix::event::PollFd::new(
+        &go,
+        rustix::event::PollFlags::IN,
+    )];
+    let at_once = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     match rustix::event::poll(&mut poll, Some(&at_once)) {
         Ok(0) => {}
         other => return Err(other.err().unwrap_or(Errno::PIPE)).step("look for the warden"),
@@ -101,22 +117,39 @@ fn mounts(template: &Path, scratch: u64) -> Result<(), Failed> {
     mount_bind_recursive(template, template).step("bind the template")?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let host = template.join("host");
-    let options = format!("mode=0755,size={scratch},nr_inodes={},uid={INNER_LEAF},gid={INNER_LEAF}\0", inodes(scratch));
+    let options = format!(
+        "mode=0755,size={scratch},nr_inodes={},uid={INNER_LEAF},gid={INNER_LEAF}\0",
+        inodes(scratch)
+    );
     mount("scratch", &host, "tmpfs", quiet, Some(text(&options))).step("mount the scratch")?;
     let tmp = host.join("tmp");
     rustix::fs::mkdir(&tmp, Mode::from_raw_mode(0o700)).step("make /host/tmp")?;
     rustix::fs::chmod(&tmp, Mode::from_raw_mode(0o1777)).step("open /host/tmp")?;
     mount_bind(&tmp, template.join("tmp")).step("bind /tmp")?;
     let options = format!("mode=1777,size={SHM_BYTES},nr_inodes=1024\0");
-    mount("shm", template.join("dev/shm"), "tmpfs", quiet | MountFlags::NOEXEC, Some(text(&options)))
-        .step("mount /dev/shm")?;
+    mount(
+        "shm",
+        template.join("dev/shm"),
+        "tmpfs",
+        quiet | MountFlags::NOEXEC,
+        Some(text(&options)),
+    )
+    .step("mount /dev/shm")?;
     // A new proc is allowed only while a full one is in sight, so before the old root goes.
     let quiet = quiet | MountFlags::NOEXEC;
-    mount("proc", template.join("proc"), "proc", quiet, Some(c"subset=pid,hidepid=invisible")).step("mount /proc")
+    mount(
+        "proc",
+        template.join("proc"),
+        "proc",
+        quiet,
+        Some(c"subset=pid,hidepid=invisible"),
+    )
+    .step("mount /proc")
 }
 
 fn text(options: &str) -> &std::ffi::CStr {
-    std::ffi::CStr::from_bytes_with_nul(options.as_bytes()).expect("the options end in the only NUL")
+    std::ffi::CStr::from_bytes_with_nul(options.as_bytes())
+        .expect("the options end in the only NUL")
 }
 
 /// One inode for each 4 KiB of scratch: as many files as there are pages to put in them.

@@ -38,21 +38,37 @@ impl Block {
     pub fn claim(seed: u32) -> io::Result<Self> {
         for step in 0..BLOCKS {
             let index = seed.wrapping_add(step) % BLOCKS;
-            let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-            let address = SocketAddrUnix::new_abstract_name(format!("open-lambda/uids/{index}").as_bytes())?;
+            let socket = socket_with(
+                AddressFamily::UNIX,
+                SocketType::DGRAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )?;
+            let address =
+                SocketAddrUnix::new_abstract_name(format!("open-lambda/uids/{index}").as_bytes())?;
             match bind(&socket, &address) {
-                Ok(()) => return Ok(Self { first: FIRST + index * BLOCK, _claim: socket }),
+                Ok(()) => {
+                    return Ok(Self {
+                        first: FIRST + index * BLOCK,
+                        _claim: socket,
+                    });
+                }
                 Err(rustix::io::Errno::ADDRINUSE) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(io::Error::other("all blocks of sandbox uids are taken by other workers"))
+        Err(io::Error::other(
+            "all blocks of sandbox uids are taken by other workers",
+        ))
     }
 
     /// The pair of `slot`, which is below [`Self::PAIRS`].
     pub fn pair(&self, slot: u32) -> Pair {
         let leaf = self.first + 2 * (slot % Self::PAIRS);
-        Pair { leaf, keeper: leaf + 1 }
+        Pair {
+            leaf,
+            keeper: leaf + 1,
+        }
     }
 }
 

@@ -49,12 +49,16 @@ pub(crate) fn run(
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .init();
     if level != Level::Full {
-        tracing::warn!("this kernel enforces Landlock {level:?}: the worker is confined by its lack of capabilities only");
+        tracing::warn!(
+            "this kernel enforces Landlock {level:?}: the worker is confined by its lack of capabilities only"
+        );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime.context("start the runtime").and_then(|runtime| {
-        runtime.block_on(serve(parts, public, private, warden, notify))
-    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = runtime
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(serve(parts, public, private, warden, notify)));
     match result {
         Ok(()) => 0,
         Err(error) => {
@@ -71,10 +75,17 @@ async fn serve(
     warden: OwnedFd,
     notify: Option<OwnedFd>,
 ) -> Result<()> {
-    let Parts { directory, config, site_packages, url } = *parts;
+    let Parts {
+        directory,
+        config,
+        site_packages,
+        url,
+    } = *parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let pool = Arc::new(SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?);
+    let pool = Arc::new(
+        SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?,
+    );
     let registry = Registry::open(&config.registry_path()?)?;
     let settings = Settings::new(config, directory.code(), directory.logs(), site_packages);
     let lambdas = Lambdas::start(settings, registry, pool.clone());
@@ -84,7 +95,10 @@ async fn serve(
         header_lines: config.max_header_lines as usize,
     };
     let server = Server::new(Arc::clone(&lambdas), limits, directory.uploads());
-    let listeners = Listeners { public: tokio_listener(public)?, private: tokio_private(private)? };
+    let listeners = Listeners {
+        public: tokio_listener(public)?,
+        private: tokio_private(private)?,
+    };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(Arc::clone(&server).serve(listeners, stopped, config.drain()));
 
@@ -100,7 +114,9 @@ async fn serve(
     if gone {
         // The kernel ends sandboxes with the warden; what is left are our own files.
         retract(directory);
-        bail!("the warden is gone, so no sandbox can be made; start the worker again with `ol worker up`");
+        bail!(
+            "the warden is gone, so no sandbox can be made; start the worker again with `ol worker up`"
+        );
     }
     tracing::info!("stopping: calls in flight may take {:?}", config.drain());
     stop.send_replace(true);
@@ -126,7 +142,8 @@ fn tokio_private(listener: UnixListener) -> Result<tokio::net::UnixListener> {
 /// Says that calls are answered: to scripts by files, to whoever started us by `notify`, to people on standard output.
 fn announce(directory: &Directory, url: &str, notify: Option<OwnedFd>) -> Result<()> {
     fs::write(directory.url_file(), format!("{url}\n")).context("write worker.url")?;
-    fs::write(directory.pid_file(), format!("{}\n", std::process::id())).context("write worker.pid")?;
+    fs::write(directory.pid_file(), format!("{}\n", std::process::id()))
+        .context("write worker.pid")?;
     let text = format!("worker: pid {}, ready at {url}\n", std::process::id());
     // Nobody may be reading any more; the worker serves all the same.
     let _ = io::stdout().write_all(text.as_bytes());
@@ -139,7 +156,11 @@ fn announce(directory: &Directory, url: &str, notify: Option<OwnedFd>) -> Result
 
 /// Removes the files that say a worker runs here.
 fn retract(directory: &Directory) {
-    for path in [directory.pid_file(), directory.url_file(), directory.socket()] {
+    for path in [
+        directory.pid_file(),
+        directory.url_file(),
+        directory.socket(),
+    ] {
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {

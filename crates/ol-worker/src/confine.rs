@@ -13,7 +13,12 @@ use std::path::PathBuf;
 /// # Errors
 /// When the kernel refuses; the worker must not run then.
 pub(crate) fn confine(directory: &Directory, config: &WorkerConfig) -> anyhow::Result<Level> {
-    let writable: Vec<PathBuf> = vec![directory.worker(), config.registry_path()?, config.pkgs_dir.clone()];
+    let writable: Vec<PathBuf> = vec![
+        directory.worker(),
+        config.registry_path()?,
+        config.pkgs_dir.clone(),
+    ];
     privilege::renounce().context("give up capabilities")?;
-    ol_sys::confine::writer(writable.iter().map(PathBuf::as_path)).context("confine the worker with Landlock")
+    ol_sys::confine::writer(writable.iter().map(PathBuf::as_path))
+        .context("confine the worker with Landlock")
 }

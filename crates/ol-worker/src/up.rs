@@ -44,12 +44,22 @@ pub fn up(
     let private = listen_privately(&directory.socket())?;
     let base = directory.base(&config)?;
     let site_packages = base != ol_warden::rootfs::Base::Host;
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("make a socket")?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("make a socket")?;
 
     let proof = SingleThread::prove().context("start the worker")?;
     let url = format!("http://{}:{}", host(&config), address.port());
-    let parts = Parts { directory: &directory, config: &config, site_packages, url: &url };
+    let parts = Parts {
+        directory: &directory,
+        config: &config,
+        site_packages,
+        url: &url,
+    };
     let wardens_end = ours.as_raw_fd();
     // What the child uses is moved into it, so that this process holds no copy.
     let worker = fork(&proof, 0, None, || {
@@ -82,7 +92,9 @@ fn end(directory: &Directory, lock: &Lock, ending: io::Result<Ending>) -> Result
         // It said why.
         Ending::WorkerExited(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(1))),
         Ending::WorkerKilled(signal) => {
-            bail!("the worker was killed by signal {signal}; its sandboxes are gone, start it again with `ol worker up`")
+            bail!(
+                "the worker was killed by signal {signal}; its sandboxes are gone, start it again with `ol worker up`"
+            )
         }
     }
 }
@@ -91,7 +103,10 @@ fn usable_cgroups() -> Result<Layout> {
     let layout = cgroup::probe().context("look at the cgroup hierarchies")?;
     let missing = layout.missing();
     if !missing.is_empty() {
-        bail!("no cgroup hierarchy offers {}: mount one, see `ol doctor`", missing.join(", "));
+        bail!(
+            "no cgroup hierarchy offers {}: mount one, see `ol doctor`",
+            missing.join(", ")
+        );
     }
     Ok(layout)
 }
@@ -99,21 +114,32 @@ fn usable_cgroups() -> Result<Layout> {
 /// Makes the directories that a worker needs, empty where they are of one run.
 fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
     let make = |path: &Path, mode: u32| {
-        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path);
         made.with_context(|| format!("make {}", path.display()))
     };
     make(&directory.worker(), 0o755)?;
     for private in [directory.logs(), directory.uploads(), directory.template()] {
         make(&private, 0o700)?;
     }
-    for shared in [directory.code(), config.pkgs_dir.clone(), config.registry_path()?] {
+    for shared in [
+        directory.code(),
+        config.pkgs_dir.clone(),
+        config.registry_path()?,
+    ] {
         make(&shared, 0o755)?;
     }
     Ok(())
 }
 
 fn host(config: &WorkerConfig) -> &str {
-    if config.worker_url.is_empty() { "localhost" } else { &config.worker_url }
+    if config.worker_url.is_empty() {
+        "localhost"
+    } else {
+        &config.worker_url
+    }
 }
 
 fn listen(config: &WorkerConfig) -> Result<TcpListener> {
@@ -133,11 +159,18 @@ fn listen_privately(path: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
     listener.with_context(|| {
-        format!("can't make the socket {}: use a worker directory with a shorter path", path.display())
+        format!(
+            "can't make the socket {}: use a worker directory with a shorter path",
+            path.display()
+        )
     })
 }
 
-fn warden_config(directory: &Directory, config: &WorkerConfig, base: ol_warden::rootfs::Base) -> WardenConfig {
+fn warden_config(
+    directory: &Directory,
+    config: &WorkerConfig,
+    base: ol_warden::rootfs::Base,
+) -> WardenConfig {
     WardenConfig {
         prefix: directory.prefix(),
         base,

@@ -63,11 +63,26 @@ fn named(name: &str, headers: &HeaderMap) -> Result<FunctionName, Refusal> {
 
 fn registry_failed(error: &ol_lambda::registry::RegistryError, headers: HeaderMap) -> Refusal {
     tracing::error!("{error}");
-    Refusal(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()), headers)
+    Refusal(
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error.to_string(),
+        ),
+        headers,
+    )
 }
 
-async fn list(State(context): State<Context>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
-    context.lambdas.list().await.map(Json).map_err(|error| registry_failed(&error, headers))
+async fn list(
+    State(context): State<Context>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Refusal> {
+    context
+        .lambdas
+        .list()
+        .await
+        .map(Json)
+        .map_err(|error| registry_failed(&error, headers))
 }
 
 async fn store(
@@ -107,8 +122,11 @@ async fn config(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
     let name = named(&name, &headers)?;
-    let (config, limits) =
-        context.lambdas.config(&name).await.map_err(|error| Refusal(error.into(), headers))?;
+    let (config, limits) = context
+        .lambdas
+        .config(&name)
+        .await
+        .map_err(|error| Refusal(error.into(), headers))?;
     let mut document = serde_json::to_value(config).unwrap_or_default();
     document["Granted"] = json!({
         "procs": limits.procs,
@@ -128,10 +146,15 @@ pub(crate) async fn stats() -> impl IntoResponse {
 fn stats_document() -> Map<String, Value> {
     let mut document = Map::new();
     for step in steps::ALL {
-        let Some(summary) = step.summary() else { continue };
+        let Some(summary) = step.summary() else {
+            continue;
+        };
         let name = step.name();
         let mut put = |suffix: &str, value: u128| {
-            document.insert(format!("{name}.{suffix}"), json!(u64::try_from(value).unwrap_or(u64::MAX)));
+            document.insert(
+                format!("{name}.{suffix}"),
+                json!(u64::try_from(value).unwrap_or(u64::MAX)),
+            );
         };
         put("cnt", u128::from(summary.count));
         put("ms-avg", summary.mean.as_millis());
@@ -167,11 +190,16 @@ async fn nowhere(request: Request<Body>) -> axum::response::Response {
         "nothing is at {}: call a function at /run/NAME, list them at /registry/",
         request.uri().path().escape_default()
     );
-    Problem::new(StatusCode::NOT_FOUND, "no-route", text).respond(request.headers()).map(Body::new)
+    Problem::new(StatusCode::NOT_FOUND, "no-route", text)
+        .respond(request.headers())
+        .map(Body::new)
 }
 
 /// Answers one control request.
-pub(crate) async fn answer(router: Router, request: Request<hyper::body::Incoming>) -> http::Response<ResponseBody> {
+pub(crate) async fn answer(
+    router: Router,
+    request: Request<hyper::body::Incoming>,
+) -> http::Response<ResponseBody> {
     use tower_service::Service;
     let mut router = router;
     let response = match router.call(request).await {

@@ -15,8 +15,14 @@ use ol_model::{FunctionName, MiB};
 const SMALL: u64 = 64 << 10;
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
-const NOT_THE_FUNCTIONS: [&str; 6] =
-    ["connection", "keep-alive", "te", "transfer-encoding", "upgrade", "content-length"];
+const NOT_THE_FUNCTIONS: [&str; 6] = [
+    "connection",
+    "keep-alive",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+];
 
 /// The part of `path` that names the function, if `path` is one of ours.
 pub(crate) fn name_in(path: &str) -> Option<&str> {
@@ -24,7 +30,11 @@ pub(crate) fn name_in(path: &str) -> Option<&str> {
     rest.split('/').next()
 }
 
-pub(crate) async fn run(lambdas: &Lambdas, max_body: MiB, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(crate) async fn run(
+    lambdas: &Lambdas,
+    max_body: MiB,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     match answer(lambdas, max_body, &parts, body).await {
         Ok(answer) => respond(answer),
@@ -42,7 +52,11 @@ async fn answer(
     let name = FunctionName::parse(name)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string()))?;
     let body = take_body(body, max_body).await?;
-    let invocation = Invocation { name, method: parts.method.as_str().to_owned(), body };
+    let invocation = Invocation {
+        name,
+        method: parts.method.as_str().to_owned(),
+        body,
+    };
     Ok(lambdas.invoke(invocation).await?)
 }
 
@@ -61,7 +75,9 @@ async fn take_body(body: Incoming, max: MiB) -> Result<Body, InvokeError> {
     let mut left = max.bytes();
     let parts = BodyDataStream::new(body).map(move |part| {
         let part = part.map_err(|error| broke_off(&error))?;
-        left = left.checked_sub(part.len() as u64).ok_or(InvokeError::TooLarge { limit_mb: max.0 })?;
+        left = left
+            .checked_sub(part.len() as u64)
+            .ok_or(InvokeError::TooLarge { limit_mb: max.0 })?;
         Ok(part)
     });
     Ok(Body::Stream(Box::pin(parts)))
@@ -74,16 +90,25 @@ fn broke_off(error: &hyper::Error) -> InvokeError {
 fn respond(answer: Answer) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from(answer.body));
     // A function that answers with no HTTP status has answered all the same; what it said is kept.
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in answer.headers {
-        if NOT_THE_FUNCTIONS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+        if NOT_THE_FUNCTIONS
+            .iter()
+            .any(|ours| name.eq_ignore_ascii_case(ours))
+        {
             continue;
         }
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+        else {
+            continue;
+        };
         response.headers_mut().append(name, value);
     }
     if let Some(length) = response.body().size_hint().exact() {
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     response
 }

@@ -31,9 +31,20 @@ struct Current {
 
 impl Function {
     pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
-        let log = Arc::new(Log::new(&shared.settings.logs, &name, shared.settings.retention));
+        let log = Arc::new(Log::new(
+            &shared.settings.logs,
+            &name,
+            shared.settings.retention,
+        ));
         let instances = Mutex::new(Instances::default());
-        Arc::new(Self { name, shared, instances, log, current: Mutex::new(None), changing: tokio::sync::Mutex::new(()) })
+        Arc::new(Self {
+            name,
+            shared,
+            instances,
+            log,
+            current: Mutex::new(None),
+            changing: tokio::sync::Mutex::new(()),
+        })
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -42,18 +53,23 @@ impl Function {
 
     /// Is `version` the one that serves?
     pub(super) fn is_current(&self, version: &Arc<Version>) -> bool {
-        self.current().as_ref().is_some_and(|current| Arc::ptr_eq(&current.version, version))
+        self.current()
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(&current.version, version))
     }
 
     /// The version that serves, if there is one; doesn't look at the registry.
     pub(super) fn known_version(&self) -> Option<Arc<Version>> {
-        self.current().as_ref().map(|current| Arc::clone(&current.version))
+        self.current()
+            .as_ref()
+            .map(|current| Arc::clone(&current.version))
     }
 
     fn fresh_version(&self) -> Option<Arc<Version>> {
         let current = self.current();
         let current = current.as_ref()?;
-        (current.looked.elapsed() < self.shared.settings.registry_cache).then(|| Arc::clone(&current.version))
+        (current.looked.elapsed() < self.shared.settings.registry_cache)
+            .then(|| Arc::clone(&current.version))
     }
 
     /// The version to call.
@@ -85,12 +101,18 @@ impl Function {
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.
     fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
-            tracing::warn!("{}: the version before stays in service: {error}", self.name);
+            tracing::warn!(
+                "{}: the version before stays in service: {error}",
+                self.name
+            );
             current.looked = Instant::now();
             return Ok(Arc::clone(&current.version));
         }
         Err(match error {
-            PrepareError::Bundle(why) => InvokeError::BadBundle { name: self.name.clone(), why },
+            PrepareError::Bundle(why) => InvokeError::BadBundle {
+                name: self.name.clone(),
+                why,
+            },
             PrepareError::Host(why) => {
                 tracing::error!("{}: {why}", self.name);
                 InvokeError::Internal("the function's code can't be fetched")
@@ -104,7 +126,10 @@ impl Function {
         let (stamp, file) = fetched.ok_or(Pull::Vanished)?;
         let (version, after) = self.prepare(file).await.map_err(Pull::Failed)?;
         if after != stamp {
-            let half = format!("{}.tar.gz was being written while it was read: replace it by a rename", self.name);
+            let half = format!(
+                "{}.tar.gz was being written while it was read: replace it by a rename",
+                self.name
+            );
             return Err(Pull::Failed(PrepareError::Bundle(half)));
         }
         steps::PULL.record(begun.elapsed());
@@ -119,12 +144,17 @@ impl Function {
             let stamp = Stamp::of(&file).map_err(|error| PrepareError::Host(error.to_string()))?;
             Ok((Arc::new(version), stamp))
         });
-        work.await.unwrap_or_else(|error| Err(PrepareError::Host(error.to_string())))
+        work.await
+            .unwrap_or_else(|error| Err(PrepareError::Host(error.to_string())))
     }
 
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
     fn install(&self, version: Arc<Version>, stamp: Stamp) -> Arc<Version> {
-        *self.current() = Some(Current { version: Arc::clone(&version), stamp, looked: Instant::now() });
+        *self.current() = Some(Current {
+            version: Arc::clone(&version),
+            stamp,
+            looked: Instant::now(),
+        });
         self.retire_idle();
         version
     }
@@ -132,9 +162,15 @@ impl Function {
     /// Stores an uploaded bundle durably and puts it into service.
     pub(crate) async fn upload(&self, path: &std::path::Path) -> Result<(), UploadFailed> {
         let _once = self.changing.lock().await;
-        let file = File::open(path).map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
+        let file = File::open(path)
+            .map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
         let (version, _) = self.prepare(file).await.map_err(UploadFailed::Prepare)?;
-        let stamp = self.shared.registry.put(&self.name, path).await.map_err(UploadFailed::Store)?;
+        let stamp = self
+            .shared
+            .registry
+            .put(&self.name, path)
+            .await
+            .map_err(UploadFailed::Store)?;
         self.install(version, stamp);
         Ok(())
     }

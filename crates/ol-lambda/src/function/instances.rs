@@ -37,7 +37,9 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn instance(&self) -> &Arc<Instance> {
-        self.instance.as_ref().expect("taken only by drop and into_instance, which consume")
+        self.instance
+            .as_ref()
+            .expect("taken only by drop and into_instance, which consume")
     }
 
     fn into_instance(mut self) -> Option<Arc<Instance>> {
@@ -59,7 +61,9 @@ impl Drop for Lease {
 
 impl Function {
     fn instances(&self) -> MutexGuard<'_, Instances> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases an instance of the version in service.
@@ -73,14 +77,22 @@ impl Function {
         let lease = match tokio::time::timeout(patience, turn).await {
             Ok(Ok(lease)) => lease?,
             Ok(Err(_closed)) => return Err(InvokeError::Draining),
-            Err(_elapsed) => return Err(InvokeError::Waited { name: self.name.clone(), waited: patience }),
+            Err(_elapsed) => {
+                return Err(InvokeError::Waited {
+                    name: self.name.clone(),
+                    waited: patience,
+                });
+            }
         };
         steps::QUEUE.record(begun.elapsed());
         Ok(lease)
     }
 
     fn lease(self: &Arc<Self>, instance: Arc<Instance>) -> Lease {
-        Lease { function: Arc::clone(self), instance: Some(instance) }
+        Lease {
+            function: Arc::clone(self),
+            instance: Some(instance),
+        }
     }
 
     fn take_idle(self: &Arc<Self>) -> Option<Lease> {
@@ -93,13 +105,18 @@ impl Function {
         }
     }
 
-    fn join_queue(self: &Arc<Self>) -> Result<oneshot::Receiver<Result<Lease, InvokeError>>, InvokeError> {
+    fn join_queue(
+        self: &Arc<Self>,
+    ) -> Result<oneshot::Receiver<Result<Lease, InvokeError>>, InvokeError> {
         let mut instances = self.instances();
         // Those who left need no place.
         instances.waiting.retain(|waiting| !waiting.is_closed());
         let waiting = instances.waiting.len();
         if waiting >= self.shared.settings.queue_per_function {
-            return Err(InvokeError::QueueFull { name: self.name.clone(), waiting });
+            return Err(InvokeError::QueueFull {
+                name: self.name.clone(),
+                waiting,
+            });
         }
         let (sender, turn) = oneshot::channel();
         instances.waiting.push_back(sender);
@@ -117,11 +134,16 @@ impl Function {
             return;
         };
         let most = version.config.instances.max as usize;
-        while instances.starting < instances.waiting.len() && instances.alive.len() + instances.starting < most {
+        while instances.starting < instances.waiting.len()
+            && instances.alive.len() + instances.starting < most
+        {
             instances.starting += 1;
             let (function, version) = (Arc::clone(self), Arc::clone(&version));
             tokio::spawn(async move {
-                let started = Starting { function: &function, done: false };
+                let started = Starting {
+                    function: &function,
+                    done: false,
+                };
                 let result = provision(&function, version).await;
                 started.done(result);
             });
@@ -167,7 +189,9 @@ impl Function {
                 }
                 next
             };
-            let Some(waiting) = next else { return self.shared.pauser.idle(&instance) };
+            let Some(waiting) = next else {
+                return self.shared.pauser.idle(&instance);
+            };
             if instance.begin().is_err() {
                 // Keep the call's turn: put it back in front and look at what is wrong with the instance.
                 self.instances().waiting.push_front(waiting);
@@ -177,7 +201,9 @@ impl Function {
                 Ok(()) => return,
                 Err(returned) => {
                     // The caller left between our look and the sending.
-                    let Some(back) = returned.ok().and_then(Lease::into_instance) else { return };
+                    let Some(back) = returned.ok().and_then(Lease::into_instance) else {
+                        return;
+                    };
                     back.finish();
                     instance = back;
                 }
@@ -189,7 +215,9 @@ impl Function {
     fn drop_instance(self: &Arc<Self>, instance: &Arc<Instance>) {
         let mut instances = self.instances();
         instances.idle.retain(|other| !Arc::ptr_eq(other, instance));
-        instances.alive.retain(|other| !Arc::ptr_eq(other, instance));
+        instances
+            .alive
+            .retain(|other| !Arc::ptr_eq(other, instance));
         self.start_missing(&mut instances);
     }
 
@@ -209,7 +237,9 @@ impl Function {
         let keep = |instance: &Arc<Instance>| self.is_current(&instance.version);
         let Instances { idle, alive, .. } = &mut *instances;
         // One that is busy stays known until it is given back.
-        alive.retain(|instance| keep(instance) || !idle.iter().any(|other| Arc::ptr_eq(other, instance)));
+        alive.retain(|instance| {
+            keep(instance) || !idle.iter().any(|other| Arc::ptr_eq(other, instance))
+        });
         idle.retain(keep);
     }
 
@@ -218,7 +248,11 @@ impl Function {
         let instances = self.instances();
         let mut lines: Vec<String> = instances.alive.iter().map(|i| i.describe()).collect();
         if instances.starting + instances.waiting.len() > 0 {
-            lines.push(format!("{} starting, {} calls waiting", instances.starting, instances.waiting.len()));
+            lines.push(format!(
+                "{} starting, {} calls waiting",
+                instances.starting,
+                instances.waiting.len()
+            ));
         }
         lines
     }
@@ -250,7 +284,9 @@ impl Starting<'_> {
 impl Drop for Starting<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.function.started(Err(InvokeError::Internal("a sandbox's start was cut short")));
+            self.function.started(Err(InvokeError::Internal(
+                "a sandbox's start was cut short",
+            )));
         }
     }
 }

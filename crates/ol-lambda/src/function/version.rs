@@ -63,8 +63,12 @@ impl Version {
             }
         })?;
         let config = read_config(&directory.0)?;
-        let limits = Limits::resolve(&settings.default_limits, &config.limits, &settings.max_limits)
-            .map_err(|error| PrepareError::Bundle(error.to_string()))?;
+        let limits = Limits::resolve(
+            &settings.default_limits,
+            &config.limits,
+            &settings.max_limits,
+        )
+        .map_err(|error| PrepareError::Bundle(error.to_string()))?;
         let entry = config
             .environment
             .as_ref()
@@ -73,7 +77,15 @@ impl Version {
             .to_owned();
         let source = read_entry(&directory.0, &entry);
         let directory = directory.keep();
-        Ok(Self { code, config, limits, entry, source, compiled: OnceLock::new(), directory })
+        Ok(Self {
+            code,
+            config,
+            limits,
+            entry,
+            source,
+            compiled: OnceLock::new(),
+            directory,
+        })
     }
 }
 
@@ -114,7 +126,9 @@ fn remove(directory: &Path) {
 fn read_config(directory: &Path) -> Result<FunctionConfig, PrepareError> {
     let file = match File::open(directory.join("ol.yaml")) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FunctionConfig::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(FunctionConfig::default());
+        }
         Err(error) => return Err(host("open ol.yaml", &error)),
     };
     let mut text = String::new();
@@ -135,14 +149,24 @@ fn read_config(directory: &Path) -> Result<FunctionConfig, PrepareError> {
 }
 
 fn read_entry(directory: &Path, entry: &str) -> Result<Bytes, String> {
-    let inside = Path::new(entry).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    let inside = Path::new(entry)
+        .components()
+        .all(|c| matches!(c, std::path::Component::Normal(_)));
     if !inside || entry.is_empty() {
-        return Err(format!("OL_ENTRY_FILE {entry:?} is not the name of a file in the bundle"));
+        return Err(format!(
+            "OL_ENTRY_FILE {entry:?} is not the name of a file in the bundle"
+        ));
     }
-    let absent = || format!("the bundle has no {entry}: put the function into that file, or name another with OL_ENTRY_FILE");
+    let absent = || {
+        format!(
+            "the bundle has no {entry}: put the function into that file, or name another with OL_ENTRY_FILE"
+        )
+    };
     let file = File::open(directory.join(entry)).map_err(|_| absent())?;
     let mut source = Vec::new();
-    file.take(MAX_SOURCE + 1).read_to_end(&mut source).map_err(|_| absent())?;
+    file.take(MAX_SOURCE + 1)
+        .read_to_end(&mut source)
+        .map_err(|_| absent())?;
     if source.len() as u64 > MAX_SOURCE {
         return Err(format!("{entry} is larger than {} MiB", MAX_SOURCE >> 20));
     }

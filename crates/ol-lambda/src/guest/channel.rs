@@ -66,7 +66,10 @@ impl Channel {
     pub(crate) fn new(stream: UnixStream) -> Self {
         let (half, writer) = stream.into_split();
         Self {
-            reader: AsyncMutex::new(Reader { half, buffer: BytesMut::with_capacity(16 << 10) }),
+            reader: AsyncMutex::new(Reader {
+                half,
+                buffer: BytesMut::with_capacity(16 << 10),
+            }),
             writer: AsyncMutex::new(writer),
             open: Mutex::new(HashMap::new()),
             next: AtomicU32::new(1),
@@ -97,7 +100,9 @@ impl Channel {
     }
 
     fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, mpsc::UnboundedSender<Frame>>> {
-        self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.open
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all.
@@ -128,20 +133,31 @@ impl Channel {
     }
 
     /// Sends `body` as BODY frames.
-    pub(crate) async fn send_body(&self, id: u32, body: &Bytes, end: bool) -> Result<(), ChannelError> {
+    pub(crate) async fn send_body(
+        &self,
+        id: u32,
+        body: &Bytes,
+        end: bool,
+    ) -> Result<(), ChannelError> {
         let mut chunks = body.chunks(CHUNK).peekable();
         if chunks.peek().is_none() && end {
-            return self.send(Kind::Body, (true, false), id, [&[], &[], &[]]).await;
+            return self
+                .send(Kind::Body, (true, false), id, [&[], &[], &[]])
+                .await;
         }
         while let Some(chunk) = chunks.next() {
             let last = end && chunks.peek().is_none();
-            self.send(Kind::Body, (last, false), id, [chunk, &[], &[]]).await?;
+            self.send(Kind::Body, (last, false), id, [chunk, &[], &[]])
+                .await?;
         }
         Ok(())
     }
 
     /// The next frame of `conversation`. Safe to cancel: no byte is lost.
-    pub(crate) async fn next(&self, conversation: &mut Conversation) -> Result<Frame, ChannelError> {
+    pub(crate) async fn next(
+        &self,
+        conversation: &mut Conversation,
+    ) -> Result<Frame, ChannelError> {
         loop {
             let mut reader = tokio::select! {
                 biased;
@@ -171,7 +187,9 @@ impl Reader {
         loop {
             match take(&mut self.buffer)? {
                 Ok(frame) => return Ok(frame),
-                Err(wanted) => self.buffer.reserve(wanted.saturating_sub(self.buffer.len()).max(4096)),
+                Err(wanted) => self
+                    .buffer
+                    .reserve(wanted.saturating_sub(self.buffer.len()).max(4096)),
             }
             if self.half.read_buf(&mut self.buffer).await? == 0 {
                 return Err(ChannelError::Closed);
@@ -188,7 +206,10 @@ mod tests {
     async fn reply(guest: &mut UnixStream, id: u32, text: &[u8]) {
         let mut bytes = header(Kind::Result, true, false, id, text.len()).to_vec();
         bytes.extend(text);
-        guest.write_all(&bytes).await.expect("the other end is open");
+        guest
+            .write_all(&bytes)
+            .await
+            .expect("the other end is open");
     }
 
     #[tokio::test]
@@ -208,8 +229,14 @@ mod tests {
         tokio::task::yield_now().await;
         reply(&mut guest, second, b"two").await;
         reply(&mut guest, first, b"one").await;
-        assert_eq!(one.await.expect("no panic").expect("an answer").payload, "one");
-        assert_eq!(two.await.expect("no panic").expect("an answer").payload, "two");
+        assert_eq!(
+            one.await.expect("no panic").expect("an answer").payload,
+            "one"
+        );
+        assert_eq!(
+            two.await.expect("no panic").expect("an answer").payload,
+            "two"
+        );
     }
 
     #[tokio::test]
@@ -218,8 +245,14 @@ mod tests {
         let channel = Channel::new(ours);
         let mut call = channel.open();
         reply(&mut guest, 99, b"?").await;
-        assert!(matches!(channel.next(&mut call).await, Err(ChannelError::Stray(99))));
+        assert!(matches!(
+            channel.next(&mut call).await,
+            Err(ChannelError::Stray(99))
+        ));
         drop(guest);
-        assert!(matches!(channel.next(&mut call).await, Err(ChannelError::Closed)));
+        assert!(matches!(
+            channel.next(&mut call).await,
+            Err(ChannelError::Closed)
+        ));
     }
 }

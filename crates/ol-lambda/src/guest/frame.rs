@@ -28,9 +28,16 @@ pub(crate) enum Kind {
 impl Kind {
     /// The kinds that a guest may send.
     fn from_guest(byte: u8) -> Option<Self> {
-        [Self::Body, Self::Ready, Self::Bound, Self::BindFailed, Self::Result, Self::Fault]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Body,
+            Self::Ready,
+            Self::Bound,
+            Self::BindFailed,
+            Self::Result,
+            Self::Fault,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -58,7 +65,13 @@ pub(crate) enum FrameError {
 }
 
 /// The header of a frame with `length` bytes of payload.
-pub(crate) fn header(kind: Kind, end: bool, compiled: bool, id: u32, length: usize) -> [u8; HEADER] {
+pub(crate) fn header(
+    kind: Kind,
+    end: bool,
+    compiled: bool,
+    id: u32,
+    length: usize,
+) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let length = u32::try_from(length).expect("we never build a frame over MAX_PAYLOAD");
     header[0..4].copy_from_slice(&length.to_le_bytes());
@@ -70,19 +83,30 @@ pub(crate) fn header(kind: Kind, end: bool, compiled: bool, id: u32, length: usi
 
 /// Takes a whole frame from the front of `buffer`, if there is one; else says how many bytes it should hold at least.
 pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameError> {
-    let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(Err(HEADER)) };
+    let Some(header) = buffer.first_chunk::<HEADER>() else {
+        return Ok(Err(HEADER));
+    };
     let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
     if length > MAX_PAYLOAD {
         return Err(FrameError::TooLong(length));
     }
     let kind = Kind::from_guest(header[4]).ok_or(FrameError::Kind(header[4]))?;
-    let (flags, id) = (header[5], u32::from_le_bytes([header[8], header[9], header[10], header[11]]));
+    let (flags, id) = (
+        header[5],
+        u32::from_le_bytes([header[8], header[9], header[10], header[11]]),
+    );
     if buffer.len() < HEADER + length {
         return Ok(Err(HEADER + length));
     }
     let mut frame = buffer.split_to(HEADER + length).freeze();
     frame.advance(HEADER);
-    Ok(Ok(Frame { kind, end: flags & END != 0, compiled: flags & COMPILED != 0, id, payload: frame }))
+    Ok(Ok(Frame {
+        kind,
+        end: flags & END != 0,
+        compiled: flags & COMPILED != 0,
+        id,
+        payload: frame,
+    }))
 }
 
 /// The head and the rest of a sectioned payload.
@@ -114,7 +138,10 @@ mod tests {
         }
         buffer.extend(b"c");
         let frame = take(&mut buffer).expect("a frame").expect("whole");
-        assert_eq!((frame.kind, frame.end, frame.id, &frame.payload[..]), (Kind::Result, true, 7, &b"abc"[..]));
+        assert_eq!(
+            (frame.kind, frame.end, frame.id, &frame.payload[..]),
+            (Kind::Result, true, 7, &b"abc"[..])
+        );
     }
 
     #[test]

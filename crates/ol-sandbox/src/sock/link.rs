@@ -24,7 +24,12 @@ pub(crate) struct Made {
 }
 
 enum Order {
-    Create { id: SandboxId, spec: LeafSpec, fds: Vec<OwnedFd>, entry: Entry },
+    Create {
+        id: SandboxId,
+        spec: LeafSpec,
+        fds: Vec<OwnedFd>,
+        entry: Entry,
+    },
     Destroy(SandboxId),
     /// Answers when no sandbox is left that was asked to be destroyed.
     Drained(oneshot::Sender<()>),
@@ -65,7 +70,13 @@ impl Link {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(1024);
         let (warden, watched) = watch::channel(Warden::Starting);
-        let task = Task { socket, table: HashMap::new(), draining: Vec::new(), events: events.clone(), warden };
+        let task = Task {
+            socket,
+            table: HashMap::new(),
+            draining: Vec::new(),
+            events: events.clone(),
+            warden,
+        };
         tokio::spawn(task.run_to_end(inbox));
         Ok((Self { orders, events }, watched))
     }
@@ -80,10 +91,26 @@ impl Link {
     ) -> Result<(Made, watch::Receiver<Option<Death>>), CreateError> {
         let (made, answer) = oneshot::channel();
         let (death, obituary) = watch::channel(None);
-        let entry = Entry { made: Some(made), death, ending: false, _reservation: reservation };
-        self.orders.send(Order::Create { id, spec, fds, entry }).map_err(|_| CreateError::WardenGone)?;
+        let entry = Entry {
+            made: Some(made),
+            death,
+            ending: false,
+            _reservation: reservation,
+        };
+        self.orders
+            .send(Order::Create {
+                id,
+                spec,
+                fds,
+                entry,
+            })
+            .map_err(|_| CreateError::WardenGone)?;
         // Whoever stops waiting here leaves a sandbox that nobody owns: the guard destroys it.
-        let guard = Abandoned { link: self, id, armed: true };
+        let guard = Abandoned {
+            link: self,
+            id,
+            armed: true,
+        };
         let made = answer.await.map_err(|_| CreateError::WardenGone)?;
         guard.disarm();
         made.map(|made| (made, obituary))
@@ -172,7 +199,12 @@ impl Task {
 
     async fn obey(&mut self, order: Order) -> io::Result<()> {
         match order {
-            Order::Create { id, spec, fds, entry } => {
+            Order::Create {
+                id,
+                spec,
+                fds,
+                entry,
+            } => {
                 self.table.insert(id, entry);
                 self.send(&Request::Create { id, spec }, &fds).await
             }
@@ -207,12 +239,17 @@ impl Task {
         match event {
             Event::Ready { version } => {
                 if version != protocol::VERSION {
-                    tracing::error!("the warden speaks version {version}, this worker {}", protocol::VERSION);
+                    tracing::error!(
+                        "the warden speaks version {version}, this worker {}",
+                        protocol::VERSION
+                    );
                 }
                 self.warden.send_replace(Warden::Ready);
             }
             Event::Created { id, pid, freezer } => {
-                let Some(entry) = self.table.get_mut(&id) else { return };
+                let Some(entry) = self.table.get_mut(&id) else {
+                    return;
+                };
                 let made = made(pid, freezer, fds);
                 // Announced before the owner hears of it, so that no event of his can come first.
                 let _ = self.events.send(SandboxEvent::Created(id));
@@ -220,17 +257,28 @@ impl Task {
                 let _ = entry.made.take().map(|owner| owner.send(made));
             }
             Event::Refused { id, reason } => {
-                if let Some(owner) = self.table.remove(&id).and_then(|mut entry| entry.made.take()) {
+                if let Some(owner) = self
+                    .table
+                    .remove(&id)
+                    .and_then(|mut entry| entry.made.take())
+                {
                     let _ = owner.send(Err(CreateError::Mechanism(reason)));
                 }
                 self.tell_drained();
             }
-            Event::Died { id, death, oom_kills } => {
+            Event::Died {
+                id,
+                death,
+                oom_kills,
+            } => {
                 if let ol_warden::protocol::Death::NotStarted(step) = &death {
                     tracing::error!("sandbox {} could not be started: {step}", id.0);
                 }
                 if let Some(entry) = self.table.get(&id) {
-                    let death = Death { cause: death, oom_kills };
+                    let death = Death {
+                        cause: death,
+                        oom_kills,
+                    };
                     let _ = self.events.send(SandboxEvent::Died(id, death.clone()));
                     entry.death.send_replace(Some(death));
                 }
@@ -258,7 +306,11 @@ fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateEr
     let freezer = match (kind, files.next(), files.next()) {
         (FreezerKind::V2, Some(freeze), Some(events)) => Freezer::V2 { freeze, events },
         (FreezerKind::V1, Some(state), None) => Freezer::V1 { state },
-        _ => return Err(CreateError::Mechanism("the warden sent a sandbox without its freezer".to_owned())),
+        _ => {
+            return Err(CreateError::Mechanism(
+                "the warden sent a sandbox without its freezer".to_owned(),
+            ));
+        }
     };
     Ok(Made { pid, freezer })
 }

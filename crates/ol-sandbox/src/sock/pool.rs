@@ -29,7 +29,12 @@ impl SockPool {
     /// When the socket can't be watched.
     pub fn start(socket: OwnedFd, budget: Budget) -> io::Result<Self> {
         let (link, warden) = Link::start(socket)?;
-        Ok(Self { link, budget, next: AtomicU64::new(1), warden })
+        Ok(Self {
+            link,
+            budget,
+            next: AtomicU64::new(1),
+            warden,
+        })
     }
 
     /// Resolves when the warden is gone; nothing can be made any more.
@@ -45,7 +50,10 @@ impl SockPool {
     async fn warden_is(&self, what: impl Fn(Warden) -> bool) -> Warden {
         let mut warden = self.warden.clone();
         // An error means that the task is gone without a word, and then so is the warden.
-        warden.wait_for(|warden| what(*warden)).await.map_or(Warden::Gone, |warden| *warden)
+        warden
+            .wait_for(|warden| what(*warden))
+            .await
+            .map_or(Warden::Gone, |warden| *warden)
     }
 
     /// The memory of this pool.
@@ -59,8 +67,11 @@ impl SockPool {
             return Err(CreateError::NoZygotes);
         }
         let limits = &spec.limits;
-        let reservation =
-            self.budget.reserve(limits.mem, spec.patience).await.ok_or_else(|| CreateError::NoMemory {
+        let reservation = self
+            .budget
+            .reserve(limits.mem, spec.patience)
+            .await
+            .ok_or_else(|| CreateError::NoMemory {
                 asked_mb: limits.mem.0,
                 pool_mb: self.budget.total().0,
                 waited: spec.patience,
@@ -70,7 +81,10 @@ impl SockPool {
         let (output_end, output) = pipe::pipe().map_err(mechanism)?;
         // The guest's ends block, as any program's standard output does.
         let fds = vec![
-            theirs.into_std().and_then(|s| s.set_nonblocking(false).map(|()| OwnedFd::from(s))).map_err(mechanism)?,
+            theirs
+                .into_std()
+                .and_then(|s| s.set_nonblocking(false).map(|()| OwnedFd::from(s)))
+                .map_err(mechanism)?,
             output_end.into_blocking_fd().map_err(mechanism)?,
         ];
         let wire = LeafSpec {
@@ -85,8 +99,18 @@ impl SockPool {
             network: Network::None,
         };
         let (made, obituary) = self.link.create(id, wire, fds, reservation).await?;
-        let sandbox = Running::new(id, made.pid, made.freezer, Obituary::new(obituary), self.link.clone());
-        Ok(Created { sandbox, guest, output })
+        let sandbox = Running::new(
+            id,
+            made.pid,
+            made.freezer,
+            Obituary::new(obituary),
+            self.link.clone(),
+        );
+        Ok(Created {
+            sandbox,
+            guest,
+            output,
+        })
     }
 }
 

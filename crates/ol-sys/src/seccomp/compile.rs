@@ -71,7 +71,8 @@ pub(super) fn compile(list: &List) -> Program {
         verdicts.insert(call_number(*number), Verdict::Ask(*argument));
     }
     // Each range begins at its key and lasts to the next one.
-    let mut ranges: Vec<(u32, Verdict)> = vec![(0, verdicts.get(&0).copied().unwrap_or(Verdict::Refuse))];
+    let mut ranges: Vec<(u32, Verdict)> =
+        vec![(0, verdicts.get(&0).copied().unwrap_or(Verdict::Refuse))];
     let mut add = |from: u32, verdict: Verdict| {
         if ranges.last().is_some_and(|(_, last)| *last != verdict) {
             ranges.push((from, verdict));
@@ -106,7 +107,8 @@ fn search(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let (first_high, _) = high[0];
     let (low, high) = (search(low), search(high));
-    let over_low = u8::try_from(low.len()).expect("the lower half of the list fits one jump; split the list otherwise");
+    let over_low = u8::try_from(low.len())
+        .expect("the lower half of the list fits one jump; split the list otherwise");
     let mut code = vec![op(IF_AT_LEAST, over_low, 0, first_high)];
     code.extend(low);
     code.extend(high);
@@ -123,8 +125,12 @@ fn judge(verdict: Verdict) -> Vec<sock_filter> {
             op(RETURN, 0, 0, NOT_PERMITTED),
             op(RETURN, 0, 0, ALLOW),
         ],
-        Verdict::Ask(Argument::OneOf { index, values }) => one_of(index, values, ALLOW, NOT_PERMITTED),
-        Verdict::Ask(Argument::NoneOf { index, values }) => one_of(index, values, NOT_PERMITTED, ALLOW),
+        Verdict::Ask(Argument::OneOf { index, values }) => {
+            one_of(index, values, ALLOW, NOT_PERMITTED)
+        }
+        Verdict::Ask(Argument::NoneOf { index, values }) => {
+            one_of(index, values, NOT_PERMITTED, ALLOW)
+        }
         Verdict::Ask(Argument::Socket) => {
             let family = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
             vec![
@@ -189,9 +195,17 @@ mod tests {
     #[test]
     fn every_number_gets_the_verdict_of_the_list() {
         let program = leaf();
-        let always: Vec<u32> =
-            allowed::LEAF.always.iter().flat_map(|c| c.iter()).map(|n| call_number(*n)).collect();
-        let asked: Vec<u32> = allowed::LEAF.by_argument.iter().map(|(n, _)| call_number(*n)).collect();
+        let always: Vec<u32> = allowed::LEAF
+            .always
+            .iter()
+            .flat_map(|c| c.iter())
+            .map(|n| call_number(*n))
+            .collect();
+        let asked: Vec<u32> = allowed::LEAF
+            .by_argument
+            .iter()
+            .map(|(n, _)| call_number(*n))
+            .collect();
         for number in 0..1024 {
             let verdict = run(&program, AUDIT_ARCH_X86_64, number, [0; 3]);
             if always.contains(&number) {
@@ -205,20 +219,46 @@ mod tests {
     #[test]
     fn foreign_architectures_are_killed() {
         assert_eq!(run(&leaf(), 0x4000_0003, 20, [0; 3]), KILL, "i386 getpid");
-        assert_eq!(run(&leaf(), AUDIT_ARCH_X86_64, X32 + 39, [0; 3]), KILL, "x32 getpid");
+        assert_eq!(
+            run(&leaf(), AUDIT_ARCH_X86_64, X32 + 39, [0; 3]),
+            KILL,
+            "x32 getpid"
+        );
     }
 
     #[test]
     fn arguments_decide() {
         let thread = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND).cast_unsigned();
         assert_eq!(call(libc::SYS_clone, [thread, 0, 0]), ALLOW);
-        assert_eq!(call(libc::SYS_clone, [libc::CLONE_NEWUSER.cast_unsigned(), 0, 0]), NOT_PERMITTED);
-        for (family, verdict) in [(1, ALLOW), (2, ALLOW), (10, ALLOW), (17, NOT_PERMITTED), (38, NOT_PERMITTED), (40, NOT_PERMITTED)] {
-            assert_eq!(call(libc::SYS_socket, [family, 1, 0]), verdict, "family {family}");
+        assert_eq!(
+            call(libc::SYS_clone, [libc::CLONE_NEWUSER.cast_unsigned(), 0, 0]),
+            NOT_PERMITTED
+        );
+        for (family, verdict) in [
+            (1, ALLOW),
+            (2, ALLOW),
+            (10, ALLOW),
+            (17, NOT_PERMITTED),
+            (38, NOT_PERMITTED),
+            (40, NOT_PERMITTED),
+        ] {
+            assert_eq!(
+                call(libc::SYS_socket, [family, 1, 0]),
+                verdict,
+                "family {family}"
+            );
         }
         assert_eq!(call(libc::SYS_socket, [16, 3, 0]), ALLOW, "netlink route");
-        assert_eq!(call(libc::SYS_socket, [16, 3, 12]), NOT_PERMITTED, "netlink netfilter");
-        assert_eq!(call(libc::SYS_ioctl, [0, 0x5412, 0]), NOT_PERMITTED, "TIOCSTI");
+        assert_eq!(
+            call(libc::SYS_socket, [16, 3, 12]),
+            NOT_PERMITTED,
+            "netlink netfilter"
+        );
+        assert_eq!(
+            call(libc::SYS_ioctl, [0, 0x5412, 0]),
+            NOT_PERMITTED,
+            "TIOCSTI"
+        );
         assert_eq!(call(libc::SYS_ioctl, [0, 0x5401, 0]), ALLOW, "TCGETS");
         assert_eq!(call(libc::SYS_clone3, [0; 3]), NO_SUCH_CALL);
     }

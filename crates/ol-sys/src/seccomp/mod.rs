@@ -25,8 +25,22 @@ pub fn leaf() -> Program {
 /// Those of seccomp(2).
 pub fn install(program: &Program) -> io::Result<()> {
     let length = libc::c_ushort::try_from(program.0.len()).map_err(io::Error::other)?;
-    let filter = libc::sock_fprog { len: length, filter: program.0.as_ptr().cast_mut() };
+    let filter = libc::sock_fprog {
+        len: length,
+        filter: program.0.as_ptr().cast_mut(),
+    };
     // SAFETY: the kernel copies `len` instructions from `filter`, which outlives the call, and writes nothing.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const filter,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

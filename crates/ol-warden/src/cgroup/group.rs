@@ -55,11 +55,18 @@ impl Group {
         let group = Self {
             v2: layout.v2.as_deref().map(at),
             v2_limits: !layout.v2_controllers.is_empty(),
-            v1: layout.v1.iter().map(|(c, parent)| (c.clone(), at(parent))).collect(),
+            v1: layout
+                .v1
+                .iter()
+                .map(|(c, parent)| (c.clone(), at(parent)))
+                .collect(),
         };
         for path in group.directories() {
             if let Err(error) = fs::create_dir(path) {
-                let error = io::Error::new(error.kind(), format!("make cgroup {}: {error}", path.display()));
+                let error = io::Error::new(
+                    error.kind(),
+                    format!("make cgroup {}: {error}", path.display()),
+                );
                 // What wasn't made can't be removed; the first error is the one worth telling.
                 let _ = group.remove();
                 return Err(error);
@@ -69,11 +76,17 @@ impl Group {
     }
 
     fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.v2.iter().chain(self.v1.iter().map(|(_, path)| path)).map(PathBuf::as_path)
+        self.v2
+            .iter()
+            .chain(self.v1.iter().map(|(_, path)| path))
+            .map(PathBuf::as_path)
     }
 
     fn v1(&self, controller: &str) -> Option<&Path> {
-        self.v1.iter().find(|(c, _)| c == controller).map(|(_, path)| path.as_path())
+        self.v1
+            .iter()
+            .find(|(c, _)| c == controller)
+            .map(|(_, path)| path.as_path())
     }
 
     /// The v2 directory, open, for `CLONE_INTO_CGROUP`: a child made so pays no migration.
@@ -82,7 +95,10 @@ impl Group {
     /// Those of open(2).
     pub fn birthplace(&self) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        self.v2.as_deref().map(|path| Ok(open(path, flags, Mode::empty())?)).transpose()
+        self.v2
+            .as_deref()
+            .map(|path| Ok(open(path, flags, Mode::empty())?))
+            .transpose()
     }
 
     /// The files to write `0` to, for a process that enters what its birthplace doesn't cover.
@@ -92,7 +108,13 @@ impl Group {
     pub fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         self.v1
             .iter()
-            .map(|(_, path)| Ok(open(path.join("cgroup.procs"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?))
+            .map(|(_, path)| {
+                Ok(open(
+                    path.join("cgroup.procs"),
+                    OFlags::WRONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?)
+            })
             .collect()
     }
 
@@ -107,7 +129,11 @@ impl Group {
             let set = |file: &str, value: String| {
                 let path = v2.join(file);
                 // Each file exists only where its controller is on (and swap is compiled in).
-                if path.exists() { write(&path, &value) } else { Ok(()) }
+                if path.exists() {
+                    write(&path, &value)
+                } else {
+                    Ok(())
+                }
             };
             set("memory.max", limits.memory.to_string())?;
             set("memory.swap.max", limits.swap.to_string())?;
@@ -116,7 +142,10 @@ impl Group {
             set("cpu.max", format!("{quota} {PERIOD}"))?;
         }
         if let Some(memory) = self.v1("memory") {
-            write(&memory.join("memory.limit_in_bytes"), &limits.memory.to_string())?;
+            write(
+                &memory.join("memory.limit_in_bytes"),
+                &limits.memory.to_string(),
+            )?;
             let with_swap = memory.join("memory.memsw.limit_in_bytes");
             if with_swap.exists() {
                 write(&with_swap, &(limits.memory + limits.swap).to_string())?;
@@ -143,9 +172,14 @@ impl Group {
             let events = file(v2.join("cgroup.events"), OFlags::RDONLY)?;
             Ok(Freezer::V2 { freeze, events })
         } else if let Some(v1) = self.v1("freezer") {
-            Ok(Freezer::V1 { state: file(v1.join("freezer.state"), OFlags::RDWR)? })
+            Ok(Freezer::V1 {
+                state: file(v1.join("freezer.state"), OFlags::RDWR)?,
+            })
         } else {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "no cgroup2 and no freezer hierarchy is mounted"))
+            Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "no cgroup2 and no freezer hierarchy is mounted",
+            ))
         }
     }
 
@@ -157,7 +191,10 @@ impl Group {
             (None, None) => return 0,
         };
         let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+        text.lines()
+            .find_map(|l| l.strip_prefix("oom_kill "))
+            .and_then(|n| n.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Makes sure that a killed process can die: v1 keeps frozen ones from it.
@@ -165,7 +202,8 @@ impl Group {
     /// # Errors
     /// When the freezer can't be written.
     pub fn thaw_to_die(&self) -> io::Result<()> {
-        self.v1("freezer").map_or(Ok(()), |v1| write(&v1.join("freezer.state"), "THAWED"))
+        self.v1("freezer")
+            .map_or(Ok(()), |v1| write(&v1.join("freezer.state"), "THAWED"))
     }
 
     /// Removes the directories; those that are gone already are fine.
@@ -177,7 +215,10 @@ impl Group {
         for path in self.directories() {
             match fs::remove_dir(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    result = result.and(Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))));
+                    result = result.and(Err(io::Error::new(
+                        error.kind(),
+                        format!("{}: {error}", path.display()),
+                    )));
                 }
                 _ => {}
             }
@@ -195,16 +236,27 @@ pub(super) fn kill_all(top: &Path) -> io::Result<()> {
     let mut pids = Vec::new();
     collect_pids(top, &mut pids)?;
     for pid in pids {
-        let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
+        let Some(pid) = rustix::process::Pid::from_raw(pid) else {
+            continue;
+        };
         // By pidfd, so that a number which meanwhile means another process is never signalled; then look again.
-        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { continue };
+        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        else {
+            continue;
+        };
         let mut still = Vec::new();
         collect_pids(top, &mut still)?;
         if still.contains(&pid.as_raw_pid()) {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
         }
-        let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-        let limit = rustix::time::Timespec { tv_sec: 5, tv_nsec: 0 };
+        let mut poll = [rustix::event::PollFd::new(
+            &pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        let limit = rustix::time::Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
         rustix::event::poll(&mut poll, Some(&limit))?;
     }
     Ok(())

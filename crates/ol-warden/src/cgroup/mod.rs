@@ -43,6 +43,9 @@ fn remove_tree(top: &Path) -> std::io::Result<usize> {
     match fs::remove_dir(top) {
         Ok(()) => Ok(removed + 1),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(removed),
-        Err(error) => Err(std::io::Error::new(error.kind(), format!("remove cgroup {}: {error}", top.display()))),
+        Err(error) => Err(std::io::Error::new(
+            error.kind(),
+            format!("remove cgroup {}: {error}", top.display()),
+        )),
     }
 }

@@ -33,7 +33,9 @@ impl Layout {
     pub fn missing(&self) -> Vec<&'static str> {
         CONTROLLERS
             .into_iter()
-            .filter(|c| !self.v2_controllers.iter().any(|have| have == c) && !self.v1.contains_key(*c))
+            .filter(|c| {
+                !self.v2_controllers.iter().any(|have| have == c) && !self.v1.contains_key(*c)
+            })
             .collect()
     }
 
@@ -52,7 +54,10 @@ impl Layout {
             }
             for controller in &self.v2_controllers {
                 if enable(parent, controller)? {
-                    said.push(format!("switched on the {controller} controller beneath {}", parent.display()));
+                    said.push(format!(
+                        "switched on the {controller} controller beneath {}",
+                        parent.display()
+                    ));
                 }
             }
             let top = parent.join(prefix);
@@ -73,7 +78,9 @@ impl fmt::Display for Layout {
         let v1: Vec<&str> = self.v1.keys().map(String::as_str).collect();
         match (&self.v2, v1.is_empty()) {
             (Some(_), true) => write!(f, "cgroup v2 ({})", self.v2_controllers.join(", ")),
-            (Some(_), false) => write!(f, "hybrid (freeze and kill on v2; {} on v1)", v1.join(", ")),
+            (Some(_), false) => {
+                write!(f, "hybrid (freeze and kill on v2; {} on v1)", v1.join(", "))
+            }
             (None, false) => write!(f, "cgroup v1 ({})", v1.join(", ")),
             (None, true) => write!(f, "none mounted"),
         }
@@ -113,8 +120,12 @@ fn from_mounts(mountinfo: &str) -> Layout {
     let mut layout = Layout::default();
     for line in mountinfo.lines() {
         // id parent major:minor root mountpoint options [optional…] - type source superoptions
-        let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
-        let Some(at) = mount.split(' ').nth(4) else { continue };
+        let Some((mount, filesystem)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(at) = mount.split(' ').nth(4) else {
+            continue;
+        };
         let mut filesystem = filesystem.split(' ');
         match filesystem.next() {
             Some("cgroup2") => layout.v2 = layout.v2.or_else(|| Some(PathBuf::from(at))),
@@ -122,7 +133,10 @@ fn from_mounts(mountinfo: &str) -> Layout {
                 let options = filesystem.nth(1).unwrap_or_default();
                 for controller in CONTROLLERS.into_iter().chain(["freezer"]) {
                     if options.split(',').any(|o| o == controller) {
-                        layout.v1.entry(controller.to_owned()).or_insert_with(|| PathBuf::from(at));
+                        layout
+                            .v1
+                            .entry(controller.to_owned())
+                            .or_insert_with(|| PathBuf::from(at));
                     }
                 }
             }
@@ -158,17 +172,22 @@ fn enable(group: &Path, controller: &str) -> io::Result<bool> {
 
 fn make_dir(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(io::Error::new(error.kind(), format!("make cgroup {}: {error}", path.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io::Error::new(
+            error.kind(),
+            format!("make cgroup {}: {error}", path.display()),
+        )),
         _ => Ok(()),
     }
 }
 
 /// Writes `value` to a cgroup file; the error carries both.
 pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
-    fs::write(path, value)
-        .map_err(|error| io::Error::new(error.kind(), format!("write {value:?} to {}: {error}", path.display())))
+    fs::write(path, value).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("write {value:?} to {}: {error}", path.display()),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -187,7 +206,10 @@ mod tests {
     #[test]
     fn a_hybrid_machine_is_read_per_controller() {
         let layout = from_mounts(HYBRID);
-        assert_eq!(layout.v2.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(
+            layout.v2.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/unified"))
+        );
         assert_eq!(layout.v1["cpu"], Path::new("/sys/fs/cgroup/cpu"));
         assert_eq!(layout.v1.len(), 4);
         assert_eq!(layout.missing(), Vec::<&str>::new());
@@ -195,7 +217,8 @@ mod tests {
 
     #[test]
     fn what_no_hierarchy_offers_is_missing() {
-        let layout = from_mounts("29 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
+        let layout =
+            from_mounts("29 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
         assert_eq!(layout.v1.len(), 0);
         assert_eq!(layout.missing(), ["memory", "pids", "cpu"]);
     }

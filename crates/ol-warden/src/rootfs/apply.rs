@@ -20,14 +20,25 @@ const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
 pub(crate) fn build(base: &Base, at: &Path, guest: &str, packages: &Path) -> io::Result<()> {
     namespaces::leave(libc::CLONE_NEWNS)?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID, c"mode=0755,size=1m,nr_inodes=4k")
-        .map_err(|e| told("mount the template", at, e.into()))?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
+    mount(
+        "tmpfs",
+        at,
+        "tmpfs",
+        MountFlags::NOSUID,
+        c"mode=0755,size=1m,nr_inodes=4k",
+    )
+    .map_err(|e| told("mount the template", at, e.into()))?;
 
     let root = base.root().to_owned();
     let look = |name: &str| entry(&root.join(name));
-    let mut top: Vec<String> =
-        fs::read_dir(&root)?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let mut top: Vec<String> = fs::read_dir(&root)?
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
     top.sort();
     for step in plan(base, &top, &look, guest, packages) {
         apply(&step, at)?;
@@ -35,13 +46,21 @@ pub(crate) fn build(base: &Base, at: &Path, guest: &str, packages: &Path) -> io:
     // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
     // these flags.
     let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
-    Ok(set_attributes(template.as_fd(), attr::RDONLY | attr::NOSUID, false)?)
+    Ok(set_attributes(
+        template.as_fd(),
+        attr::RDONLY | attr::NOSUID,
+        false,
+    )?)
 }
 
 fn entry(path: &Path) -> Option<Entry> {
     let kind = path.symlink_metadata().ok()?.file_type();
     if kind.is_symlink() {
-        let target = fs::read_link(path).ok()?.into_os_string().into_string().ok()?;
+        let target = fs::read_link(path)
+            .ok()?
+            .into_os_string()
+            .into_string()
+            .ok()?;
         Some(Entry::Link(target))
     } else if kind.is_dir() {
         Some(Entry::Directory)
@@ -82,7 +101,11 @@ fn apply(step: &Step, template: &Path) -> io::Result<()> {
 fn bind(from: &Path, target: &Path, devices: bool) -> io::Result<()> {
     // The path is the operator's (a base, a directory of the worker), so following its links is what is meant.
     let from: PathBuf = from.canonicalize()?;
-    let attributes = if devices { READ_ONLY & !attr::NODEV | attr::NOEXEC } else { READ_ONLY };
+    let attributes = if devices {
+        READ_ONLY & !attr::NODEV | attr::NOEXEC
+    } else {
+        READ_ONLY
+    };
     let not_text = || io::Error::other("its name is not UTF-8");
     let tree = detached(CWD, from.to_str().ok_or_else(not_text)?, attributes)?;
     attach(tree.as_fd(), target.to_str().ok_or_else(not_text)?)
@@ -90,7 +113,9 @@ fn bind(from: &Path, target: &Path, devices: bool) -> io::Result<()> {
 
 fn make_dir(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o755).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(told("make", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(told("make", path, error))
+        }
         _ => Ok(()),
     }
 }

@@ -37,7 +37,11 @@ pub(super) enum Step {
     /// A symbolic link to this target.
     Link(String, String),
     /// A read-only bind of a host path (file or directory), without set-user-id; `devices` work in it or not.
-    Bind { from: PathBuf, at: String, devices: bool },
+    Bind {
+        from: PathBuf,
+        at: String,
+        devices: bool,
+    },
 }
 
 /// An entry at the top of a base, or something in the host's `/etc`.
@@ -65,7 +69,9 @@ const HOST_ETC: [&str; 10] = [
 ];
 
 /// Directories that are ours in every sandbox, whatever the base has there.
-const OURS: [&str; 8] = ["dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp"];
+const OURS: [&str; 8] = [
+    "dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp",
+];
 
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
@@ -77,35 +83,61 @@ pub(super) fn plan(
     guest: &str,
     packages: &Path,
 ) -> Vec<Step> {
-    let mut steps: Vec<Step> = OURS.iter().map(|d| Step::Directory((*d).to_owned())).collect();
+    let mut steps: Vec<Step> = OURS
+        .iter()
+        .map(|d| Step::Directory((*d).to_owned()))
+        .collect();
     match base {
         Base::Host => {
             steps.extend(HOST_TOP.iter().filter_map(|name| take(base, name, look)));
             steps.push(Step::Directory("etc".to_owned()));
             steps.push(Step::Directory("etc/ssl".to_owned()));
             steps.extend(etc_files());
-            steps.extend(HOST_ETC.iter().filter_map(|name| take(base, &format!("etc/{name}"), look)));
+            steps.extend(
+                HOST_ETC
+                    .iter()
+                    .filter_map(|name| take(base, &format!("etc/{name}"), look)),
+            );
         }
         Base::Directory(_) => {
-            let theirs = top.iter().filter(|name| !OURS.contains(&name.as_str()) && name.as_str() != "base.json");
+            let theirs = top
+                .iter()
+                .filter(|name| !OURS.contains(&name.as_str()) && name.as_str() != "base.json");
             steps.extend(theirs.filter_map(|name| take(base, name, look)));
             // An image's password hashes are of no use to a function.
             for secret in ["etc/shadow", "etc/gshadow", "etc/shadow-", "etc/gshadow-"] {
                 if look(secret) == Some(Entry::File) {
-                    steps.push(Step::Bind { from: "/dev/null".into(), at: secret.to_owned(), devices: false });
+                    steps.push(Step::Bind {
+                        from: "/dev/null".into(),
+                        at: secret.to_owned(),
+                        devices: false,
+                    });
                 }
             }
         }
     }
     // Written, not bound: a bind would show where it lies on the host (mountinfo).
     steps.push(Step::File("runtime/guest.py".to_owned(), guest.to_owned()));
-    steps.push(Step::Bind { from: packages.to_owned(), at: "packages".to_owned(), devices: false });
+    steps.push(Step::Bind {
+        from: packages.to_owned(),
+        at: "packages".to_owned(),
+        devices: false,
+    });
     steps.push(Step::Directory("dev/shm".to_owned()));
     for device in DEVICES {
         let from = Path::new("/dev").join(device);
-        steps.push(Step::Bind { from, at: format!("dev/{device}"), devices: true });
+        steps.push(Step::Bind {
+            from,
+            at: format!("dev/{device}"),
+            devices: true,
+        });
     }
-    for (at, to) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+    for (at, to) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         steps.push(Step::Link(format!("dev/{at}"), to.to_owned()));
     }
     steps
@@ -114,9 +146,11 @@ pub(super) fn plan(
 fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option<Step> {
     match look(name)? {
         Entry::Link(target) => Some(Step::Link(name.to_owned(), target)),
-        Entry::Directory | Entry::File => {
-            Some(Step::Bind { from: base.root().join(name), at: name.to_owned(), devices: false })
-        }
+        Entry::Directory | Entry::File => Some(Step::Bind {
+            from: base.root().join(name),
+            at: name.to_owned(),
+            devices: false,
+        }),
     }
 }
 
@@ -137,7 +171,10 @@ fn etc_files() -> Vec<Step> {
         file("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
         file("hostname", "sandbox\n"),
         file("resolv.conf", ""),
-        file("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+        file(
+            "nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n",
+        ),
     ]
 }
 
@@ -146,8 +183,17 @@ mod tests {
     use super::*;
 
     fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<Step> {
-        let top: Vec<String> = entries.iter().filter(|(n, _)| !n.contains('/')).map(|(n, _)| (*n).to_owned()).collect();
-        let look = |name: &str| entries.iter().find(|(n, _)| *n == name).map(|(_, e)| e.clone());
+        let top: Vec<String> = entries
+            .iter()
+            .filter(|(n, _)| !n.contains('/'))
+            .map(|(n, _)| (*n).to_owned())
+            .collect();
+        let look = |name: &str| {
+            entries
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, e)| e.clone())
+        };
         plan(base, &top, &look, "print()", Path::new("/w/packages"))
     }
 
@@ -163,12 +209,27 @@ mod tests {
                 ("etc/ssl/certs", Entry::Directory),
             ],
         );
-        let binds: Vec<&str> =
-            steps.iter().filter_map(|s| if let Step::Bind { at, .. } = s { Some(at.as_str()) } else { None }).collect();
+        let binds: Vec<&str> = steps
+            .iter()
+            .filter_map(|s| {
+                if let Step::Bind { at, .. } = s {
+                    Some(at.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect();
         assert_eq!(
             binds,
             [
-                "usr", "etc/ssl/certs", "packages", "dev/null", "dev/zero", "dev/full", "dev/random", "dev/urandom"
+                "usr",
+                "etc/ssl/certs",
+                "packages",
+                "dev/null",
+                "dev/zero",
+                "dev/full",
+                "dev/random",
+                "dev/urandom"
             ]
         );
         assert!(steps.contains(&Step::Link("bin".to_owned(), "usr/bin".to_owned())));
@@ -186,7 +247,11 @@ mod tests {
                 ("etc/shadow", Entry::File),
             ],
         );
-        let bind = |from: &str, at: &str| Step::Bind { from: from.into(), at: at.to_owned(), devices: false };
+        let bind = |from: &str, at: &str| Step::Bind {
+            from: from.into(),
+            at: at.to_owned(),
+            devices: false,
+        };
         assert!(steps.contains(&bind("/images/debian/opt", "opt")));
         assert!(steps.contains(&bind("/dev/null", "etc/shadow")));
         assert!(!steps.contains(&bind("/images/debian/proc", "proc")));

@@ -34,10 +34,16 @@ struct Cell {
 }
 
 enum Stage {
-    Building { status: OwnedFd, _permit: OwnedFd },
+    Building {
+        status: OwnedFd,
+        _permit: OwnedFd,
+    },
     Ready,
     Leased(Lease),
-    Ending { lease: Option<Lease>, announce: Option<SandboxId> },
+    Ending {
+        lease: Option<Lease>,
+        announce: Option<SandboxId>,
+    },
 }
 
 struct Lease {
@@ -104,7 +110,8 @@ impl Cells {
 
     /// Starts one shell if there are fewer than wanted. One a round, so that requests are looked at in between.
     pub(super) fn refill(&mut self, outbox: &mut Outbox) {
-        let count = |want: fn(&Stage) -> bool| self.cells.values().filter(|c| want(&c.stage)).count();
+        let count =
+            |want: fn(&Stage) -> bool| self.cells.values().filter(|c| want(&c.stage)).count();
         let building = count(|s| matches!(s, Stage::Building { .. }));
         let ready = count(|s| matches!(s, Stage::Ready));
         if building >= BUILDING_AT_ONCE || building + ready >= self.target + self.waiting.len() {
@@ -128,8 +135,18 @@ impl Cells {
         match shell::begin(&self.proof, &self.shell_mold, self.uids.pair(slot)) {
             Ok(newborn) => {
                 self.slot_of.insert(newborn.keeper.pid, slot);
-                let stage = Stage::Building { status: newborn.status, _permit: newborn.permit };
-                self.cells.insert(slot, Cell { keeper: newborn.keeper, group, stage });
+                let stage = Stage::Building {
+                    status: newborn.status,
+                    _permit: newborn.permit,
+                };
+                self.cells.insert(
+                    slot,
+                    Cell {
+                        keeper: newborn.keeper,
+                        group,
+                        stage,
+                    },
+                );
                 Ok(())
             }
             Err(error) => {
@@ -143,7 +160,13 @@ impl Cells {
         self.failures += 1;
         if self.failures >= FAILURES_IN_A_ROW {
             for waiting in self.waiting.drain(..) {
-                outbox.push(Event::Refused { id: waiting.id, reason: format!("make a sandbox: {why}") }, Vec::new());
+                outbox.push(
+                    Event::Refused {
+                        id: waiting.id,
+                        reason: format!("make a sandbox: {why}"),
+                    },
+                    Vec::new(),
+                );
             }
         }
     }
@@ -155,7 +178,11 @@ impl Cells {
                     let reason = "a request came without its two descriptors".to_owned();
                     return outbox.push(Event::Refused { id, reason }, Vec::new());
                 };
-                self.waiting.push_back(Waiting { id, spec, ends: Ends { guest, log } });
+                self.waiting.push_back(Waiting {
+                    id,
+                    spec,
+                    ends: Ends { guest, log },
+                });
                 self.lease(outbox);
             }
             Request::Destroy { id } => self.destroy(id, outbox),
@@ -165,19 +192,39 @@ impl Cells {
     /// Gives ready shells to those who wait, first come first served.
     fn lease(&mut self, outbox: &mut Outbox) {
         while !self.waiting.is_empty() {
-            let Some(slot) = self.cells.iter().find(|(_, c)| matches!(c.stage, Stage::Ready)).map(|(s, _)| *s) else {
+            let Some(slot) = self
+                .cells
+                .iter()
+                .find(|(_, c)| matches!(c.stage, Stage::Ready))
+                .map(|(s, _)| *s)
+            else {
                 return;
             };
-            let (Some(waiting), Some(cell)) = (self.waiting.pop_front(), self.cells.get_mut(&slot)) else { return };
+            let (Some(waiting), Some(cell)) = (self.waiting.pop_front(), self.cells.get_mut(&slot))
+            else {
+                return;
+            };
             let Waiting { id, spec, ends } = waiting;
-            let made = leaf::begin(&self.proof, &self.leaf_mold, cell.keeper.pidfd.as_fd(), &cell.group, &spec, &ends)
-                .and_then(|newborn| Ok((newborn, cell.group.freezer()?)));
+            let made = leaf::begin(
+                &self.proof,
+                &self.leaf_mold,
+                cell.keeper.pidfd.as_fd(),
+                &cell.group,
+                &spec,
+                &ends,
+            )
+            .and_then(|newborn| Ok((newborn, cell.group.freezer()?)));
             match made {
                 Ok((newborn, freezer)) => {
                     let pid = newborn.child.pid;
                     self.slot_of.insert(pid, slot);
                     self.slot_by_id.insert(id, slot);
-                    let lease = Lease { id, leaf_pid: pid, status: Some(newborn.status), words: String::new() };
+                    let lease = Lease {
+                        id,
+                        leaf_pid: pid,
+                        status: Some(newborn.status),
+                        words: String::new(),
+                    };
                     cell.stage = Stage::Leased(lease);
                     let (freezer, mut files) = match freezer {
                         Freezer::V2 { freeze, events } => (FreezerKind::V2, vec![freeze, events]),
@@ -187,7 +234,13 @@ impl Cells {
                     outbox.push(Event::Created { id, pid, freezer }, files);
                 }
                 Err(error) => {
-                    outbox.push(Event::Refused { id, reason: error.to_string() }, Vec::new());
+                    outbox.push(
+                        Event::Refused {
+                            id,
+                            reason: error.to_string(),
+                        },
+                        Vec::new(),
+                    );
                     self.end(slot, None);
                 }
             }
@@ -208,9 +261,14 @@ impl Cells {
 
     /// Kills the keeper of `slot`, and so all in its pid namespace.
     fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
-        let Some(cell) = self.cells.get_mut(&slot) else { return };
+        let Some(cell) = self.cells.get_mut(&slot) else {
+            return;
+        };
         let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
-            Stage::Leased(lease) | Stage::Ending { lease: Some(lease), .. } => Some(lease),
+            Stage::Leased(lease)
+            | Stage::Ending {
+                lease: Some(lease), ..
+            } => Some(lease),
             _ => None,
         };
         cell.stage = Stage::Ending { lease, announce };
@@ -223,7 +281,10 @@ impl Cells {
     pub(super) fn status_pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.cells.values().filter_map(|cell| match &cell.stage {
             Stage::Building { status, .. } => Some(status.as_fd()),
-            Stage::Leased(Lease { status: Some(status), .. }) => Some(status.as_fd()),
+            Stage::Leased(Lease {
+                status: Some(status),
+                ..
+            }) => Some(status.as_fd()),
             _ => None,
         })
     }
@@ -254,8 +315,12 @@ impl Cells {
 
     /// Takes note of a child that ended. One that isn't ours was reparented to us; reaping it was all it needed.
     pub(super) fn reaped(&mut self, pid: i32, status: WaitStatus, outbox: &mut Outbox) {
-        let Some(slot) = self.slot_of.remove(&pid) else { return };
-        let Some(cell) = self.cells.get_mut(&slot) else { return };
+        let Some(slot) = self.slot_of.remove(&pid) else {
+            return;
+        };
+        let Some(cell) = self.cells.get_mut(&slot) else {
+            return;
+        };
         if cell.keeper.pid == pid {
             return self.keeper_gone(slot, outbox);
         }
@@ -267,13 +332,22 @@ impl Cells {
         if let Some(lease) = lease.filter(|lease| lease.leaf_pid == pid) {
             lease.listen();
             let oom_kills = cell.group.oom_kills();
-            outbox.push(Event::Died { id: lease.id, death: lease.death(status), oom_kills }, Vec::new());
+            outbox.push(
+                Event::Died {
+                    id: lease.id,
+                    death: lease.death(status),
+                    oom_kills,
+                },
+                Vec::new(),
+            );
         }
     }
 
     /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
     fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
-        let Some(cell) = self.cells.remove(&slot) else { return };
+        let Some(cell) = self.cells.remove(&slot) else {
+            return;
+        };
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,
             Stage::Leased(lease) => {
@@ -334,7 +408,11 @@ impl Cells {
 impl Lease {
     /// Reads what the leaf's status pipe says by now.
     fn listen(&mut self) {
-        if let Some(words) = self.status.as_ref().and_then(|status| last_words(status.as_fd())) {
+        if let Some(words) = self
+            .status
+            .as_ref()
+            .and_then(|status| last_words(status.as_fd()))
+        {
             self.words = words;
             self.status = None;
         }
@@ -351,8 +429,14 @@ impl Lease {
 
 /// What a child said before its pipe closed: `None` while it is open and silent, empty if it succeeded.
 fn last_words(status: BorrowedFd<'_>) -> Option<String> {
-    let mut poll = [rustix::event::PollFd::from_borrowed_fd(status, rustix::event::PollFlags::IN)];
-    let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut poll = [rustix::event::PollFd::from_borrowed_fd(
+        status,
+        rustix::event::PollFlags::IN,
+    )];
+    let at_once = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     if !matches!(rustix::event::poll(&mut poll, Some(&at_once)), Ok(1..)) {
         return None;
     }

@@ -64,14 +64,24 @@ pub enum Ending {
 ///
 /// # Errors
 /// When it can't begin (the reason names the step), or the loop's own calls fail; sandboxes are destroyed in any case.
-pub fn serve(config: &Config, layout: &Layout, socket: &OwnedFd, worker: &Child) -> io::Result<Ending> {
+pub fn serve(
+    config: &Config,
+    layout: &Layout,
+    socket: &OwnedFd,
+    worker: &Child,
+) -> io::Result<Ending> {
     let proof = SingleThread::prove()?;
     rustix::process::set_child_subreaper(Pid::from_raw(1))?;
     let signals = signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
     rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK)?;
     let mut outbox = Outbox::default();
     let mut cells = begin(config, layout, proof)?;
-    outbox.push(Event::Ready { version: protocol::VERSION }, Vec::new());
+    outbox.push(
+        Event::Ready {
+            version: protocol::VERSION,
+        },
+        Vec::new(),
+    );
     let end = run(&mut cells, &mut outbox, socket, &signals, worker);
     // In any case first what tenants may still be doing, then the worker.
     let mut exit = None;
@@ -93,7 +103,10 @@ pub fn serve(config: &Config, layout: &Layout, socket: &OwnedFd, worker: &Child)
 }
 
 /// How long a worker that closed its socket may take to exit.
-const LAST_MOMENTS: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
+const LAST_MOMENTS: Timespec = Timespec {
+    tv_sec: 3,
+    tv_nsec: 0,
+};
 
 /// Waits for the exit of a worker that has hung up, or is of no use without us; kills it if it takes too long.
 fn outlast(worker: &Child) -> io::Result<Ending> {
@@ -104,7 +117,9 @@ fn outlast(worker: &Child) -> io::Result<Ending> {
     }
     loop {
         match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => return Ok(ending_of(status)),
+            Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => {
+                return Ok(ending_of(status));
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -121,13 +136,24 @@ enum End {
 fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Cells> {
     cgroup::remove_all(layout, &config.prefix)?;
     layout.prepare(&config.prefix)?;
-    build(&config.base, &config.template, config.guest, &config.packages)?;
+    build(
+        &config.base,
+        &config.template,
+        config.guest,
+        &config.packages,
+    )?;
     let python = find_python(&config.template)?;
-    let seed = config.prefix.bytes().fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
+    let seed = config
+        .prefix
+        .bytes()
+        .fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
     let filter = config.seccomp.then(ol_sys::seccomp::leaf);
     let leaf_mold = leaf::mold(&config.code, python, filter, config.scratch)?;
-    let shell_mold =
-        shell::Mold { template: config.template.clone(), keeper: keeper_program()?, scratch: config.scratch };
+    let shell_mold = shell::Mold {
+        template: config.template.clone(),
+        keeper: keeper_program()?,
+        scratch: config.scratch,
+    };
     Ok(Cells::new(
         proof,
         layout.clone(),
@@ -141,9 +167,21 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
 
 /// The base's Python, found as a process inside would find it.
 fn find_python(template: &Path) -> io::Result<CString> {
-    let root = rustix::fs::open(template, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let there =
-        |path: &&str| openat2(&root, *path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok();
+    let root = rustix::fs::open(
+        template,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let there = |path: &&str| {
+        openat2(
+            &root,
+            *path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        )
+        .is_ok()
+    };
     let path = PYTHONS.iter().copied().find(there).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
@@ -161,7 +199,8 @@ fn keeper_program() -> io::Result<OwnedFd> {
         let written = rustix::io::write(&fd, rest)?;
         rest = rest.get(written..).unwrap_or_default();
     }
-    let seals = rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SHRINK;
+    let seals =
+        rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::GROW | rustix::fs::SealFlags::SHRINK;
     rustix::fs::fcntl_add_seals(&fd, seals | rustix::fs::SealFlags::SEAL)?;
     Ok(fd)
 }
@@ -203,18 +242,34 @@ fn wait_for_news(
 ) -> io::Result<bool> {
     let mut interest = PollFlags::IN;
     interest.set(PollFlags::OUT, !outbox.is_empty());
-    let mut fds = vec![PollFd::new(socket, interest), PollFd::new(signals, PollFlags::IN)];
-    fds.extend(cells.status_pipes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-    let soon = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    let mut fds = vec![
+        PollFd::new(socket, interest),
+        PollFd::new(signals, PollFlags::IN),
+    ];
+    fds.extend(
+        cells
+            .status_pipes()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+    );
+    let soon = Timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
     match poll(&mut fds, cells.has_removals().then_some(&soon)) {
         Err(rustix::io::Errno::INTR) => return Ok(false),
         other => other?,
     };
-    Ok(fds.first().is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP)))
+    Ok(fds
+        .first()
+        .is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP)))
 }
 
 /// Handles what the worker sent, a bounded number at a time so that deaths are noticed in between; false when it hung up.
-fn take_requests(cells: &mut Cells, outbox: &mut Outbox, socket: BorrowedFd<'_>) -> io::Result<bool> {
+fn take_requests(
+    cells: &mut Cells,
+    outbox: &mut Outbox,
+    socket: BorrowedFd<'_>,
+) -> io::Result<bool> {
     for _ in 0..64 {
         match protocol::receive::<Request>(socket) {
             Ok(Some((request, fds))) => cells.handle(request, fds, outbox),
@@ -233,7 +288,9 @@ fn reap(cells: &mut Cells, outbox: &mut Outbox, worker: &Child) -> io::Result<Op
     let mut ending = None;
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => ending = Some(ending_of(status)),
+            Ok(Some((pid, status))) if pid.as_raw_pid() == worker.pid => {
+                ending = Some(ending_of(status))
+            }
             Ok(Some((pid, status))) => cells.reaped(pid.as_raw_pid(), status, outbox),
 
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ending),

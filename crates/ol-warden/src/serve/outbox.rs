@@ -24,7 +24,12 @@ impl Outbox {
                 Ok(()) => drop(self.0.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // The worker is gone: its exit, not this, ends the loop.
-                Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                    ) =>
+                {
                     self.0.clear();
                 }
                 Err(error) => return Err(error),

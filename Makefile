@@ -1,0 +1,41 @@
+# The two commands are `make run` and `make test`; the rest serves them. Each installs what it needs and says so.
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+DIR ?= default-ol
+PREFIX ?= /usr/local
+OL := $(CARGO_TARGET_DIR)/debug/ol
+# Sandboxes need root. What builds and what runs is one profile, see Cargo.toml.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: run stop test test-long test-v2 check bench install need
+
+run: need
+	cargo build --package ol
+	@SUDO="$(SUDO)" OL="$(OL)" DIR="$(DIR)" scripts/run.sh
+
+stop:
+	$(SUDO) $(OL) worker down -p $(DIR)
+
+test: need
+	cargo build --package ol
+	cargo xtask test
+
+# Soak and large suites join here as the issues that name them land.
+test-long: test test-v2
+
+test-v2: need
+	cargo xtask test-v2
+
+check: need
+	cargo xtask check
+
+bench: need
+	cargo xtask bench warm
+
+install: need
+	cargo build --package ol
+	$(SUDO) install -D -m 0755 $(OL) $(PREFIX)/bin/ol
+
+need:
+	@SUDO="$(SUDO)" scripts/need.sh

@@ -1,0 +1,258 @@
+//! A client for one connection: what is sent is what the test says, byte by byte if it wants to, and nothing is
+//! retried, followed or decoded behind its back.
+
+use crate::patience::patience;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+/// A connection to a worker.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Header lines, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    /// Connects to `address` (`host:port`).
+    ///
+    /// # Errors
+    /// Those of connect(2).
+    pub fn connect(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience(60.0)))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            host: address.to_owned(),
+        })
+    }
+
+    /// Sends a request and reads its answer. The connection stays open.
+    ///
+    /// # Errors
+    /// When the connection breaks, or what comes is no HTTP.
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        self.send(&head(&self.host, method, path, headers, Some(body.len())))?;
+        self.send(body)?;
+        self.reply()
+    }
+
+    /// The same with a body in chunks of `Transfer-Encoding: chunked`.
+    ///
+    /// # Errors
+    /// When the connection breaks, or what comes is no HTTP.
+    pub fn request_in_chunks(
+        &mut self,
+        method: &str,
+        path: &str,
+        chunks: &[&[u8]],
+    ) -> io::Result<Reply> {
+        self.send(&head(
+            &self.host,
+            method,
+            path,
+            &[("Transfer-Encoding", "chunked")],
+            None,
+        ))?;
+        for chunk in chunks {
+            self.send(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+            self.send(chunk)?;
+            self.send(b"\r\n")?;
+        }
+        self.send(b"0\r\n\r\n")?;
+        self.reply()
+    }
+
+    /// The head of a request with a body of `length`, and only the part `body` of that.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send_part(
+        &mut self,
+        method: &str,
+        path: &str,
+        length: usize,
+        body: &[u8],
+    ) -> io::Result<()> {
+        self.send(&head(&self.host, method, path, &[], Some(length)))?;
+        self.send(body)
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// When the connection broke already.
+    pub fn finish_sending(&self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(Shutdown::Write)
+    }
+
+    /// Waits until the other side closes.
+    ///
+    /// # Errors
+    /// When it doesn't in time, or sends something instead.
+    pub fn expect_end(&mut self) -> io::Result<()> {
+        match self.stream.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(io::Error::other("more was sent")),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the next answer.
+    ///
+    /// # Errors
+    /// When the connection breaks, or what comes is no HTTP.
+    pub fn reply(&mut self) -> io::Result<Reply> {
+        let first = self.line()?;
+        let status = first.split(' ').nth(1).and_then(|text| text.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("no HTTP: {first:?}")))?;
+        let mut reply = Reply {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| io::Error::other("a header without a colon"))?;
+            reply
+                .headers
+                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        if reply
+            .header("transfer-encoding")
+            .is_some_and(|coding| coding.contains("chunked"))
+        {
+            self.chunks(&mut reply.body)?;
+        } else if let Some(length) = reply
+            .header("content-length")
+            .and_then(|text| text.parse().ok())
+        {
+            reply.body = vec![0; length];
+            self.stream.read_exact(&mut reply.body)?;
+        } else {
+            self.stream.read_to_end(&mut reply.body)?;
+        }
+        Ok(reply)
+    }
+
+    fn chunks(&mut self, body: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            let line = self.line()?;
+            let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            let at = body.len();
+            body.resize(at + length, 0);
+            self.stream.read_exact(&mut body[at..])?;
+            self.line()?;
+            if length == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+impl Reply {
+    /// The value of the first such header; `name` in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(have, _)| have == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The answer's JSON, which must have status 200.
+    ///
+    /// # Panics
+    /// When it hasn't.
+    #[must_use]
+    pub fn ok(&self) -> serde_json::Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()
+    }
+
+    /// The text of an error with this status and this code in `X-OL-Error`.
+    ///
+    /// # Panics
+    /// When it is anything else.
+    #[must_use]
+    pub fn error(&self, status: u16, code: &str) -> String {
+        let text = self.text();
+        assert_eq!(
+            (self.status, self.header("x-ol-error")),
+            (status, Some(code)),
+            "{text}"
+        );
+        text
+    }
+}
+
+fn head(
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    length: Option<usize>,
+) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    if let Some(length) = length {
+        text += &format!("Content-Length: {length}\r\n");
+    }
+    text += "\r\n";
+    text.into_bytes()
+}

@@ -1,0 +1,40 @@
+//! How long to wait. Every wait is for a condition that can be seen, and has a deadline; none is for time to pass.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at something that gives no notice.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// By how much this machine is slower than those that deadlines are written for.
+#[must_use]
+pub fn slowness() -> u32 {
+    match std::env::var("OL_TEST_SLOW").as_deref() {
+        Err(_) | Ok("" | "0") => 1,
+        Ok(text) => text.parse().ok().filter(|factor| *factor > 1).unwrap_or(10),
+    }
+}
+
+/// `seconds`, or as many more as this machine needs.
+#[must_use]
+pub fn patience(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds * f64::from(slowness()))
+}
+
+/// Looks again and again until `look` finds something, and returns that.
+///
+/// # Panics
+/// When nothing was found within [`patience`]`(seconds)`; `what` says what was waited for.
+pub fn eventually<T>(what: &str, seconds: f64, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = patience(seconds);
+    let deadline = Instant::now() + limit;
+    loop {
+        // The time is read first, so that a look after the deadline is always the last.
+        let late = Instant::now() >= deadline;
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(!late, "waited {limit:?} in vain: {what}");
+        thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,156 @@
+//! `/proc`, read. A process that ends while it is looked at has nothing to say, which is no error.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+/// A process, which can't be mistaken for a later one of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its pid, as we see it.
+    pub pid: i32,
+    /// When it started, in ticks since the machine did.
+    started: u64,
+}
+
+impl Process {
+    /// The process that has this number now, unless it is only waiting to be reaped.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        let fields = stat(pid)?;
+        let dead = matches!(fields.first()?.as_str(), "Z" | "X");
+        (!dead).then_some(Self {
+            pid,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Does it live?
+    #[must_use]
+    pub fn lives(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Its parent.
+    #[must_use]
+    pub fn parent(self) -> Option<i32> {
+        stat(self.pid)?.get(1)?.parse().ok()
+    }
+
+    /// Processor time that it has used, in ticks of 10 ms.
+    #[must_use]
+    pub fn ticks(self) -> Option<u64> {
+        let fields = stat(self.pid)?;
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Some(number(11)? + number(12)?)
+    }
+
+    /// The value of a line in its `/proc/PID/status`.
+    #[must_use]
+    pub fn status(self, key: &str) -> Option<String> {
+        let text = self.read("status");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.map(|value| value.trim().to_owned())
+    }
+
+    /// A number in its `/proc/PID/status`, without its unit.
+    ///
+    /// # Panics
+    /// When it is gone or has no such line.
+    #[must_use]
+    pub fn number(self, key: &str) -> u64 {
+        let value = self.status(key);
+        let first = value
+            .as_deref()
+            .and_then(|value| value.split_whitespace().next());
+        first
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| panic!("{self:?} has no {key}: {value:?}"))
+    }
+
+    /// What its descriptors are.
+    #[must_use]
+    pub fn descriptors(self) -> Vec<PathBuf> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        let entries = folder.into_iter().flatten().filter_map(Result::ok);
+        entries
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .collect()
+    }
+
+    /// A link such as `ns/net` or `exe`.
+    #[must_use]
+    pub fn link(self, name: &str) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/{}/{name}", self.pid)).ok()
+    }
+
+    /// A file in its `/proc/PID`; empty when it is gone.
+    #[must_use]
+    pub fn read(self, name: &str) -> String {
+        let bytes = fs::read(format!("/proc/{}/{name}", self.pid)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends it a signal, if it is still the same process.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn signal(self, signal: rustix::process::Signal) {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return;
+        };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
+        // From here on the number can't come to mean another process unnoticed.
+        if self.lives() {
+            pidfd_send_signal(&pidfd, signal).expect("root may signal anybody");
+        }
+    }
+}
+
+/// All processes.
+#[must_use]
+pub fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(Process::of)
+        .collect()
+}
+
+/// The children of `ancestor`, their children, and so on.
+#[must_use]
+pub fn descendants(ancestor: i32) -> BTreeSet<Process> {
+    let all: Vec<_> = all()
+        .into_iter()
+        .filter_map(|process| Some((process, process.parent()?)))
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut new = vec![ancestor];
+    while let Some(parent) = new.pop() {
+        let children = all
+            .iter()
+            .filter(|(_, its)| *its == parent)
+            .map(|(process, _)| *process);
+        new.extend(
+            children
+                .filter(|child| found.insert(*child))
+                .map(|child| child.pid),
+        );
+    }
+    found
+}
+
+/// The fields of `/proc/PID/stat` from the state on: the name before it may hold blanks and brackets.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}

@@ -1,0 +1,48 @@
+//! A test that can't run here says so, loudly; where it must run, that is a failure.
+
+use std::fs::File;
+use std::io::Write as _;
+
+/// Whether this process may make sandboxes. If not, the test that asks is recorded as skipped.
+///
+/// # Panics
+/// When the variable `CI` is set: there, nothing may be skipped.
+pub(crate) fn root_or_skip() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let (name, reason) = (
+        test_name(),
+        "needs root to make sandboxes; run the tests with sudo",
+    );
+    let rule = "!".repeat(72);
+    let text =
+        format!("\n{rule}\n!! SKIPPED, so NOT tested: {name}\n!!       why: {reason}\n{rule}\n");
+    // Not `eprintln!`, which the test harness would swallow.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    if let Some(path) = std::env::var_os("OL_SKIP_LOG") {
+        let log = File::options().append(true).create(true).open(path);
+        let written = log.and_then(|mut log| writeln!(log, "{name}\t{reason}"));
+        assert!(written.is_ok(), "the skip can't be recorded: {written:?}");
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{name} is skipped under CI: it {reason}"
+    );
+    false
+}
+
+/// The harness runs a test on a thread of its name, unless it runs only one at a time.
+fn test_name() -> String {
+    let thread = std::thread::current()
+        .name()
+        .filter(|name| *name != "main")
+        .map(str::to_owned);
+    std::env::var("NEXTEST_TEST_NAME")
+        .ok()
+        .or(thread)
+        .unwrap_or_else(|| {
+            let program = std::env::args().next().unwrap_or_default();
+            format!("a test of {program}")
+        })
+}

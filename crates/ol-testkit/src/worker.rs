@@ -1,0 +1,265 @@
+//! The fixture: a real worker in a place of its own.
+
+use crate::bundle::bundle;
+use crate::http::{Client, Reply};
+use crate::patience::eventually;
+use crate::place::{Place, in_place};
+use crate::process::{Process, descendants};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+/// A running worker. When it is dropped without [`Worker::down`], the test has failed: its log is printed, and it is
+/// killed and cleaned up.
+pub struct Worker<'a> {
+    /// Where it runs.
+    pub place: &'a Place,
+    /// The supervising process, with privilege.
+    pub warden: Process,
+    /// The serving process, without.
+    pub process: Process,
+    /// `host:port`.
+    pub address: String,
+    foreground: Option<(Child, BufReader<ChildStdout>)>,
+    ended: bool,
+}
+
+/// Runs `test` on a worker of its own, ends it in order, and counts what is left. `options` are those of `-o`.
+///
+/// # Panics
+/// When the test does, the worker can't be started or ended, or something is left.
+pub fn with_worker(options: &[&str], test: impl FnOnce(&Worker<'_>)) {
+    in_place(|place| {
+        let worker = place.up(options);
+        test(&worker);
+        worker.down();
+    });
+}
+
+impl Place {
+    /// Starts a worker in the foreground; returns when it says that it is ready.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    #[must_use]
+    pub fn up(&self, options: &[&str]) -> Worker<'_> {
+        let ol = self.command(&["worker", "up", "-o", "worker_port=0"]);
+        // Should this process be killed, the kernel ends the worker too.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(ol.get_program())
+            .args(ol.get_args());
+        for option in options {
+            command.args(["-o", option]);
+        }
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("the test's own file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn();
+        let mut child = child.expect("setpriv is part of util-linux");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line or the end");
+        if line.is_empty() {
+            let status = child.wait();
+            panic!("the worker didn't start: {status:?}\n{}", self.log_text());
+        }
+        let pid = i32::try_from(child.id()).expect("a pid is an i32");
+        let worker = self.worker(pid, Some((child, stdout)));
+        assert!(
+            line.contains(&format!("ready at http://{}", worker.address)),
+            "{line}"
+        );
+        worker
+    }
+
+    /// The worker that runs here in the background.
+    ///
+    /// # Panics
+    /// When none does.
+    #[must_use]
+    pub fn attach(&self) -> Worker<'_> {
+        let pid = fs::read_to_string(self.dir().join("worker/worker.pid")).expect("worker.pid");
+        let process = Process::of(pid.trim().parse().expect("a pid")).expect("the worker lives");
+        self.worker(process.parent().expect("the worker has a parent"), None)
+    }
+
+    fn worker(
+        &self,
+        warden: i32,
+        foreground: Option<(Child, BufReader<ChildStdout>)>,
+    ) -> Worker<'_> {
+        let read = |name: &str| {
+            fs::read_to_string(self.dir().join("worker").join(name)).expect("a ready worker's file")
+        };
+        let url = read("worker.url");
+        let process = Process::of(read("worker.pid").trim().parse().expect("a pid"))
+            .expect("the worker lives");
+        assert_eq!(process.parent(), Some(warden));
+        let address = url
+            .trim()
+            .strip_prefix("http://")
+            .expect("an HTTP URL")
+            .to_owned();
+        let warden = Process::of(warden).expect("the warden lives");
+        let worker = Worker {
+            place: self,
+            warden,
+            process,
+            address,
+            foreground,
+            ended: false,
+        };
+        // Counting residue under another name than the worker's would always find none.
+        assert!(
+            !self.traits().cgroups().is_empty(),
+            "no cgroup bears the prefix of {}",
+            self.dir().display()
+        );
+        worker
+    }
+
+    fn log(&self) -> PathBuf {
+        self.own("up.err")
+    }
+
+    /// What workers in the foreground have written to standard error.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Worker<'_> {
+    /// A new connection.
+    ///
+    /// # Panics
+    /// When the worker takes none.
+    #[must_use]
+    pub fn connect(&self) -> Client {
+        Client::connect(&self.address).expect("the worker listens")
+    }
+
+    /// One request on a connection of its own.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Reply {
+        self.connect()
+            .request(method, path, &[], body)
+            .expect("an answer")
+    }
+
+    /// Calls a function with this event.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn call(&self, name: &str, event: &Value) -> Reply {
+        self.request(
+            "POST",
+            &format!("/run/{name}"),
+            event.to_string().as_bytes(),
+        )
+    }
+
+    /// Installs a function from these files.
+    ///
+    /// # Panics
+    /// When it is not taken.
+    pub fn install(&self, name: &str, files: &[(&str, &str)]) {
+        let reply = self.request("POST", &format!("/registry/{name}"), &bundle(files));
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+
+    /// The processes in sandboxes, with the cgroup (in one hierarchy) that each is in.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<(Process, PathBuf)> {
+        let mut leaves = Vec::new();
+        for group in self.place.traits().cgroups() {
+            if !group.join("cgroup.freeze").exists() {
+                continue;
+            }
+            let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            let pids = procs.lines().filter_map(|line| line.parse().ok());
+            leaves.extend(
+                pids.filter_map(Process::of)
+                    .map(|process| (process, group.clone())),
+            );
+        }
+        leaves
+    }
+
+    /// The only process in a sandbox.
+    ///
+    /// # Panics
+    /// When there is none, or another.
+    #[must_use]
+    pub fn leaf(&self) -> (Process, PathBuf) {
+        let mut leaves = self.leaves();
+        assert_eq!(leaves.len(), 1, "{leaves:?}");
+        leaves.remove(0)
+    }
+
+    /// Tells the worker to stop, by the command line, and counts what it leaves.
+    ///
+    /// # Panics
+    /// When it doesn't stop in order, or leaves anything.
+    pub fn down(mut self) {
+        let witnesses = descendants(self.warden.pid);
+        let said = self.place.ol(&["worker", "down"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        if self.foreground.is_some() {
+            let (status, _) = self.wait();
+            assert!(status.success(), "{status}");
+        }
+        self.ended = true;
+        let alive: Vec<_> = witnesses
+            .into_iter()
+            .filter(|process| process.lives())
+            .collect();
+        assert_eq!(alive, [], "children of the worker outlived it");
+        self.place.assert_nothing_left();
+    }
+
+    /// Waits until the process in the foreground has ended; returns how, and what it printed.
+    ///
+    /// # Panics
+    /// When it doesn't end in time, or is in the background.
+    pub fn wait(&mut self) -> (ExitStatus, String) {
+        let (child, stdout) = self.foreground.as_mut().expect("in the foreground");
+        let ended = || child.try_wait().expect("our own child");
+        let status = eventually("the worker to end", 30.0, ended);
+        let mut said = String::new();
+        stdout.read_to_string(&mut said).expect("text");
+        self.ended = true;
+        (status, said)
+    }
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let text = format!("the worker's log:\n{}\n", self.place.log_text());
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        self.process.signal(Signal::KILL);
+        self.warden.signal(Signal::KILL);
+        if let Some((child, _)) = &mut self.foreground {
+            let _ = child.wait();
+        }
+        let _ = self.place.ol(&["worker", "force-cleanup"]);
+    }
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs what building and running need and this machine lacks, and says what it did. Debian and Ubuntu.
+set -eu
+
+missing=
+need() { # COMMAND PACKAGE
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need cc build-essential
+need curl curl
+[ -x /usr/bin/python3 ] || missing="$missing python3"
+
+if [ -n "$missing" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "error: this machine lacks$missing and has no apt-get: install them, then try again" >&2
+        exit 1
+    fi
+    echo "installing$missing (apt-get)"
+    ${SUDO:-} apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    ${SUDO:-} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
+    echo "installed$missing"
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "error: cargo is missing: install Rust 1.90 or newer from https://rustup.rs, then try again" >&2
+    exit 1
+fi

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Starts a worker with the example functions and shows a call that works. A worker that runs already is replaced, so
+# that the one which answers is the one just built.
+set -eu
+
+: "${OL:?the path of the ol binary}" "${DIR:?the worker directory}"
+ol() { ${SUDO:-} "$OL" "$@"; }
+
+if ol worker status -p "$DIR" >/dev/null 2>&1; then
+    ol worker down -p "$DIR"
+fi
+ol worker up -d -p "$DIR"
+for example in examples/*/; do
+    ol admin install -p "$DIR" "$example"
+done
+url=$(${SUDO:-} cat "$DIR/worker/worker.url")
+call="curl $url/run/hello -d '{\"name\": \"you\"}'"
+printf '\n$ %s\n' "$call"
+curl -sS --fail-with-body "$url/run/hello" -d '{"name": "you"}'
+printf '\n\nThe worker goes on. Try it yourself:\n\n  %s\n\nStop it with: make stop\n' "$call"
