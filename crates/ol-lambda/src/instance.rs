@@ -115,9 +115,9 @@ impl Instance {
         }
     }
 
-    /// Looks whether the freeze took hold: nearly always at the first or second look.
+    /// Looks whether the freeze took hold: nearly always at one of the first looks.
     async fn frozen_soon(&self) -> bool {
-        for look in 0..20_u32 {
+        for look in 0..40_u32 {
             match &*self.state() {
                 State::Paused(paused) => match paused.frozen() {
                     Ok(true) => return true,
@@ -127,10 +127,11 @@ impl Instance {
                 // Used again, or given up, meanwhile.
                 _ => return false,
             }
-            if look < 4 {
-                tokio::task::yield_now().await;
-            } else {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            match look {
+                // Its processes need a moment on a core, which may be this one.
+                0..16 => std::thread::yield_now(),
+                16..20 => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
         false

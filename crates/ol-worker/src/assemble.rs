@@ -16,6 +16,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -53,9 +54,7 @@ pub(crate) fn run(
             "this kernel enforces Landlock {level:?}: the worker is confined by its lack of capabilities only"
         );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = runtime();
     let result = runtime
         .context("start the runtime")
         .and_then(|runtime| runtime.block_on(serve(parts, public, private, warden, notify)));
@@ -65,6 +64,16 @@ pub(crate) fn run(
             say(&format!("error: {error:#}"));
             1
         }
+    }
+}
+
+/// One thread of ours for each four cores: a call's time is the function's, and on few cores a hop between threads costs
+/// more than it gains.
+fn runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match cores / 4 {
+        0 | 1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     }
 }
 

@@ -167,6 +167,10 @@ impl Server {
         self.address
     }
 
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
     /// From just before the start to the first 200 of `/readyz`.
     pub(super) fn ready_after(&self) -> Duration {
         self.ready_after

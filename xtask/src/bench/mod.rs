@@ -5,6 +5,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `warm` | the plan of `bench warm`: what is measured, in which order, against which goal |
+//! | `pauses` | its part about pausing |
 //! | `worker` | the worker under test, from outside |
 //! | `floor_http`, `floor.py` | the floor of an HTTP call |
 //! | `client`, `crowd` | load: one blocking client for latency, one epoll loop for throughput |
@@ -23,6 +24,7 @@ mod crowd;
 mod floor_http;
 mod interrupt;
 mod pair;
+mod pauses;
 mod printed_address;
 mod process_tree;
 mod summary;

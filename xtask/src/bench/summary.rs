@@ -61,6 +61,8 @@ pub(super) enum Goal {
     TimesAtLeast(f64),
     /// ours − floor is at most this, in the row's unit.
     MoreByAtMost(f64),
+    /// Nothing; the row informs, ours − floor beside it.
+    DiffersBy,
     /// ours is at most this, in the row's unit.
     AtMost(f64),
     /// Nothing; the row informs, ours ÷ floor beside it when there is a floor.
@@ -70,7 +72,7 @@ pub(super) enum Goal {
 impl Goal {
     fn compare(self, ours: f64, floor: f64) -> f64 {
         match self {
-            Self::MoreByAtMost(_) => ours - floor,
+            Self::MoreByAtMost(_) | Self::DiffersBy => ours - floor,
             _ => ours / floor,
         }
     }
@@ -80,7 +82,7 @@ impl Goal {
             Self::TimesAtMost(limit) | Self::MoreByAtMost(limit) => Some(versus?.median <= limit),
             Self::TimesAtLeast(limit) => Some(versus?.median >= limit),
             Self::AtMost(limit) => Some(ours.median <= limit),
-            Self::Informs => None,
+            Self::DiffersBy | Self::Informs => None,
         }
     }
 
@@ -90,13 +92,13 @@ impl Goal {
             Self::TimesAtLeast(limit) => format!("≥ {limit}×"),
             Self::MoreByAtMost(limit) => format!("≤ +{limit} {unit}"),
             Self::AtMost(limit) => format!("≤ {limit} {unit}"),
-            Self::Informs => "–".into(),
+            Self::DiffersBy | Self::Informs => "–".into(),
         }
     }
 
     fn comparison_text(self, spread: Spread) -> String {
         match self {
-            Self::MoreByAtMost(_) => format!(
+            Self::MoreByAtMost(_) | Self::DiffersBy => format!(
                 "{:+.1} ({:+.1}…{:+.1})",
                 spread.median, spread.min, spread.max
             ),
@@ -259,7 +261,7 @@ impl Row {
             match self.met {
                 Some(true) => "yes".into(),
                 Some(false) => "NO".into(),
-                None if matches!(self.judged_by, Goal::Informs) => "–".into(),
+                None if matches!(self.judged_by, Goal::DiffersBy | Goal::Informs) => "–".into(),
                 None => "not measured".into(),
             },
         ]

@@ -23,16 +23,13 @@ use super::crowd::Crowd;
 use super::pair::{Pair, Sides};
 use super::process_tree::Neighbours;
 use super::summary::{Goal, Report, quantile};
-use super::{correctness, floor_http, interrupt, process_tree, worker};
+use super::{correctness, floor_http, interrupt, pauses, process_tree, worker};
 use crate::cargo::workspace;
 
-/// The worker pauses a sandbox 10 ms after its last call: so one gap below that and one above.
-const NO_PAUSE: (Duration, usize) = (Duration::from_millis(5), 25);
-const PAUSE: (Duration, usize) = (Duration::from_millis(30), 16);
 /// With one client a call takes half as long when the scheduler happens to keep everybody on one
 /// core, and a pause is a few microseconds among hundreds that an idle core takes to wake up. So in
 /// those rows a round changes sides this many times, with new connections each time.
-const TURNS: u32 = 4;
+pub(super) const TURNS: u32 = 4;
 /// Before anything is timed: time for processes to start, files to be read, sandboxes to multiply.
 const WARM_UP: Duration = Duration::from_millis(700);
 
@@ -113,6 +110,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Target 12: how long `up` takes, and what an idle worker weighs.
 fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> Result<()> {
     let (mut ready, mut memory, mut everything) = (Vec::new(), Vec::new(), Vec::new());
+    let mut weighed = 0;
     for round in 1..=rounds {
         progress(&format!("start {round} of {rounds}"));
         let server = directory.up()?;
@@ -121,6 +119,7 @@ fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> 
         std::thread::sleep(Duration::from_secs(1));
         let tree = server.tree()?;
         let servers = tree.servers();
+        weighed = servers.len();
         if !servers.is_empty() {
             memory.push(process_tree::pss_mib(&servers)?);
         }
@@ -139,6 +138,9 @@ fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> 
     );
     let what = "idle memory, worker and warden";
     report.row(12, what, "MiB PSS", &memory, none, Goal::AtMost(20.0));
+    report
+        .notes
+        .push(format!("processes weighed as worker and warden: {weighed}"));
     let what = "idle memory, keepers and Python too";
     report.row(12, what, "MiB PSS", &everything, none, Goal::Informs);
     Ok(())
@@ -147,9 +149,9 @@ fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> 
 fn measure(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     let neighbours = Neighbours::now()?;
     calls(pair, args, report)?;
-    pauses(pair, args, report)?;
+    pauses::added_by_an_unpause(pair, args.rounds, !args.only_floor, report)?;
     if !args.only_floor {
-        while_paused(&pair.ours, report)?;
+        pauses::while_paused(&pair.ours, report)?;
     }
     let share = neighbours.share_since()?;
     report.notes.push(format!(
@@ -252,73 +254,6 @@ fn calls(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Target 9. A longer gap makes any call slower (colder caches, a sleeping core), with or without a
-/// pause: so the floor is asked the same way, and its difference is subtracted.
-fn pauses(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
-    let (mut short, mut long, mut added) = (Sides::default(), Sides::default(), Sides::default());
-    for round in 0..args.rounds {
-        progress(&format!("pauses, round {} of {}", round + 1, args.rounds));
-        let one = |server: &Server| {
-            let calls = |(gap, count)| client::spaced(server.address(), gap, count);
-            Ok((calls(NO_PAUSE)?, calls(PAUSE)?))
-        };
-        let (mut ours, mut floor) = ((vec![], vec![]), (vec![], vec![]));
-        for turn in 0..TURNS as usize {
-            pair.by_turns(round + turn, one, |side, (without, with)| {
-                let times = if side == Side::Ours {
-                    &mut ours
-                } else {
-                    &mut floor
-                };
-                times.0.extend(without);
-                times.1.extend(with);
-            })?;
-        }
-        for (side, (without, with)) in [(Side::Ours, ours), (Side::Floor, floor)] {
-            let (without, with) = (quantile(&without, 500), quantile(&with, 500));
-            short.keep(side, without);
-            long.keep(side, with);
-            added.keep(side, with - without);
-        }
-    }
-    let mut row = |what, sides: &Sides, goal| {
-        report.row(9, what, "µs", &sides.ours, &sides.floor, goal);
-    };
-    row("calls 5 ms apart: p50", &short, Goal::Informs);
-    row("calls 30 ms apart (paused): p50", &long, Goal::Informs);
-    row(
-        "30 ms apart over 5 ms apart",
-        &added,
-        Goal::MoreByAtMost(15.0),
-    );
-    Ok(())
-}
-
-/// Target 9, from the worker's own counters and from the kernel's.
-fn while_paused(server: &Server, report: &mut Report) -> Result<()> {
-    progress("a second of silence");
-    let stats = worker::stats(server)?;
-    let value = |key: &str| stats.get(key).and_then(serde_json::Value::as_f64);
-    let own = |key| value(key).map_or(Vec::new(), |v| vec![v]);
-    let what = "pause, by its own clock: p50";
-    report.row(9, what, "µs", &own("pause.us-p50"), &[], Goal::AtMost(20.0));
-    let what = "unpause, by its own clock: p50";
-    report.row(9, what, "µs", &own("unpause.us-p50"), &[], Goal::Informs);
-    report.notes.push(format!(
-        "pauses so far: {}",
-        value("pause.cnt").map_or("not reported".into(), |count| count.to_string())
-    ));
-
-    std::thread::sleep(Duration::from_millis(300));
-    let pythons = server.tree()?.pythons();
-    let before = process_tree::ran_nanoseconds(&pythons)?;
-    std::thread::sleep(Duration::from_secs(1));
-    let ran = process_tree::ran_nanoseconds(&pythons)?.saturating_sub(before) as f64 / 1e3;
-    let what = format!("CPU of {} idle Python processes in 1 s", pythons.len());
-    report.row(9, what, "µs", &[ran], &[], Goal::AtMost(0.0));
-    Ok(())
-}
-
-fn progress(what: &str) {
+pub(super) fn progress(what: &str) {
     eprintln!("bench warm: {what}");
 }

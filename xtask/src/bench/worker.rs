@@ -145,3 +145,10 @@ pub(super) fn stats(server: &Server) -> Result<serde_json::Map<String, serde_jso
     );
     serde_json::from_slice(&reply.body).context("failed to read the answer of GET /stats")
 }
+
+/// How many times a sandbox has been paused so far; `None` when the worker doesn't report it.
+pub(super) fn pauses(server: &Server) -> Result<Option<u64>> {
+    Ok(stats(server)?
+        .get("pause.cnt")
+        .and_then(serde_json::Value::as_u64))
+}
