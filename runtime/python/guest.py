@@ -145,7 +145,7 @@ def serve(connection, handler):
     while True:
         kind, flags, call, payload = connection.receive()
         if kind == CALL:
-            _, body = sections(payload)
+            body = payload[4 + int.from_bytes(payload[0:4], "little") :]
             if flags & END:
                 answer(connection, handler, call, body)
             else:

@@ -18,8 +18,15 @@ def f(event):
 fn begin_a_call(worker: &Worker<'_>) -> Client {
     worker.install("sleeper", &[("f.py", SLEEPER)]);
     let mut connection = worker.connect();
-    connection.send_part("POST", "/run/sleeper", 4, b"\"me\"").expect("sent");
-    let sleeps = || worker.leaves().iter().any(|(leaf, _)| leaf.status("Name").as_deref() == Some("sleep"));
+    connection
+        .send_part("POST", "/run/sleeper", 4, b"\"me\"")
+        .expect("sent");
+    let sleeps = || {
+        worker
+            .leaves()
+            .iter()
+            .any(|(leaf, _)| leaf.status("Name").as_deref() == Some("sleep"))
+    };
     eventually("the call to run", 10.0, || sleeps().then_some(()));
     connection
 }
@@ -77,10 +84,17 @@ fn an_interrupt_of_both_processes_is_one_interrupt() {
 fn a_drain_has_an_end() {
     in_place(|place| {
         let worker = place.up(&["drain_sec=1"]);
-        worker.install("slow", &[("f.py", "import time\ndef f(event):\n    time.sleep(600)\n")]);
+        worker.install(
+            "slow",
+            &[("f.py", "import time\ndef f(event):\n    time.sleep(600)\n")],
+        );
         let mut connection = worker.connect();
-        connection.send_part("POST", "/run/slow", 1, b"1").expect("sent");
-        eventually("the call to run", 10.0, || (!worker.leaves().is_empty()).then_some(()));
+        connection
+            .send_part("POST", "/run/slow", 1, b"1")
+            .expect("sent");
+        eventually("the call to run", 10.0, || {
+            (!worker.leaves().is_empty()).then_some(())
+        });
         worker.down();
         assert!(connection.reply().is_err());
     });
@@ -89,7 +103,15 @@ fn a_drain_has_an_end() {
 #[test]
 fn a_detached_worker_answers_when_up_returns() {
     in_place(|place| {
-        let up = ["--output", "json", "worker", "up", "-d", "-o", "worker_port=0"];
+        let up = [
+            "--output",
+            "json",
+            "worker",
+            "up",
+            "-d",
+            "-o",
+            "worker_port=0",
+        ];
         let said: Value = serde_json::from_str(place.ol(&up).ok()).expect("JSON");
         let worker = place.attach();
         assert_eq!(said["url"], format!("http://{}", worker.address));
@@ -98,10 +120,16 @@ fn a_detached_worker_answers_when_up_returns() {
 
         let status = place.ol(&["--output", "json", "worker", "status"]);
         let status: Value = serde_json::from_str(status.ok()).expect("JSON");
-        assert_eq!((&status["state"], &status["pid"]), (&json!("ready"), &said["pid"]));
+        assert_eq!(
+            (&status["state"], &status["pid"]),
+            (&json!("ready"), &said["pid"])
+        );
         // Its session is its own, so that it outlives the terminal.
         assert_ne!(worker.warden.status("NSsid"), None);
-        assert_eq!(worker.warden.status("NSsid"), Some(worker.warden.pid.to_string()));
+        assert_eq!(
+            worker.warden.status("NSsid"),
+            Some(worker.warden.pid.to_string())
+        );
         let log = fs::read_to_string(place.dir().join("worker.out")).expect("the log");
         assert!(log.contains(&worker.address), "{log}");
         worker.down();
@@ -110,7 +138,12 @@ fn a_detached_worker_answers_when_up_returns() {
         assert_eq!(status.code, Some(1));
         let status: Value = serde_json::from_str(&status.out).expect("JSON");
         assert_eq!(status["state"], "stopped");
-        assert!(place.ol(&["worker", "down"]).refusal().contains("ol worker up"));
+        assert!(
+            place
+                .ol(&["worker", "down"])
+                .refusal()
+                .contains("ol worker up")
+        );
     });
 }
 
@@ -121,12 +154,24 @@ fn the_private_socket_tells_the_pid() {
     use std::os::unix::fs::PermissionsExt;
     with_worker(&[], |worker| {
         let path = worker.place.dir().join("worker/ol.sock");
-        assert_eq!(fs::metadata(&path).expect("the socket").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path)
+                .expect("the socket")
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
         let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
-        stream.write_all(b"GET /pid HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+        stream
+            .write_all(b"GET /pid HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("text");
-        assert!(text.ends_with(&format!("\r\n\r\n{}\n", worker.process.pid)), "{text}");
+        assert!(
+            text.ends_with(&format!("\r\n\r\n{}\n", worker.process.pid)),
+            "{text}"
+        );
         assert_eq!(worker.request("GET", "/pid", b"").status, 404);
     });
 }
@@ -141,7 +186,13 @@ fn the_counters_of_a_run_outlast_it() {
         }
         let live = worker.request("GET", "/stats", b"").ok();
         assert_eq!(live["invoke.cnt"], 3);
-        assert!(live.as_object().expect("an object").values().all(Value::is_u64), "{live}");
+        assert!(
+            live.as_object()
+                .expect("an object")
+                .values()
+                .all(Value::is_u64),
+            "{live}"
+        );
         worker.down();
         let kept = fs::read_to_string(place.dir().join("worker/stats.json")).expect("stats.json");
         let kept: Value = serde_json::from_str(&kept).expect("JSON");
@@ -153,7 +204,12 @@ fn the_counters_of_a_run_outlast_it() {
 fn cleaning_up_by_force_is_safe_at_any_time() {
     in_place(|place| {
         let force = |place: &Place| -> Value {
-            serde_json::from_str(place.ol(&["--output", "json", "worker", "force-cleanup"]).ok()).expect("JSON")
+            serde_json::from_str(
+                place
+                    .ol(&["--output", "json", "worker", "force-cleanup"])
+                    .ok(),
+            )
+            .expect("JSON")
         };
         let nothing = json!({"killed": [], "cgroups": 0, "paths": []});
         let _ = place.ol(&["worker", "init"]).ok();
@@ -163,7 +219,10 @@ fn cleaning_up_by_force_is_safe_at_any_time() {
         worker.install("echo", &[("f.py", "def f(event):\n    return event\n")]);
         assert_eq!(worker.call("echo", &json!(1)).ok(), json!(1));
         let said = force(place);
-        assert_eq!(said["killed"], json!([worker.warden.pid, worker.process.pid]));
+        assert_eq!(
+            said["killed"],
+            json!([worker.warden.pid, worker.process.pid])
+        );
         let (status, _) = worker.wait();
         assert!(!status.success());
         place.assert_nothing_left();

@@ -13,7 +13,10 @@ fn a_second_worker_on_a_directory() {
         for command in [vec!["worker", "up"], vec!["worker", "up", "-d"]] {
             let said = place.ol(&command);
             assert!(said.refusal().contains("ol worker down"), "{said:?}");
-            assert!(said.refusal().contains(&worker.warden.pid.to_string()), "{said:?}");
+            assert!(
+                said.refusal().contains(&worker.warden.pid.to_string()),
+                "{said:?}"
+            );
         }
         // The first is none the worse for it.
         worker.install("echo", &[("f.py", "def f(event):\n    return event\n")]);
@@ -29,7 +32,10 @@ fn a_port_that_is_taken() {
         let taken = TcpListener::bind("localhost:0").expect("a free port");
         let port = taken.local_addr().expect("its address").port();
         let option = format!("worker_port={port}");
-        for command in [vec!["worker", "up", "-o", &option], vec!["worker", "up", "-d", "-o", &option]] {
+        for command in [
+            vec!["worker", "up", "-o", &option],
+            vec!["worker", "up", "-d", "-o", &option],
+        ] {
             let said = place.ol(&command);
             assert!(said.refusal().contains(&port.to_string()), "{said:?}");
             assert!(said.refusal().contains("worker_port"), "{said:?}");
@@ -53,10 +59,16 @@ fn options_that_are_wrong() {
             ("registry=ftp://somewhere", "registry", "ftp"),
             ("nonsense", "nonsense", "="),
         ] {
-            for command in [vec!["worker", "up", "-o", option], vec!["worker", "up", "-d", "-o", option]] {
+            for command in [
+                vec!["worker", "up", "-o", option],
+                vec!["worker", "up", "-d", "-o", option],
+            ] {
                 let said = place.ol(&command);
                 let sentence = said.refusal();
-                assert!(sentence.contains(named) && sentence.contains(remedy), "{option}: {sentence}");
+                assert!(
+                    sentence.contains(named) && sentence.contains(remedy),
+                    "{option}: {sentence}"
+                );
                 assert!(!place.dir().exists(), "{option} left a directory");
             }
         }
@@ -71,8 +83,14 @@ fn a_configuration_that_is_wrong() {
         let good = fs::read_to_string(&path).expect("config.json");
         for (text, named) in [
             ("{\"worker_port\": [}", "config.json"),
-            ("{\"worker_port\": \"0\", \"limits\": {\"mem_mb\": -1}}", "limits.mem_mb"),
-            ("{\"worker_port\": \"0\", \"strict_config\": true, \"registri\": \"x\"}", "registry"),
+            (
+                "{\"worker_port\": \"0\", \"limits\": {\"mem_mb\": -1}}",
+                "limits.mem_mb",
+            ),
+            (
+                "{\"worker_port\": \"0\", \"strict_config\": true, \"registri\": \"x\"}",
+                "registry",
+            ),
         ] {
             fs::write(&path, text).expect("written");
             let said = place.ol(&["worker", "up"]);
@@ -104,7 +122,10 @@ fn a_base_without_python() {
         assert!(said.refusal().contains(&base), "{said:?}");
         let said = place.ol(&["worker", "up", "-i", "windows"]);
         assert_ne!(said.code, Some(0), "{said:?}");
-        assert!(said.err.contains("windows") && said.err.contains("host"), "{said:?}");
+        assert!(
+            said.err.contains("windows") && said.err.contains("host"),
+            "{said:?}"
+        );
     });
 }
 
@@ -119,7 +140,10 @@ fn a_base_whose_python_went_away() {
         fs::write(place.dir().join("lambda/base.json"), record.to_string()).expect("written");
         let said = place.ol(&["worker", "up", "-o", "worker_port=0"]);
         assert_ne!(said.code, Some(0), "{said:?}");
-        assert!(said.err.contains("Python") || said.err.contains("python3"), "{said:?}");
+        assert!(
+            said.err.contains("Python") || said.err.contains("python3"),
+            "{said:?}"
+        );
         place.assert_nothing_left();
     });
 }
@@ -128,15 +152,31 @@ fn a_base_whose_python_went_away() {
 fn commands_for_a_worker_that_is_not_there() {
     in_place(|place| {
         let source = place.source("echo", &[("f.py", "def f(event):\n    return event\n")]);
-        for command in [vec!["worker", "down"], vec!["worker", "status"], vec!["worker", "force-cleanup"], vec!["ls"]] {
+        for command in [
+            vec!["worker", "down"],
+            vec!["worker", "status"],
+            vec!["worker", "force-cleanup"],
+            vec!["ls"],
+        ] {
             let said = place.ol(&command);
-            assert!(said.refusal().contains("ol worker init"), "{command:?} {said:?}");
+            assert!(
+                said.refusal().contains("ol worker init"),
+                "{command:?} {said:?}"
+            );
         }
         let _ = place.ol(&["worker", "init"]).ok();
         let install = vec!["admin", "install", source.to_str().expect("text")];
-        for command in [vec!["ls"], vec!["invoke", "echo"], vec!["rm", "echo"], install] {
+        for command in [
+            vec!["ls"],
+            vec!["invoke", "echo"],
+            vec!["rm", "echo"],
+            install,
+        ] {
             let said = place.ol(&command);
-            assert!(said.refusal().contains("ol worker up"), "{command:?} {said:?}");
+            assert!(
+                said.refusal().contains("ol worker up"),
+                "{command:?} {said:?}"
+            );
         }
     });
 }
@@ -148,8 +188,16 @@ fn functions_that_cannot_be_installed() {
         let place = worker.place;
         for (name, files, named) in [
             ("empty", vec![("readme", "")], "f.py"),
-            ("yaml", vec![("f.py", ""), ("ol.yaml", "limits: [1\n")], "ol.yaml"),
-            ("greedy", vec![("f.py", ""), ("ol.yaml", "limits: {procs: 100000}\n")], "procs"),
+            (
+                "yaml",
+                vec![("f.py", ""), ("ol.yaml", "limits: [1\n")],
+                "ol.yaml",
+            ),
+            (
+                "greedy",
+                vec![("f.py", ""), ("ol.yaml", "limits: {procs: 100000}\n")],
+                "procs",
+            ),
         ] {
             let source = place.source(name, &files);
             let said = place.ol(&["admin", "install", source.to_str().expect("text")]);

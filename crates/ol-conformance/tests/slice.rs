@@ -15,7 +15,12 @@ fn slice_from_an_empty_path_to_an_answer_and_back() {
     in_place(|place| {
         let worker = place.up(&[]);
         let status = place.ol(&["worker", "status"]);
-        assert!(status.ok().starts_with(&format!("ready at http://{}", worker.address)), "{status:?}");
+        assert!(
+            status
+                .ok()
+                .starts_with(&format!("ready at http://{}", worker.address)),
+            "{status:?}"
+        );
         assert_eq!(worker.request("GET", "/status", b"").text(), "ready\n");
 
         let source = place.source("echo", &[("f.py", ECHO)]);
@@ -24,14 +29,22 @@ fn slice_from_an_empty_path_to_an_answer_and_back() {
         assert_eq!(place.ol(&["ls"]).ok().trim(), "echo");
         let event = json!({"text": "žluťoučký", "list": [1, 2.5, null]});
         let invoked = place.ol(&["invoke", "echo", "-d", &event.to_string()]);
-        assert_eq!(serde_json::from_str::<Value>(invoked.ok()).expect("JSON"), event);
+        assert_eq!(
+            serde_json::from_str::<Value>(invoked.ok()).expect("JSON"),
+            event
+        );
         assert_eq!(worker.call("echo", &event).ok(), event);
         assert_eq!(worker.request("GET", "/run/echo", b"").ok(), json!({}));
 
         worker.down();
         assert!(place.dir().join("worker/stats.json").exists());
         assert!(place.dir().join("registry/echo.tar.gz").exists());
-        assert!(place.ol(&["worker", "status"]).refusal().contains("ol worker up"));
+        assert!(
+            place
+                .ol(&["worker", "status"])
+                .refusal()
+                .contains("ol worker up")
+        );
     });
 }
 
@@ -47,10 +60,16 @@ def f(event):
 #[test]
 fn slice_memory_is_limited() {
     with_worker(&[], |worker| {
-        worker.install("eater", &[("f.py", EATER), ("ol.yaml", "limits: {mem_mb: 64}\n")]);
+        worker.install(
+            "eater",
+            &[("f.py", EATER), ("ol.yaml", "limits: {mem_mb: 64}\n")],
+        );
         assert_eq!(worker.call("eater", &json!({"mb": 20})).ok(), json!(20));
         let text = worker.call("eater", &json!({"mb": 200})).error(502, "died");
-        assert!(text.contains("memory") && text.contains("mem_mb") && text.contains("64"), "{text}");
+        assert!(
+            text.contains("memory") && text.contains("mem_mb") && text.contains("64"),
+            "{text}"
+        );
         assert_eq!(worker.call("eater", &json!({"mb": 20})).ok(), json!(20));
     });
 }
@@ -86,15 +105,25 @@ os.register_at_fork(after_in_child=lambda: os.close(W))
 #[test]
 fn slice_processes_are_limited() {
     with_worker(&[], |worker| {
-        worker.install("bomb", &[("f.py", BOMB), ("ol.yaml", "limits: {procs: 12, mem_mb: 128}\n")]);
+        worker.install(
+            "bomb",
+            &[
+                ("f.py", BOMB),
+                ("ol.yaml", "limits: {procs: 12, mem_mb: 128}\n"),
+            ],
+        );
         worker.install("victim", &[("f.py", ECHO)]);
         let eagain = 11;
-        assert_eq!(worker.call("bomb", &json!({"stay": true})).ok(), json!([11, eagain]));
+        assert_eq!(
+            worker.call("bomb", &json!({"stay": true})).ok(),
+            json!([11, eagain])
+        );
         // The bomb is full, and frozen with all that it made; others are none the wiser.
         assert_eq!(worker.call("victim", &json!(1)).ok(), json!(1));
         let mut population: Vec<usize> = Vec::new();
         for (_, group) in worker.leaves() {
-            let procs = fs::read_to_string(group.join("cgroup.procs")).expect("it is frozen, so it stays");
+            let procs =
+                fs::read_to_string(group.join("cgroup.procs")).expect("it is frozen, so it stays");
             population.push(procs.lines().count());
         }
         population.sort_unstable();
@@ -113,15 +142,24 @@ fn slice_a_fork_bomb_that_never_stops_hurts_nobody() {
         worker.install("victim", &[("f.py", ECHO)]);
         assert_eq!(worker.call("victim", &json!(0)).ok(), json!(0));
         let mut connection = worker.connect();
-        connection.send_part("POST", "/run/bomb", 0, b"").expect("sent");
-        eventually("the bomb to go off", 10.0, || (worker.leaves().len() >= 15).then_some(()));
+        connection
+            .send_part("POST", "/run/bomb", 0, b"")
+            .expect("sent");
+        eventually("the bomb to go off", 10.0, || {
+            (worker.leaves().len() >= 15).then_some(())
+        });
         for number in 0..5 {
             assert_eq!(worker.call("victim", &json!(number)).ok(), json!(number));
             assert!(worker.leaves().len() <= 20 + 1);
         }
-        let text = connection.reply().expect("an answer").error(504, "time-limit");
+        let text = connection
+            .reply()
+            .expect("an answer")
+            .error(504, "time-limit");
         assert!(text.contains(&format!("{seconds} s")), "{text}");
-        eventually("the bomb to be gone", 5.0, || (worker.leaves().len() == 1).then_some(()));
+        eventually("the bomb to be gone", 5.0, || {
+            (worker.leaves().len() == 1).then_some(())
+        });
     });
 }
 
@@ -129,7 +167,10 @@ fn slice_a_fork_bomb_that_never_stops_hurts_nobody() {
 fn slice_time_is_limited() {
     let sleeper = "import time\ndef f(event):\n    time.sleep(event)\n    return event\n";
     with_worker(&[], |worker| {
-        worker.install("sleeper", &[("f.py", sleeper), ("ol.yaml", "limits: {runtime_sec: 1}\n")]);
+        worker.install(
+            "sleeper",
+            &[("f.py", sleeper), ("ol.yaml", "limits: {runtime_sec: 1}\n")],
+        );
         let begun = Instant::now();
         let text = worker.call("sleeper", &json!(600)).error(504, "time-limit");
         assert!(text.contains("1 s"), "{text}");
@@ -152,8 +193,15 @@ def f(event):
 #[test]
 fn slice_processor_time_is_limited() {
     with_worker(&[], |worker| {
-        worker.install("burner", &[("f.py", BURNER), ("ol.yaml", "limits: {cpu_percent: 20}\n")]);
-        let share = worker.call("burner", &json!({})).ok().as_f64().expect("a number");
+        worker.install(
+            "burner",
+            &[("f.py", BURNER), ("ol.yaml", "limits: {cpu_percent: 20}\n")],
+        );
+        let share = worker
+            .call("burner", &json!({}))
+            .ok()
+            .as_f64()
+            .expect("a number");
         // What starting it used counts too, and a period that has begun may be used up.
         assert!((0.05..0.35).contains(&share), "{share}");
     });
@@ -180,9 +228,15 @@ def f(event):
 fn slice_an_idle_sandbox_is_frozen() {
     with_worker(&[], |worker| {
         worker.install("restless", &[("f.py", RESTLESS)]);
-        let before = worker.call("restless", &json!({})).ok().as_u64().expect("a count");
+        let before = worker
+            .call("restless", &json!({}))
+            .ok()
+            .as_u64()
+            .expect("a count");
         let (leaf, group) = worker.leaf();
-        eventually("the sandbox to be frozen", 1.0, || is_frozen(&group).then_some(()));
+        eventually("the sandbox to be frozen", 1.0, || {
+            is_frozen(&group).then_some(())
+        });
         let ticks = leaf.ticks().expect("it lives");
         // Long enough for a thread that runs to use many ticks: something else takes that time.
         worker.install("other", &[("f.py", BURNER)]);
@@ -190,14 +244,19 @@ fn slice_an_idle_sandbox_is_frozen() {
         assert_eq!(leaf.ticks(), Some(ticks));
         assert!(is_frozen(&group));
 
-        let after = worker.call("restless", &json!({})).ok().as_u64().expect("a count");
+        let after = worker
+            .call("restless", &json!({}))
+            .ok()
+            .as_u64()
+            .expect("a count");
         assert!(leaf.lives() && after > before, "{before} {after}");
     });
 }
 
 fn is_frozen(group: &Path) -> bool {
     let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
-    read("cgroup.events").lines().any(|line| line == "frozen 1") || read("freezer.state").trim() == "FROZEN"
+    read("cgroup.events").lines().any(|line| line == "frozen 1")
+        || read("freezer.state").trim() == "FROZEN"
 }
 
 #[test]
@@ -208,7 +267,10 @@ fn slice_a_stop_leaves_nothing_of_many_sandboxes() {
             let _ = worker.call(name, &json!({})).ok();
         }
         let census = worker.place.census();
-        assert!(census.processes.len() > 3 && census.network_namespaces.len() >= 3, "{census:?}");
+        assert!(
+            census.processes.len() > 3 && census.network_namespaces.len() >= 3,
+            "{census:?}"
+        );
         // One of them is dead when the stop comes.
         let (leaf, _) = worker.leaves().remove(0);
         leaf.signal(Signal::KILL);

@@ -19,19 +19,27 @@ fn init_keeps_bundles_and_settings() {
         let mut changed = config(place);
         changed["limits"]["mem_mb"] = json!(77);
         fs::write(place.dir().join("config.json"), changed.to_string()).expect("written");
-        fs::write(place.dir().join("registry/echo.tar.gz"), bundle(&[("f.py", ECHO)])).expect("written");
+        fs::write(
+            place.dir().join("registry/echo.tar.gz"),
+            bundle(&[("f.py", ECHO)]),
+        )
+        .expect("written");
         let package = place.dir().join("lambda/packages/mine==1/files");
         fs::create_dir_all(&package).expect("made");
 
         let mut worker = place.up(&[]);
-        assert_eq!(worker.request("GET", "/registry/echo/config", b"").ok()["Granted"]["mem_mb"], 77);
+        assert_eq!(
+            worker.request("GET", "/registry/echo/config", b"").ok()["Granted"]["mem_mb"],
+            77
+        );
         // It stops the worker that runs there.
         let _ = place.ol(&["worker", "init"]).ok();
         let (status, _) = worker.wait();
         assert!(status.success(), "{status}");
         drop(worker);
 
-        let backup = fs::read_to_string(place.dir().join("config.json.bak")).expect("the old configuration");
+        let backup =
+            fs::read_to_string(place.dir().join("config.json.bak")).expect("the old configuration");
         assert_eq!(backup, changed.to_string());
         assert_eq!(config(place)["limits"]["mem_mb"], 50);
         assert!(package.is_dir());
@@ -48,16 +56,30 @@ fn what_is_no_workers_directory_stays_as_it_is() {
         fs::create_dir(place.dir()).expect("made");
         fs::write(place.dir().join("foo"), "mine").expect("written");
         let named = place.dir().display().to_string();
-        for command in [vec!["worker", "up"], vec!["worker", "up", "-d"], vec!["worker", "init"], vec!["worker", "down"],
-            vec!["worker", "status"], vec!["worker", "force-cleanup"]]
-        {
+        for command in [
+            vec!["worker", "up"],
+            vec!["worker", "up", "-d"],
+            vec!["worker", "init"],
+            vec!["worker", "down"],
+            vec!["worker", "status"],
+            vec!["worker", "force-cleanup"],
+        ] {
             let said = place.ol(&command);
             assert!(said.refusal().contains(&named), "{command:?} {said:?}");
-            assert!(said.refusal().contains("ol worker init"), "{command:?} {said:?}");
+            assert!(
+                said.refusal().contains("ol worker init"),
+                "{command:?} {said:?}"
+            );
         }
-        let files: Vec<_> = fs::read_dir(place.dir()).expect("there").map(|e| e.expect("read").file_name()).collect();
+        let files: Vec<_> = fs::read_dir(place.dir())
+            .expect("there")
+            .map(|e| e.expect("read").file_name())
+            .collect();
         assert_eq!(files, ["foo"]);
-        assert_eq!(fs::read_to_string(place.dir().join("foo")).expect("there"), "mine");
+        assert_eq!(
+            fs::read_to_string(place.dir().join("foo")).expect("there"),
+            "mine"
+        );
     });
 }
 
@@ -76,7 +98,14 @@ fn a_directory_of_the_originals_is_taken_over() {
     in_place(|place| {
         let dir = place.dir();
         let at = |name: &str| dir.join(name).display().to_string();
-        for folder in ["lambda/usr", "lambda/etc", "lambda/tmp", "lambda/packages", "registry", "worker"] {
+        for folder in [
+            "lambda/usr",
+            "lambda/etc",
+            "lambda/tmp",
+            "lambda/packages",
+            "registry",
+            "worker",
+        ] {
             fs::create_dir_all(dir.join(folder)).expect("made");
         }
         // A base image needs a Python. To copy one would take long, so this one borrows the host's through links, and
@@ -96,20 +125,31 @@ fn a_directory_of_the_originals_is_taken_over() {
             "storage": {"root": "private", "scratch": "", "code": ""}
         });
         fs::write(dir.join("config.json"), original.to_string()).expect("written");
-        fs::write(dir.join("default-zygotes-40.json"), r#"{"packages": [], "children": []}"#).expect("written");
+        fs::write(
+            dir.join("default-zygotes-40.json"),
+            r#"{"packages": [], "children": []}"#,
+        )
+        .expect("written");
         fs::write(dir.join("registry/echo.tar.gz"), bundle(&[("f.py", ECHO)])).expect("written");
 
         // With the host as its base, which is one command.
         let init = place.ol(&["worker", "init", "-b", "-i", "host"]);
         assert!(init.ok().contains("renewed"), "{init:?}");
-        let backup = fs::read_to_string(dir.join("config.json.bak")).expect("the original's configuration");
+        let backup =
+            fs::read_to_string(dir.join("config.json.bak")).expect("the original's configuration");
         assert_eq!(backup, original.to_string());
         // Its own configuration serves too.
         fs::write(dir.join("config.json"), original.to_string()).expect("written");
         let worker = place.up(&[]);
         let log = place.log_text();
-        assert!(log.contains("warning: ") && log.contains("pip_index"), "{log}");
-        assert_eq!(worker.call("echo", &json!("old friend")).ok(), json!("old friend"));
+        assert!(
+            log.contains("warning: ") && log.contains("pip_index"),
+            "{log}"
+        );
+        assert_eq!(
+            worker.call("echo", &json!("old friend")).ok(),
+            json!("old friend")
+        );
         worker.down();
     });
 }

@@ -11,7 +11,7 @@ use ol_model::{Limits, steps};
 use ol_sandbox::Death;
 use std::fmt;
 use std::pin::Pin;
-use std::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The rest of a request's body, as it arrives.
 pub(crate) type Rest = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
@@ -59,7 +59,10 @@ struct Exchange {
     lease: Option<Lease>,
     /// `None` once the last frame was read.
     conversation: Option<Conversation>,
-    deadline: tokio::time::Instant,
+    /// When the function's time is over. It does not run down while the caller still sends.
+    deadline: Instant,
+    /// Part of the request is not sent yet: whoever stops now leaves a cut frame, after which the connection is of no use.
+    sending: bool,
 }
 
 /// Calls the leased instance. `first` is the beginning of the body, `rest` what follows it.
@@ -68,32 +71,31 @@ pub(crate) async fn call(
     first: &Bytes,
     rest: &mut Option<Rest>,
 ) -> Result<Answer, CallError> {
-    let begun = Instant::now();
+    let begun = std::time::Instant::now();
     let conversation = lease.instance().channel.open();
     let id = conversation.id;
     let limit = lease.instance().version.limits.runtime;
-    let deadline = tokio::time::Instant::now() + limit;
     let mut exchange = Exchange {
         lease: Some(lease),
         conversation: Some(conversation),
-        deadline,
+        deadline: Instant::now() + limit,
+        sending: true,
     };
     let (head, tail) = first.split_at(first.len().min(CHUNK));
     let whole = rest.is_none() && tail.is_empty();
-    if let Err(error) = exchange
-        .lease()
-        .instance()
-        .channel
-        .send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]])
-        .await
-    {
-        exchange.give_up();
-        return Err(match error {
-            ChannelError::Closed => CallError::Stale,
-            other => CallError::Failed(died(&other.to_string())),
-        });
+    match exchange.send_first(whole, id, head).await {
+        Ok(()) => {}
+        Err(error) => {
+            exchange.give_up();
+            return Err(match error {
+                Unsent::Channel(ChannelError::Closed) => CallError::Stale,
+                Unsent::Channel(other) => CallError::Failed(died(&other.to_string())),
+                Unsent::Limit => CallError::Failed(InvokeError::TimeLimit { limit }),
+            });
+        }
     }
     let frame = if whole {
+        exchange.sending = false;
         exchange.next().await
     } else {
         exchange
@@ -117,11 +119,17 @@ impl Exchange {
         let (Some(lease), Some(conversation)) = (&self.lease, &mut self.conversation) else {
             return Err(InvokeError::Internal("a call was read past its end"));
         };
-        let received =
-            tokio::time::timeout_at(self.deadline, lease.instance().channel.next(conversation))
-                .await;
+        let receive = lease.instance().channel.next(conversation);
+        let received = if self.sending {
+            Ok(receive.await)
+        } else {
+            timeout_at(self.deadline, receive).await
+        };
         match received {
             Ok(Ok(frame)) => {
+                if !matches!(frame.kind, Kind::Result | Kind::Body | Kind::Fault) {
+                    return Err(self.broken("it answered with a frame out of order"));
+                }
                 if frame.end {
                     self.finish();
                 }
@@ -145,52 +153,55 @@ impl Exchange {
         rest: Option<Rest>,
     ) -> Result<Frame, InvokeError> {
         let instance = self.lease().instance().clone();
+        let limit = instance.version.limits.runtime;
+        // A part that the guest doesn't take within its time limit is as bad as an answer that doesn't come.
+        let send = async |part: &Bytes, end: bool| match timeout(
+            limit,
+            instance.channel.send_body(id, part, end),
+        )
+        .await
+        {
+            Ok(sent) => sent.map_err(|error| SendError::Guest(Unsent::Channel(error))),
+            Err(_elapsed) => Err(SendError::Guest(Unsent::Limit)),
+        };
         let sending = async {
-            let mut rest = rest;
-            if !tail.is_empty() {
-                instance
-                    .channel
-                    .send_body(id, &tail, rest.is_none())
-                    .await
-                    .map_err(SendError::Channel)?;
+            let Some(mut rest) = rest else {
+                return send(&tail, true).await;
+            };
+            send(&tail, false).await?;
+            while let Some(part) = rest.next().await {
+                send(&part.map_err(SendError::Caller)?, false).await?;
             }
-            while let Some(part) = match &mut rest {
-                Some(stream) => stream.next().await,
-                None => return Ok(()),
-            } {
-                let part = part.map_err(SendError::Body)?;
-                instance
-                    .channel
-                    .send_body(id, &part, false)
-                    .await
-                    .map_err(SendError::Channel)?;
-            }
-            instance
-                .channel
-                .send_body(id, &Bytes::new(), true)
-                .await
-                .map_err(SendError::Channel)
+            send(&Bytes::new(), true).await
         };
         tokio::pin!(sending);
         let sent = tokio::select! {
+            // An answer before the whole request: the rest stays unsent, and so the instance ends with this call.
             frame = self.next() => return frame,
             sent = &mut sending => sent,
         };
-        if let Err(SendError::Body(error)) = sent {
-            // The request broke off: tell the guest to forget it. It holds no part of an answer yet.
-            let cancelled = instance
-                .channel
-                .send(Kind::Cancel, (true, false), id, [&[], &[], &[]])
-                .await;
-            if cancelled.is_ok() {
-                self.finish();
-            } else {
-                self.give_up();
+        self.sending = false;
+        self.deadline = Instant::now() + limit;
+        match sent {
+            Err(SendError::Caller(error)) => {
+                // The request broke off: tell the guest to forget it. It holds no part of an answer yet.
+                let cancel =
+                    instance
+                        .channel
+                        .send(Kind::Cancel, (true, false), id, [&[], &[], &[]]);
+                match timeout(limit, cancel).await {
+                    Ok(Ok(())) => self.finish(),
+                    _ => self.give_up(),
+                }
+                Err(error)
             }
-            return Err(error);
+            Err(SendError::Guest(Unsent::Limit)) => {
+                self.give_up();
+                Err(InvokeError::TimeLimit { limit })
+            }
+            // A channel that broke while sending tells why when it is read.
+            Ok(()) | Err(SendError::Guest(Unsent::Channel(_))) => self.next().await,
         }
-        // A channel that broke while sending tells why when it is read.
-        self.next().await
     }
 
     /// Turns the first frame into an answer.
@@ -231,8 +242,20 @@ impl Exchange {
         }
     }
 
+    async fn send_first(&self, whole: bool, id: u32, head: &[u8]) -> Result<(), Unsent> {
+        let channel = &self.lease().instance().channel;
+        let send = channel.send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]]);
+        match timeout_at(self.deadline, send).await {
+            Ok(sent) => sent.map_err(Unsent::Channel),
+            Err(_elapsed) => Err(Unsent::Limit),
+        }
+    }
+
     /// Ends the exchange in order: the instance is free.
     fn finish(&mut self) {
+        if self.sending {
+            return self.give_up();
+        }
         if let (Some(lease), Some(conversation)) = (&self.lease, self.conversation.take()) {
             lease.instance().channel.close(&conversation);
         }
@@ -267,12 +290,16 @@ impl Drop for Exchange {
         else {
             return;
         };
+        if self.sending {
+            return lease.instance().doom();
+        }
         let deadline = self.deadline;
         tokio::spawn(async move {
             let mut rest = Exchange {
                 lease: Some(lease),
                 conversation: Some(conversation),
                 deadline,
+                sending: false,
             };
             while rest.conversation.is_some() {
                 // Errors end the exchange too; nobody is there to be told.
@@ -282,9 +309,16 @@ impl Drop for Exchange {
     }
 }
 
+/// Why a frame did not reach the guest.
+enum Unsent {
+    Channel(ChannelError),
+    Limit,
+}
+
+/// Why a request was not sent to its end.
 enum SendError {
-    Body(InvokeError),
-    Channel(#[expect(dead_code, reason = "the reading side says why")] ChannelError),
+    Caller(InvokeError),
+    Guest(Unsent),
 }
 
 fn died(reason: &str) -> InvokeError {
@@ -304,7 +338,7 @@ pub(crate) fn describe(death: Option<Death>, limits: &Limits) -> String {
     }
 }
 
-/// Status and headers of an answer; an empty head means 200 and JSON.
+/// Status and headers of an answer; an empty head means 200.
 fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Head {
@@ -312,10 +346,7 @@ fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), serde_json::E
         headers: Vec<(String, String)>,
     }
     if head.is_empty() {
-        return Ok((
-            200,
-            vec![("content-type".to_owned(), "application/json".to_owned())],
-        ));
+        return Ok((200, Vec::new()));
     }
     serde_json::from_slice::<Head>(head).map(|head| (head.status, head.headers))
 }

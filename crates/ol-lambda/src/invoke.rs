@@ -31,7 +31,7 @@ pub struct Invocation {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Header lines, in order.
+    /// Header lines, in order; none means that the body is JSON.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: AnswerBody,

@@ -48,7 +48,7 @@ pub(crate) async fn provision(
         sandbox.id().0,
         output,
     ));
-    let channel = Channel::new(guest);
+    let channel = Channel::new(guest, version.config.concurrency);
     let mut about_itself = channel.about_itself();
     let start = Start {
         channel: &channel,

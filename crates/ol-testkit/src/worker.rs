@@ -188,7 +188,10 @@ impl Worker<'_> {
     pub fn leaves(&self) -> Vec<(Process, PathBuf)> {
         let mut leaves = Vec::new();
         for group in self.place.traits().cgroups() {
-            if !["cgroup.freeze", "freezer.state"].iter().any(|file| group.join(file).exists()) {
+            if !["cgroup.freeze", "freezer.state"]
+                .iter()
+                .any(|file| group.join(file).exists())
+            {
                 continue;
             }
             let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();

@@ -46,24 +46,29 @@ pub(crate) fn private_router(context: Context) -> Router {
 }
 
 /// A problem together with what the request accepts.
-struct Refusal(Problem, HeaderMap);
+struct Refusal(Box<(Problem, HeaderMap)>);
+
+fn refuse(problem: impl Into<Problem>, headers: HeaderMap) -> Refusal {
+    Refusal(Box::new((problem.into(), headers)))
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> axum::response::Response {
-        self.0.respond(&self.1).map(Body::new)
+        let (problem, headers) = *self.0;
+        problem.respond(&headers).map(Body::new)
     }
 }
 
 fn named(name: &str, headers: &HeaderMap) -> Result<FunctionName, Refusal> {
     FunctionName::parse(name).map_err(|error| {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string());
-        Refusal(problem, headers.clone())
+        refuse(problem, headers.clone())
     })
 }
 
 fn registry_failed(error: &ol_lambda::registry::RegistryError, headers: HeaderMap) -> Refusal {
     tracing::error!("{error}");
-    Refusal(
+    refuse(
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -94,11 +99,15 @@ async fn store(
     let name = named(&name, &parts.headers)?;
     let stored = async {
         let file = upload::receive(&context.uploads, body, context.max_body).await?;
-        Ok(context.lambdas.upload(&name, file.path()).await?)
+        context
+            .lambdas
+            .upload(&name, file.path())
+            .await
+            .map_err(Problem::from)
     };
     match stored.await {
         Ok(()) => Ok((StatusCode::CREATED, format!("{name} is installed\n"))),
-        Err(problem) => Err(Refusal(problem, parts.headers)),
+        Err(problem) => Err(refuse(problem, parts.headers)),
     }
 }
 
@@ -110,7 +119,7 @@ async fn delete(
     let name = named(&name, &headers)?;
     match context.lambdas.delete(&name).await {
         Ok(true) => Ok((StatusCode::OK, format!("{name} is deleted\n"))),
-        Ok(false) => Err(Refusal(InvokeError::NotFound(name).into(), headers)),
+        Ok(false) => Err(refuse(InvokeError::NotFound(name), headers)),
         Err(error) => Err(registry_failed(&error, headers)),
     }
 }
@@ -126,7 +135,7 @@ async fn config(
         .lambdas
         .config(&name)
         .await
-        .map_err(|error| Refusal(error.into(), headers))?;
+        .map_err(|error| refuse(error, headers))?;
     let mut document = serde_json::to_value(config).unwrap_or_default();
     document["Granted"] = json!({
         "procs": limits.procs,

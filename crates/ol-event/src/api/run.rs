@@ -4,7 +4,7 @@ use crate::body::ResponseBody;
 use crate::respond::Problem;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt};
 use hyper::body::{Body as _, Incoming};
@@ -23,6 +23,8 @@ const NOT_THE_FUNCTIONS: [&str; 6] = [
     "upgrade",
     "content-length",
 ];
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The part of `path` that names the function, if `path` is one of ours.
 pub(crate) fn name_in(path: &str) -> Option<&str> {
@@ -92,6 +94,9 @@ fn respond(answer: Answer) -> Response<ResponseBody> {
     // A function that answers with no HTTP status has answered all the same; what it said is kept.
     *response.status_mut() =
         StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if answer.headers.is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+    }
     for (name, value) in answer.headers {
         if NOT_THE_FUNCTIONS
             .iter()

@@ -8,8 +8,8 @@ use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, header, take};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -51,19 +51,21 @@ struct Reader {
 pub(crate) struct Channel {
     reader: AsyncMutex<Reader>,
     writer: AsyncMutex<OwnedWriteHalf>,
-    /// Open calls. Each mailbox is unbounded, but only a reader that waits for its own answer fills it, one frame a read.
-    open: Mutex<HashMap<u32, mpsc::UnboundedSender<Frame>>>,
+    /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox. Each mailbox is
+    /// unbounded, but only a reader that waits for its own answer fills it, one frame a read.
+    open: Option<Mutex<HashMap<u32, mpsc::UnboundedSender<Frame>>>>,
     next: AtomicU32,
 }
 
 /// One call's side of the connection. Dropping it forgets the call.
 pub(crate) struct Conversation {
     pub(crate) id: u32,
-    mailbox: mpsc::UnboundedReceiver<Frame>,
+    mailbox: Option<mpsc::UnboundedReceiver<Frame>>,
 }
 
 impl Channel {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    /// A connection on which up to `calls` are in flight at once.
+    pub(crate) fn new(stream: UnixStream, calls: u32) -> Self {
         let (half, writer) = stream.into_split();
         Self {
             reader: AsyncMutex::new(Reader {
@@ -71,7 +73,7 @@ impl Channel {
                 buffer: BytesMut::with_capacity(16 << 10),
             }),
             writer: AsyncMutex::new(writer),
-            open: Mutex::new(HashMap::new()),
+            open: (calls > 1).then(Mutex::default),
             next: AtomicU32::new(1),
         }
     }
@@ -89,20 +91,24 @@ impl Channel {
     }
 
     fn open_as(&self, id: u32) -> Conversation {
-        let (sender, mailbox) = mpsc::unbounded_channel();
-        self.calls().insert(id, sender);
+        let mailbox = self.calls().map(|mut calls| {
+            let (sender, mailbox) = mpsc::unbounded_channel();
+            calls.insert(id, sender);
+            mailbox
+        });
         Conversation { id, mailbox }
     }
 
     /// Closes a call; frames for it are an error from now on.
     pub(crate) fn close(&self, conversation: &Conversation) {
-        self.calls().remove(&conversation.id);
+        if let Some(mut calls) = self.calls() {
+            calls.remove(&conversation.id);
+        }
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, mpsc::UnboundedSender<Frame>>> {
-        self.open
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn calls(&self) -> Option<MutexGuard<'_, HashMap<u32, mpsc::UnboundedSender<Frame>>>> {
+        let open = self.open.as_ref()?;
+        Some(open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all.
@@ -140,7 +146,7 @@ impl Channel {
         end: bool,
     ) -> Result<(), ChannelError> {
         let mut chunks = body.chunks(CHUNK).peekable();
-        if chunks.peek().is_none() && end {
+        if body.is_empty() && end {
             return self
                 .send(Kind::Body, (true, false), id, [&[], &[], &[]])
                 .await;
@@ -159,20 +165,26 @@ impl Channel {
         conversation: &mut Conversation,
     ) -> Result<Frame, ChannelError> {
         loop {
-            let mut reader = tokio::select! {
-                biased;
-                Some(frame) = conversation.mailbox.recv() => return Ok(frame),
-                reader = self.reader.lock() => reader,
+            let mut reader = match &mut conversation.mailbox {
+                None => self.reader.lock().await,
+                Some(mailbox) => {
+                    let reader = tokio::select! {
+                        biased;
+                        Some(frame) = mailbox.recv() => return Ok(frame),
+                        reader = self.reader.lock() => reader,
+                    };
+                    // The reader before us may have read our frame just before it left.
+                    if let Ok(frame) = mailbox.try_recv() {
+                        return Ok(frame);
+                    }
+                    reader
+                }
             };
-            // The reader before us may have read our frame just before it left.
-            if let Ok(frame) = conversation.mailbox.try_recv() {
-                return Ok(frame);
-            }
             let frame = reader.read().await?;
             if frame.id == conversation.id {
                 return Ok(frame);
             }
-            let owner = self.calls().get(&frame.id).cloned();
+            let owner = self.calls().and_then(|calls| calls.get(&frame.id).cloned());
             match owner {
                 // An owner that just left doesn't want it.
                 Some(owner) => drop(owner.send(frame)),
@@ -215,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn two_calls_in_flight_get_their_own_answers_in_any_order() {
         let (ours, mut guest) = UnixStream::pair().expect("a pair");
-        let channel = Arc::new(Channel::new(ours));
+        let channel = Arc::new(Channel::new(ours, 2));
         let (mut a, mut b) = (channel.open(), channel.open());
         let (first, second) = (a.id, b.id);
         let one = tokio::spawn({
@@ -242,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_nobody_asked_for_and_an_end_are_errors() {
         let (ours, mut guest) = UnixStream::pair().expect("a pair");
-        let channel = Channel::new(ours);
+        let channel = Channel::new(ours, 2);
         let mut call = channel.open();
         reply(&mut guest, 99, b"?").await;
         assert!(matches!(

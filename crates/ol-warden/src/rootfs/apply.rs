@@ -46,11 +46,7 @@ pub(crate) fn build(base: &Base, at: &Path, guest: &str, packages: &Path) -> io:
     // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
     // these flags.
     let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
-    Ok(set_attributes(
-        template.as_fd(),
-        attr::RDONLY | attr::NOSUID,
-        false,
-    )?)
+    set_attributes(template.as_fd(), attr::RDONLY | attr::NOSUID, false)
 }
 
 fn entry(path: &Path) -> Option<Entry> {

@@ -1,0 +1,182 @@
+//! System calls that a function doesn't have, and programs that must work without them.
+
+use ol_testkit::with_worker;
+use serde_json::{Value, json};
+
+/// Makes system calls by number (x86-64). Each is made by a child, so that one that ends its caller is seen as that.
+const CALL: &str = "
+import ctypes, errno, os
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+buffer = ctypes.create_string_buffer(4096)
+
+def value(argument):
+    if isinstance(argument, str):
+        return ctypes.c_char_p(argument.encode())
+    if argument is None:
+        return buffer
+    return ctypes.c_long(argument)
+
+def f(event):
+    result = {}
+    for name, arguments in event.items():
+        pid = os.fork()
+        if pid == 0:
+            ctypes.set_errno(0)
+            done = libc.syscall(*map(value, arguments))
+            os._exit(ctypes.get_errno() if done < 0 else 0)
+        status = os.waitpid(pid, 0)[1]
+        code = os.waitstatus_to_exitcode(status)
+        result[name] = 'killed' if code < 0 else errno.errorcode.get(code, 'ok')
+    return result
+";
+
+fn outcomes(calls: &Value) -> Value {
+    let mut outcomes = Value::Null;
+    with_worker(&[], |worker| {
+        worker.install("call", &[("f.py", CALL), ("ol.yaml", "limits: {mem_mb: 128}\n")]);
+        outcomes = worker.call("call", calls).ok();
+    });
+    outcomes
+}
+
+#[test]
+fn calls_that_reach_out_of_a_sandbox() {
+    let newuser = 0x1000_0000;
+    let calls = json!({
+        "unshare user": [272, newuser], "unshare mount": [272, 0x2_0000], "setns": [308, 0, 0],
+        "mount": [165, "none", "/tmp", "tmpfs", 0, 0], "umount2": [166, "/tmp", 2], "pivot_root": [155, "/tmp", "/tmp"],
+        "chroot": [161, "/tmp"], "open_tree": [428, -100, "/", 1], "move_mount": [429, 0, "", 0, "", 0],
+        "fsopen": [430, "tmpfs", 0], "mount_setattr": [442, -100, "/", 0, null, 32],
+        "mknod device": [133, "/tmp/device", 0o020_666, 0x103], "mknodat device": [259, -100, "/tmp/device", 0o020_666, 0x103],
+        "ptrace traceme": [101, 0, 0, 0, 0], "process_vm_readv": [310, 2, null, 0, null, 0, 0],
+        "process_vm_writev": [311, 2, null, 0, null, 0, 0], "pidfd_getfd": [438, 0, 0, 0], "kcmp": [312, 2, 2, 0, 0, 0],
+        "keyctl": [250, 0, 0, 0], "add_key": [248, "user", "k", "v", 1, -3], "request_key": [249, "user", "k", null, 0],
+        "bpf": [321, 0, null, 64], "userfaultfd": [323, 1], "perf_event_open": [298, null, 0, -1, -1, 0],
+        "io_uring_setup": [425, 1, null], "open_by_handle_at": [304, -100, null, 0],
+        "name_to_handle_at": [303, -100, "/", null, null, 0], "init_module": [175, null, 0, ""],
+        "kexec_load": [246, 0, 0, null, 0], "syslog": [103, 3, null, 100], "reboot": [169, 0, 0, 0], "swapon": [167, "/tmp/x", 0],
+        "settimeofday": [164, null, null], "acct": [163, "/tmp/acct"], "quotactl": [179, 0, null, 0, null],
+        "iopl": [172, 3], "fanotify_init": [300, 0, 0], "clone3": [435, null, 88],
+        // SIGCHLD in the low byte, so that these are forks in all but the namespace.
+        "clone user": [56, newuser | 17, 0, 0, 0, 0], "clone mount": [56, 0x2_0000 | 17, 0, 0, 0, 0],
+        "clone net": [56, 0x4000_0000 | 17, 0, 0, 0, 0],
+        "socket packet": [41, 17, 3, 0], "socket vsock": [41, 40, 1, 0], "socket alg": [41, 38, 5, 0],
+        "socket bluetooth": [41, 31, 3, 0], "socket netfilter": [41, 16, 3, 12], "socket audit": [41, 16, 3, 9],
+        "socket raw": [41, 2, 3, 1], "personality": [135, 0x0004_0000], "ioctl TIOCSTI": [16, 0, 0x5412, ""],
+        "unheard of": [999]
+    });
+    let got = outcomes(&calls);
+    let allowed = ["EPERM", "ENOSYS", "EAFNOSUPPORT"];
+    for name in calls.as_object().expect("an object").keys() {
+        let outcome = got[name].as_str().expect("text");
+        assert!(allowed.contains(&outcome), "{name}: {outcome}");
+    }
+    // Which of the two it is matters to programs: the absent is worked around, the forbidden ends them.
+    for (name, outcome) in [("clone3", "ENOSYS"), ("clone user", "EPERM"), ("socket packet", "EPERM"), ("unheard of", "ENOSYS")] {
+        assert_eq!(got[name], outcome, "{name}");
+    }
+}
+
+/// The same harness with what a function may do: if it called nothing right, the test above would prove nothing.
+#[test]
+fn calls_that_a_function_has() {
+    let calls = json!({
+        "getpid": [39], "fork": [56, 17, 0, 0, 0, 0], "socket unix": [41, 1, 1, 0], "socket tcp": [41, 2, 1, 0],
+        "socket udp6": [41, 10, 2, 0], "socket route": [41, 16, 3, 0], "memfd_create": [319, "m", 0], "personality": [135, 0xffff_ffff_u32]
+    });
+    let got = outcomes(&calls);
+    for (name, outcome) in got.as_object().expect("an object") {
+        assert_eq!(outcome, "ok", "{name}");
+    }
+}
+
+/// A call through another architecture's door has other numbers, which no list here means: the caller is ended.
+#[test]
+fn calls_of_another_architecture() {
+    let source = "
+import ctypes, mmap, os
+
+def f(event):
+    page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(bytes.fromhex(event))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CFUNCTYPE(ctypes.c_long)(address)()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+";
+    with_worker(&[], |worker| {
+        worker.install("raw", &[("f.py", source), ("ol.yaml", "limits: {mem_mb: 128}\n")]);
+        // mov eax, 39; syscall; ret: getpid as it should be.
+        assert_eq!(worker.call("raw", &json!("b8270000000f05c3")).ok(), json!(0));
+        // mov eax, 20; int 0x80; ret: getpid of i386. SIGSYS.
+        assert_eq!(worker.call("raw", &json!("b814000000cd80c3")).ok(), json!(-31));
+        // mov eax, 0x40000027; syscall; ret: getpid of x32.
+        assert_eq!(worker.call("raw", &json!("b8270000400f05c3")).ok(), json!(-31));
+    });
+}
+
+/// What real functions use that is nearest to the edge.
+#[test]
+fn ordinary_programs_work() {
+    let source = r#"
+import asyncio, concurrent.futures, hashlib, multiprocessing, os, socket, sqlite3, ssl, subprocess, tempfile, threading, uuid
+
+def square(x):
+    return x * x
+
+def threads():
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return list(pool.map(square, range(5)))
+
+def processes():
+    with multiprocessing.get_context('fork').Pool(2) as pool:
+        return pool.map(square, range(5))
+
+def queue():
+    queue = multiprocessing.Queue()
+    child = multiprocessing.get_context('fork').Process(target=queue.put, args=('from a child',))
+    child.start()
+    text = queue.get(timeout=20)
+    child.join()
+    return text
+
+def database():
+    with tempfile.TemporaryDirectory() as folder:
+        db = sqlite3.connect(os.path.join(folder, 'db'))
+        db.execute('pragma journal_mode=wal')
+        db.execute('create table t (x)')
+        db.executemany('insert into t values (?)', [(1,), (2,)])
+        db.commit()
+        return db.execute('select sum(x) from t').fetchone()[0]
+
+async def shell():
+    process = await asyncio.create_subprocess_exec('echo', 'async', stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0].decode()
+
+def tls():
+    context = ssl.create_default_context()
+    return [len(ssl.RAND_bytes(16)), context.verify_mode == ssl.CERT_REQUIRED, hashlib.sha256(b'').hexdigest()[:8]]
+
+def f(event):
+    return {
+        'threads': threads(), 'processes': processes(), 'queue': queue(), 'database': database(),
+        'shell': asyncio.run(shell()), 'subprocess': subprocess.check_output(['sh', '-c', 'echo $((6*7))'], text=True),
+        'tls': tls(), 'uuid': len(str(uuid.uuid4())), 'pair': [s.close() for s in socket.socketpair()],
+    }
+"#;
+    with_worker(&[], |worker| {
+        worker.install("all", &[("f.py", source), ("ol.yaml", "limits: {mem_mb: 256, procs: 40}\n")]);
+        let squares = json!([0, 1, 4, 9, 16]);
+        let expected = json!({
+            "threads": squares, "processes": squares, "queue": "from a child", "database": 3, "shell": "async\n",
+            "subprocess": "42\n", "tls": [16, true, "e3b0c442"], "uuid": 36, "pair": [null, null]
+        });
+        for _ in 0..2 {
+            assert_eq!(worker.call("all", &json!({})).ok(), expected);
+        }
+    });
+}
