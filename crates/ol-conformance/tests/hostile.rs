@@ -114,37 +114,22 @@ fn a_link_with_a_member_beneath_it() {
 fn bombs() {
     with_worker(&[], |worker| {
         worker.install("victim", &[("f.py", VICTIM)]);
-        // A thousand times what it is, and a directory for every 512 bytes.
+        // A thousand times what it is. (How many entries there may be is tried in the registry's own tests: on some
+        // disks as many as it takes are made and removed in minutes.)
         let zeros = with_member("zeros", EntryType::Regular, "", &vec![0; 300 << 20]);
         assert!(zeros.len() < 1 << 20);
         let text = refused(worker, &zeros);
-        assert!(text.contains("zeros"), "{text}");
-        drop(zeros);
-
-        let mut archive = tar::Builder::new(Vec::new());
-        for number in 0..150_000 {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(0);
-            header.set_entry_type(EntryType::Directory);
-            header.set_mode(0o755);
-            archive
-                .append_data(&mut header, format!("d{number}"), &b""[..])
-                .expect("written to memory");
-        }
-        let text = refused(
-            worker,
-            &gzip(&archive.into_inner().expect("written to memory")),
-        );
         assert!(
-            text.contains("entries") || text.contains("times its size"),
+            text.contains("zeros") && text.contains("times its size"),
             "{text}"
         );
-
+        drop(zeros);
+        // Contents where some readers see none: what one of them checks, another would not.
         let text = refused(
             worker,
-            &with_member(&"d/".repeat(49), EntryType::Directory, "", b"with contents"),
+            &with_member("d/", EntryType::Directory, "", b"with contents"),
         );
-        assert!(text.contains("d/d/"), "{text}");
+        assert!(text.contains("d/"), "{text}");
         assert_clean(worker);
     });
 }

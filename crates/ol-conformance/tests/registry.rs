@@ -72,15 +72,14 @@ fn an_update_is_in_service_when_it_is_answered() {
 #[test]
 fn a_running_call_keeps_its_version() {
     with_worker(&[], |worker| {
-        let source = "import subprocess\ndef f(event):\n    subprocess.run(['sleep', '0.5'])\n    return open('/handler/data').read()\n";
+        let source = "import subprocess\ndef f(event):\n    subprocess.run(['sleep', '600'])\n    return open('/handler/data').read()\n";
         worker.install("f", &[("f.py", source), ("data", "old")]);
         let mut connection = worker.connect();
         connection.send_part("GET", "/run/f", 0, b"").expect("sent");
-        eventually("the call to run", 10.0, || {
-            (worker.leaves().len() == 2).then_some(())
-        });
+        let sleep = worker.program("sleep");
         worker.install("f", &[("f.py", &version(2))]);
         assert_eq!(called(worker, "f"), json!(2));
+        sleep.signal(Signal::KILL);
         assert_eq!(connection.reply().expect("an answer").ok(), json!("old"));
         eventually("the old sandbox to go", 10.0, || {
             (worker.leaves().len() == 1).then_some(())

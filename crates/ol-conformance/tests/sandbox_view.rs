@@ -52,12 +52,21 @@ fn a_leaf_has_no_privilege() {
         let inside = inside.as_str().expect("text");
         let (leaf, _) = worker.leaf();
         for set in CAPABILITY_SETS {
-            assert!(inside.contains(&format!("{set}:\t{NONE}")), "{set}: {inside}");
+            assert!(
+                inside.contains(&format!("{set}:\t{NONE}")),
+                "{set}: {inside}"
+            );
             assert_eq!(leaf.status(set).as_deref(), Some(NONE), "{set}");
         }
         let facts = ["NoNewPrivs", "Seccomp"].map(|key| leaf.status(key));
         assert_eq!(facts, [Some("1".to_owned()), Some("2".to_owned())]);
-        assert_eq!(ask(worker, "[os.getuid(), os.geteuid(), os.getgid(), os.getgroups()]"), json!([1000, 1000, 1000, []]));
+        assert_eq!(
+            ask(
+                worker,
+                "[os.getuid(), os.geteuid(), os.getgid(), os.getgroups()]"
+            ),
+            json!([1000, 1000, 1000, []])
+        );
         assert_eq!(ask(worker, "outcome(lambda: os.setuid(0))[0]"), "EINVAL");
     });
 }
@@ -72,17 +81,25 @@ fn every_sandbox_has_its_own_user() {
             let _ = worker.call(&name, &json!({})).ok();
         }
         let children = ol_testkit::process::descendants(worker.warden.pid);
-        let sandboxed: Vec<Process> = children.into_iter().filter(|child| *child != worker.process).collect();
+        let sandboxed: Vec<Process> = children
+            .into_iter()
+            .filter(|child| *child != worker.process)
+            .collect();
         let mut seen = BTreeSet::new();
         for process in &sandboxed {
             let uids = process.status("Uid").expect("it lives");
-            let mut uids = uids.split_whitespace().map(|uid| uid.parse::<u32>().expect("a uid"));
+            let mut uids = uids
+                .split_whitespace()
+                .map(|uid| uid.parse::<u32>().expect("a uid"));
             let uid = uids.next().expect("the real one");
             assert!(uids.all(|other| other == uid));
             assert!(uid >= 1 << 16, "{uid} may be a user of this host");
             assert!(seen.insert(uid), "{uid} is used twice");
         }
-        assert!(worker.leaves().len() == 4 && sandboxed.len() > 4, "{sandboxed:?}");
+        assert!(
+            worker.leaves().len() == 4 && sandboxed.len() > 4,
+            "{sandboxed:?}"
+        );
     });
 }
 
@@ -107,45 +124,121 @@ fn every_sandbox_has_its_own_namespaces() {
 fn the_root_is_short_and_holds_no_secret() {
     with_ask(|worker| {
         let top = ask(worker, "sorted(os.listdir('/'))");
-        let known = ["bin", "dev", "etc", "handler", "host", "lib", "lib32", "lib64", "libx32", "packages", "proc", "runtime", "sbin", "sys", "tmp", "usr"];
+        let known = [
+            "bin", "dev", "etc", "handler", "host", "lib", "lib32", "lib64", "libx32", "packages",
+            "proc", "runtime", "sbin", "sys", "tmp", "usr",
+        ];
         for name in top.as_array().expect("a list") {
-            assert!(known.contains(&name.as_str().expect("a name")), "/{name} is visible");
+            assert!(
+                known.contains(&name.as_str().expect("a name")),
+                "/{name} is visible"
+            );
         }
-        for path in ["/etc/shadow", "/etc/gshadow", "/root", "/home", "/var", "/run", "/boot", "/.dockerenv", "/sys/fs", "/sys/kernel",
-            "/proc/sys", "/proc/sysrq-trigger", "/proc/kcore", "/proc/1", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/tty"]
-        {
-            assert_eq!(ask(worker, &format!("os.path.lexists({path:?})")), json!(false), "{path}");
+        for path in [
+            "/etc/shadow",
+            "/etc/gshadow",
+            "/root",
+            "/home",
+            "/var",
+            "/run",
+            "/boot",
+            "/.dockerenv",
+            "/sys/fs",
+            "/sys/kernel",
+            "/proc/sys",
+            "/proc/sysrq-trigger",
+            "/proc/kcore",
+            "/proc/1",
+            "/dev/mem",
+            "/dev/kmsg",
+            "/dev/sda",
+            "/dev/tty",
+        ] {
+            assert_eq!(
+                ask(worker, &format!("os.path.lexists({path:?})")),
+                json!(false),
+                "{path}"
+            );
         }
-        assert_eq!(ask(worker, "sorted(os.listdir('/dev'))"),
-            json!(["fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"]));
+        assert_eq!(
+            ask(worker, "sorted(os.listdir('/dev'))"),
+            json!([
+                "fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "urandom",
+                "zero"
+            ])
+        );
         let host = worker.place.dir().display().to_string();
-        for file in ["/proc/self/environ", "/proc/self/cmdline", "/proc/self/cgroup"] {
+        for file in [
+            "/proc/self/environ",
+            "/proc/self/cmdline",
+            "/proc/self/cgroup",
+        ] {
             let text = ask(worker, &format!("read({file:?})"));
-            assert!(!text.as_str().expect("text").contains(&host), "{file}: {text}");
+            assert!(
+                !text.as_str().expect("text").contains(&host),
+                "{file}: {text}"
+            );
         }
         assert_eq!(ask(worker, "os.uname().nodename"), "sandbox");
         assert_eq!(ask(worker, "read('/handler/data')"), "mine");
         let environment = ask(worker, "dict(os.environ)");
-        assert!(environment.get("OL_BIN").is_none() && environment["HOME"] == "/tmp", "{environment}");
+        assert!(
+            environment.get("OL_BIN").is_none() && environment["HOME"] == "/tmp",
+            "{environment}"
+        );
     });
 }
 
 #[test]
 fn only_scratch_can_be_written() {
     with_ask(|worker| {
-        for folder in ["/", "/handler", "/packages", "/runtime", "/usr", "/usr/lib", "/etc", "/dev", "/proc/self", "/sys"] {
+        for folder in [
+            "/",
+            "/handler",
+            "/packages",
+            "/runtime",
+            "/usr",
+            "/usr/lib",
+            "/etc",
+            "/dev",
+            "/proc/self",
+            "/sys",
+        ] {
             let outcome = ask(worker, &format!("write('{folder}/made')"));
-            assert!(["EROFS", "EACCES", "ENOENT", "EPERM"].map(Value::from).contains(&outcome), "{folder}: {outcome}");
+            assert!(
+                ["EROFS", "EACCES", "ENOENT", "EPERM"]
+                    .map(Value::from)
+                    .contains(&outcome),
+                "{folder}: {outcome}"
+            );
         }
-        for file in ["/handler/f.py", "/runtime/guest.py", "/etc/passwd", "/usr/bin/python3"] {
+        for file in [
+            "/handler/f.py",
+            "/runtime/guest.py",
+            "/etc/passwd",
+            "/usr/bin/python3",
+        ] {
             let outcome = ask(worker, &format!("outcome(lambda: open({file:?}, 'r+'))[0]"));
-            assert!(["EROFS", "EACCES"].map(Value::from).contains(&outcome), "{file}: {outcome}");
+            assert!(
+                ["EROFS", "EACCES"].map(Value::from).contains(&outcome),
+                "{file}: {outcome}"
+            );
         }
         for folder in ["/tmp", "/host", "/host/tmp", "/dev/shm"] {
-            assert_eq!(ask(worker, &format!("write('{folder}/made')")), "ok", "{folder}");
+            assert_eq!(
+                ask(worker, &format!("write('{folder}/made')")),
+                "ok",
+                "{folder}"
+            );
         }
-        assert_eq!(ask(worker, "outcome(lambda: open('/dev/null', 'w').close())[0]"), "ok");
-        assert_eq!(ask(worker, "os.path.samefile('/tmp', '/host/tmp')"), json!(true));
+        assert_eq!(
+            ask(worker, "outcome(lambda: open('/dev/null', 'w').close())[0]"),
+            "ok"
+        );
+        assert_eq!(
+            ask(worker, "os.path.samefile('/tmp', '/host/tmp')"),
+            json!(true)
+        );
     });
 }
 
@@ -191,28 +284,55 @@ fn descriptors_and_processes_are_only_its_own() {
         let question = "{int(fd): os.readlink('/proc/self/fd/' + fd) for fd in os.listdir('/proc/self/fd') if os.path.lexists('/proc/self/fd/' + fd)}";
         let fds = ask(worker, question);
         let fds = fds.as_object().expect("an object");
-        assert_eq!(fds.keys().collect::<Vec<_>>(), ["0", "1", "2", "3"], "{fds:?}");
+        assert_eq!(
+            fds.keys().collect::<Vec<_>>(),
+            ["0", "1", "2", "3"],
+            "{fds:?}"
+        );
         assert_eq!(fds["0"], "/dev/null");
-        assert!(fds["1"].as_str().expect("text").starts_with("pipe:") && fds["1"] == fds["2"], "{fds:?}");
-        assert!(fds["3"].as_str().expect("text").starts_with("socket:"), "{fds:?}");
+        assert!(
+            fds["1"].as_str().expect("text").starts_with("pipe:") && fds["1"] == fds["2"],
+            "{fds:?}"
+        );
+        assert!(
+            fds["3"].as_str().expect("text").starts_with("socket:"),
+            "{fds:?}"
+        );
         // As the kernel tells it, not the function.
         assert_eq!(worker.leaf().0.descriptors().len(), 4);
-        assert_eq!(ask(worker, "sorted(name for name in os.listdir('/proc') if name.isdigit())"), json!(["2"]));
+        assert_eq!(
+            ask(
+                worker,
+                "sorted(name for name in os.listdir('/proc') if name.isdigit())"
+            ),
+            json!(["2"])
+        );
         assert_eq!(ask(worker, "outcome(lambda: os.kill(1, 9))[0]"), "EPERM");
         let mounts = ask(worker, "read('/proc/self/mountinfo')");
-        assert!(mounts.as_str().expect("text").contains(" /handler ro,"), "{mounts}");
+        assert!(
+            mounts.as_str().expect("text").contains(" /handler ro,"),
+            "{mounts}"
+        );
     });
 }
 
 #[test]
 fn there_is_no_network_but_its_own_loopback() {
     with_ask(|worker| {
-        assert_eq!(ask(worker, "[name for _, name in socket.if_nameindex()]"), json!(["lo"]));
+        assert_eq!(
+            ask(worker, "[name for _, name in socket.if_nameindex()]"),
+            json!(["lo"])
+        );
         let port = worker.address.rsplit_once(':').expect("host:port").1;
-        let connect = |to: &str, port: &str| format!("outcome(lambda: socket.create_connection(({to:?}, {port}), 5))[0]");
+        let connect = |to: &str, port: &str| {
+            format!("outcome(lambda: socket.create_connection(({to:?}, {port}), 5))[0]")
+        };
         // The worker's own port answers on the host's loopback, which is another.
         assert_eq!(ask(worker, &connect("127.0.0.1", port)), "ECONNREFUSED");
-        assert_eq!(ask(worker, &connect("169.254.169.254", "80")), "ENETUNREACH");
+        assert_eq!(
+            ask(worker, &connect("169.254.169.254", "80")),
+            "ENETUNREACH"
+        );
         assert_eq!(ask(worker, &connect("1.1.1.1", "53")), "ENETUNREACH");
         let roundtrip = "(lambda l: (lambda c: (l.accept()[0].sendall(b'hi'), c.recv(2).decode())[1])(socket.create_connection(l.getsockname())))(socket.create_server(('127.0.0.1', 0)))";
         assert_eq!(ask(worker, roundtrip), "hi");
@@ -225,13 +345,21 @@ fn the_worker_itself_has_no_privilege() {
         let _ = ask(worker, "1");
         for set in CAPABILITY_SETS {
             assert_eq!(worker.process.status(set).as_deref(), Some(NONE), "{set}");
-            assert_ne!(worker.warden.status("CapEff").as_deref(), Some(NONE), "the warden's are what makes this a test");
+            assert_ne!(
+                worker.warden.status("CapEff").as_deref(),
+                Some(NONE),
+                "the warden's are what makes this a test"
+            );
         }
         assert_eq!(worker.process.status("NoNewPrivs").as_deref(), Some("1"));
         // Every thread, since each has capabilities of its own.
         for entry in fs::read_dir(format!("/proc/{}/task", worker.process.pid)).expect("it lives") {
-            let status = fs::read_to_string(entry.expect("a thread").path().join("status")).expect("it lives");
-            assert!(status.contains(&format!("CapEff:\t{NONE}")) && status.contains("NoNewPrivs:\t1"), "{status}");
+            let status = fs::read_to_string(entry.expect("a thread").path().join("status"))
+                .expect("it lives");
+            assert!(
+                status.contains(&format!("CapEff:\t{NONE}")) && status.contains("NoNewPrivs:\t1"),
+                "{status}"
+            );
         }
     });
 }

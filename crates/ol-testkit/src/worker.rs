@@ -204,6 +204,19 @@ impl Worker<'_> {
         leaves
     }
 
+    /// A process in a sandbox whose program has this name: by `sleep`, say, a function shows the host that it runs, and
+    /// the test lets it go on by ending that.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Process {
+        eventually(&format!("{name} to run in a sandbox"), 20.0, || {
+            let mut leaves = self.leaves().into_iter().map(|(process, _)| process);
+            leaves.find(|process| process.status("Name").as_deref() == Some(name))
+        })
+    }
+
     /// The only process in a sandbox.
     ///
     /// # Panics

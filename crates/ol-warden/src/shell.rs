@@ -6,25 +6,23 @@
 use crate::child::{self, Failed, Step};
 use crate::rootfs::{INNER_KEEPER, INNER_LEAF, SHM_BYTES};
 use crate::uids::Pair;
+use ol_sys::mount::{attach, detached};
 use ol_sys::process::{
     Child, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal,
     unblock_signals,
 };
 use ol_sys::{loopback, namespaces, privilege};
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// What every shell is made from.
 pub(crate) struct Mold {
-    /// The template's place in the warden's mount namespace.
-    pub template: std::path::PathBuf,
     /// The keeper's program, in memory.
     pub keeper: OwnedFd,
     /// Size of the scratch until a lease asks for another, in bytes.
@@ -84,8 +82,8 @@ fn become_keeper(
     privilege::become_user(INNER_KEEPER).step("become the keeper's uid")?;
     rustix::system::sethostname(b"sandbox").step("set the host name")?;
     loopback::up().step("bring loopback up")?;
-    mounts(&mold.template, mold.scratch)?;
-    pivot(&mold.template).step("change the root")?;
+    mounts(mold.scratch)?;
+    pivot().step("change the root")?;
     // Orphans of the sandbox come to the keeper, and the kernel reaps them for a parent that ignores SIGCHLD.
     ignore_signal(libc::SIGCHLD, true).step("ignore SIGCHLD")?;
     unblock_signals();
@@ -111,35 +109,29 @@ fn become_keeper(
     child::run(0, || Err(error).step("start the keeper"))
 }
 
-/// The mounts that are a sandbox's own, on top of the template.
-fn mounts(template: &Path, scratch: u64) -> Result<(), Failed> {
+/// The mounts that are a sandbox's own, on top of the template. It is the working directory, inherited from the warden, and
+/// everything is named from there: this process may not be allowed to pass the directories above it.
+fn mounts(scratch: u64) -> Result<(), Failed> {
     // What was copied from the warden's namespace is locked, and a locked mount can't become the root; a bind of it can.
-    mount_bind_recursive(template, template).step("bind the template")?;
+    let template = detached(CWD, ".", 0).step("clone the template")?;
+    attach(template.as_fd(), ".").step("bind the template")?;
+    rustix::process::fchdir(&template).step("enter the template")?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
-    let host = template.join("host");
     let options = format!(
         "mode=0755,size={scratch},nr_inodes={},uid={INNER_LEAF},gid={INNER_LEAF}\0",
         inodes(scratch)
     );
-    mount("scratch", &host, "tmpfs", quiet, Some(text(&options))).step("mount the scratch")?;
-    let tmp = host.join("tmp");
-    rustix::fs::mkdir(&tmp, Mode::from_raw_mode(0o700)).step("make /host/tmp")?;
-    rustix::fs::chmod(&tmp, Mode::from_raw_mode(0o1777)).step("open /host/tmp")?;
-    mount_bind(&tmp, template.join("tmp")).step("bind /tmp")?;
+    mount("scratch", "host", "tmpfs", quiet, Some(text(&options))).step("mount the scratch")?;
+    rustix::fs::mkdir("host/tmp", Mode::from_raw_mode(0o700)).step("make /host/tmp")?;
+    rustix::fs::chmod("host/tmp", Mode::from_raw_mode(0o1777)).step("open /host/tmp")?;
+    mount_bind("host/tmp", "tmp").step("bind /tmp")?;
     let options = format!("mode=1777,size={SHM_BYTES},nr_inodes=1024\0");
-    mount(
-        "shm",
-        template.join("dev/shm"),
-        "tmpfs",
-        quiet | MountFlags::NOEXEC,
-        Some(text(&options)),
-    )
-    .step("mount /dev/shm")?;
-    // A new proc is allowed only while a full one is in sight, so before the old root goes.
     let quiet = quiet | MountFlags::NOEXEC;
+    mount("shm", "dev/shm", "tmpfs", quiet, Some(text(&options))).step("mount /dev/shm")?;
+    // A new proc is allowed only while a full one is in sight, so before the old root goes.
     mount(
         "proc",
-        template.join("proc"),
+        "proc",
         "proc",
         quiet,
         Some(c"subset=pid,hidepid=invisible"),
@@ -158,8 +150,7 @@ pub(crate) fn inodes(scratch: u64) -> u64 {
 }
 
 /// Makes the template the root and lets go of the host's tree (pivot_root(2), "pivot_root(".", ".")").
-fn pivot(template: &Path) -> io::Result<()> {
-    rustix::process::chdir(template)?;
+fn pivot() -> io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)

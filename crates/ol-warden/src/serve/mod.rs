@@ -142,6 +142,8 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
         config.guest,
         &config.packages,
     )?;
+    // Shells begin in the working directory they inherit, see `shell::mounts`.
+    rustix::process::chdir(&config.template)?;
     let python = find_python(&config.template)?;
     let seed = config
         .prefix
@@ -150,7 +152,6 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
     let filter = config.seccomp.then(ol_sys::seccomp::leaf);
     let leaf_mold = leaf::mold(&config.code, python, filter, config.scratch)?;
     let shell_mold = shell::Mold {
-        template: config.template.clone(),
         keeper: keeper_program()?,
         scratch: config.scratch,
     };

@@ -1,0 +1,279 @@
+//! Processes die at the wrong moment: a leaf, the worker, the warden. Somebody notices, says why, and nothing stays.
+
+use ol_testkit::process::{Process, descendants};
+use ol_testkit::{Client, Worker, eventually, in_place, patience, with_worker};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Sleeps for long when told to; it shows that by a child that the host sees.
+const SLEEPER: &str = "
+import subprocess
+
+def f(event):
+    if event:
+        subprocess.run(['sleep', '600'])
+    return event
+";
+
+/// Begins a call that won't end; returns the leaf that serves it.
+fn begin_a_call(worker: &Worker<'_>) -> (Client, Process) {
+    let mut connection = worker.connect();
+    connection
+        .send_part("POST", "/run/sleeper", 4, b"true")
+        .expect("sent");
+    let leaf = worker.program("sleep").parent().and_then(Process::of);
+    let leaf = leaf.expect("it waits for its child");
+    (connection, leaf)
+}
+
+#[test]
+fn a_leaf_that_is_killed_during_a_call() {
+    with_worker(&[], |worker| {
+        worker.install("sleeper", &[("f.py", SLEEPER)]);
+        for _ in 0..3 {
+            let (mut connection, leaf) = begin_a_call(worker);
+            leaf.signal(Signal::KILL);
+            let begun = Instant::now();
+            let text = connection.reply().expect("an answer").error(502, "died");
+            assert!(
+                text.contains("signal 9") || text.contains("SIGKILL"),
+                "{text}"
+            );
+            assert!(begun.elapsed() < patience(2.0), "{:?}", begun.elapsed());
+            assert_eq!(worker.call("sleeper", &json!(0)).ok(), json!(0));
+            eventually("the dead sandbox to go", 5.0, || {
+                (worker.leaves().len() == 1).then_some(())
+            });
+        }
+    });
+}
+
+/// A leaf that dies while nobody uses it, frozen or not, costs no caller an error: a call which finds it dead goes to
+/// another.
+#[test]
+fn a_leaf_that_is_killed_between_calls() {
+    for options in [&["pause_after_ms=1"], &["pause_after_ms=60000"]] {
+        with_worker(options, |worker| {
+            worker.install("sleeper", &[("f.py", SLEEPER)]);
+            assert_eq!(worker.call("sleeper", &json!(0)).ok(), json!(0));
+            for number in 0..20 {
+                let leaves = worker.leaves();
+                for (leaf, _) in &leaves {
+                    leaf.signal(Signal::KILL);
+                }
+                // Its end of the socket is closed by then, which is all that the worker can go by.
+                let gone = || leaves.iter().all(|(leaf, _)| !leaf.lives());
+                eventually("its end", 5.0, || gone().then_some(()));
+                assert_eq!(worker.call("sleeper", &json!(0)).ok(), json!(0), "{number}");
+            }
+        });
+    }
+}
+
+/// What a function can do to its own process and its line to the worker.
+#[test]
+fn functions_that_end_themselves() {
+    let source = "
+import os, signal, sys
+
+def f(event):
+    exec(event)
+    return 'back'
+";
+    with_worker(&[], |worker| {
+        let limits = "limits: {runtime_sec: 2}\n";
+        worker.install("end", &[("f.py", source), ("ol.yaml", limits)]);
+        worker.install("victim", &[("f.py", "def f(event):\n    return event\n")]);
+        for (code, status, named) in [
+            ("os._exit(3)", 502, "3"),
+            ("os.kill(os.getpid(), signal.SIGSEGV)", 502, "signal 11"),
+            ("os.close(3)", 502, ""),
+            ("os.write(3, bytes(range(200)))", 502, ""),
+            ("os.write(3, bytes([255] * 12))", 502, ""),
+            ("os.write(3, bytes([0,0,0,0, 19,1,0,0, 77,0,0,0]))", 502, ""),
+            ("os.kill(os.getpid(), signal.SIGSTOP)", 504, "2 s"),
+            ("signal.pause()", 504, "2 s"),
+            ("sys.exit(3)", 500, "SystemExit"),
+        ] {
+            let reply = worker.call("end", &json!(code));
+            let text = reply.text();
+            assert!(
+                reply.status == status && text.contains(named),
+                "{code}: {reply:?} {text}"
+            );
+            assert_eq!(
+                worker.call("end", &json!("pass")).ok(),
+                json!("back"),
+                "after {code}"
+            );
+            assert_eq!(
+                worker.call("victim", &json!(1)).ok(),
+                json!(1),
+                "after {code}"
+            );
+        }
+        eventually("dead sandboxes to go", 5.0, || {
+            (worker.leaves().len() == 2).then_some(())
+        });
+    });
+}
+
+/// Deaths leave no more behind than the worker had after the first: groups, namespaces, descriptors, threads.
+#[test]
+fn many_deaths_leave_no_trace() {
+    with_worker(&["shells_ready=2"], |worker| {
+        worker.install(
+            "end",
+            &[(
+                "f.py",
+                "import os\ndef f(event):\n    if event:\n        os._exit(1)\n    return 0\n",
+            )],
+        );
+        let counts = || {
+            assert_eq!(worker.call("end", &json!(0)).ok(), json!(0));
+            // Two shells ready, and one that is leased.
+            eventually("three sandboxes", 5.0, || {
+                let census = worker.place.census();
+                let settled = census.network_namespaces.len() == 3;
+                settled.then(|| {
+                    let descriptors =
+                        [worker.process, worker.warden].map(|process| process.descriptors().len());
+                    (
+                        census.cgroups.len(),
+                        descendants(worker.warden.pid).len(),
+                        descriptors,
+                    )
+                })
+            })
+        };
+        let first = counts();
+        for _ in 0..60 {
+            assert_eq!(worker.call("end", &json!(1)).status, 502);
+        }
+        eventually("everything to be as before", 5.0, || {
+            (counts() == first).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_worker_that_is_killed() {
+    in_place(|place| {
+        let mut worker = place.up(&[]);
+        worker.install("sleeper", &[("f.py", SLEEPER)]);
+        let (mut connection, leaf) = begin_a_call(&worker);
+        let children = descendants(worker.warden.pid);
+        worker.process.signal(Signal::KILL);
+        let (status, _) = worker.wait();
+        assert_eq!(status.code(), Some(1), "{status}");
+        assert!(connection.reply().is_err());
+        let log = place.log_text();
+        let reason = log
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("error: "));
+        let reason = reason.unwrap_or_else(|| panic!("no reason: {log}"));
+        assert!(
+            reason.contains("signal 9") && reason.contains("ol worker up"),
+            "{reason}"
+        );
+        assert!(!leaf.lives() && children.iter().all(|child| !child.lives()));
+        place.assert_nothing_left();
+
+        let worker = place.up(&[]);
+        assert_eq!(worker.call("sleeper", &json!(0)).ok(), json!(0));
+        worker.down();
+    });
+}
+
+/// Nobody is left who could clean up, but the kernel ends every process, and the next start finds what remains.
+#[test]
+fn a_warden_that_is_killed() {
+    in_place(|place| {
+        let mut worker = place.up(&[]);
+        worker.install("sleeper", &[("f.py", SLEEPER)]);
+        let (mut connection, _) = begin_a_call(&worker);
+        let children = descendants(worker.warden.pid);
+        assert!(children.len() > 3);
+        worker.warden.signal(Signal::KILL);
+        let (status, _) = worker.wait();
+        assert!(!status.success());
+        eventually("its children to end", 10.0, || {
+            children.iter().all(|child| !child.lives()).then_some(())
+        });
+        assert!(connection.reply().map_or(true, |reply| reply.status >= 500));
+        let log = place.log_text();
+        assert!(log.contains("the warden is gone"), "{log}");
+        let census = place.census();
+        assert_eq!(
+            (census.processes.len(), census.mounts.len()),
+            (0, 0),
+            "{census:?}"
+        );
+        assert!(
+            !census.cgroups.is_empty(),
+            "somebody removed the groups: this test has lost its subject"
+        );
+
+        let worker = place.up(&[]);
+        assert_eq!(worker.call("sleeper", &json!(0)).ok(), json!(0));
+        worker.down();
+    });
+}
+
+/// The same without a next start: the command that cleans up does.
+#[test]
+fn force_cleanup_after_a_killed_warden() {
+    in_place(|place| {
+        let mut worker = place.up(&[]);
+        worker.install("sleeper", &[("f.py", SLEEPER)]);
+        let _ = begin_a_call(&worker);
+        worker.warden.signal(Signal::KILL);
+        let _ = worker.wait();
+        drop(worker);
+        eventually("its processes to end", 10.0, || {
+            place.census().processes.is_empty().then_some(())
+        });
+        let said = place.ol(&["--output", "json", "worker", "force-cleanup"]);
+        let said: Value = serde_json::from_str(said.ok()).expect("JSON");
+        assert!(
+            said["cgroups"].as_u64().is_some_and(|count| count > 0),
+            "{said}"
+        );
+        place.assert_nothing_left();
+    });
+}
+
+/// A client that leaves gives up its call; the sandbox serves others when the function is done.
+#[test]
+fn a_client_that_leaves() {
+    let source = "
+import subprocess
+n = 0
+
+def f(event):
+    global n
+    n += 1
+    if event:
+        subprocess.run(['sleep', '600'])
+    return n
+";
+    with_worker(&[], |worker| {
+        let yaml = "instances: {max: 1}\n";
+        worker.install("count", &[("f.py", source), ("ol.yaml", yaml)]);
+        for _ in 0..3 {
+            let mut connection = worker.connect();
+            connection
+                .send_part("POST", "/run/count", 1, b"1")
+                .expect("sent");
+            let sleep = worker.program("sleep");
+            drop(connection);
+            sleep.signal(Signal::KILL);
+            eventually("the call to end", 10.0, || {
+                (worker.leaves().len() == 1).then_some(())
+            });
+        }
+        assert_eq!(worker.call("count", &json!(0)).ok(), json!(4));
+    });
+}

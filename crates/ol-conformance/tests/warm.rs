@@ -1,0 +1,234 @@
+//! Many calls: every one answered, with its own answer, and nothing kept of what was never there.
+
+use ol_testkit::process::Process;
+use ol_testkit::{Worker, eventually, slowness, with_worker};
+use rustix::process::Signal;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
+
+const ECHO: &str = "def f(event):\n    return event\n";
+
+#[test]
+fn four_thousand_calls_from_sixteen_clients() {
+    const CLIENTS: usize = 16;
+    let each = 250 / usize::try_from(slowness()).expect("small");
+    with_worker(&[], |worker| {
+        worker.install("echo", &[("f.py", ECHO)]);
+        let together = Barrier::new(CLIENTS);
+        let answered: usize = thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|client| {
+                    let together = &together;
+                    scope.spawn(move || {
+                        let mut connection = worker.connect();
+                        together.wait();
+                        for number in 0..each {
+                            let event = json!({"client": client, "number": number, "pad": "x".repeat(number)});
+                            let body = event.to_string();
+                            let reply = connection.request("POST", "/run/echo", &[], body.as_bytes());
+                            assert_eq!(reply.expect("an answer").ok(), event);
+                        }
+                        each
+                    })
+                })
+                .collect();
+            clients
+                .into_iter()
+                .map(|client| client.join().expect("its asserts hold"))
+                .sum()
+        });
+        assert_eq!(answered, CLIENTS * each);
+        let stats = worker.request("GET", "/stats", b"").ok();
+        assert_eq!(stats["invoke.cnt"], answered);
+    });
+}
+
+/// Calls of one function at once are served by sandboxes of their own, never two by one.
+#[test]
+fn calls_at_once_have_a_sandbox_each() {
+    let source = "
+import threading, time
+
+inside = threading.Lock()
+
+def f(event):
+    assert inside.acquire(blocking=False), 'two calls at once in one sandbox'
+    try:
+        with open('/tmp/only-mine', 'x'):
+            pass
+    finally:
+        inside.release()
+    while not event.get('release') and time.monotonic() < event['until']:
+        time.sleep(0.01)
+    import os
+    os.remove('/tmp/only-mine')
+    return event['number']
+";
+    with_worker(&[], |worker| {
+        worker.install("alone", &[("f.py", source)]);
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|number| {
+                    scope.spawn(move || {
+                        let event = json!({"number": number, "until": 1e12});
+                        let mut connection = worker.connect();
+                        let body = event.to_string();
+                        connection
+                            .send_part("POST", "/run/alone", body.len(), body.as_bytes())
+                            .expect("sent");
+                        connection
+                    })
+                })
+                .collect();
+            let connections: Vec<_> = clients
+                .into_iter()
+                .map(|client| client.join().expect("sent"))
+                .collect();
+            eventually("eight sandboxes", 10.0, || {
+                (worker.leaves().len() == 8).then_some(())
+            });
+            let groups: BTreeSet<PathBuf> = worker
+                .leaves()
+                .into_iter()
+                .map(|(_, group)| group)
+                .collect();
+            assert_eq!(groups.len(), 8);
+            drop(connections);
+        });
+        // Their callers have left; a ninth is served at once all the same.
+        assert_eq!(
+            worker
+                .call("alone", &json!({"number": 9, "release": true}))
+                .ok(),
+            json!(9)
+        );
+    });
+}
+
+/// With one instance, calls wait in line for it; with a full line they are told so.
+#[test]
+fn calls_wait_in_line_and_the_line_has_an_end() {
+    let source = "
+import subprocess
+
+def f(event):
+    if event == 'hold':
+        subprocess.run(['sleep', '600'])
+    return event
+";
+    with_worker(&["queue_per_function=3"], |worker| {
+        worker.install(
+            "one",
+            &[("f.py", source), ("ol.yaml", "instances: {max: 1}\n")],
+        );
+        let mut first = worker.connect();
+        first
+            .send_part("POST", "/run/one", 6, b"\"hold\"")
+            .expect("sent");
+        let sleep = worker.program("sleep");
+        let mut waiting: Vec<_> = (1..=3)
+            .map(|position| {
+                let mut connection = worker.connect();
+                connection
+                    .send_part("POST", "/run/one", 1, position.to_string().as_bytes())
+                    .expect("sent");
+                eventually("the call to wait", 5.0, || {
+                    let debug = worker.request("GET", "/debug", b"").text();
+                    debug
+                        .contains(&format!("{position} calls waiting"))
+                        .then_some(())
+                });
+                connection
+            })
+            .collect();
+        let refused = worker.call("one", &json!(4));
+        let _ = refused.error(429, "queue-full");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        sleep.signal(Signal::KILL);
+        assert_eq!(first.reply().expect("an answer").ok(), json!("hold"));
+        for (position, connection) in (1..).zip(&mut waiting) {
+            assert_eq!(connection.reply().expect("an answer").ok(), json!(position));
+        }
+        assert_eq!(worker.leaves().len(), 1);
+    });
+}
+
+/// `reuse-sandbox: false`: nothing that a call did is there for the next one.
+#[test]
+fn a_fresh_sandbox_for_every_call() {
+    let source = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
+    with_worker(&[], |worker| {
+        worker.install("reused", &[("f.py", source)]);
+        worker.install(
+            "fresh",
+            &[("f.py", source), ("ol.yaml", "reuse-sandbox: false\n")],
+        );
+        for number in 1..=5 {
+            assert_eq!(worker.call("reused", &json!({})).ok(), json!(number));
+            assert_eq!(worker.call("fresh", &json!({})).ok(), json!(1));
+        }
+    });
+}
+
+/// All that a worker could keep of a name.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    threads: u64,
+    descriptors: usize,
+    files: Vec<PathBuf>,
+    cgroups: usize,
+    debug: String,
+}
+
+fn kept(worker: &Worker<'_>) -> Kept {
+    Kept {
+        threads: worker.process.number("Threads"),
+        descriptors: worker.process.descriptors().len(),
+        files: files(&worker.place.dir()),
+        cgroups: worker.place.census().cgroups.len(),
+        debug: worker.request("GET", "/debug", b"").text(),
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in ol_testkit::place::listing(folder) {
+        if path.is_dir() {
+            found.extend(files(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+fn ask_for_unknown(worker: &Worker<'_>, names: std::ops::Range<u32>) {
+    let mut connection = worker.connect();
+    for number in names {
+        let path = format!("/run/unknown-{number}-{}", "x".repeat(100));
+        let reply = connection
+            .request("POST", &path, &[], b"{}")
+            .expect("an answer");
+        let _ = reply.error(404, "unknown-function");
+    }
+}
+
+#[test]
+fn unknown_functions_cost_nothing() {
+    with_worker(&[], |worker| {
+        worker.install("echo", &[("f.py", ECHO)]);
+        assert_eq!(worker.call("echo", &json!(1)).ok(), json!(1));
+        // What starts at the first such request, as a thread for files, is not kept per name.
+        ask_for_unknown(worker, 0..200);
+        let resident = |process: Process| process.number("VmRSS");
+        let (before, memory) = (kept(worker), resident(worker.process));
+        ask_for_unknown(worker, 1000..3000);
+        eventually("everything to be as before", 15.0, || {
+            (kept(worker) == before).then_some(())
+        });
+        let more = resident(worker.process).saturating_sub(memory);
+        assert!(more < 2048, "{more} KiB more after 2,000 unknown names");
+    });
+}

@@ -1,0 +1,114 @@
+//! Letting a worker without capabilities reach its directories when they lie in somebody's home.
+//!
+//! Root without capabilities is held to permissions like anybody, and a home is closed to others (0700, 0750). Nothing is
+//! changed on disk: in a mount namespace of the worker's own, a small empty file system covers the closed directory and the
+//! worker's directories are put back inside it, under their own names. It then sees less of that home than root would.
+
+use anyhow::{Context, Result};
+use ol_sys::mount::{attach, detached};
+use ol_sys::namespaces;
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Makes `directories` reachable for this process once it has no capability. For a process with one thread.
+///
+/// # Errors
+/// When a directory doesn't exist or the kernel refuses a mount.
+pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
+    let mut wanted = BTreeSet::new();
+    for directory in directories {
+        let directory = directory.canonicalize();
+        wanted.insert(directory.context("look at the worker's directories")?);
+    }
+    let closed: BTreeSet<PathBuf> = wanted
+        .iter()
+        .filter_map(|path| closed_above(path))
+        .collect();
+    if closed.is_empty() {
+        return Ok(());
+    }
+    // A set sorts a directory before what is in it, and one tree brings all of its inside.
+    let mut tops: Vec<PathBuf> = Vec::new();
+    for path in wanted {
+        if !tops.iter().any(|top| path.starts_with(top)) {
+            tops.push(path);
+        }
+    }
+    namespaces::leave(libc::CLONE_NEWNS).context("make a mount namespace")?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .context("keep mounts to ourselves")?;
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .context("a directory's name is not UTF-8")
+    };
+    let mut trees = Vec::new();
+    for top in tops {
+        let tree =
+            detached(CWD, &text(&top)?, 0).with_context(|| format!("take {}", top.display()))?;
+        trees.push((top, tree));
+    }
+    for cover in &closed {
+        // One inside another that is covered already needs no cover, and isn't there any more.
+        if cover.exists() {
+            let options = c"mode=0755,size=64k,nr_inodes=256";
+            mount(
+                "ol",
+                cover,
+                "tmpfs",
+                MountFlags::NOSUID | MountFlags::NODEV,
+                options,
+            )
+            .with_context(|| format!("cover {}", cover.display()))?;
+        }
+    }
+    for (top, tree) in &trees {
+        fs::create_dir_all(top)
+            .with_context(|| format!("make {} inside the cover", top.display()))?;
+        attach(tree.as_fd(), &text(top)?).with_context(|| format!("put {} back", top.display()))?;
+    }
+    Ok(())
+}
+
+/// The outermost directory above `path` that root can't pass by permissions alone.
+fn closed_above(path: &Path) -> Option<PathBuf> {
+    let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.reverse();
+    let closed = |path: &&Path| {
+        path.metadata()
+            .is_ok_and(|m| !passable(m.uid(), m.gid(), m.mode()))
+    };
+    above.into_iter().find(closed).map(Path::to_owned)
+}
+
+/// May uid 0, group 0, without capabilities, pass a directory of this owner and mode?
+fn passable(uid: u32, gid: u32, mode: u32) -> bool {
+    let bit = match (uid, gid) {
+        (0, _) => 0o100,
+        (_, 0) => 0o010,
+        _ => 0o001,
+    };
+    mode & bit != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passable;
+
+    #[test]
+    fn root_is_held_to_the_first_class_that_fits() {
+        assert!(passable(0, 0, 0o700));
+        assert!(!passable(1000, 1000, 0o750), "a home on Ubuntu");
+        assert!(passable(1000, 1000, 0o755));
+        assert!(passable(1000, 0, 0o710));
+        assert!(!passable(0, 1000, 0o077));
+    }
+}
