@@ -4,6 +4,7 @@ use crate::function::Lease;
 use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, sections};
 use crate::guest::{ChannelError, Frame, Kind};
+use crate::instance::Lost;
 use crate::invoke::{Answer, AnswerBody, InvokeError};
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -12,6 +13,9 @@ use ol_sandbox::Death;
 use std::fmt;
 use std::pin::Pin;
 use tokio::time::{Instant, timeout, timeout_at};
+
+/// The most that any kernel's default takes into an empty Unix socket without a reader, with room to spare.
+const FITS_A_SOCKET: usize = 32 << 10;
 
 /// The rest of a request's body, as it arrives.
 pub(crate) type Rest = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
@@ -83,16 +87,13 @@ pub(crate) async fn call(
     };
     let (head, tail) = first.split_at(first.len().min(CHUNK));
     let whole = rest.is_none() && tail.is_empty();
-    match exchange.send_first(whole, id, head).await {
-        Ok(()) => {}
-        Err(error) => {
-            exchange.give_up();
-            return Err(match error {
-                Unsent::Channel(ChannelError::Closed) => CallError::Stale,
-                Unsent::Channel(other) => CallError::Failed(died(&other.to_string())),
-                Unsent::Limit => CallError::Failed(InvokeError::TimeLimit { limit }),
-            });
-        }
+    if let Err(error) = exchange.send_first(whole, id, head).await {
+        exchange.give_up();
+        return Err(match error {
+            Unsent::Channel(ChannelError::Closed) => CallError::Stale,
+            Unsent::Channel(other) => CallError::Failed(died(&other.to_string())),
+            Unsent::Limit => CallError::Failed(InvokeError::TimeLimit { limit }),
+        });
     }
     let frame = if whole {
         exchange.sending = false;
@@ -242,13 +243,27 @@ impl Exchange {
         }
     }
 
+    /// Sends the first frame and makes the guest run. A small frame goes first: it waits in the socket, and the guest wakes
+    /// once, to find it, instead of twice. Nothing ran if this fails.
     async fn send_first(&self, whole: bool, id: u32, head: &[u8]) -> Result<(), Unsent> {
-        let channel = &self.lease().instance().channel;
-        let send = channel.send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]]);
-        match timeout_at(self.deadline, send).await {
-            Ok(sent) => sent.map_err(Unsent::Channel),
-            Err(_elapsed) => Err(Unsent::Limit),
+        let instance = self.lease().instance();
+        let thaw = || {
+            instance
+                .thaw()
+                .map_err(|Lost| Unsent::Channel(ChannelError::Closed))
+        };
+        let fits = head.len() <= FITS_A_SOCKET;
+        if !fits {
+            thaw()?;
         }
+        let frame = instance
+            .channel
+            .send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]]);
+        match timeout_at(self.deadline, frame).await {
+            Ok(sent) => sent.map_err(Unsent::Channel)?,
+            Err(_elapsed) => return Err(Unsent::Limit),
+        }
+        if fits { thaw() } else { Ok(()) }
     }
 
     /// Ends the exchange in order: the instance is free.

@@ -53,21 +53,18 @@ impl Instance {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a use: the sandbox runs when this returns.
+    /// Begins a use: it is not frozen any more from now on, but may still be, see [`Self::thaw`].
     pub(crate) fn begin(&self) -> Result<(), Lost> {
-        self.active.fetch_add(1, Ordering::AcqRel);
-        self.uses.fetch_add(1, Ordering::AcqRel);
-        let thawed = self.thaw();
-        if thawed.is_err() {
-            self.finish();
-        }
-        thawed
-    }
-
-    fn thaw(&self) -> Result<(), Lost> {
-        if self.obituary.death().is_some() {
+        if !self.alive() {
             return Err(Lost);
         }
+        self.active.fetch_add(1, Ordering::AcqRel);
+        self.uses.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Makes it run, once a use has begun.
+    pub(crate) fn thaw(&self) -> Result<(), Lost> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Gone) {
             State::Running(running) => *state = State::Running(running),
