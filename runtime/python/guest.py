@@ -108,6 +108,8 @@ def bind(payload, flags):
     else:
         code = compile(rest, path, "exec", dont_inherit=True)
         keep = marshal.dumps(code)
+        if len(keep) > CHUNK:  # compiled anew each time: it would not fit a frame
+            keep = b""
     name = entry[:-3] if entry.endswith(".py") else entry
     module = type(sys)(name)
     module.__file__ = path
@@ -130,9 +132,16 @@ def answer(connection, handler, call, body):
     except BaseException as error:  # a handler may raise anything, SystemExit too
         return fault(connection, call, 500, explain(error))
     finally:
+        flush()
+    connection.send_body(RESULT, call, NO_HEAD, result)
+
+
+def flush():
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
-    connection.send_body(RESULT, call, NO_HEAD, result)
+    except Exception:  # the function may have closed or replaced them
+        pass
 
 
 def fault(connection, call, status, text):
@@ -182,7 +191,7 @@ def main():
     try:
         what, handler, keep = bind(payload, flags)
     except BaseException as error:  # an import may raise anything, SystemExit too
-        sys.stdout.flush()
+        flush()
         connection.send(BIND_FAILED, END, 0, explain(error).encode("utf-8", "replace")[:CHUNK])
         os._exit(1)
     connection.send(BOUND, END | (COMPILED if keep else 0), 0, sectioned({"kind": what}, keep))

@@ -38,7 +38,7 @@ pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Resu
     let begins = log.metadata()?.len();
     let (said, notify) = pipe_with(PipeFlags::CLOEXEC)?;
 
-    let child = command(directory, options)
+    let child = command(directory, options)?
         .stdin(notify)
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -56,7 +56,9 @@ pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Resu
     }
 }
 
-fn command(directory: &Directory, options: &[String]) -> Command {
+fn command(directory: &Directory, options: &[String]) -> Result<Command> {
+    // What the starting shell happened to have open stays here: somebody may wait for the end of such a pipe.
+    ol_sys::process::bequeath_standard_only().context("look after open files")?;
     // By its path where possible, for those who list processes; the link works in any case.
     let program = std::env::current_exe()
         .ok()
@@ -70,7 +72,7 @@ fn command(directory: &Directory, options: &[String]) -> Command {
     for given in options {
         command.arg("-o").arg(given);
     }
-    command
+    Ok(command)
 }
 
 fn ready(out: Out, directory: &Directory, url: &str) {
@@ -124,13 +126,11 @@ fn written_since(path: &Path, begins: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// In the background process, before anything else: leaves the terminal's session, closes what the
-/// starting shell happened to have open (somebody may wait for the end of such a pipe), and takes
-/// ours off standard input, so that nobody who is started later inherits it.
+/// In the background process, before anything else: leaves the terminal's session, and takes our pipe
+/// off standard input, so that nobody who is started later inherits it.
 pub(super) fn settle() -> Result<OwnedFd> {
     // Fails only for the leader of a group, which a spawned child is not.
     rustix::process::setsid().context("--detached is for `ol worker up -d` to use")?;
-    ol_sys::process::close_from(3)?;
     let notify = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(notify)

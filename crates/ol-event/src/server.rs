@@ -21,6 +21,9 @@ use tokio::task::JoinSet;
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 8192;
+
 /// What a request may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -70,18 +73,18 @@ impl Server {
     }
 
     /// Serves until `stop` becomes true; then takes no new connection, lets requests in flight finish for at most
-    /// `patience`, and closes the rest.
+    /// `patience`, and closes the rest. Returns how many were closed so.
     pub async fn serve(
         self: Arc<Self>,
         listeners: Listeners,
         mut stop: watch::Receiver<bool>,
         patience: Duration,
-    ) {
+    ) -> usize {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => break,
-                accepted = listeners.public.accept() => match accepted {
+                accepted = listeners.public.accept(), if connections.len() < CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
                         // Answers are small and whole: waiting to fill a packet would only delay them.
                         let _ = stream.set_nodelay(true);
@@ -99,8 +102,11 @@ impl Server {
         drop(listeners);
         let finished = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(patience, finished).await.is_err() {
+            let cut_off = connections.len();
             connections.shutdown().await;
+            return cut_off;
         }
+        0
     }
 
     async fn connection(

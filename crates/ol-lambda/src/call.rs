@@ -4,7 +4,7 @@ use crate::function::Lease;
 use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, sections};
 use crate::guest::{ChannelError, Frame, Kind};
-use crate::instance::Lost;
+use crate::instance::{Instance, Lost};
 use crate::invoke::{Answer, AnswerBody, InvokeError};
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -12,6 +12,8 @@ use ol_model::{Limits, steps};
 use ol_sandbox::Death;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// The most that any kernel's default takes into an empty Unix socket without a reader, with room to spare.
@@ -32,6 +34,29 @@ pub(crate) enum CallError {
 pub struct AnswerStream {
     first: Option<Bytes>,
     exchange: Exchange,
+    _watch: Watch,
+}
+
+/// Ends a sandbox at its deadline even if nobody asks for the next part of its answer: a client that doesn't read must not
+/// hold an instance for ever. Its drop calls it off.
+struct Watch(tokio::task::JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Watch {
+    fn over(instance: &Arc<Instance>, deadline: Instant) -> Self {
+        let instance = Arc::downgrade(instance);
+        Self(tokio::spawn(async move {
+            tokio::time::sleep_until(deadline).await;
+            if let Some(instance) = instance.upgrade() {
+                instance.doom();
+            }
+        }))
+    }
 }
 
 impl fmt::Debug for AnswerStream {
@@ -63,10 +88,11 @@ struct Exchange {
     lease: Option<Lease>,
     /// `None` once the last frame was read.
     conversation: Option<Conversation>,
-    /// When the function's time is over. It does not run down while the caller still sends.
-    deadline: Instant,
-    /// Part of the request is not sent yet: whoever stops now leaves a cut frame, after which the connection is of no use.
-    sending: bool,
+    /// When the function's time is over. `None` while the caller still sends: that is not the function's time.
+    deadline: Option<Instant>,
+    /// The request was not sent to its end: whoever stops now may leave a cut frame, after which the connection is of no
+    /// use.
+    cut: bool,
 }
 
 /// Calls the leased instance. `first` is the beginning of the body, `rest` what follows it.
@@ -82,12 +108,12 @@ pub(crate) async fn call(
     let mut exchange = Exchange {
         lease: Some(lease),
         conversation: Some(conversation),
-        deadline: Instant::now() + limit,
-        sending: true,
+        deadline: None,
+        cut: true,
     };
     let (head, tail) = first.split_at(first.len().min(CHUNK));
     let whole = rest.is_none() && tail.is_empty();
-    if let Err(error) = exchange.send_first(whole, id, head).await {
+    if let Err(error) = exchange.send_first(whole, id, head, limit).await {
         exchange.give_up();
         return Err(match error {
             Unsent::Channel(ChannelError::Closed) => CallError::Stale,
@@ -96,7 +122,8 @@ pub(crate) async fn call(
         });
     }
     let frame = if whole {
-        exchange.sending = false;
+        exchange.cut = false;
+        exchange.deadline = Some(Instant::now() + limit);
         exchange.next().await
     } else {
         exchange
@@ -121,10 +148,9 @@ impl Exchange {
             return Err(InvokeError::Internal("a call was read past its end"));
         };
         let receive = lease.instance().channel.next(conversation);
-        let received = if self.sending {
-            Ok(receive.await)
-        } else {
-            timeout_at(self.deadline, receive).await
+        let received = match self.deadline {
+            None => Ok(receive.await),
+            Some(deadline) => timeout_at(deadline, receive).await,
         };
         match received {
             Ok(Ok(frame)) => {
@@ -178,11 +204,14 @@ impl Exchange {
         tokio::pin!(sending);
         let sent = tokio::select! {
             // An answer before the whole request: the rest stays unsent, and so the instance ends with this call.
-            frame = self.next() => return frame,
+            frame = self.next() => {
+                self.deadline = Some(Instant::now() + limit);
+                return frame;
+            }
             sent = &mut sending => sent,
         };
-        self.sending = false;
-        self.deadline = Instant::now() + limit;
+        self.cut = false;
+        self.deadline = Some(Instant::now() + limit);
         match sent {
             Err(SendError::Caller(error)) => {
                 // The request broke off: tell the guest to forget it. It holds no part of an answer yet.
@@ -218,8 +247,11 @@ impl Exchange {
                 let body = if frame.end {
                     AnswerBody::Whole(first)
                 } else {
+                    let limit = self.lease().instance().version.limits.runtime;
+                    let deadline = self.deadline.unwrap_or_else(|| Instant::now() + limit);
                     AnswerBody::Stream(AnswerStream {
                         first: Some(first),
+                        _watch: Watch::over(self.lease().instance(), deadline),
                         exchange: self,
                     })
                 };
@@ -245,7 +277,13 @@ impl Exchange {
 
     /// Sends the first frame and makes the guest run. A small frame goes first: it waits in the socket, and the guest wakes
     /// once, to find it, instead of twice. Nothing ran if this fails.
-    async fn send_first(&self, whole: bool, id: u32, head: &[u8]) -> Result<(), Unsent> {
+    async fn send_first(
+        &self,
+        whole: bool,
+        id: u32,
+        head: &[u8],
+        limit: Duration,
+    ) -> Result<(), Unsent> {
         let instance = self.lease().instance();
         let thaw = || {
             instance
@@ -259,7 +297,7 @@ impl Exchange {
         let frame = instance
             .channel
             .send(Kind::Call, (whole, false), id, [&[0; 4], head, &[]]);
-        match timeout_at(self.deadline, frame).await {
+        match timeout(limit, frame).await {
             Ok(sent) => sent.map_err(Unsent::Channel)?,
             Err(_elapsed) => return Err(Unsent::Limit),
         }
@@ -268,7 +306,7 @@ impl Exchange {
 
     /// Ends the exchange in order: the instance is free.
     fn finish(&mut self) {
-        if self.sending {
+        if self.cut {
             return self.give_up();
         }
         if let (Some(lease), Some(conversation)) = (&self.lease, self.conversation.take()) {
@@ -305,7 +343,7 @@ impl Drop for Exchange {
         else {
             return;
         };
-        if self.sending {
+        if self.cut {
             return lease.instance().doom();
         }
         let deadline = self.deadline;
@@ -314,7 +352,7 @@ impl Drop for Exchange {
                 lease: Some(lease),
                 conversation: Some(conversation),
                 deadline,
-                sending: false,
+                cut: false,
             };
             while rest.conversation.is_some() {
                 // Errors end the exchange too; nobody is there to be told.

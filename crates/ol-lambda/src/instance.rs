@@ -27,6 +27,9 @@ pub(crate) struct Instance {
     active: AtomicU32,
     /// How often it was used; tells the pauser whether it was idle all the time.
     uses: AtomicU64,
+    made: Instant,
+    /// When its last use ended, in ms after it was made.
+    last_used: AtomicU64,
     /// It has an entry in the pauser's queue.
     pub(crate) watched: AtomicBool,
 }
@@ -45,6 +48,8 @@ impl Instance {
             state: Mutex::new(State::Running(sandbox)),
             active: AtomicU32::new(0),
             uses: AtomicU64::new(0),
+            made: Instant::now(),
+            last_used: AtomicU64::new(0),
             watched: AtomicBool::new(false),
         }
     }
@@ -78,9 +83,26 @@ impl Instance {
         Ok(())
     }
 
-    /// Ends a use; says whether it was the only one.
-    pub(crate) fn finish(&self) -> bool {
-        self.active.fetch_sub(1, Ordering::AcqRel) == 1
+    /// Ends a use.
+    pub(crate) fn finish(&self) {
+        let since = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_used.store(since, Ordering::Relaxed);
+        self.active.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Is a call being served?
+    pub(crate) fn in_use(&self) -> bool {
+        self.active.load(Ordering::Acquire) > 0
+    }
+
+    /// When its last use ended.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.made + Duration::from_millis(self.last_used.load(Ordering::Relaxed))
+    }
+
+    /// Where its sandbox's death will be told.
+    pub(crate) fn obituary(&self) -> Obituary {
+        self.obituary.clone()
     }
 
     /// A number that changes with each use.
@@ -107,31 +129,33 @@ impl Instance {
                 other => *state = other,
             }
         }
-        if self.frozen_soon().await {
-            steps::PAUSE.record(begun.elapsed());
+        // A few looks without giving the core away: it has other calls to serve.
+        for _ in 0..24 {
+            if let Some(frozen) = self.is_frozen() {
+                if frozen {
+                    steps::PAUSE.record(begun.elapsed());
+                    return;
+                }
+            } else {
+                return;
+            }
+        }
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            match self.is_frozen() {
+                Some(false) => {}
+                Some(true) => return steps::PAUSE.record(begun.elapsed()),
+                None => return,
+            }
         }
     }
 
-    /// Looks whether the freeze took hold: nearly always at one of the first looks.
-    async fn frozen_soon(&self) -> bool {
-        for look in 0..40_u32 {
-            match &*self.state() {
-                State::Paused(paused) => match paused.frozen() {
-                    Ok(true) => return true,
-                    Ok(false) => {}
-                    Err(_) => return false,
-                },
-                // Used again, or given up, meanwhile.
-                _ => return false,
-            }
-            match look {
-                // Its processes need a moment on a core, which may be this one.
-                0..16 => std::thread::yield_now(),
-                16..20 => tokio::task::yield_now().await,
-                _ => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
+    /// Has the freeze taken hold? `None` if it is used again, or given up.
+    fn is_frozen(&self) -> Option<bool> {
+        match &*self.state() {
+            State::Paused(paused) => paused.frozen().ok(),
+            _ => None,
         }
-        false
     }
 
     /// Gives the sandbox up: it is destroyed, whatever it does.

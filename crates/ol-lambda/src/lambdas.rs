@@ -8,14 +8,13 @@ use crate::pauser::Pauser;
 use crate::registry::{Registry, RegistryError};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use ol_model::{FunctionName, Limits, MaxLimits, WorkerConfig, steps};
+use ol_model::{FunctionName, Limits, MaxLimits, MiB, WorkerConfig, steps};
 use ol_sandbox::Pool;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// How often a call is tried again when its instance turns out to have died while idle.
 const TRIES: usize = 3;
@@ -81,15 +80,48 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) pool: Arc<dyn Pool>,
     pub(crate) pauser: Pauser,
+    functions: RwLock<HashMap<FunctionName, Arc<Function>>>,
+}
+
+impl Shared {
+    fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
+        self.read().get(name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table(&self) -> RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.functions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for `wanted`: ends sandboxes that nobody uses, the longest idle first, until it is free or none is left.
+    /// Their memory comes back when the kernel has nothing left of them; whoever waits for the budget gets it then.
+    pub(crate) fn make_room(&self, wanted: MiB) {
+        let mut room = self.pool.free_memory().0;
+        while room < wanted.0 {
+            let functions = self.read();
+            let idlest = functions
+                .values()
+                .filter_map(|f| Some((f.idle_since()?, f)))
+                .min_by_key(|(since, _)| *since);
+            let Some(freed) = idlest.and_then(|(_, function)| function.end_idlest()) else {
+                return;
+            };
+            room += freed.0;
+        }
+    }
 }
 
 /// All functions of a worker.
 pub struct Lambdas {
     shared: Arc<Shared>,
-    functions: RwLock<HashMap<FunctionName, Arc<Function>>>,
     draining: AtomicBool,
-    in_flight: AtomicUsize,
-    one_less: Notify,
 }
 
 impl Lambdas {
@@ -103,11 +135,9 @@ impl Lambdas {
                 registry,
                 pool,
                 pauser,
+                functions: RwLock::default(),
             }),
-            functions: RwLock::default(),
             draining: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            one_less: Notify::new(),
         })
     }
 
@@ -116,7 +146,9 @@ impl Lambdas {
     /// # Errors
     /// See [`InvokeError`].
     pub async fn invoke(&self, invocation: Invocation) -> Result<Answer, InvokeError> {
-        let _counted = self.enter()?;
+        if !self.accepts() {
+            return Err(InvokeError::Draining);
+        }
         let begun = Instant::now();
         let function = self.find(&invocation.name).await?;
         let version = match function.version().await {
@@ -155,43 +187,13 @@ impl Lambdas {
         })
     }
 
-    fn enter(&self) -> Result<InFlight<'_>, InvokeError> {
-        let counted = InFlight(self);
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-        // After counting, so that a drain which sees no call in flight has stopped this one too.
-        if self.draining.load(Ordering::Acquire) {
-            Err(InvokeError::Draining)
-        } else {
-            Ok(counted)
-        }
-    }
-
-    fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
-        self.functions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
-    }
-
-    fn table(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
-        self.functions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A name that nothing is registered under leaves no trace.
     async fn find(&self, name: &FunctionName) -> Result<Arc<Function>, InvokeError> {
-        if let Some(function) = self.known(name) {
+        if let Some(function) = self.shared.known(name) {
             return Ok(function);
         }
         match self.shared.registry.look(name).await {
-            Ok(Some(_)) => {
-                let new = || Function::new(name.clone(), Arc::clone(&self.shared));
-                Ok(Arc::clone(
-                    self.table().entry(name.clone()).or_insert_with(new),
-                ))
-            }
+            Ok(Some(_)) => Ok(self.insert(name)),
             Ok(None) => Err(InvokeError::NotFound(name.clone())),
             Err(error) => {
                 tracing::error!("{error}");
@@ -200,8 +202,14 @@ impl Lambdas {
         }
     }
 
+    /// The function of that name, made if there is none.
+    fn insert(&self, name: &FunctionName) -> Arc<Function> {
+        let new = || Function::new(name.clone(), Arc::clone(&self.shared));
+        Arc::clone(self.shared.table().entry(name.clone()).or_insert_with(new))
+    }
+
     fn forget(&self, function: &Arc<Function>) {
-        let mut table = self.table();
+        let mut table = self.shared.table();
         if table
             .get(&function.name)
             .is_some_and(|known| Arc::ptr_eq(known, function))
@@ -217,20 +225,23 @@ impl Lambdas {
     /// # Errors
     /// See [`UploadError`]; the version before stays in service then.
     pub async fn upload(&self, name: &FunctionName, path: &Path) -> Result<(), UploadError> {
-        if self.draining.load(Ordering::Acquire) {
+        if !self.accepts() {
             return Err(UploadError::Draining);
         }
-        let function = self
-            .known(name)
-            .unwrap_or_else(|| Function::new(name.clone(), Arc::clone(&self.shared)));
-        match function.upload(path).await {
-            Ok(()) => {
-                let replaced = self.table().insert(name.clone(), Arc::clone(&function));
-                if let Some(other) = replaced.filter(|other| !Arc::ptr_eq(other, &function)) {
-                    other.retire();
-                }
-                Ok(())
-            }
+        // In the table before it has a version, so that all who deal with this name take turns at one function.
+        let function = self.insert(name);
+        let uploaded = function.upload(path).await;
+        if uploaded.is_ok() {
+            // A call that found nothing registered may have removed it meanwhile.
+            self.shared
+                .table()
+                .entry(name.clone())
+                .or_insert_with(|| Arc::clone(&function));
+        } else if !function.serves() {
+            self.forget(&function);
+        }
+        match uploaded {
+            Ok(()) => Ok(()),
             Err(UploadFailed::Prepare(PrepareError::Bundle(why))) => Err(UploadError::Refused(why)),
             Err(UploadFailed::Prepare(PrepareError::Host(why))) => {
                 tracing::error!("an upload of {name} failed: {why}");
@@ -254,7 +265,7 @@ impl Lambdas {
     /// When the registry's file can't be removed durably.
     pub async fn delete(&self, name: &FunctionName) -> Result<bool, RegistryError> {
         let deleted = self.shared.registry.delete(name).await?;
-        if let Some(function) = self.known(name) {
+        if let Some(function) = self.shared.known(name) {
             self.forget(&function);
         }
         Ok(deleted)
@@ -283,10 +294,7 @@ impl Lambdas {
 
     /// For people: each function that was used, and what its instances do.
     pub fn describe(&self) -> Vec<(FunctionName, Vec<String>)> {
-        let table = self
-            .functions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let table = self.shared.read();
         let mut lines: Vec<_> = table
             .values()
             .map(|f| (f.name.clone(), f.describe()))
@@ -295,40 +303,26 @@ impl Lambdas {
         lines
     }
 
-    /// Takes no new calls, lets those in flight finish for at most `patience`, then ends every sandbox. Returns how many
-    /// calls were cut off.
-    pub async fn shutdown(&self, patience: Duration) -> usize {
+    /// Takes no new calls and no uploads from now on; those in flight go on.
+    pub fn stop_accepting(&self) {
         self.draining.store(true, Ordering::Release);
-        let finished = async {
-            loop {
-                let one_less = self.one_less.notified();
-                if self.in_flight.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                one_less.await;
-            }
-        };
-        let cut_off = match tokio::time::timeout(patience, finished).await {
-            Ok(()) => 0,
-            Err(_elapsed) => self.in_flight.load(Ordering::Acquire),
-        };
-        let functions: Vec<_> = self.table().drain().map(|(_, function)| function).collect();
-        for function in functions {
+    }
+
+    /// Does it take calls?
+    pub fn accepts(&self) -> bool {
+        !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Ends every sandbox, busy or not, and waits until the kernel has nothing left of any, for at most `patience`. False
+    /// if something was left.
+    pub async fn end(&self, patience: Duration) -> bool {
+        self.stop_accepting();
+        let functions: Vec<_> = self.shared.table().drain().collect();
+        for (_, function) in functions {
             function.end();
         }
-        self.shared.pool.drained().await;
-        cut_off
-    }
-}
-
-/// Counts a call for as long as it lives.
-struct InFlight<'a>(&'a Lambdas);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.one_less.notify_waiters();
-        }
+        let drained = self.shared.pool.drained();
+        tokio::time::timeout(patience, drained).await.is_ok()
     }
 }
 

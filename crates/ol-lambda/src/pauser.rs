@@ -37,11 +37,15 @@ impl Pauser {
                 let Some(instance) = instance.upgrade() else {
                     continue;
                 };
+                // Unwatched before the look, so that a use which ends after it is reported anew.
+                instance.watched.store(false, Ordering::Release);
                 let now = instance.uses();
                 if now == uses {
-                    instance.watched.store(false, Ordering::Release);
-                    instance.pause_if_idle(uses).await;
-                } else if let Some(again) = again.upgrade() {
+                    let pausing = Arc::clone(&instance);
+                    tokio::spawn(async move { pausing.pause_if_idle(uses).await });
+                } else if let Some(again) = again.upgrade()
+                    && !instance.watched.swap(true, Ordering::AcqRel)
+                {
                     // Used in between: another round. If it is busy, that round finds it used once more.
                     let instance = Arc::downgrade(&instance);
                     let _ = again.send(Watched {

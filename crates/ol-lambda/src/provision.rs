@@ -31,6 +31,7 @@ pub(crate) async fn provision(
         .clone()
         .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
+    function.shared.make_room(version.limits.mem);
     let spec = SandboxSpec {
         parent: Parent::Root,
         role: Role::Leaf,

@@ -1,7 +1,7 @@
 //! The door of the sandbox layer: what may be asked, and what comes back.
 
 use crate::lifecycle::{Death, Running};
-use ol_model::Limits;
+use ol_model::{Limits, MiB};
 use ol_warden::protocol::{CodeId, SandboxId};
 use std::future::Future;
 use std::pin::Pin;
@@ -106,6 +106,9 @@ pub trait Pool: Send + Sync + 'static {
     /// # Errors
     /// See [`CreateError`]; nothing remains of a failed attempt.
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>>;
+
+    /// Memory that no sandbox holds.
+    fn free_memory(&self) -> MiB;
 
     /// What happens to all sandboxes of this pool from now on.
     fn events(&self) -> broadcast::Receiver<SandboxEvent>;

@@ -54,7 +54,8 @@ pub fn leaf(writable: &[&str]) -> io::Result<Level> {
     )
 }
 
-/// Confines this process (the worker) to write only beneath `writable`; reading is not restricted.
+/// Confines this process (the worker) to write only beneath `writable`, and to signal no other process; reading is not
+/// restricted.
 ///
 /// # Errors
 /// When the kernel refuses a rule that it should know.
@@ -62,6 +63,7 @@ pub fn writer<'a>(writable: impl Iterator<Item = &'a Path>) -> io::Result<Level>
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_write(WANTED))
+        .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
         .and_then(Ruleset::create)
         .map_err(io::Error::other)?;
     restrict(ruleset, None, AccessFs::from_write(WANTED), writable)

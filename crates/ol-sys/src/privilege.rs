@@ -20,6 +20,15 @@ pub fn become_user(id: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(uid, uid, uid)?)
 }
 
+/// Makes `id` the effective uid, or root again; the real one stays. What is made meanwhile (a user namespace) belongs to
+/// that uid. Needs [`keep_capabilities_over_setuid`] first, or the capabilities are gone too.
+///
+/// # Errors
+/// Those of setresuid(2).
+pub fn act_as(id: u32) -> io::Result<()> {
+    Ok(set_thread_res_uid(None, Uid::from_raw(id), None)?)
+}
+
 /// Empties every capability set (bounding first, which needs `CAP_SETPCAP`), locks the securebits so that uid 0 means
 /// nothing, and sets `no_new_privs`, after which an exec can grant nothing.
 ///

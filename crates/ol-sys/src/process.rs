@@ -28,6 +28,10 @@ impl SingleThread {
     }
 }
 
+/// Proof of being in a child made by [`fork`], which ends in an exec or an exit: owners of descriptors live on in the
+/// parent, and no destructor of theirs runs here. So what would break them elsewhere is sound with this in hand.
+pub struct InChild(PhantomData<*const ()>);
+
 /// A child that was just made.
 #[derive(Debug)]
 pub struct Child {
@@ -48,8 +52,12 @@ pub fn fork(
     _proof: &SingleThread,
     flags: libc::c_int,
     cgroup: Option<BorrowedFd<'_>>,
-    body: impl FnOnce() -> Infallible,
+    body: impl FnOnce(&InChild) -> Infallible,
 ) -> io::Result<Child> {
+    let body = || body(&InChild(PhantomData));
+    if flags == 0 && cgroup.is_none() {
+        return plain_fork(body);
+    }
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is a plain structure of integers, for which zeroes mean "not asked".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -70,16 +78,35 @@ pub fn fork(
         )
     };
     match i32::try_from(pid) {
-        Ok(0) => match catch_unwind(AssertUnwindSafe(body)) {
-            Ok(never) => match never {},
-            Err(_) => exit_now(101),
-        },
+        Ok(0) => be_child(body),
         Ok(pid) if pid > 0 => {
             // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Child { pid, pidfd })
         }
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn be_child(body: impl FnOnce() -> Infallible) -> ! {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(never) => match never {},
+        Err(_) => exit_now(101),
+    }
+}
+
+/// By the C library, so that what it keeps of a thread (its number) is right in a child that will have more of them.
+fn plain_fork(body: impl FnOnce() -> Infallible) -> io::Result<Child> {
+    // SAFETY: the caller proved that no other thread holds a lock; see `fork`.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => be_child(body),
+        pid => {
+            let handle = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+            // Not reaped yet, so the number still means it.
+            let pidfd = rustix::process::pidfd_open(handle, rustix::process::PidfdFlags::empty())?;
+            Ok(Child { pid, pidfd })
+        }
     }
 }
 
@@ -122,12 +149,11 @@ pub fn exec_path(path: &CStr, argv: &[&CStr], env: &[&CStr]) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Closes every descriptor from `first` on. For a child about to exec: the owners of those descriptors live on in
-/// the process it was forked from, and no destructor of theirs runs here.
+/// Closes every descriptor from `first` on.
 ///
 /// # Errors
 /// Those of close_range(2).
-pub fn close_from(first: RawFd) -> io::Result<()> {
+pub fn close_from(_child: &InChild, first: RawFd) -> io::Result<()> {
     // SAFETY: takes integers only; see above for why no owner in this process will close them again.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
     if done == 0 {
@@ -137,12 +163,38 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
     }
 }
 
+/// Marks every descriptor above standard error so that programs started from here don't inherit it (close_range(2) with
+/// `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn bequeath_standard_only() -> io::Result<()> {
+    // SAFETY: takes integers only and closes nothing.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Makes descriptors `0..` of this process those of `inherited`, which survive an exec, then those of `private`, which
-/// don't, in that order; closes all others. For a child about to exec, see [`close_from`].
+/// don't, in that order; closes all others.
 ///
 /// # Errors
 /// Those of fcntl(2), dup3(2) and close_range(2).
-pub fn arrange_fds(inherited: &[BorrowedFd<'_>], private: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn arrange_fds(
+    child: &InChild,
+    inherited: &[BorrowedFd<'_>],
+    private: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let count = RawFd::try_from(inherited.len() + private.len()).map_err(io::Error::other)?;
     // First lift all of them above the numbers that will be overwritten, then place them.
     let lift = |fd: &BorrowedFd<'_>| -> io::Result<RawFd> {
@@ -170,17 +222,17 @@ pub fn arrange_fds(inherited: &[BorrowedFd<'_>], private: &[BorrowedFd<'_>]) -> 
             return Err(io::Error::last_os_error());
         }
     }
-    close_from(count)
+    close_from(child, count)
 }
 
-/// Closes descriptor `fd` of a freshly forked child, whose owner lives on in the parent (see [`close_from`]).
-pub fn close_inherited(fd: RawFd) {
+/// Closes descriptor `fd`, whose owner lives on in the parent.
+pub fn close_inherited(_child: &InChild, fd: RawFd) {
     // SAFETY: takes an integer only; no destructor of the child closes the number again, since it ends in exec or exit.
     unsafe { libc::close(fd) };
 }
 
-/// Writes `text` to descriptor `fd` by number, as far as it goes; for the last words of a child.
-pub fn last_words(fd: RawFd, text: &str) {
+/// Writes `text` to descriptor `fd` by number, as far as it goes: the last words of a child.
+pub fn last_words(_child: &InChild, fd: RawFd, text: &str) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
 }

@@ -1,6 +1,6 @@
 //! What the two kinds of child have in common: named steps, and last words when one fails.
 
-use ol_sys::process::{exit_now, last_words};
+use ol_sys::process::{InChild, exit_now, last_words};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::RawFd;
@@ -20,11 +20,15 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 }
 
 /// Runs the steps; if one fails, says which on `status` and exits. Success is an exec, which closes `status` unwritten.
-pub(crate) fn run<T>(status: RawFd, steps: impl FnOnce() -> Result<Infallible, Failed>) -> T {
+pub(crate) fn run<T>(
+    child: &InChild,
+    status: RawFd,
+    steps: impl FnOnce() -> Result<Infallible, Failed>,
+) -> T {
     match steps() {
         Ok(never) => match never {},
         Err(Failed(words)) => {
-            last_words(status, &words);
+            last_words(child, status, &words);
             exit_now(127)
         }
     }

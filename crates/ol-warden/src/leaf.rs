@@ -10,7 +10,9 @@ use crate::child::{self, Failed, Step};
 use crate::protocol::LeafSpec;
 use crate::rootfs::INNER_LEAF;
 use crate::shell::inodes;
-use ol_sys::process::{Child, SingleThread, arrange_fds, exec_path, fork, unblock_signals};
+use ol_sys::process::{
+    Child, InChild, SingleThread, arrange_fds, exec_path, fork, unblock_signals,
+};
 use ol_sys::{confine, mount, namespaces, privilege, seccomp};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, mount_remount};
@@ -49,6 +51,14 @@ pub(crate) struct Newborn {
     pub status: OwnedFd,
 }
 
+/// What a leaf goes through on its way into a shell.
+struct Way<'a> {
+    keeper: BorrowedFd<'a>,
+    /// `cgroup.procs` of the groups it isn't born in.
+    entrances: Vec<OwnedFd>,
+    code: Option<OwnedFd>,
+}
+
 /// Starts a leaf in the shell of `keeper`.
 pub(crate) fn begin(
     proof: &SingleThread,
@@ -59,7 +69,6 @@ pub(crate) fn begin(
     ends: &Ends,
 ) -> io::Result<Newborn> {
     group.limit(&spec.limits)?;
-    let entrances = group.entrances()?;
     let birthplace = group.birthplace()?;
     let code = spec.code.map(|code| {
         let attributes = mount::attr::RDONLY | mount::attr::NOSUID | mount::attr::NODEV;
@@ -68,20 +77,17 @@ pub(crate) fn begin(
     let code = code
         .transpose()
         .map_err(|e| io::Error::new(e.kind(), format!("take the code: {e}")))?;
+    let way = Way {
+        keeper,
+        entrances: group.entrances()?,
+        code,
+    };
     let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
     // The next child is born in the shell's pid namespace, as its pid 2; a second fork is not needed.
     namespaces::join(keeper, libc::CLONE_NEWPID)?;
-    let child = fork(proof, 0, birthplace.as_ref().map(AsFd::as_fd), || {
-        child::run(words.as_raw_fd(), || {
-            become_leaf(
-                mold,
-                keeper,
-                &entrances,
-                code.as_ref(),
-                spec,
-                ends,
-                words.as_fd(),
-            )
+    let child = fork(proof, 0, birthplace.as_ref().map(AsFd::as_fd), |child| {
+        child::run(child, words.as_raw_fd(), || {
+            become_leaf(child, mold, &way, spec, ends, words.as_fd())
         })
     });
     namespaces::join(mold.home.as_fd(), libc::CLONE_NEWPID)?;
@@ -92,20 +98,19 @@ pub(crate) fn begin(
 }
 
 fn become_leaf(
+    child: &InChild,
     mold: &Mold,
-    keeper: BorrowedFd<'_>,
-    entrances: &[OwnedFd],
-    code: Option<&OwnedFd>,
+    way: &Way<'_>,
     spec: &LeafSpec,
     ends: &Ends,
     words: BorrowedFd<'_>,
 ) -> Result<Infallible, Failed> {
-    for procs in entrances {
+    for procs in &way.entrances {
         rustix::io::write(procs, b"0").step("enter the cgroup")?;
     }
-    namespaces::join(keeper, namespaces::JOINABLE).step("join the shell")?;
+    namespaces::join(way.keeper, namespaces::JOINABLE).step("join the shell")?;
     namespaces::leave(libc::CLONE_NEWCGROUP).step("make the cgroup namespace")?;
-    if let Some(code) = code {
+    if let Some(code) = &way.code {
         mount::attach(code.as_fd(), "/handler").step("move the code in")?;
     }
     if spec.scratch != mold.scratch {
@@ -126,7 +131,14 @@ fn become_leaf(
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(INNER_LEAF).step("become the sandbox's uid")?;
     rustix::process::setsid().step("setsid")?;
-    for (resource, soft, hard) in [(Resource::Nofile, 1024, 4096), (Resource::Core, 0, 0)] {
+    // No file can usefully be larger than what there is to put it in.
+    let largest = spec.limits.memory.max(spec.scratch);
+    let limits = [
+        (Resource::Nofile, 1024, 4096),
+        (Resource::Core, 0, 0),
+        (Resource::Fsize, largest, largest),
+    ];
+    for (resource, soft, hard) in limits {
         let limit = Rlimit {
             current: Some(soft),
             maximum: Some(hard),
@@ -138,10 +150,10 @@ fn become_leaf(
     ol_sys::process::ignore_signal(libc::SIGPIPE, false).step("reset SIGPIPE")?;
     unblock_signals();
     let log = ends.log.as_fd();
-    arrange_fds(&[mold.null.as_fd(), log, log, ends.guest.as_fd()], &[words])
-        .step("close descriptors")?;
+    let inherited = [mold.null.as_fd(), log, log, ends.guest.as_fd()];
+    arrange_fds(child, &inherited, &[words]).step("close descriptors")?;
     // From here on last words go to number 4.
-    child::run(4, || {
+    child::run(child, 4, || {
         privilege::renounce().step("give up capabilities")?;
         confine::leaf(&["/host", "/tmp", "/dev/shm", "/dev/null"]).step("confine with Landlock")?;
         if let Some(filter) = &mold.filter {

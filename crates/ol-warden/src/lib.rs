@@ -27,4 +27,4 @@ mod serve;
 mod shell;
 mod uids;
 
-pub use serve::{Config, Ending, serve};
+pub use serve::{Ceiling, Config, Ending, serve};

@@ -128,6 +128,11 @@ pub enum Event {
     },
 }
 
+/// A reason cut to what fits a message with room to spare.
+pub fn reason(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE / 8).collect()
+}
+
 /// Sends one message; blocks only if the socket does.
 ///
 /// # Errors

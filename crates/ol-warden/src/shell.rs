@@ -8,7 +8,7 @@ use crate::rootfs::{INNER_KEEPER, INNER_LEAF, SHM_BYTES};
 use crate::uids::Pair;
 use ol_sys::mount::{attach, detached};
 use ol_sys::process::{
-    Child, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal,
+    Child, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal,
     unblock_signals,
 };
 use ol_sys::{loopback, namespaces, privilege};
@@ -33,19 +33,25 @@ pub(crate) struct Mold {
 pub(crate) struct Newborn {
     pub keeper: Child,
     pub status: OwnedFd,
-    /// Held until the shell is ready; the child sees by its end that the warden died.
-    pub permit: OwnedFd,
 }
 
 /// Starts a shell for the uids `pair`.
 pub(crate) fn begin(proof: &SingleThread, mold: &Mold, pair: Pair) -> io::Result<Newborn> {
     let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
     let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
-    let keeper = fork(proof, namespaces::SANDBOX, None, || {
-        child::run(words.as_raw_fd(), || {
-            become_keeper(mold, go.as_fd(), permit.as_raw_fd(), words.as_fd())
+    let warden = std::process::id();
+    // The user namespace belongs to a uid of this sandbox only. What the kernel counts per user (inotify instances, pending
+    // signals, message queues) is counted for its owner too: were that root, one tenant could use up root's share.
+    privilege::act_as(pair.keeper)?;
+    let keeper = fork(proof, namespaces::SANDBOX, None, |child| {
+        child::run(child, words.as_raw_fd(), || {
+            // Hold no copy of the writing end, so that a warden that dies is seen as the end of the file.
+            close_inherited(child, permit.as_raw_fd());
+            become_keeper(child, mold, go.as_fd(), words.as_fd(), warden)
         })
-    })?;
+    });
+    privilege::act_as(0)?;
+    let keeper = keeper?;
     // Only the parent may write these maps, and the child waits for the byte.
     let maps = |file: &str| {
         let lines = format!(
@@ -54,23 +60,19 @@ pub(crate) fn begin(proof: &SingleThread, mold: &Mold, pair: Pair) -> io::Result
         );
         fs::write(format!("/proc/{}/{file}", keeper.pid), lines)
     };
+    // If this fails, the child sees the pipe end and exits; it is not ours to name any more, only to reap.
     maps("gid_map").and_then(|()| maps("uid_map"))?;
     rustix::io::write(&permit, b"g")?;
-    Ok(Newborn {
-        keeper,
-        status,
-        permit,
-    })
+    Ok(Newborn { keeper, status })
 }
 
 fn become_keeper(
+    child: &InChild,
     mold: &Mold,
     go: BorrowedFd<'_>,
-    permit: i32,
     words: BorrowedFd<'_>,
+    warden: u32,
 ) -> Result<Infallible, Failed> {
-    // Hold no copy of the writing end, so that a warden that dies is seen as the end of the file.
-    close_inherited(permit);
     let mut byte = [0];
     match rustix::io::read(go, &mut byte) {
         Ok(1) => {}
@@ -80,6 +82,12 @@ fn become_keeper(
     // Capabilities outlive the change of uid until they are renounced; files made from here on belong to a mapped uid.
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(INNER_KEEPER).step("become the keeper's uid")?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step("set the parent's death signal")?;
+    // The warden may have died before that was set. The host's proc, which is still in sight, knows our parent.
+    if !is_child_of(warden).step("ask for the parent")? {
+        return Err(Errno::SRCH).step("look for the warden");
+    }
     rustix::system::sethostname(b"sandbox").step("set the host name")?;
     loopback::up().step("bring loopback up")?;
     mounts(mold.scratch)?;
@@ -88,25 +96,17 @@ fn become_keeper(
     ignore_signal(libc::SIGCHLD, true).step("ignore SIGCHLD")?;
     unblock_signals();
     privilege::renounce().step("give up capabilities")?;
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .step("set the parent's death signal")?;
-    // The warden may have died before that was set: then nobody holds the pipe any more.
-    let mut poll = [rustix::event::PollFd::new(
-        &go,
-        rustix::event::PollFlags::IN,
-    )];
-    let at_once = rustix::time::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    match rustix::event::poll(&mut poll, Some(&at_once)) {
-        Ok(0) => {}
-        other => return Err(other.err().unwrap_or(Errno::PIPE)).step("look for the warden"),
-    }
-    arrange_fds(&[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
+    arrange_fds(child, &[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
     let error = exec_fd(1, &[c"keeper"], &[]);
-    // `words` has another number now, so its last use is here and not in `child::run`.
-    child::run(0, || Err(error).step("start the keeper"))
+    // `words` has another number now, so its last use is here and not in our caller.
+    child::run(child, 0, || Err(error).step("start the keeper"))
+}
+
+/// Is this process still a child of `warden` (its number on the host)? One whose parent died has another.
+fn is_child_of(warden: u32) -> io::Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(parent.is_some_and(|parent| parent.trim() == warden.to_string()))
 }
 
 /// The mounts that are a sandbox's own, on top of the template. It is the working directory, inherited from the warden, and

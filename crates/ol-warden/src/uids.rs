@@ -1,7 +1,8 @@
 //! Which uids sandboxes run as: two for each (leaf and keeper), unique on this machine among all live sandboxes.
 //!
-//! A worker takes a block of 2²⁰ uids. The claim is an abstract Unix socket: machine-wide, without a file, and gone with
-//! the process that holds it. Blocks lie above the ranges of people, services, containers and systemd-nspawn.
+//! A worker takes a block of 2²⁰ uids. The claim is an abstract Unix socket: without a file, gone with the process that
+//! holds it, and seen by all workers of one network namespace (workers in different ones have different blocks only by
+//! their seeds). Blocks lie above the ranges of people, services, containers and systemd-nspawn.
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use std::io;

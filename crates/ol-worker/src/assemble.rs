@@ -16,9 +16,13 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// How long the end of all sandboxes is waited for.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
 
 /// What a worker is made of.
 pub(crate) struct Parts<'a> {
@@ -112,11 +116,12 @@ async fn serve(
         private: tokio_private(private)?,
     };
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(Arc::clone(&server).serve(listeners, stopped, config.drain()));
 
     if !pool.warden_ready().await {
         bail!("the warden could not start; its own message says why");
     }
+    let serving = Arc::clone(&server).serve(listeners, stopped, config.drain());
+    let serving = tokio::spawn(serving);
     announce(directory, url, notify)?;
     let gone = tokio::select! {
         _ = terminate.recv() => false,
@@ -131,13 +136,18 @@ async fn serve(
         );
     }
     tracing::info!("stopping: calls in flight may take {:?}", config.drain());
+    lambdas.stop_accepting();
     stop.send_replace(true);
-    serving.await.context("the server failed")?;
-    let cut_off = lambdas.shutdown(std::time::Duration::ZERO).await;
-    fs::write(directory.stats_file(), server.stats_text()).context("write the statistics")?;
+    let cut_off = serving.await.context("the server failed")?;
     if cut_off > 0 {
-        tracing::warn!("{cut_off} calls were cut off");
+        tracing::warn!("{cut_off} connections were cut off");
     }
+    if !lambdas.end(LAST_MOMENTS).await {
+        tracing::warn!(
+            "sandboxes are still ending after {LAST_MOMENTS:?}; the warden goes on with it"
+        );
+    }
+    fs::write(directory.stats_file(), server.stats_text()).context("write the statistics")?;
     Ok(())
 }
 

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use ol_model::{Warning, WorkerConfig};
 use ol_sys::process::{SingleThread, close_inherited, exit_now, fork};
 use ol_warden::cgroup::{self, Layout};
-use ol_warden::{Config as WardenConfig, Ending};
+use ol_warden::{Ceiling, Config as WardenConfig, Ending};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -35,10 +36,20 @@ pub fn up(
     for warning in &warnings {
         say(&format!("warning: {warning}"));
     }
+    // Modes below are meant as they are written.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let lock = directory.lock()?;
     let layout = usable_cgroups()?;
     directory.remove_residue_under(&lock)?;
     prepare(&directory, &config)?;
+    // Before there is a second process: on a delegated subtree all must have left its top.
+    for said in layout
+        .prepare(&directory.prefix())
+        .context("make the cgroups")?
+    {
+        say(&format!("note: {said}"));
+    }
+    raise_descriptor_limit();
     let public = listen(&config)?;
     let address = public.local_addr().context("ask for the port")?;
     let private = listen_privately(&directory.socket())?;
@@ -62,8 +73,8 @@ pub fn up(
     };
     let wardens_end = ours.as_raw_fd();
     // What the child uses is moved into it, so that this process holds no copy.
-    let worker = fork(&proof, 0, None, || {
-        close_inherited(wardens_end);
+    let worker = fork(&proof, 0, None, |child| {
+        close_inherited(child, wardens_end);
         let status = match confine(&directory, &config) {
             Ok(level) => assemble::run(&parts, level, public, private, theirs, notify),
             Err(error) => {
@@ -97,6 +108,14 @@ fn end(directory: &Directory, lock: &Lock, ending: io::Result<Ending>) -> Result
             )
         }
     }
+}
+
+/// A sandbox costs the worker four descriptors, a connection one; the usual soft limit is 1,024.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // A limit that can't be raised is still one to work within.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn usable_cgroups() -> Result<Layout> {
@@ -180,7 +199,21 @@ fn warden_config(
         guest: GUEST,
         shells_ready: config.shells_ready as usize,
         scratch: config.default_limits().scratch.bytes(),
+        ceiling: ceiling(config),
         seccomp: config.features.enable_seccomp,
+    }
+}
+
+/// The most that the warden grants, whatever the worker asks: what `max_limits` and the pool allow.
+fn ceiling(config: &WorkerConfig) -> Ceiling {
+    let (most, default) = (config.max_limits(), config.default_limits());
+    Ceiling {
+        memory: most.mem.max(default.mem).bytes(),
+        pids: most.procs.max(default.procs),
+        cpu_percent: most.cpu.0.max(default.cpu.0),
+        scratch: most.scratch.max(default.scratch).bytes(),
+        // Nothing useful runs in less memory than this.
+        sandboxes: (config.mem_pool().0 as usize / 4).max(16),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Root without capabilities is held to permissions like anybody, and a home is closed to others (0700, 0750). Nothing is
 //! changed on disk: in a mount namespace of the worker's own, a small empty file system covers the closed directory and the
 //! worker's directories are put back inside it, under their own names. It then sees less of that home than root would.
+//! `/run`, with the sockets of other services, is covered in the same way.
 
 use anyhow::{Context, Result};
 use ol_sys::mount::{attach, detached};
@@ -15,6 +16,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Where services have their sockets. The worker talks to none of them, and uid 0 could open those that are root's: a
+/// container engine's, the service manager's.
+const SOCKETS: &str = "/run";
+
 /// Makes `directories` reachable for this process once it has no capability. For a process with one thread.
 ///
 /// # Errors
@@ -25,13 +30,11 @@ pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
         let directory = directory.canonicalize();
         wanted.insert(directory.context("look at the worker's directories")?);
     }
-    let closed: BTreeSet<PathBuf> = wanted
+    let mut closed: BTreeSet<PathBuf> = wanted
         .iter()
         .filter_map(|path| closed_above(path))
         .collect();
-    if closed.is_empty() {
-        return Ok(());
-    }
+    closed.insert(PathBuf::from(SOCKETS));
     // A set sorts a directory before what is in it, and one tree brings all of its inside.
     let mut tops: Vec<PathBuf> = Vec::new();
     for path in wanted {

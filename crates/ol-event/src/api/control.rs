@@ -33,7 +33,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/registry/{name}/config", get(config))
         .route("/status", get(async || "ready\n"))
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(async || "ready\n"))
+        .route("/readyz", get(ready))
         .route("/stats", get(stats))
         .route("/debug", get(debug))
         .fallback(nowhere)
@@ -76,6 +76,17 @@ fn registry_failed(error: &ol_lambda::registry::RegistryError, headers: HeaderMa
         ),
         headers,
     )
+}
+
+async fn ready(
+    State(context): State<Context>,
+    headers: HeaderMap,
+) -> Result<&'static str, Refusal> {
+    if context.lambdas.accepts() {
+        Ok("ready\n")
+    } else {
+        Err(refuse(InvokeError::Draining, headers))
+    }
 }
 
 async fn list(

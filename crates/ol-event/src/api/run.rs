@@ -10,9 +10,14 @@ use http_body_util::{BodyDataStream, BodyExt};
 use hyper::body::{Body as _, Incoming};
 use ol_lambda::{Answer, Body, Invocation, InvokeError, Lambdas};
 use ol_model::{FunctionName, MiB};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Bodies announced up to this size are awaited and sent in one piece, which is quicker than streaming them.
 const SMALL: u64 = 64 << 10;
+
+/// How long a client may be silent within its body.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
 const NOT_THE_FUNCTIONS: [&str; 6] = [
@@ -71,18 +76,34 @@ async fn take_body(body: Incoming, max: MiB) -> Result<Body, InvokeError> {
         return Ok(Body::Whole(Bytes::new()));
     }
     if announced.upper().is_some_and(|size| size <= SMALL) {
-        let whole = body.collect().await.map_err(|error| broke_off(&error))?;
+        let whole = timeout(PATIENCE, body.collect())
+            .await
+            .map_err(|_| too_slow())?;
+        let whole = whole.map_err(|error| broke_off(&error))?;
         return Ok(Body::Whole(whole.to_bytes()));
     }
-    let mut left = max.bytes();
-    let parts = BodyDataStream::new(body).map(move |part| {
-        let part = part.map_err(|error| broke_off(&error))?;
-        left = left
-            .checked_sub(part.len() as u64)
-            .ok_or(InvokeError::TooLarge { limit_mb: max.0 })?;
-        Ok(part)
-    });
+    let next = move |(mut body, left): (BodyDataStream<Incoming>, u64)| async move {
+        let part = match timeout(PATIENCE, body.next()).await {
+            Ok(part) => part?.map_err(|error| broke_off(&error)),
+            Err(_elapsed) => Err(too_slow()),
+        };
+        let part = part.and_then(|part| match left.checked_sub(part.len() as u64) {
+            Some(left) => Ok((part, left)),
+            None => Err(InvokeError::TooLarge { limit_mb: max.0 }),
+        });
+        Some(match part {
+            Ok((part, left)) => (Ok(part), (body, left)),
+            Err(error) => (Err(error), (body, 0)),
+        })
+    };
+    let parts = futures_util::stream::unfold((BodyDataStream::new(body), max.bytes()), next);
     Ok(Body::Stream(Box::pin(parts)))
+}
+
+fn too_slow() -> InvokeError {
+    InvokeError::BadRequest(format!(
+        "the request body stopped for {PATIENCE:?}: send it faster"
+    ))
 }
 
 fn broke_off(error: &hyper::Error) -> InvokeError {

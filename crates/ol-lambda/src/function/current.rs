@@ -19,8 +19,16 @@ pub(crate) struct Function {
     pub(super) instances: Mutex<Instances>,
     pub(crate) log: Arc<Log>,
     current: Mutex<Option<Current>>,
+    /// The bundle that could not be used when it was looked at last, and why.
+    failed: Mutex<Option<Failed>>,
     /// Held while a bundle is fetched or stored, so that it happens once.
     changing: tokio::sync::Mutex<()>,
+}
+
+struct Failed {
+    stamp: Stamp,
+    why: String,
+    looked: Instant,
 }
 
 struct Current {
@@ -43,6 +51,7 @@ impl Function {
             instances,
             log,
             current: Mutex::new(None),
+            failed: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
         })
     }
@@ -63,6 +72,11 @@ impl Function {
         self.current()
             .as_ref()
             .map(|current| Arc::clone(&current.version))
+    }
+
+    /// Does it have a version?
+    pub(crate) fn serves(&self) -> bool {
+        self.current().is_some()
     }
 
     fn fresh_version(&self) -> Option<Arc<Version>> {
@@ -91,11 +105,36 @@ impl Function {
             current.looked = Instant::now();
             return Ok(Arc::clone(&current.version));
         }
+        if let Some(why) = self.failed_already(&stored) {
+            return self.version_before(PrepareError::Bundle(why));
+        }
         match self.pull().await {
             Ok((version, stamp)) => Ok(self.install(version, stamp)),
             Err(Pull::Vanished) => Err(InvokeError::NotFound(self.name.clone())),
-            Err(Pull::Failed(error)) => self.version_before(error),
+            Err(Pull::Failed(error)) => {
+                if let PrepareError::Bundle(why) = &error {
+                    let (stamp, why) = (stored, why.clone());
+                    *self.failed() = Some(Failed {
+                        stamp,
+                        why,
+                        looked: Instant::now(),
+                    });
+                }
+                self.version_before(error)
+            }
         }
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why this very bundle can't be used, if it was tried a moment ago: unpacking it again for each call would be dear.
+    fn failed_already(&self, stored: &Stamp) -> Option<String> {
+        let failed = self.failed();
+        let failed = failed.as_ref()?;
+        let recent = failed.looked.elapsed() < self.shared.settings.registry_cache;
+        (recent && failed.stamp == *stored).then(|| failed.why.clone())
     }
 
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.

@@ -11,9 +11,10 @@ use super::current::Function;
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use crate::provision::provision;
-use ol_model::steps;
+use ol_model::{MiB, steps};
+use ol_sandbox::Obituary;
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -27,6 +28,12 @@ pub(super) struct Instances {
     starting: usize,
     /// All of them that were provisioned and not yet given up, for the bound and for people.
     alive: Vec<Arc<Instance>>,
+}
+
+/// What a call gets at once.
+enum Place {
+    Instance(Arc<Instance>),
+    Turn(oneshot::Receiver<Result<Lease, InvokeError>>),
 }
 
 /// The right to call an instance once. Its drop gives the instance back.
@@ -69,10 +76,17 @@ impl Function {
     /// Leases an instance of the version in service.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, InvokeError> {
         let begun = Instant::now();
-        if let Some(lease) = self.take_idle() {
-            return Ok(lease);
-        }
-        let turn = self.join_queue()?;
+        let turn = loop {
+            match self.take_idle_or_wait()? {
+                Place::Turn(turn) => break turn,
+                Place::Instance(instance) => {
+                    if self.is_current(&instance.version) && instance.begin().is_ok() {
+                        return Ok(self.lease(instance));
+                    }
+                    self.drop_instance(&instance);
+                }
+            }
+        };
         let patience = self.shared.settings.queue_wait;
         let lease = match tokio::time::timeout(patience, turn).await {
             Ok(Ok(lease)) => lease?,
@@ -95,20 +109,12 @@ impl Function {
         }
     }
 
-    fn take_idle(self: &Arc<Self>) -> Option<Lease> {
-        loop {
-            let instance = self.instances().idle.pop()?;
-            if self.is_current(&instance.version) && instance.begin().is_ok() {
-                return Some(self.lease(instance));
-            }
-            self.drop_instance(&instance);
-        }
-    }
-
-    fn join_queue(
-        self: &Arc<Self>,
-    ) -> Result<oneshot::Receiver<Result<Lease, InvokeError>>, InvokeError> {
+    /// Under one lock, so that an instance which becomes idle is seen by this call or sees it wait.
+    fn take_idle_or_wait(self: &Arc<Self>) -> Result<Place, InvokeError> {
         let mut instances = self.instances();
+        if let Some(instance) = instances.idle.pop() {
+            return Ok(Place::Instance(instance));
+        }
         // Those who left need no place.
         instances.waiting.retain(|waiting| !waiting.is_closed());
         let waiting = instances.waiting.len();
@@ -121,7 +127,7 @@ impl Function {
         let (sender, turn) = oneshot::channel();
         instances.waiting.push_back(sender);
         self.start_missing(&mut instances);
-        Ok(turn)
+        Ok(Place::Turn(turn))
     }
 
     /// Starts instances until as many start as calls wait, within the function's bound.
@@ -133,6 +139,8 @@ impl Function {
             }
             return;
         };
+        // Those who left need nothing started.
+        instances.waiting.retain(|waiting| !waiting.is_closed());
         let most = version.config.instances.max as usize;
         while instances.starting < instances.waiting.len()
             && instances.alive.len() + instances.starting < most
@@ -157,6 +165,11 @@ impl Function {
             Ok(instance) => {
                 instances.alive.push(Arc::clone(&instance));
                 drop(instances);
+                tokio::spawn(bury(
+                    Arc::downgrade(self),
+                    Arc::downgrade(&instance),
+                    instance.obituary(),
+                ));
                 let lanes = instance.version.config.concurrency;
                 for _ in 0..lanes {
                     self.give_back(Arc::clone(&instance));
@@ -178,11 +191,13 @@ impl Function {
     pub(super) fn give_back(self: &Arc<Self>, instance: Arc<Instance>) {
         let mut instance = instance;
         loop {
-            if !instance.alive() || !self.is_current(&instance.version) {
-                return self.drop_instance(&instance);
-            }
             let next = {
                 let mut instances = self.instances();
+                // Under the lock that a new version takes to retire the idle ones.
+                if !instance.alive() || !self.is_current(&instance.version) {
+                    drop(instances);
+                    return self.drop_instance(&instance);
+                }
                 let next = next_waiting(&mut instances);
                 if next.is_none() {
                     instances.idle.push(Arc::clone(&instance));
@@ -221,6 +236,28 @@ impl Function {
         self.start_missing(&mut instances);
     }
 
+    /// Since when the instance that nobody uses for longest is idle; `None` if all are in use.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let instances = self.instances();
+        instances
+            .idle
+            .iter()
+            .filter(|i| !i.in_use())
+            .map(|i| i.last_used())
+            .min()
+    }
+
+    /// Ends that instance; says how much memory comes back.
+    pub(crate) fn end_idlest(self: &Arc<Self>) -> Option<MiB> {
+        let idlest = {
+            let instances = self.instances();
+            let unused = instances.idle.iter().filter(|i| !i.in_use());
+            Arc::clone(unused.min_by_key(|i| i.last_used())?)
+        };
+        self.drop_instance(&idlest);
+        Some(idlest.version.limits.mem)
+    }
+
     /// Ends the sandboxes of all instances, whatever they do.
     pub(super) fn doom_all(&self) {
         let mut instances = self.instances();
@@ -255,6 +292,16 @@ impl Function {
             ));
         }
         lines
+    }
+}
+
+/// Lets go of an instance when its sandbox dies, so that its memory is free before somebody calls it again.
+async fn bury(function: Weak<Function>, instance: Weak<Instance>, mut obituary: Obituary) {
+    obituary.wait().await;
+    if let (Some(function), Some(instance)) = (function.upgrade(), instance.upgrade()) {
+        function.drop_instance(&instance);
+        // If a call is in flight on it, that call learns by its socket.
+        instance.doom();
     }
 }
 

@@ -15,6 +15,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+/// Frames that wait for their owner, at most.
+const MAILBOX: usize = 64;
+
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChannelError {
@@ -27,6 +30,11 @@ pub(crate) enum ChannelError {
     /// The guest answered what nobody asked.
     #[error("the guest answered call {0}, which is not open")]
     Stray(u32),
+    /// The guest sends faster than the caller of this call takes, while others share the connection.
+    #[error(
+        "the answer to call {0} is not taken as fast as it comes, and others share its sandbox"
+    )]
+    Flooded(u32),
     /// Any other failure of the socket.
     #[error("the connection failed: {0}")]
     Io(io::Error),
@@ -51,16 +59,16 @@ struct Reader {
 pub(crate) struct Channel {
     reader: AsyncMutex<Reader>,
     writer: AsyncMutex<OwnedWriteHalf>,
-    /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox. Each mailbox is
-    /// unbounded, but only a reader that waits for its own answer fills it, one frame a read.
-    open: Option<Mutex<HashMap<u32, mpsc::UnboundedSender<Frame>>>>,
+    /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox. A mailbox is filled by
+    /// a reader that waits for its own answer; it can't wait for another's owner, so one that overflows is an error.
+    open: Option<Mutex<HashMap<u32, mpsc::Sender<Frame>>>>,
     next: AtomicU32,
 }
 
 /// One call's side of the connection. Dropping it forgets the call.
 pub(crate) struct Conversation {
     pub(crate) id: u32,
-    mailbox: Option<mpsc::UnboundedReceiver<Frame>>,
+    mailbox: Option<mpsc::Receiver<Frame>>,
 }
 
 impl Channel {
@@ -92,7 +100,7 @@ impl Channel {
 
     fn open_as(&self, id: u32) -> Conversation {
         let mailbox = self.calls().map(|mut calls| {
-            let (sender, mailbox) = mpsc::unbounded_channel();
+            let (sender, mailbox) = mpsc::channel(MAILBOX);
             calls.insert(id, sender);
             mailbox
         });
@@ -106,7 +114,7 @@ impl Channel {
         }
     }
 
-    fn calls(&self) -> Option<MutexGuard<'_, HashMap<u32, mpsc::UnboundedSender<Frame>>>> {
+    fn calls(&self) -> Option<MutexGuard<'_, HashMap<u32, mpsc::Sender<Frame>>>> {
         let open = self.open.as_ref()?;
         Some(open.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -186,8 +194,12 @@ impl Channel {
             }
             let owner = self.calls().and_then(|calls| calls.get(&frame.id).cloned());
             match owner {
-                // An owner that just left doesn't want it.
-                Some(owner) => drop(owner.send(frame)),
+                Some(owner) => {
+                    if let Err(mpsc::error::TrySendError::Full(frame)) = owner.try_send(frame) {
+                        return Err(ChannelError::Flooded(frame.id));
+                    }
+                    // An owner that just left doesn't want it.
+                }
                 None => return Err(ChannelError::Stray(frame.id)),
             }
         }

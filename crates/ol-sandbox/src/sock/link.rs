@@ -12,9 +12,13 @@ use ol_warden::protocol::{self, Event, FreezerKind, LeafSpec, Request, SandboxId
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// `ETOOMANYREFS` of sendmsg(2).
+const TOO_MANY_REFERENCES: i32 = rustix::io::Errno::TOOMANYREFS.raw_os_error();
 
 /// The worker's view of a leaf that was made.
 #[derive(Debug)]
@@ -112,7 +116,9 @@ impl Link {
             armed: true,
         };
         let made = answer.await.map_err(|_| CreateError::WardenGone)?;
-        guard.disarm();
+        if made.is_ok() {
+            guard.disarm();
+        }
         made.map(|made| (made, obituary))
     }
 
@@ -230,6 +236,10 @@ impl Task {
             let send = || protocol::send(self.socket.as_fd(), request, &fds);
             match self.socket.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The kernel counts descriptors under way for all of root; those before us will arrive.
+                Err(error) if error.raw_os_error() == Some(TOO_MANY_REFERENCES) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 result => return result,
             }
         }

@@ -4,6 +4,7 @@ use crate::budget::Budget;
 use crate::lifecycle::{Obituary, Running};
 use crate::pool::{CreateError, Created, Parent, Pending, Pool, Role, SandboxEvent, SandboxSpec};
 use crate::sock::{Link, Warden};
+use ol_model::MiB;
 use ol_warden::cgroup;
 use ol_warden::protocol::{LeafSpec, Network, SandboxId};
 use std::io;
@@ -121,6 +122,10 @@ fn mechanism(error: io::Error) -> CreateError {
 impl Pool for SockPool {
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>> {
         Box::pin(self.make(spec))
+    }
+
+    fn free_memory(&self) -> MiB {
+        self.budget.free()
     }
 
     fn events(&self) -> broadcast::Receiver<SandboxEvent> {

@@ -1,7 +1,7 @@
 //! The allow-list of a leaf, by purpose.
 //!
 //! Never in it: the mount family, unshare, setns, chroot, pivot_root, mknod, ptrace, process_vm_*, pidfd_getfd, kcmp,
-//! perf, bpf, userfaultfd, io_uring, keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
+//! perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
 //! clone3 is left out so that glibc falls back to clone, whose flags a filter can read (EPERM would break threads).
 
 use super::compile::{Argument, List};
@@ -41,7 +41,6 @@ const FILES: &[c_long] = &[
     SYS_flock,
     SYS_fsync,
     SYS_fdatasync,
-    SYS_sync,
     SYS_syncfs,
     SYS_sync_file_range,
     SYS_truncate,
@@ -105,11 +104,6 @@ const FILES: &[c_long] = &[
     SYS_inotify_rm_watch,
     SYS_memfd_create,
     SYS_close_range,
-    SYS_io_setup,
-    SYS_io_destroy,
-    SYS_io_getevents,
-    SYS_io_submit,
-    SYS_io_cancel,
     SYS_fchmodat2,
 ];
 

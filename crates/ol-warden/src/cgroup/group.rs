@@ -61,14 +61,16 @@ impl Group {
                 .map(|(c, parent)| (c.clone(), at(parent)))
                 .collect(),
         };
-        for path in group.directories() {
+        for (made, path) in group.directories().enumerate() {
             if let Err(error) = fs::create_dir(path) {
                 let error = io::Error::new(
                     error.kind(),
                     format!("make cgroup {}: {error}", path.display()),
                 );
-                // What wasn't made can't be removed; the first error is the one worth telling.
-                let _ = group.remove();
+                // Empty and just made, so this succeeds; the first error is the one worth telling.
+                for ours in group.directories().take(made) {
+                    let _ = fs::remove_dir(ours);
+                }
                 return Err(error);
             }
         }
@@ -148,7 +150,10 @@ impl Group {
             )?;
             let with_swap = memory.join("memory.memsw.limit_in_bytes");
             if with_swap.exists() {
-                write(&with_swap, &(limits.memory + limits.swap).to_string())?;
+                write(
+                    &with_swap,
+                    &limits.memory.saturating_add(limits.swap).to_string(),
+                )?;
             }
         }
         if let Some(pids) = self.v1("pids") {

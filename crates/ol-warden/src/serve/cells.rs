@@ -8,9 +8,10 @@
 //! ```
 
 use super::outbox::Outbox;
+use super::{Ceiling, Config};
 use crate::cgroup::{Freezer, Group, Layout};
 use crate::leaf::{self, Ends};
-use crate::protocol::{Death, Event, FreezerKind, LeafSpec, Request, SandboxId};
+use crate::protocol::{Death, Event, FreezerKind, LeafSpec, Request, SandboxId, reason};
 use crate::shell;
 use crate::uids::Block;
 use ol_sys::process::{Child, SingleThread};
@@ -36,7 +37,6 @@ struct Cell {
 enum Stage {
     Building {
         status: OwnedFd,
-        _permit: OwnedFd,
     },
     Ready,
     Leased(Lease),
@@ -69,6 +69,7 @@ pub(super) struct Cells {
     shell_mold: shell::Mold,
     leaf_mold: leaf::Mold,
     target: usize,
+    ceiling: Ceiling,
     next_slot: u32,
     cells: BTreeMap<u32, Cell>,
     /// Which slot a child belongs to.
@@ -84,20 +85,20 @@ impl Cells {
     pub(super) fn new(
         proof: SingleThread,
         layout: Layout,
-        prefix: String,
+        config: &Config,
         uids: Block,
         shell_mold: shell::Mold,
         leaf_mold: leaf::Mold,
-        target: usize,
     ) -> Self {
         Self {
             proof,
             layout,
-            prefix,
+            prefix: config.prefix.clone(),
             uids,
             shell_mold,
             leaf_mold,
-            target,
+            target: config.shells_ready,
+            ceiling: config.ceiling,
             next_slot: 0,
             cells: BTreeMap::new(),
             slot_of: HashMap::new(),
@@ -108,20 +109,24 @@ impl Cells {
         }
     }
 
-    /// Starts one shell if there are fewer than wanted. One a round, so that requests are looked at in between.
-    pub(super) fn refill(&mut self, outbox: &mut Outbox) {
-        let count =
-            |want: fn(&Stage) -> bool| self.cells.values().filter(|c| want(&c.stage)).count();
-        let building = count(|s| matches!(s, Stage::Building { .. }));
-        let ready = count(|s| matches!(s, Stage::Ready));
-        if building >= BUILDING_AT_ONCE || building + ready >= self.target + self.waiting.len() {
-            return;
-        }
-        if self.failures >= FAILURES_IN_A_ROW && self.waiting.is_empty() {
-            return;
-        }
-        if let Err(error) = self.begin_shell() {
-            self.shell_failed(&error.to_string(), outbox);
+    /// Starts shells while there are fewer than wanted, a few at once. True if one failed and is to be tried again.
+    pub(super) fn refill(&mut self, outbox: &mut Outbox) -> bool {
+        loop {
+            let count =
+                |want: fn(&Stage) -> bool| self.cells.values().filter(|c| want(&c.stage)).count();
+            let building = count(|s| matches!(s, Stage::Building { .. }));
+            let ready = count(|s| matches!(s, Stage::Ready));
+            if building >= BUILDING_AT_ONCE || building + ready >= self.target + self.waiting.len()
+            {
+                return false;
+            }
+            if self.failures >= FAILURES_IN_A_ROW && self.waiting.is_empty() {
+                return false;
+            }
+            if let Err(error) = self.begin_shell() {
+                self.shell_failed(&error.to_string(), outbox);
+                return true;
+            }
         }
     }
 
@@ -137,7 +142,6 @@ impl Cells {
                 self.slot_of.insert(newborn.keeper.pid, slot);
                 let stage = Stage::Building {
                     status: newborn.status,
-                    _permit: newborn.permit,
                 };
                 self.cells.insert(
                     slot,
@@ -163,7 +167,7 @@ impl Cells {
                 outbox.push(
                     Event::Refused {
                         id: waiting.id,
-                        reason: format!("make a sandbox: {why}"),
+                        reason: reason(&format!("make a sandbox: {why}")),
                     },
                     Vec::new(),
                 );
@@ -178,6 +182,10 @@ impl Cells {
                     let reason = "a request came without its two descriptors".to_owned();
                     return outbox.push(Event::Refused { id, reason }, Vec::new());
                 };
+                if let Some(reason) = self.objection(id, &spec) {
+                    let reason = reason.to_owned();
+                    return outbox.push(Event::Refused { id, reason }, Vec::new());
+                }
                 self.waiting.push_back(Waiting {
                     id,
                     spec,
@@ -186,6 +194,20 @@ impl Cells {
                 self.lease(outbox);
             }
             Request::Destroy { id } => self.destroy(id, outbox),
+        }
+    }
+
+    /// What a worker that is what it should be never asks.
+    fn objection(&self, id: SandboxId, spec: &LeafSpec) -> Option<&'static str> {
+        let known = self.slot_by_id.contains_key(&id) || self.waiting.iter().any(|w| w.id == id);
+        if known {
+            Some("that number is in use")
+        } else if !self.ceiling.allows(spec) {
+            Some("it asks for more than max_limits allows any sandbox")
+        } else if self.cells.len() + self.waiting.len() >= self.ceiling.sandboxes + self.target {
+            Some("there are as many sandboxes as the memory pool can hold")
+        } else {
+            None
         }
     }
 
@@ -237,7 +259,7 @@ impl Cells {
                     outbox.push(
                         Event::Refused {
                             id,
-                            reason: error.to_string(),
+                            reason: reason(&error.to_string()),
                         },
                         Vec::new(),
                     );
@@ -354,8 +376,16 @@ impl Cells {
                 self.slot_by_id.remove(&lease.id);
                 None
             }
-            Stage::Building { .. } => {
-                self.shell_failed("its keeper died", outbox);
+            Stage::Building { status } => {
+                let words = last_words(status.as_fd()).unwrap_or_default();
+                self.shell_failed(
+                    if words.is_empty() {
+                        "its keeper died"
+                    } else {
+                        &words
+                    },
+                    outbox,
+                );
                 None
             }
             Stage::Ready => None,

@@ -11,11 +11,12 @@ mod cells;
 mod outbox;
 
 use crate::cgroup::{self, Layout};
-use crate::protocol::{self, Event, Request};
+use crate::protocol::{self, Event, LeafSpec, Request};
 use crate::rootfs::{Base, PYTHONS, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
 use cells::Cells;
+use ol_sys::privilege;
 use ol_sys::process::{Child, SingleThread, next_signal, signal_fd};
 use outbox::Outbox;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -46,8 +47,37 @@ pub struct Config {
     pub shells_ready: usize,
     /// Size of the scratch in bytes that ready shells have.
     pub scratch: u64,
+    /// The most that any sandbox gets.
+    pub ceiling: Ceiling,
     /// Whether leaves get the seccomp filter.
     pub seccomp: bool,
+}
+
+/// What the warden grants at most. The worker resolves limits; this holds even if somebody else speaks in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceiling {
+    /// Bytes of memory of one sandbox.
+    pub memory: u64,
+    /// Processes of one sandbox.
+    pub pids: u32,
+    /// Percent of one core for one sandbox.
+    pub cpu_percent: u32,
+    /// Bytes of scratch of one sandbox.
+    pub scratch: u64,
+    /// Sandboxes at once, those being made included.
+    pub sandboxes: usize,
+}
+
+impl Ceiling {
+    /// Is `spec` within it?
+    pub(crate) fn allows(&self, spec: &LeafSpec) -> bool {
+        let limits = &spec.limits;
+        (1..=self.memory).contains(&limits.memory)
+            && limits.swap <= self.memory
+            && (1..=self.pids).contains(&limits.pids)
+            && (1..=self.cpu_percent).contains(&limits.cpu_percent)
+            && (1..=self.scratch).contains(&spec.scratch)
+    }
 }
 
 /// Why the warden ended.
@@ -75,7 +105,14 @@ pub fn serve(
     let signals = signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
     rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK)?;
     let mut outbox = Outbox::default();
-    let mut cells = begin(config, layout, proof)?;
+    let mut cells = match begin(config, layout, proof) {
+        Ok(cells) => cells,
+        Err(error) => {
+            // The worker waits for our first word; the end of the socket is one.
+            rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?;
+            return outlast(worker).and(Err(error));
+        }
+    };
     outbox.push(
         Event::Ready {
             version: protocol::VERSION,
@@ -134,8 +171,8 @@ enum End {
 }
 
 fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Cells> {
-    cgroup::remove_all(layout, &config.prefix)?;
-    layout.prepare(&config.prefix)?;
+    // Namespaces of shells are made under their own uids, with the capabilities of this process.
+    privilege::keep_capabilities_over_setuid()?;
     build(
         &config.base,
         &config.template,
@@ -158,11 +195,10 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
     Ok(Cells::new(
         proof,
         layout.clone(),
-        config.prefix.clone(),
+        config,
         Block::claim(seed)?,
         shell_mold,
         leaf_mold,
-        config.shells_ready,
     ))
 }
 
@@ -214,9 +250,9 @@ fn run(
     worker: &Child,
 ) -> io::Result<End> {
     loop {
-        cells.refill(outbox);
+        let again = cells.refill(outbox);
         outbox.flush(socket.as_fd())?;
-        let readable = wait_for_news(cells, outbox, socket, signals)?;
+        let readable = wait_for_news(cells, outbox, socket, signals, again)?;
         while let Some(signal) = next_signal(signals.as_fd()) {
             if signal != libc::SIGCHLD {
                 // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
@@ -240,6 +276,7 @@ fn wait_for_news(
     outbox: &Outbox,
     socket: &OwnedFd,
     signals: &OwnedFd,
+    again: bool,
 ) -> io::Result<bool> {
     let mut interest = PollFlags::IN;
     interest.set(PollFlags::OUT, !outbox.is_empty());
@@ -254,9 +291,10 @@ fn wait_for_news(
     );
     let soon = Timespec {
         tv_sec: 0,
-        tv_nsec: 2_000_000,
+        tv_nsec: 10_000_000,
     };
-    match poll(&mut fds, cells.has_removals().then_some(&soon)) {
+    // A shell that couldn't be made, or a group that was busy, announces nothing: look again soon.
+    match poll(&mut fds, (again || cells.has_removals()).then_some(&soon)) {
         Err(rustix::io::Errno::INTR) => return Ok(false),
         other => other?,
     };
