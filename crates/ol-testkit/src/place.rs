@@ -210,10 +210,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // After a failure. Behind a mount that leaked may lie the host's own /usr: then nothing is removed.
-        if let Some(root) = self.root.take()
-            && !self.census().mounts.is_empty()
-        {
+        // Only after a failure is it still here: what the test had no chance to end is ended now.
+        let Some(root) = self.root.take() else { return };
+        if self.dir().exists() {
+            let _ = self.command(&["worker", "force-cleanup"]).output();
+        }
+        // Behind a mount that leaked may lie the host's own /usr: then nothing is removed.
+        if !self.census().mounts.is_empty() {
             let _ = root.keep();
         }
     }

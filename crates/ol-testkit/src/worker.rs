@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
 
 /// A running worker. When it is dropped without [`Worker::down`], the test has failed: its log is printed, and it is
 /// killed and cleaned up.
@@ -266,7 +267,7 @@ impl Worker<'_> {
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        if self.ended {
+        if self.ended && !thread::panicking() {
             return;
         }
         let text = format!("the worker's log:\n{}\n", self.place.log_text());
@@ -276,6 +277,5 @@ impl Drop for Worker<'_> {
         if let Some((child, _)) = &mut self.foreground {
             let _ = child.wait();
         }
-        let _ = self.place.ol(&["worker", "force-cleanup"]);
     }
 }

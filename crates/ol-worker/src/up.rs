@@ -42,13 +42,6 @@ pub fn up(
     let layout = usable_cgroups()?;
     directory.remove_residue_under(&lock)?;
     prepare(&directory, &config)?;
-    // Before there is a second process: on a delegated subtree all must have left its top.
-    for said in layout
-        .prepare(&directory.prefix())
-        .context("make the cgroups")?
-    {
-        say(&format!("note: {said}"));
-    }
     raise_descriptor_limit();
     let public = listen(&config)?;
     let address = public.local_addr().context("ask for the port")?;
@@ -71,6 +64,13 @@ pub fn up(
         site_packages,
         url: &url,
     };
+    // Before there is a second process: on a delegated subtree all must have left its top.
+    for said in layout
+        .prepare(&directory.prefix())
+        .context("make the cgroups")?
+    {
+        say(&format!("note: {said}"));
+    }
     let wardens_end = ours.as_raw_fd();
     // What the child uses is moved into it, so that this process holds no copy.
     let worker = fork(&proof, 0, None, |child| {
