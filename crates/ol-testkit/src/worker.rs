@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
 /// A running worker. When it is dropped without [`Worker::down`], the test has failed: its log is printed, and it is
-/// killed and cleaned up.
+/// killed. (The place then cleans up.)
 pub struct Worker<'a> {
     /// Where it runs.
     pub place: &'a Place,

@@ -53,10 +53,14 @@ pub(crate) fn run(
         .with_target(false)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .init();
-    if level != Level::Full {
-        tracing::warn!(
-            "this kernel enforces Landlock {level:?}: the worker is confined by its lack of capabilities only"
-        );
+    match level {
+        Level::Full => {}
+        Level::Partial => tracing::info!(
+            "this kernel is older than some of the Landlock rules; it enforces the others"
+        ),
+        Level::None => tracing::warn!(
+            "this kernel has no Landlock: only the lack of capabilities confines the worker"
+        ),
     }
     let runtime = runtime();
     let result = runtime

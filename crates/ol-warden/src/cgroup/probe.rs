@@ -48,7 +48,7 @@ impl Layout {
         let mut said = Vec::new();
         if let Some(parent) = &self.v2 {
             if self.delegated {
-                let supervisor = parent.join(format!("{prefix}-supervisor"));
+                let supervisor = supervisor(parent, prefix);
                 make_dir(&supervisor)?;
                 write(&supervisor.join("cgroup.procs"), "0")?;
             }
@@ -71,6 +71,31 @@ impl Layout {
         }
         Ok(said)
     }
+}
+
+impl Layout {
+    /// Takes back what [`Self::prepare`] did to a delegated subtree. For a process that is the last of its worker.
+    ///
+    /// # Errors
+    /// When a controller can't be switched off or the group can't be left.
+    pub fn leave(&self, prefix: &str) -> io::Result<()> {
+        let Some(parent) = self.v2.as_ref().filter(|_| self.delegated) else {
+            return Ok(());
+        };
+        for controller in &self.v2_controllers {
+            write(
+                &parent.join("cgroup.subtree_control"),
+                &format!("-{controller}"),
+            )?;
+        }
+        write(&parent.join("cgroup.procs"), "0")?;
+        fs::remove_dir(supervisor(parent, prefix))
+    }
+}
+
+/// Where a worker on a delegated subtree is itself.
+pub(super) fn supervisor(parent: &Path, prefix: &str) -> PathBuf {
+    parent.join(format!("{prefix}-supervisor"))
 }
 
 impl fmt::Display for Layout {
@@ -146,7 +171,7 @@ fn from_mounts(mountinfo: &str) -> Layout {
     layout
 }
 
-/// This process's own v2 group, if its parent delegated it (systemd marks it with an extended attribute).
+/// This process's own v2 group, if its parent delegated it (systemd marks it with an extended attribute) to it alone.
 fn delegated_group(root: &Path, own: &str) -> Option<PathBuf> {
     let relative = own.lines().find_map(|l| l.strip_prefix("0::/"))?;
     if relative.is_empty() {
@@ -157,7 +182,12 @@ fn delegated_group(root: &Path, own: &str) -> Option<PathBuf> {
         let mut value = [0_u8; 8];
         rustix::fs::getxattr(&group, name, &mut value).is_ok_and(|n| value.get(..n) == Some(b"1"))
     };
-    (marked("user.delegate") || marked("trusted.delegate")).then(|| group.clone())
+    // Only one who is alone in it can leave it empty, which it must be before its children can have controllers.
+    let alone = || {
+        let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        procs.trim() == std::process::id().to_string()
+    };
+    ((marked("user.delegate") || marked("trusted.delegate")) && alone()).then(|| group.clone())
 }
 
 fn enable(group: &Path, controller: &str) -> io::Result<bool> {

@@ -136,6 +136,7 @@ pub fn serve(
     };
     ended?;
     cgroup::remove_all(layout, &config.prefix)?;
+    layout.leave(&config.prefix)?;
     ending
 }
 
