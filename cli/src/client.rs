@@ -11,7 +11,7 @@ use ol_worker::directory::Directory;
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body};
 
-use crate::at::facts;
+use crate::process;
 
 /// The most of an error's text that is shown.
 const ERROR_BYTES: u64 = 64 << 10;
@@ -24,7 +24,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// For the worker of `directory`, whether it runs or not.
+    /// For the worker that runs in `directory`.
     pub(crate) fn new(directory: Directory) -> Result<Self> {
         let url = url(&directory)?;
         // The answer is the function's, whatever it is: an error status, a redirect. A proxy is for
@@ -102,37 +102,18 @@ pub(crate) fn error_text(answer: &mut Response<Body>) -> String {
     }
 }
 
-/// Where the worker of `directory` answers: what it wrote when it started, or else what its
-/// configuration says.
+/// Where the worker of `directory` answers: what it wrote when it started.
+///
+/// Only while it runs: after a crash what it wrote is still there, and its port, like the one in the configuration, may
+/// be that of another directory's worker by now, which would do what this one was asked to.
 fn url(directory: &Directory) -> Result<String> {
+    let root = directory.root().display();
+    if !process::is_running(directory)? {
+        bail!("no worker runs in {root}; start it with `ol worker up -d -p {root}`");
+    }
     match fs::read_to_string(directory.url_file()) {
-        Ok(url) if !url.trim().is_empty() => {
-            return Ok(url.trim().trim_end_matches('/').to_owned());
-        }
-        _ => {}
-    }
-    let (config, _) = directory.load(&[], &facts()?)?;
-    if config.port() == 0 {
-        bail!(
-            "no worker runs in {}; start it with `ol worker up -d -p {}`",
-            directory.root().display(),
-            directory.root().display()
-        );
-    }
-    Ok(format!(
-        "http://{}:{}",
-        reachable(&config.worker_url),
-        config.port()
-    ))
-}
-
-/// The address to call for one to listen on, as it stands in a URL.
-fn reachable(listens_on: &str) -> String {
-    match listens_on {
-        "" | "0.0.0.0" => "127.0.0.1".to_owned(),
-        "::" | "[::]" => "[::1]".to_owned(),
-        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-        host => host.to_owned(),
+        Ok(url) if !url.trim().is_empty() => Ok(url.trim().trim_end_matches('/').to_owned()),
+        _ => bail!("the worker in {root} is still starting; see `ol worker status -p {root}`"),
     }
 }
 
@@ -160,19 +141,6 @@ fn parse_answer(answer: &str) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_address_to_listen_on_can_be_called() {
-        for (listens_on, called) in [
-            ("0.0.0.0", "127.0.0.1"),
-            ("::", "[::1]"),
-            ("fe80::1", "[fe80::1]"),
-            ("[::1]", "[::1]"),
-            ("localhost", "localhost"),
-        ] {
-            assert_eq!(reachable(listens_on), called);
-        }
-    }
 
     #[test]
     fn the_sockets_answer_is_taken_apart() {

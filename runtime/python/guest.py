@@ -125,7 +125,7 @@ def answer(connection, handler, call, body):
     """One call of f(event): JSON in, JSON out."""
     try:
         event = json.loads(body) if body else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return fault(connection, call, 400, "the request body is not JSON: %s\n" % error)
     try:
         result = json.dumps(handler(event)).encode()

@@ -181,6 +181,47 @@ fn commands_for_a_worker_that_is_not_there() {
     });
 }
 
+/// What is meant for a worker that doesn't run must not reach another, which has its port: by the configuration, or in a
+/// file that a crash left.
+#[test]
+fn commands_do_not_reach_the_worker_of_another_directory() {
+    in_place(|place| {
+        let _ = place.ol(&["worker", "init"]).ok();
+        let other = TcpListener::bind("localhost:0").expect("a free port");
+        other.set_nonblocking(true).expect("a socket");
+        let address = other.local_addr().expect("its address");
+        let config = json!({"worker_dir": place.dir().join("worker"), "worker_port": address.port().to_string()});
+        fs::write(place.dir().join("config.json"), config.to_string()).expect("written");
+        let left = place.dir().join("worker/worker.url");
+        let source = place.source("echo", &[("f.py", "def f(event):\n    return event\n")]);
+        for crashed in [false, true] {
+            if crashed {
+                fs::write(&left, format!("http://{address}\n")).expect("written");
+            }
+            let install = vec!["admin", "install", source.to_str().expect("text")];
+            for command in [
+                vec!["ls"],
+                vec!["invoke", "echo"],
+                vec!["rm", "echo"],
+                install,
+                vec!["worker", "status"],
+            ] {
+                let said = place.ol(&command);
+                assert!(
+                    said.refusal().contains("ol worker up"),
+                    "{command:?} {said:?}"
+                );
+                let reached = other.accept().map(|(_, from)| from);
+                assert!(
+                    reached.is_err(),
+                    "{command:?} went to another's port: {reached:?}"
+                );
+            }
+        }
+        assert_eq!(place.ol(&["worker", "force-cleanup"]).code, Some(0));
+    });
+}
+
 /// What `install` can see itself needs no upload to be refused.
 #[test]
 fn functions_that_cannot_be_installed() {

@@ -73,7 +73,12 @@ impl AnswerStream {
         }
         self.exchange.conversation.as_ref()?;
         Some(match self.exchange.next().await {
-            Ok(frame) if frame.kind == Kind::Body => Ok(frame.payload),
+            Ok(frame) if frame.kind == Kind::Body => {
+                if frame.end {
+                    self.exchange.finish();
+                }
+                Ok(frame.payload)
+            }
             Ok(_) => Err(self
                 .exchange
                 .broken("it answered with a frame out of order")),
@@ -142,7 +147,7 @@ impl Exchange {
             .expect("taken only by give_up and drop, after which nobody asks")
     }
 
-    /// The next frame; the exchange is over after the last one, or an error.
+    /// The next frame. The exchange is over after an error; after a last frame that is as it should be, the caller ends it.
     async fn next(&mut self) -> Result<Frame, InvokeError> {
         let (Some(lease), Some(conversation)) = (&self.lease, &mut self.conversation) else {
             return Err(InvokeError::Internal("a call was read past its end"));
@@ -156,9 +161,6 @@ impl Exchange {
             Ok(Ok(frame)) => {
                 if !matches!(frame.kind, Kind::Result | Kind::Body | Kind::Fault) {
                     return Err(self.broken("it answered with a frame out of order"));
-                }
-                if frame.end {
-                    self.finish();
                 }
                 Ok(frame)
             }
@@ -245,6 +247,7 @@ impl Exchange {
                     return Err(self.broken("the head of its answer can't be read"));
                 };
                 let body = if frame.end {
+                    self.finish();
                     AnswerBody::Whole(first)
                 } else {
                     let limit = self.lease().instance().version.limits.runtime;
@@ -261,7 +264,8 @@ impl Exchange {
                     body,
                 })
             }
-            Kind::Fault if frame.payload.len() >= 2 => {
+            Kind::Fault if frame.payload.len() >= 2 && frame.end => {
+                self.finish();
                 let mut payload = frame.payload;
                 let status = payload.get_u16_le();
                 let text = String::from_utf8_lossy(&payload).into_owned();
@@ -310,7 +314,7 @@ impl Exchange {
             return self.give_up();
         }
         if let (Some(lease), Some(conversation)) = (&self.lease, self.conversation.take()) {
-            lease.instance().channel.close(&conversation);
+            lease.instance().channel.close(conversation);
         }
         self.lease = None;
     }
@@ -356,7 +360,9 @@ impl Drop for Exchange {
             };
             while rest.conversation.is_some() {
                 // Errors end the exchange too; nobody is there to be told.
-                let _ = rest.next().await;
+                if rest.next().await.is_ok_and(|frame| frame.end) {
+                    rest.finish();
+                }
             }
         });
     }
@@ -391,8 +397,14 @@ pub(crate) fn describe(death: Option<Death>, limits: &Limits) -> String {
     }
 }
 
+/// Header lines that an answer may have.
+const MOST_HEADERS: usize = 100;
+
+/// The head of an answer is not JSON of the right shape, or not a final HTTP answer.
+struct Malformed;
+
 /// Status and headers of an answer; an empty head means 200.
-fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), serde_json::Error> {
+fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), Malformed> {
     #[derive(serde::Deserialize)]
     struct Head {
         status: u16,
@@ -401,5 +413,11 @@ fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), serde_json::E
     if head.is_empty() {
         return Ok((200, Vec::new()));
     }
-    serde_json::from_slice::<Head>(head).map(|head| (head.status, head.headers))
+    let head: Head = serde_json::from_slice(head).map_err(|_| Malformed)?;
+    let sound = (200..=999).contains(&head.status) && head.headers.len() <= MOST_HEADERS;
+    if sound {
+        Ok((head.status, head.headers))
+    } else {
+        Err(Malformed)
+    }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How often a call is tried again when its instance turns out to have died while idle.
 const TRIES: usize = 3;
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) pool: Arc<dyn Pool>,
     pub(crate) pauser: Pauser,
+    /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
+    pub(crate) unpacking: Semaphore,
     functions: RwLock<HashMap<FunctionName, Arc<Function>>>,
 }
 
@@ -135,6 +138,7 @@ impl Lambdas {
                 registry,
                 pool,
                 pauser,
+                unpacking: Semaphore::new(2),
                 functions: RwLock::default(),
             }),
             draining: AtomicBool::new(false),

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 
@@ -25,9 +25,13 @@ pub(crate) struct Retention {
     pub files: u32,
 }
 
+/// What a function may print for long, in bytes per second, and at once on top. Beyond it, it waits on its pipe.
+const RATE: f64 = (1 << 20) as f64;
+
 /// One function's log.
 #[derive(Debug)]
 pub(crate) struct Log {
+    allowance: Mutex<Allowance>,
     path: PathBuf,
     retention: Retention,
     open: Mutex<Option<(File, u64)>>,
@@ -40,7 +44,26 @@ impl Log {
             path: folder.join(format!("{name}.log")),
             retention,
             open: Mutex::new(None),
+            allowance: Mutex::new(Allowance {
+                bytes: RATE,
+                since: Instant::now(),
+            }),
         }
+    }
+
+    /// Takes `bytes` from the allowance; says how long to wait before the next.
+    fn spend(&self, bytes: usize) -> Duration {
+        let mut allowance = self
+            .allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let earned = now.duration_since(allowance.since).as_secs_f64() * RATE;
+        #[expect(clippy::cast_precision_loss, reason = "a line is short")]
+        let spent = bytes as f64;
+        allowance.bytes = (allowance.bytes + earned).min(RATE) - spent;
+        allowance.since = now;
+        Duration::from_secs_f64((-allowance.bytes / RATE).max(0.0))
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
@@ -92,6 +115,13 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// A token bucket, shared by the sandboxes of a function.
+#[derive(Debug)]
+struct Allowance {
+    bytes: f64,
+    since: Instant,
+}
+
 /// Copies what comes out of `pipe` to `log` until every process of the sandbox has closed it.
 pub(crate) async fn drain(log: std::sync::Arc<Log>, sandbox: u64, pipe: pipe::Receiver) {
     let mut lines = BufReader::new(pipe);
@@ -105,6 +135,10 @@ pub(crate) async fn drain(log: std::sync::Arc<Log>, sandbox: u64, pipe: pipe::Re
         {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
+        }
+        let wait = log.spend(line.len());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
         }
         if let Err(error) = log.write(&entry(SystemTime::now(), sandbox, &line)) {
             tracing::warn!(
@@ -154,7 +188,6 @@ fn timestamp(seconds: u64, millis: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_line_carries_time_and_sandbox_and_can_not_drive_a_terminal() {

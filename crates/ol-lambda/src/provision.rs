@@ -80,7 +80,7 @@ pub(crate) async fn provision(
         // Another instance may have brought it first.
         let _ = version.compiled.set(compiled);
     }
-    channel.close(&about_itself);
+    channel.close(about_itself);
     steps::BIND.record(begun.elapsed());
     Ok(Arc::new(Instance::new(version, channel, sandbox)))
 }

@@ -17,7 +17,7 @@ use ol_sys::{confine, mount, namespaces, privilege, seccomp};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, mount_remount};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
@@ -133,8 +133,13 @@ fn become_leaf(
     rustix::process::setsid().step("setsid")?;
     // No file can usefully be larger than what there is to put it in.
     let largest = spec.limits.memory.max(spec.scratch);
+    // Only lowered: the sandbox's own namespace gives no right to raise a limit of the host.
+    let files = getrlimit(Resource::Nofile)
+        .maximum
+        .unwrap_or(u64::MAX)
+        .min(4096);
     let limits = [
-        (Resource::Nofile, 1024, 4096),
+        (Resource::Nofile, files.min(1024), files),
         (Resource::Core, 0, 0),
         (Resource::Fsize, largest, largest),
     ];

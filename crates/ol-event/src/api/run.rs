@@ -129,7 +129,8 @@ fn respond(answer: Answer) -> Response<ResponseBody> {
         else {
             continue;
         };
-        response.headers_mut().append(name, value);
+        // Fails over 2¹⁵ names, which the lambda layer's bound on an answer's head rules out.
+        let _ = response.headers_mut().try_append(name, value);
     }
     if let Some(length) = response.body().size_hint().exact() {
         response

@@ -177,6 +177,7 @@ impl Function {
 
     /// Makes a version of a bundle, on a thread that may block; the stamp is that of the file after it was read.
     pub(crate) async fn prepare(&self, file: File) -> Result<(Arc<Version>, Stamp), PrepareError> {
+        let _turn = self.shared.unpacking.acquire().await;
         let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {
             let version = Version::prepare(&shared.settings, &file)?;

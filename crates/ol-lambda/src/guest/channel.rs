@@ -8,15 +8,17 @@ use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, header, take};
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
-/// Frames that wait for their owner, at most.
+/// Frames of one call that wait for their owner, at most.
 const MAILBOX: usize = 64;
+/// Bytes of all of them on one connection, at most.
+const MAILBOXES: usize = 8 << 20;
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,8 @@ pub(crate) struct Channel {
     /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox. A mailbox is filled by
     /// a reader that waits for its own answer; it can't wait for another's owner, so one that overflows is an error.
     open: Option<Mutex<HashMap<u32, mpsc::Sender<Frame>>>>,
+    /// Bytes in mailboxes.
+    waiting: AtomicUsize,
     next: AtomicU32,
 }
 
@@ -82,6 +86,7 @@ impl Channel {
             }),
             writer: AsyncMutex::new(writer),
             open: (calls > 1).then(Mutex::default),
+            waiting: AtomicUsize::new(0),
             next: AtomicU32::new(1),
         }
     }
@@ -108,9 +113,12 @@ impl Channel {
     }
 
     /// Closes a call; frames for it are an error from now on.
-    pub(crate) fn close(&self, conversation: &Conversation) {
+    pub(crate) fn close(&self, mut conversation: Conversation) {
         if let Some(mut calls) = self.calls() {
             calls.remove(&conversation.id);
+        }
+        while let Some(Ok(frame)) = conversation.mailbox.as_mut().map(mpsc::Receiver::try_recv) {
+            self.taken(frame);
         }
     }
 
@@ -167,6 +175,12 @@ impl Channel {
         Ok(())
     }
 
+    fn taken(&self, frame: Frame) -> Frame {
+        self.waiting
+            .fetch_sub(frame.payload.len(), Ordering::Relaxed);
+        frame
+    }
+
     /// The next frame of `conversation`. Safe to cancel: no byte is lost.
     pub(crate) async fn next(
         &self,
@@ -178,12 +192,12 @@ impl Channel {
                 Some(mailbox) => {
                     let reader = tokio::select! {
                         biased;
-                        Some(frame) = mailbox.recv() => return Ok(frame),
+                        Some(frame) = mailbox.recv() => return Ok(self.taken(frame)),
                         reader = self.reader.lock() => reader,
                     };
                     // The reader before us may have read our frame just before it left.
                     if let Ok(frame) = mailbox.try_recv() {
-                        return Ok(frame);
+                        return Ok(self.taken(frame));
                     }
                     reader
                 }
@@ -195,6 +209,10 @@ impl Channel {
             let owner = self.calls().and_then(|calls| calls.get(&frame.id).cloned());
             match owner {
                 Some(owner) => {
+                    let size = frame.payload.len();
+                    if self.waiting.fetch_add(size, Ordering::Relaxed) + size > MAILBOXES {
+                        return Err(ChannelError::Flooded(frame.id));
+                    }
                     if let Err(mpsc::error::TrySendError::Full(frame)) = owner.try_send(frame) {
                         return Err(ChannelError::Flooded(frame.id));
                     }

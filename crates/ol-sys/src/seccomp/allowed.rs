@@ -1,7 +1,7 @@
 //! The allow-list of a leaf, by purpose.
 //!
 //! Never in it: the mount family, unshare, setns, chroot, pivot_root, mknod, ptrace, process_vm_*, pidfd_getfd, kcmp,
-//! perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
+//! inotify (the base's files are shared, so it would tell what other tenants open), perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
 //! clone3 is left out so that glibc falls back to clone, whose flags a filter can read (EPERM would break threads).
 
 use super::compile::{Argument, List};
@@ -98,10 +98,6 @@ const FILES: &[c_long] = &[
     SYS_copy_file_range,
     SYS_pipe,
     SYS_pipe2,
-    SYS_inotify_init,
-    SYS_inotify_init1,
-    SYS_inotify_add_watch,
-    SYS_inotify_rm_watch,
     SYS_memfd_create,
     SYS_close_range,
     SYS_fchmodat2,

@@ -148,6 +148,11 @@ impl Group {
                 &memory.join("memory.limit_in_bytes"),
                 &limits.memory.to_string(),
             )?;
+            // v1 counts socket buffers apart and only once this is set; a quarter is plenty for loopback and pipes to peers.
+            let sockets = memory.join("memory.kmem.tcp.limit_in_bytes");
+            if sockets.exists() {
+                write(&sockets, &(limits.memory / 4).to_string())?;
+            }
             let with_swap = memory.join("memory.memsw.limit_in_bytes");
             if with_swap.exists() {
                 write(
