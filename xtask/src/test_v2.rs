@@ -69,6 +69,8 @@ pub(crate) fn run(args: &TestV2Args) -> Result<ExitCode> {
         env: vec![
             ("OL_BIN".into(), ol.executable.clone().into()),
             ("OL_TEST_DIR".into(), TEST_DIR.into()),
+            // Deadlines are for a machine that interprets its instructions.
+            ("OL_TEST_SLOW".into(), "1".into()),
             ("OL_SKIP_LOG".into(), SKIP_LOG.into()),
         ],
     };
