@@ -3,6 +3,7 @@
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 DIR ?= default-ol
+PORT ?= 5000
 PREFIX ?= /usr/local
 OL := $(CARGO_TARGET_DIR)/debug/ol
 # Sandboxes need root. What builds and what runs is one profile, see Cargo.toml.
@@ -12,9 +13,10 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 run: need
 	cargo build --package ol
-	@SUDO="$(SUDO)" OL="$(OL)" DIR="$(DIR)" scripts/run.sh
+	@SUDO="$(SUDO)" OL="$(OL)" DIR="$(DIR)" PORT="$(PORT)" scripts/run.sh
 
 stop:
+	@$(SUDO) $(OL) worker status -p $(DIR) >/dev/null 2>&1 || { echo "no worker runs in $(DIR)"; exit 0; }; \
 	$(SUDO) $(OL) worker down -p $(DIR)
 
 test: need

@@ -9,7 +9,7 @@ ol() { ${SUDO:-} "$OL" "$@"; }
 if ol worker status -p "$DIR" >/dev/null 2>&1; then
     ol worker down -p "$DIR"
 fi
-ol worker up -d -p "$DIR"
+ol worker up -d -p "$DIR" -o "worker_port=${PORT:-5000}"
 for example in examples/*/; do
     ol admin install -p "$DIR" "$example"
 done
@@ -17,4 +17,4 @@ url=$(${SUDO:-} cat "$DIR/worker/worker.url")
 call="curl $url/run/hello -d '{\"name\": \"you\"}'"
 printf '\n$ %s\n' "$call"
 curl -sS --fail-with-body "$url/run/hello" -d '{"name": "you"}'
-printf '\n\nThe worker goes on. Try it yourself:\n\n  %s\n\nStop it with: make stop\n' "$call"
+printf '\n\nThe worker goes on. Try it yourself:\n\n  %s\n\nThe command is %s\nStop it with: make stop DIR=%s\n' "$call" "$OL" "$DIR"

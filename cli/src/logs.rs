@@ -42,7 +42,7 @@ impl Logs {
         let mut file = open(&path)?;
         if file.is_none() && !self.follow {
             bail!(
-                "{} has no log: it has not run here yet; call it with `ol invoke {}`",
+                "{} has no log: it has printed nothing and not failed yet; call it with `ol invoke {}`",
                 printer.name,
                 printer.name
             );

@@ -128,7 +128,7 @@ def answer(connection, handler, call, body):
     except (ValueError, RecursionError) as error:
         return fault(connection, call, 400, "the request body is not JSON: %s\n" % error)
     try:
-        result = json.dumps(handler(event)).encode()
+        result = json.dumps(handler(event), allow_nan=False).encode()
     except BaseException as error:  # a handler may raise anything, SystemExit too
         return fault(connection, call, 500, explain(error))
     finally:

@@ -53,6 +53,11 @@ impl Install {
         for warning in check::check(&bundle)? {
             out.note(format_args!("warning: {warning}"));
         }
+        if bundle.has_file("requirements.txt") {
+            out.note(format_args!(
+                "warning: requirements.txt is kept with the function, but packages are not installed yet"
+            ));
+        }
         let packed = bundle.write()?;
         let client = Client::new(self.at.open()?)?;
         let mut answer = client.send(

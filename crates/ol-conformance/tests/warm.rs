@@ -1,6 +1,6 @@
 //! Many calls: every one answered, with its own answer, and nothing kept of what was never there.
 
-use ol_testkit::{Worker, eventually, slowness, with_worker};
+use ol_testkit::{Worker, eventually, patience, slowness, with_worker};
 use rustix::process::Signal;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -232,6 +232,40 @@ fn unknown_functions_cost_nothing() {
         // Those of the connections that the test itself made close a moment later.
         eventually("descriptors to be closed", 10.0, || {
             (worker.process.descriptors().len() <= descriptors).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_burst_of_one_function_leaves_room_for_another() {
+    with_worker(&["mem_pool_mb=200"], |worker| {
+        let slow = "import time\ndef f(event):\n    time.sleep(0.05)\n";
+        worker.install("burst", &[("f.py", slow)]);
+        worker.install("other", &[("f.py", "def f(event):\n    return event\n")]);
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| assert_eq!(worker.call("burst", &json!({})).status, 200));
+            }
+        });
+        let begun = std::time::Instant::now();
+        assert_eq!(worker.call("other", &json!(7)).ok(), json!(7));
+        assert!(begun.elapsed() < patience(2.0), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_functions_log_has_what_it_printed_and_why_it_failed() {
+    with_worker(&[], |worker| {
+        let source =
+            "def f(event):\n    print('no newline', end='', flush=True)\n    return 1 / event\n";
+        worker.install("talks", &[("f.py", source)]);
+        assert_eq!(worker.call("talks", &json!(1)).ok(), json!(1.0));
+        assert_eq!(worker.call("talks", &json!(0)).status, 500);
+        let log = worker.place.dir().join("worker/logs/talks.log");
+        eventually("both in the log", 10.0, || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            (text.contains("] no newline") && text.contains("[worker] ZeroDivisionError"))
+                .then_some(())
         });
     });
 }

@@ -391,7 +391,10 @@ pub(crate) fn describe(death: Option<Death>, limits: &Limits) -> String {
     match death {
         None => "it closed its connection".to_owned(),
         Some(death) if death.out_of_memory() => {
-            format!("{death} (limits.mem_mb is {})", limits.mem.0)
+            format!(
+                "{death} (limits.mem_mb is {}; files in /tmp count)",
+                limits.mem.0
+            )
         }
         Some(death) => death.to_string(),
     }

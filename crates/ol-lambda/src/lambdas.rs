@@ -176,13 +176,19 @@ impl Lambdas {
         drop(version);
         let (first, mut rest) = beginning(invocation.body).await?;
         for _ in 0..TRIES {
-            let lease = function.acquire().await?;
+            let lease = function
+                .acquire()
+                .await
+                .inspect_err(|error| function.note(error))?;
             match call(lease, &first, &mut rest).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());
                     return Ok(answer);
                 }
-                Err(CallError::Failed(error)) => return Err(error),
+                Err(CallError::Failed(error)) => {
+                    function.note(&error);
+                    return Err(error);
+                }
                 Err(CallError::Stale) => {}
             }
         }

@@ -3,18 +3,23 @@
 //! Lines are the tenant's, so control characters are escaped (a terminal that shows the log must not obey them) and
 //! endless lines are cut. A function that prints faster than the disk takes it waits on its pipe.
 
+use bytes::BytesMut;
 use ol_model::FunctionName;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::time::timeout;
 
 /// A line is cut here, in bytes.
-const LONGEST_LINE: u64 = 16 << 10;
+const LONGEST_LINE: usize = 16 << 10;
+
+/// How long the rest of a line is waited for.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +69,29 @@ impl Log {
         allowance.bytes = (allowance.bytes + earned).min(RATE) - spent;
         allowance.since = now;
         Duration::from_secs_f64((-allowance.bytes / RATE).max(0.0))
+    }
+
+    /// Writes a line that a sandbox printed, and waits if the function prints too much.
+    async fn line(&self, sandbox: u64, line: &[u8]) {
+        let wait = self.spend(line.len());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        self.keep(&entry(SystemTime::now(), &sandbox.to_string(), line));
+    }
+
+    /// Writes what the worker has to say of the function: why a call of it failed.
+    pub(crate) fn note(&self, text: &str) {
+        for line in text.lines() {
+            self.keep(&entry(SystemTime::now(), "worker", line.as_bytes()));
+        }
+    }
+
+    fn keep(&self, text: &str) {
+        if let Err(error) = self.write(text) {
+            let path = self.path.display();
+            tracing::warn!("what a function printed is lost: write {path}: {error}");
+        }
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
@@ -123,37 +151,49 @@ struct Allowance {
 }
 
 /// Copies what comes out of `pipe` to `log` until every process of the sandbox has closed it.
-pub(crate) async fn drain(log: std::sync::Arc<Log>, sandbox: u64, pipe: pipe::Receiver) {
-    let mut lines = BufReader::new(pipe);
-    let mut line = Vec::new();
+pub(crate) async fn drain(log: Arc<Log>, sandbox: u64, mut pipe: pipe::Receiver) {
+    let mut pending = BytesMut::new();
     loop {
-        line.clear();
-        match (&mut lines)
-            .take(LONGEST_LINE)
-            .read_until(b'\n', &mut line)
-            .await
-        {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
+        pending.reserve(8 << 10);
+        let begun = !pending.is_empty();
+        let read = pipe.read_buf(&mut pending);
+        let read = if begun {
+            timeout(MOMENT, read).await
+        } else {
+            Ok(read.await)
+        };
+        match read {
+            Ok(Ok(1..)) => {
+                while let Some(line) = next_line(&mut pending) {
+                    log.line(sandbox, &line).await;
+                }
+            }
+            // A line without an end, and nothing follows: it is shown all the same.
+            Err(_elapsed) => log.line(sandbox, &pending.split()).await,
+            Ok(_) => break,
         }
-        let wait = log.spend(line.len());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        if let Err(error) = log.write(&entry(SystemTime::now(), sandbox, &line)) {
-            tracing::warn!(
-                "what a function printed is lost: write {}: {error}",
-                log.path.display()
-            );
-        }
+    }
+    if !pending.is_empty() {
+        log.line(sandbox, &pending).await;
     }
 }
 
-/// One line of the log: time in UTC, sandbox, text.
-fn entry(now: SystemTime, sandbox: u64, line: &[u8]) -> String {
+fn next_line(pending: &mut BytesMut) -> Option<BytesMut> {
+    match pending
+        .iter()
+        .take(LONGEST_LINE)
+        .position(|byte| *byte == b'\n')
+    {
+        Some(end) => Some(pending.split_to(end + 1)),
+        None => (pending.len() >= LONGEST_LINE).then(|| pending.split_to(LONGEST_LINE)),
+    }
+}
+
+/// One line of the log: time in UTC, sandbox or worker, text.
+fn entry(now: SystemTime, source: &str, line: &[u8]) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut text = format!(
-        "{} [{sandbox}] ",
+        "{} [{source}] ",
         timestamp(since.as_secs(), since.subsec_millis())
     );
     for c in String::from_utf8_lossy(line)
@@ -193,7 +233,7 @@ mod tests {
     fn a_line_carries_time_and_sandbox_and_can_not_drive_a_terminal() {
         let at = UNIX_EPOCH + Duration::from_millis(1_709_210_096_007);
         assert_eq!(
-            entry(at, 3, b"a\x1b[2Jb\tc\r\n"),
+            entry(at, "3", b"a\x1b[2Jb\tc\r\n"),
             "2024-02-29T12:34:56.007Z [3] a\\u{1b}[2Jb\tc\n"
         );
         assert_eq!(timestamp(0, 0), "1970-01-01T00:00:00.000Z");

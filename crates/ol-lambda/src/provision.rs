@@ -21,29 +21,28 @@ struct Greeting {
     magic: String,
 }
 
-/// Makes an instance of `version`.
+/// How long one request for memory stands in line. Then idle sandboxes are looked for again, and whether it is still wanted:
+/// a large request so holds up the small ones behind it for no longer than this.
+const TURN: Duration = Duration::from_millis(250);
+
+/// Makes an instance of `version`; `None` if by now nobody waits for it.
 pub(crate) async fn provision(
     function: &Arc<Function>,
     version: Arc<Version>,
-) -> Result<Arc<Instance>, InvokeError> {
+) -> Result<Option<Arc<Instance>>, InvokeError> {
     let source = version
         .source
         .clone()
         .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
-    function.shared.make_room(version.limits.mem);
-    let spec = SandboxSpec {
-        parent: Parent::Root,
-        role: Role::Leaf,
-        limits: version.limits.clone(),
-        code: Some(version.code),
-        patience: function.shared.settings.queue_wait,
+    let Some(created) = create(function, &version).await? else {
+        return Ok(None);
     };
     let Created {
         sandbox,
         guest,
         output,
-    } = function.shared.pool.create(spec).await.map_err(refused)?;
+    } = created;
     tokio::spawn(output::drain(
         Arc::clone(&function.log),
         sandbox.id().0,
@@ -82,7 +81,34 @@ pub(crate) async fn provision(
     }
     channel.close(about_itself);
     steps::BIND.record(begun.elapsed());
-    Ok(Arc::new(Instance::new(version, channel, sandbox)))
+    Ok(Some(Arc::new(Instance::new(version, channel, sandbox))))
+}
+
+/// A sandbox for `version`, as soon as there is memory; `None` if by then nobody waits for it.
+async fn create(
+    function: &Arc<Function>,
+    version: &Version,
+) -> Result<Option<Created>, InvokeError> {
+    let patience = function.shared.settings.queue_wait;
+    let begun = Instant::now();
+    loop {
+        if !function.wants_start() {
+            return Ok(None);
+        }
+        function.shared.make_room(version.limits.mem);
+        let spec = SandboxSpec {
+            parent: Parent::Root,
+            role: Role::Leaf,
+            limits: version.limits.clone(),
+            code: Some(version.code),
+            patience: TURN,
+        };
+        match function.shared.pool.create(spec).await {
+            Ok(created) => return Ok(Some(created)),
+            Err(CreateError::NoMemory { .. }) if begun.elapsed() < patience => {}
+            Err(error) => return Err(refused(error)),
+        }
+    }
 }
 
 struct Start<'a> {

@@ -4,7 +4,7 @@ use crate::assemble::{self, Parts};
 use crate::confine::confine;
 use crate::directory::{Directory, Lock};
 use anyhow::{Context, Result, bail};
-use ol_model::{Warning, WorkerConfig};
+use ol_model::{SandboxKind, ServerMode, Warning, WorkerConfig};
 use ol_sys::process::{SingleThread, close_inherited, exit_now, fork};
 use ol_warden::cgroup::{self, Layout};
 use ol_warden::{Ceiling, Config as WardenConfig, Ending};
@@ -35,6 +35,13 @@ pub fn up(
 ) -> Result<ExitCode> {
     for warning in &warnings {
         say(&format!("warning: {warning}"));
+    }
+    if config.sandbox != SandboxKind::Sock || config.server_mode != ServerMode::Lambda {
+        bail!(
+            "sandbox {} with server_mode {} is not built yet: leave them at sock and lambda",
+            config.sandbox,
+            config.server_mode
+        );
     }
     // Modes below are meant as they are written.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

@@ -36,6 +36,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/readyz", get(ready))
         .route("/stats", get(stats))
         .route("/debug", get(debug))
+        .method_not_allowed_fallback(wrong_method)
         .fallback(nowhere)
         .with_state(context)
 }
@@ -203,6 +204,17 @@ async fn debug(State(context): State<Context>) -> String {
         text.push_str("no function was called yet\n");
     }
     text
+}
+
+async fn wrong_method(request: Request<Body>) -> axum::response::Response {
+    let text = format!(
+        "{} is not for {}: POST stores a function there, DELETE removes it, everything else is for GET",
+        request.method(),
+        request.uri().path().escape_default()
+    );
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", text)
+        .respond(request.headers())
+        .map(Body::new)
 }
 
 async fn nowhere(request: Request<Body>) -> axum::response::Response {

@@ -215,6 +215,17 @@ impl Function {
         Ok(())
     }
 
+    /// Keeps in the function's log what its owner must see; what is the caller's or the worker's affair stays out of it.
+    pub(crate) fn note(&self, error: &InvokeError) {
+        use InvokeError::{CannotStart, Died, Raised, TimeLimit};
+        if matches!(
+            error,
+            CannotStart(_) | Died { .. } | Raised(_) | TimeLimit { .. }
+        ) {
+            self.log.note(&error.to_string());
+        }
+    }
+
     /// Takes the function out of service.
     pub(crate) fn retire(&self) {
         *self.current() = None;

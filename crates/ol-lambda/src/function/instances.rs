@@ -158,11 +158,20 @@ impl Function {
         }
     }
 
-    fn started(self: &Arc<Self>, result: Result<Arc<Instance>, InvokeError>) {
+    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn.
+    pub(crate) fn wants_start(&self) -> bool {
+        let mut instances = self.instances();
+        instances.waiting.retain(|waiting| !waiting.is_closed());
+        instances.waiting.len() >= instances.starting
+    }
+
+    fn started(self: &Arc<Self>, result: Result<Option<Arc<Instance>>, InvokeError>) {
         let mut instances = self.instances();
         instances.starting -= 1;
         match result {
-            Ok(instance) => {
+            // Nobody waited for it any more; somebody may since.
+            Ok(None) => self.start_missing(&mut instances),
+            Ok(Some(instance)) => {
                 instances.alive.push(Arc::clone(&instance));
                 drop(instances);
                 tokio::spawn(bury(
@@ -322,7 +331,7 @@ struct Starting<'a> {
 }
 
 impl Starting<'_> {
-    fn done(mut self, result: Result<Arc<Instance>, InvokeError>) {
+    fn done(mut self, result: Result<Option<Arc<Instance>>, InvokeError>) {
         self.done = true;
         self.function.started(result);
     }
