@@ -32,6 +32,8 @@ pub mod worker;
 
 mod skip;
 
+pub use skip::root_or_skip;
+
 pub use bundle::bundle;
 pub use http::{Client, Reply};
 pub use patience::{eventually, patience, slowness};

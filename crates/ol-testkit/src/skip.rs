@@ -7,7 +7,7 @@ use std::io::Write as _;
 ///
 /// # Panics
 /// When the variable `CI` is set: there, nothing may be skipped.
-pub(crate) fn root_or_skip() -> bool {
+pub fn root_or_skip() -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }

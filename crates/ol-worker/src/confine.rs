@@ -37,3 +37,50 @@ pub(crate) fn confine(directory: &Directory, config: &WorkerConfig) -> Result<Le
     }
     Ok(level)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::host_facts;
+    use std::fs;
+    use std::io::ErrorKind;
+
+    /// Capabilities, namespaces and rulesets are a thread's own, so the worker's are tried on one that ends afterwards.
+    #[test]
+    fn a_worker_writes_where_its_configuration_says_and_nowhere_else() {
+        if !ol_testkit::root_or_skip() {
+            return;
+        }
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let root = place.path().join("w");
+        let elsewhere = place.path().join("elsewhere");
+        let host = host_facts().expect("facts");
+        let config = WorkerConfig::defaults(&root, &host);
+        let (registry, packages) = (config.registry_path().expect("a path"), &config.pkgs_dir);
+        for folder in [&root.join("worker"), &registry, packages, &elsewhere] {
+            fs::create_dir_all(folder).expect("made");
+        }
+        fs::write(root.join("config.json"), config.to_json_pretty()).expect("written");
+        let directory = Directory::open(&root).expect("a worker's directory");
+        let tried = std::thread::scope(|scope| {
+            let confined = scope.spawn(|| {
+                confine(&directory, &config).expect("confined");
+                let tried = [&root.join("worker"), &registry, packages, &root, &elsewhere]
+                    .map(|folder| fs::write(folder.join("try"), "x").map_err(|e| e.kind()));
+                let capabilities = fs::read_to_string("/proc/thread-self/status").expect("proc");
+                let none = capabilities
+                    .lines()
+                    .filter(|line| line.starts_with("Cap"))
+                    .all(|line| line.ends_with("\t0000000000000000"));
+                (tried, none)
+            });
+            confined.join().expect("no panic")
+        });
+        let (allowed, refused) = (Ok(()), Err(ErrorKind::PermissionDenied));
+        assert_eq!(tried, ([allowed, allowed, allowed, refused, refused], true));
+        assert!(
+            fs::write(elsewhere.join("try"), "x").is_ok(),
+            "only that thread is confined"
+        );
+    }
+}
