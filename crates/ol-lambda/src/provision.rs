@@ -66,7 +66,7 @@ pub(crate) async fn provision(
     let begun = Instant::now();
     start
         .bind(&greeting, &source, function.shared.settings.site_packages)
-        .await?;
+        .await;
     let bound = start
         .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
         .await?;
@@ -119,12 +119,7 @@ struct Start<'a> {
 
 impl Start<'_> {
     /// Sends the code, compiled if a guest of the same Python did that before.
-    async fn bind(
-        &self,
-        greeting: &Greeting,
-        source: &[u8],
-        site_packages: bool,
-    ) -> Result<(), InvokeError> {
+    async fn bind(&self, greeting: &Greeting, source: &[u8], site_packages: bool) {
         let head = serde_json::json!({
             "entry": self.version.entry,
             "environment": self.version.config.environment.clone().unwrap_or_default(),
@@ -138,7 +133,7 @@ impl Start<'_> {
             .filter(|c| c.magic == greeting.magic);
         let code = compiled.map_or(source, |c| &c.code);
         let length = u32::try_from(head.len())
-            .map_err(|_| self.nonsense())?
+            .expect("ol.yaml, which it is made of, is bounded at 256 KiB")
             .to_le_bytes();
         let (first, rest) = code.split_at(code.len().min(CHUNK));
         let flags = (rest.is_empty(), compiled.is_some());
@@ -153,7 +148,6 @@ impl Start<'_> {
                 .send_body(0, &bytes::Bytes::copy_from_slice(rest), true)
                 .await;
         }
-        Ok(())
     }
 
     async fn expect(

@@ -43,7 +43,7 @@ pub(crate) fn run(
     warden: OwnedFd,
     notify: Option<OwnedFd>,
 ) -> i32 {
-    // Inherited by sandboxes' threads is nothing of this: they are the warden's children.
+    // For those who list processes; without it, it is called like the warden.
     let _ = rustix::thread::set_name(c"ol-worker");
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
@@ -62,8 +62,7 @@ pub(crate) fn run(
             "this kernel has no Landlock: only the lack of capabilities confines the worker"
         ),
     }
-    let runtime = runtime();
-    let result = runtime
+    let result = runtime()
         .context("start the runtime")
         .and_then(|runtime| runtime.block_on(serve(parts, public, private, warden, notify)));
     match result {
@@ -76,7 +75,7 @@ pub(crate) fn run(
 }
 
 /// One thread of ours for each four cores: a call's time is the function's, and on few cores a hop between threads costs
-/// more than it gains.
+/// more than it gains (measured on two, docs/benchmarks.md; the ratio for many is a guess).
 fn runtime() -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match cores / 4 {

@@ -24,8 +24,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// time) and would delay requests.
 const BUILDING_AT_ONCE: usize = 4;
 
-/// A shell that can't be made is tried again when something changes; after this many failures in a row those who wait
-/// are refused.
+/// A shell that can't be made is tried again soon; after this many failures in a row those who wait are refused, and
+/// nothing is tried until somebody waits again.
 const FAILURES_IN_A_ROW: u32 = 3;
 
 struct Cell {

@@ -332,7 +332,6 @@ fn reap(cells: &mut Cells, outbox: &mut Outbox, worker: &Child) -> io::Result<Op
                 ending = Some(ending_of(status))
             }
             Ok(Some((pid, status))) => cells.reaped(pid.as_raw_pid(), status, outbox),
-
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ending),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
