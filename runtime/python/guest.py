@@ -2,7 +2,13 @@
 
 The frames are described in docs/guest-protocol.md. Everything the tenant's code may touch is in this process, so nothing
 here is trusted by the worker; what protects the host is outside. Two things keep it quick: no module is imported that
-a call doesn't need (`json` apart, which every call does), and a frame is one read and one write.
+a call doesn't need (`json` apart, which every call does), and a frame is one read and one write. What only web apps
+need lies in files beside this one, read when the function turns out to be one:
+
+    guest.py ─┬─ webapp.py     which app the module holds, and of which kind
+              ├─ wsgi.py       serves a WSGI app
+              ├─ asgi.py       serves an ASGI app ── asgi_call.py, one call ── lifespan.py
+              └─ tagging.py    printed lines that name their call
 """
 
 import json
@@ -11,10 +17,13 @@ import os
 import sys
 
 FD = 3
-END, COMPILED = 1, 2
-BIND, CALL, BODY, CANCEL = 1, 2, 3, 4
-READY, BOUND, BIND_FAILED, RESULT, FAULT = 16, 17, 18, 19, 20
+HANDLER = "/handler"
+HERE = __file__.rpartition("/")[0]
+END, COMPILED, BUSY = 1, 2, 4
+BIND, CALL, BODY, CANCEL, WINDOW = 1, 2, 3, 4, 5
+READY, BOUND, BIND_FAILED, RESULT, FAULT, DONE = 16, 17, 18, 19, 20, 21
 CHUNK = 256 * 1024
+GRANT = 256 * 1024  # bytes of a request that are taken before more are asked for; far below the 1 MiB the worker may be ahead
 HEADER = 12
 NO_HEAD = b"\0\0\0\0"
 
@@ -25,6 +34,7 @@ class Connection:
     def __init__(self, fd):
         self.fd = fd
         self.buffer = b""
+        self.window = 0
 
     def receive(self):
         """The next frame as (kind, flags, id, payload); ends the process when the worker is gone."""
@@ -63,11 +73,28 @@ class Connection:
             sent = os.write(self.fd, frame)
 
     def send_body(self, kind, call, head, body):
-        """`body` in as many frames as it needs, the first of `kind` and with `head`."""
-        self.send(kind, 0 if len(body) > CHUNK else END, call, head + body[:CHUNK])
-        for start in range(CHUNK, len(body), CHUNK):
-            last = END if start + CHUNK >= len(body) else 0
-            self.send(BODY, last, call, body[start : start + CHUNK])
+        """`body` in as many frames as it needs, the first of `kind` and with `head`, within the window."""
+        if not self.window and len(body) <= CHUNK:
+            return self.send(kind, END, call, head + body)
+        credit = self.window or len(body)
+        at = 0
+        while True:
+            part = body[at : at + min(CHUNK, credit)]
+            at, credit = at + len(part), credit - len(part)
+            last = at == len(body)
+            self.send(kind, END if last else 0, call, head + part)
+            if last:
+                return
+            kind, head = BODY, b""
+            while not credit:
+                what, _, whose, payload = self.receive()
+                if whose == call and what == WINDOW:
+                    credit = int.from_bytes(payload[0:4], "little")
+                elif whose == call and what == CANCEL:
+                    return self.send(BODY, END, call, b"")
+
+    def grant(self, call, size):
+        self.send(WINDOW, 0, call, size.to_bytes(4, "little"))
 
 
 def sections(payload):
@@ -82,27 +109,59 @@ def sectioned(head, rest):
     return len(text).to_bytes(4, "little") + text + rest
 
 
+class Refusal(Exception):
+    """What the runtime itself has against a function, in words for its author."""
+
+
 def explain(error):
-    """The traceback of `error` without this file's own frames."""
+    """The traceback of `error` and of what led to it, without the runtime's own frames."""
+    if isinstance(error, Refusal):
+        return "%s\n" % error
     import traceback
 
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    whole = traceback.TracebackException(type(error), error, error.__traceback__)
+    seen, todo = set(), [whole]
+    while todo:
+        part = todo.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        part.stack[:] = [frame for frame in part.stack if not frame.filename.startswith(HERE + "/")]
+        todo += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
+    return "".join(whole.format())
+
+
+def load(name):
+    """The file `name`.py beside this one. Its folder is not on sys.path and the module's name is out of the way, so that
+    the function's modules and the runtime's can't take each other's place."""
+    known = sys.modules.get("_ol_" + name)
+    if known is not None:
+        return known
+    path = "%s/%s.py" % (HERE, name)
+    module = type(sys)("_ol_" + name)
+    module.__file__ = path
+    sys.modules[module.__name__] = module
+    with open(path, "rb") as file:
+        exec(compile(file.read(), path, "exec", dont_inherit=True), module.__dict__)
+    return module
 
 
 def bind(payload, flags):
     """Makes the module from source or compiled code; returns (kind, handler, code to keep or b"")."""
     head, rest = sections(payload)
     os.environ.update(head.get("environment", {}))
+    connection.window = head.get("window", 0)
+    if head.get("tag"):
+        load("tagging").install()  # before the import: a logger that the module makes keeps the stream it finds
     if head.get("site_packages"):
         import site
 
         sys.path.extend(p for p in site.getsitepackages() if p not in sys.path)
-    sys.path.append("/handler")
+    sys.path.append(HANDLER)
     entry = head["entry"]
-    path = "/handler/" + entry
+    if not entry.endswith(".py"):
+        raise Refusal("the entry file must end with .py, got %r: set OL_ENTRY_FILE to one that does" % entry)
+    path = HANDLER + "/" + entry
     if flags & COMPILED:
         code, keep = marshal.loads(rest), b""
     else:
@@ -110,15 +169,32 @@ def bind(payload, flags):
         keep = marshal.dumps(code)
         if len(keep) > CHUNK:  # compiled anew each time: it would not fit a frame
             keep = b""
-    name = entry[:-3] if entry.endswith(".py") else entry
-    module = type(sys)(name)
-    module.__file__ = path
-    sys.modules[name] = module
-    exec(code, module.__dict__)
+    module = import_entry(entry, path, code)
     handler = getattr(module, "f", None)
-    if not callable(handler):
-        raise NameError("%s defines no function f(event)" % entry)
-    return "f", handler, keep
+    named = os.environ.get("OL_WSGI_ENTRY") or os.environ.get("OL_ASGI_ENTRY")
+    if callable(handler) and not named:
+        return "f", handler, keep
+    kind, handler = load("webapp").find_app(module, entry)
+    return kind, handler, keep
+
+
+def import_entry(entry, path, code):
+    """Runs `code` as the module that `import` would make of `entry`: `src/app.py` is `src.app`, imported after `src`."""
+    folder, _, name = entry[:-3].lstrip("./").rpartition("/")
+    parent = "" if "." in folder else folder.replace("/", ".")
+    if parent:
+        __import__(parent)
+        name = parent + "." + name
+        if name in sys.modules:  # its package imported it
+            return sys.modules[name]
+    machinery = sys.modules["_frozen_importlib_external"]  # importlib.util would have to be imported
+    spec = machinery.spec_from_file_location(name, path)
+    module = sys.modules["_frozen_importlib"].module_from_spec(spec)
+    sys.modules.setdefault(name, module)  # an entry called like a module of ours or of Python's must not replace it
+    exec(code, module.__dict__)
+    if parent:
+        setattr(sys.modules[parent], name.rpartition(".")[2], module)
+    return module
 
 
 def answer(connection, handler, call, body):
@@ -130,6 +206,7 @@ def answer(connection, handler, call, body):
     try:
         result = json.dumps(handler(event), allow_nan=False).encode()
     except BaseException as error:  # a handler may raise anything, SystemExit too
+        leave_if_forked(error)
         return fault(connection, call, 500, explain(error))
     finally:
         flush()
@@ -145,8 +222,11 @@ def flush():
 
 
 def fault(connection, call, status, text):
-    data = text.encode("utf-8", "replace")[: CHUNK]
-    connection.send(FAULT, END, call, status.to_bytes(2, "little") + data)
+    connection.send(FAULT, END, call, fault_payload(status, text))
+
+
+def fault_payload(status, text):
+    return status.to_bytes(2, "little") + text.encode("utf-8", "replace")[:CHUNK]
 
 
 def serve(connection, handler):
@@ -159,12 +239,17 @@ def serve(connection, handler):
                 answer(connection, handler, call, body)
             else:
                 bodies[call] = [body]
-        elif kind == BODY and call in bodies:
-            bodies[call].append(payload)
-            if flags & END:
-                answer(connection, handler, call, b"".join(bodies.pop(call)))
-        elif kind == CANCEL:
-            bodies.pop(call, None)
+                connection.grant(call, len(body))
+        elif call in bodies:
+            if kind == BODY:
+                bodies[call].append(payload)
+                if flags & END:
+                    answer(connection, handler, call, b"".join(bodies.pop(call)))
+                else:
+                    connection.grant(call, len(payload))
+            elif kind == CANCEL:
+                del bodies[call]
+                fault(connection, call, 400, "cancelled\n")
 
 
 def leave_the_worker_alone():
@@ -173,7 +258,22 @@ def leave_the_worker_alone():
     connection.fd = -1
 
 
+def leave_if_forked(error=None):
+    """Ends a child that the function forked and let return, as the end of its program would have."""
+    if connection.fd >= 0:
+        return
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        sys.stderr.write(explain(error))
+        code = 1
+    flush()
+    os._exit(code & 255)
+
+
 def main():
+    sys.modules["_ol_guest"] = sys.modules[__name__]
     sys.stdout.reconfigure(line_buffering=True)
     os.set_inheritable(FD, False)
     os.register_at_fork(after_in_child=leave_the_worker_alone)
@@ -181,21 +281,35 @@ def main():
     version = "%d.%d.%d" % sys.version_info[:3]
     hello = {"runtime": "python", "version": version, "magic": magic}
     connection.send(READY, END, 0, json.dumps(hello).encode())
-    kind, flags, _, payload = connection.receive()
-    if kind != BIND:
-        os._exit(1)
-    last = flags & END
+    kind = 0
+    while kind != BIND:
+        kind, flags, _, payload = connection.receive()
+    parts, last = [payload], flags & END
     while not last:
-        _, more, _, part = connection.receive()
-        payload, last = payload + part, more & END
+        kind, more, call, part = connection.receive()
+        if kind == BODY and call == 0:
+            parts.append(part)
+            last = more & END
+    bound, run = {"lifespan": False}, serve
     try:
-        what, handler, keep = bind(payload, flags)
+        bound["kind"], handler, keep = bind(b"".join(parts), flags)
+        if bound["kind"] != "f":
+            server = load(bound["kind"])
+            bound["lifespan"] = server.start(connection, handler)
+            run = server.serve
     except BaseException as error:  # an import may raise anything, SystemExit too
+        leave_if_forked(error)
         flush()
         connection.send(BIND_FAILED, END, 0, explain(error).encode("utf-8", "replace")[:CHUNK])
         os._exit(1)
-    connection.send(BOUND, END | (COMPILED if keep else 0), 0, sectioned({"kind": what}, keep))
-    serve(connection, handler)
+    flush()
+    try:
+        connection.send(BOUND, END | (COMPILED if keep else 0), 0, sectioned(bound, keep))
+        run(connection, handler)
+    except OSError:  # writing failed: the worker is gone, or this is a child that came back from the function
+        leave_if_forked()
+    flush()
+    os._exit(0)
 
 
 connection = Connection(FD)

@@ -1,6 +1,6 @@
 //! Many calls: every one answered, with its own answer, and nothing kept of what was never there.
 
-use ol_testkit::{Worker, eventually, patience, slowness, with_worker};
+use ol_testkit::{Reply, Worker, eventually, patience, slowness, with_worker};
 use rustix::process::Signal;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -259,13 +259,28 @@ fn a_functions_log_has_what_it_printed_and_why_it_failed() {
         let source =
             "def f(event):\n    print('no newline', end='', flush=True)\n    return 1 / event\n";
         worker.install("talks", &[("f.py", source)]);
-        assert_eq!(worker.call("talks", &json!(1)).ok(), json!(1.0));
-        assert_eq!(worker.call("talks", &json!(0)).status, 500);
+        let good = worker.call("talks", &json!(1));
+        let bad = worker.call("talks", &json!(0));
+        assert_eq!((good.status, bad.status), (200, 500));
+        let number = |reply: &Reply| {
+            let id = reply
+                .header("x-ol-invocation")
+                .expect("every answer has it");
+            id.to_owned()
+        };
+        let (good, bad) = (number(&good), number(&bad));
+        assert_ne!(good, bad);
         let log = worker.place.dir().join("worker/logs/talks.log");
-        eventually("both in the log", 10.0, || {
+        eventually("both in the log, each under its invocation", 10.0, || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            (text.contains("] no newline") && text.contains("[worker] ZeroDivisionError"))
-                .then_some(())
+            [
+                format!(" {good}] no newline"),
+                format!(" {bad}] no newline"),
+                format!("[worker {bad}] ZeroDivisionError"),
+            ]
+            .iter()
+            .all(|line| text.contains(line))
+            .then_some(())
         });
     });
 }

@@ -1,7 +1,7 @@
 //! Connections: accepted, served, and ended in order.
 
 use crate::api::control::{self, Context};
-use crate::api::run;
+use crate::api::run::{self, Ends};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -85,15 +85,19 @@ impl Server {
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 accepted = listeners.public.accept(), if connections.len() < CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, client)) => {
                         // Answers are small and whole: waiting to fill a packet would only delay them.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(Arc::clone(&self).connection(stream, true, stop.clone()));
+                        let ends = Ends {
+                            client: Some(client),
+                            server: stream.local_addr().ok(),
+                        };
+                        connections.spawn(Arc::clone(&self).connection(stream, Some(ends), stop.clone()));
                     }
                     Err(error) => pause_after(&error).await,
                 },
                 accepted = listeners.private.accept() => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(Arc::clone(&self).connection(stream, false, stop.clone()))),
+                    Ok((stream, _)) => drop(connections.spawn(Arc::clone(&self).connection(stream, None, stop.clone()))),
                     Err(error) => pause_after(&error).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -112,7 +116,7 @@ impl Server {
     async fn connection(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        public: bool,
+        public: Option<Ends>,
         mut stop: watch::Receiver<bool>,
     ) {
         let service = service_fn(|request| {
@@ -141,12 +145,16 @@ impl Server {
     async fn answer(
         &self,
         request: http::Request<hyper::body::Incoming>,
-        public: bool,
+        public: Option<Ends>,
     ) -> http::Response<crate::body::ResponseBody> {
         if run::name_in(request.uri().path()).is_some() {
-            run::run(&self.lambdas, self.limits.body, request).await
+            let ends = public.unwrap_or_default();
+            run::run(&self.lambdas, self.limits.body, ends, request).await
         } else {
-            let router = if public { &self.public } else { &self.private };
+            let router = match public {
+                Some(_) => &self.public,
+                None => &self.private,
+            };
             control::answer(router.clone(), request).await
         }
     }

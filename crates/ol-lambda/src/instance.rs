@@ -2,6 +2,7 @@
 
 use crate::function::Version;
 use crate::guest::Channel;
+use crate::output::Outlet;
 use ol_model::steps;
 use ol_sandbox::{Death, Obituary, Paused, Running};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,11 +17,45 @@ enum State {
     Gone,
 }
 
+/// How long a guest with a lifespan may take to end it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FunctionKind {
+    /// `f(event)`: JSON in, JSON out.
+    F,
+    /// A WSGI app.
+    Wsgi,
+    /// An ASGI app.
+    Asgi,
+}
+
+impl FunctionKind {
+    /// Is it told of the request's head?
+    pub(crate) fn is_web(self) -> bool {
+        self != Self::F
+    }
+}
+
+/// What a guest says of the function that it is bound to.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+pub(crate) struct About {
+    pub(crate) kind: FunctionKind,
+    /// It wants to be told before it ends.
+    #[serde(default)]
+    pub(crate) lifespan: bool,
+}
+
 /// A bound sandbox.
 pub(crate) struct Instance {
     pub(crate) version: Arc<Version>,
     pub(crate) channel: Channel,
     pub(crate) sandbox: u64,
+    pub(crate) about: About,
+    pub(crate) output: Arc<Outlet>,
+    parting: AtomicBool,
     state: Mutex<State>,
     obituary: Obituary,
     /// Calls being served; several only if the function allows it.
@@ -39,10 +74,19 @@ pub(crate) struct Instance {
 pub(crate) struct Lost;
 
 impl Instance {
-    pub(crate) fn new(version: Arc<Version>, channel: Channel, sandbox: Running) -> Self {
+    pub(crate) fn new(
+        version: Arc<Version>,
+        channel: Channel,
+        sandbox: Running,
+        about: About,
+        output: Arc<Outlet>,
+    ) -> Self {
         Self {
             version,
             channel,
+            about,
+            output,
+            parting: AtomicBool::new(false),
             sandbox: sandbox.id().0,
             obituary: sandbox.obituary(),
             state: Mutex::new(State::Running(sandbox)),
@@ -56,6 +100,14 @@ impl Instance {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many calls it takes at once.
+    pub(crate) fn lanes(&self) -> u32 {
+        match self.about.kind {
+            FunctionKind::Asgi => self.version.config.concurrency,
+            FunctionKind::F | FunctionKind::Wsgi => 1,
+        }
     }
 
     /// Begins a use: it is not frozen any more from now on, but may still be, see [`Self::thaw`].
@@ -148,6 +200,29 @@ impl Instance {
             State::Paused(paused) => paused.frozen().ok(),
             _ => None,
         }
+    }
+
+    /// How it ends if it wants to be told: in its own time, for a moment. `None` if it doesn't, or is told already.
+    pub(crate) fn farewell(self: &Arc<Self>) -> Option<impl Future<Output = ()> + use<>> {
+        let wanted = self.about.lifespan && !self.in_use() && self.alive();
+        if !wanted || self.parting.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let instance = Arc::clone(self);
+        Some(async move {
+            // A use, so that nothing freezes it again.
+            if instance.begin().is_err() {
+                return;
+            }
+            if instance.thaw().is_ok() {
+                instance.channel.bid_farewell().await;
+                let mut obituary = instance.obituary();
+                // Who doesn't come to an end is ended.
+                let _ = tokio::time::timeout(FAREWELL, obituary.wait()).await;
+            }
+            instance.finish();
+            instance.doom();
+        })
     }
 
     /// Gives the sandbox up: it is destroyed, whatever it does.

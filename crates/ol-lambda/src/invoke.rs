@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use ol_model::FunctionName;
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -16,14 +17,34 @@ pub enum Body {
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>),
 }
 
-/// One request in flight.
-pub struct Invocation {
+/// The number of an invocation, unique among all runs of a worker directory that began in different seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvocationId {
+    /// When this run of the worker began, in seconds since 1970 modulo 2³².
+    pub run: u32,
+    /// Counts from 1.
+    pub number: u64,
+}
+
+impl fmt::Display for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.run, self.number)
+    }
+}
+
+/// What is known of a request beside its body. An event that isn't HTTP is put into the words of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
     /// The function.
-    pub name: FunctionName,
-    /// The HTTP method, or what a trigger stands for.
-    pub method: String,
-    /// What the function is given.
-    pub body: Body,
+    pub name: &'a FunctionName,
+    /// Its number, from [`crate::Lambdas::number`].
+    pub id: InvocationId,
+    /// Method, URI (its path begins with `/run/NAME`) and headers.
+    pub parts: &'a http::request::Parts,
+    /// Who sent it.
+    pub client: Option<SocketAddr>,
+    /// Where it arrived.
+    pub server: Option<SocketAddr>,
 }
 
 /// What a function answered.

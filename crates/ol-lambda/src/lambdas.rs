@@ -1,24 +1,33 @@
 //! The door of the lambda layer: all functions of a worker.
 
+use crate::autoscale::Policy;
 use crate::call::{CallError, Rest, call};
 use crate::function::{Function, PrepareError, UploadFailed};
-use crate::invoke::{Answer, Body, Invocation, InvokeError};
+use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
 use crate::pauser::Pauser;
 use crate::registry::{Registry, RegistryError};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use ol_model::worker_config::ScalingPolicy;
 use ol_model::{FunctionName, Limits, MaxLimits, MiB, WorkerConfig, steps};
 use ol_sandbox::Pool;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// How often a call is tried again when its instance turns out to have died while idle.
 const TRIES: usize = 3;
+
+/// How long the first part of a streamed body is waited for before the call begins without it.
+const FIRST_PART: Duration = Duration::from_millis(20);
 
 /// What the lambda layer goes by.
 #[derive(Clone, Debug)]
@@ -34,6 +43,10 @@ pub struct Settings {
     pub(crate) queue_per_function: usize,
     pub(crate) queue_wait: Duration,
     pub(crate) pause_after: Duration,
+    /// How the number of instances follows the load.
+    pub(crate) policy: Policy,
+    /// How long an instance that nobody uses is kept.
+    pub(crate) keep_idle: Duration,
     /// Functions see the base's own packages.
     pub(crate) site_packages: bool,
 }
@@ -56,6 +69,13 @@ impl Settings {
             queue_per_function: config.queue_per_function as usize,
             queue_wait: config.queue_wait(),
             pause_after: config.pause_after(),
+            policy: match config.scaling.policy {
+                ScalingPolicy::Work => Policy::Work {
+                    target: config.scaling_target(),
+                },
+                ScalingPolicy::Original => Policy::Original,
+            },
+            keep_idle: config.keep_idle(),
             site_packages,
         }
     }
@@ -83,6 +103,10 @@ pub(crate) struct Shared {
     pub(crate) pauser: Pauser,
     /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
     pub(crate) unpacking: Semaphore,
+    /// Processor cores that sandboxes have.
+    pub(crate) cores: u32,
+    /// Guests that are ending in their own time.
+    farewells: Mutex<JoinSet<()>>,
     functions: RwLock<HashMap<FunctionName, Arc<Function>>>,
 }
 
@@ -101,6 +125,19 @@ impl Shared {
         self.functions
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn farewells(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.farewells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that a guest ends in its own time, also when the worker does.
+    pub(crate) fn farewell(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+        let mut farewells = self.farewells();
+        while farewells.try_join_next().is_some() {}
+        farewells.spawn(farewell);
     }
 
     /// Makes room for `wanted`: ends sandboxes that nobody uses, the longest idle first, until it is free or none is left.
@@ -125,6 +162,9 @@ impl Shared {
 pub struct Lambdas {
     shared: Arc<Shared>,
     draining: AtomicBool,
+    /// When this run began; distinguishes its invocations from those of others.
+    run: u32,
+    next: AtomicU64,
 }
 
 impl Lambdas {
@@ -132,29 +172,46 @@ impl Lambdas {
     #[must_use]
     pub fn start(settings: Settings, registry: Registry, pool: Arc<dyn Pool>) -> Arc<Self> {
         let pauser = Pauser::start(settings.pause_after);
-        Arc::new(Self {
+        let began = SystemTime::now().duration_since(UNIX_EPOCH);
+        let began = began.unwrap_or_default().as_secs();
+        let lambdas = Arc::new(Self {
             shared: Arc::new(Shared {
                 settings,
                 registry,
                 pool,
                 pauser,
                 unpacking: Semaphore::new(2),
+                cores: std::thread::available_parallelism()
+                    .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+                farewells: Mutex::default(),
                 functions: RwLock::default(),
             }),
             draining: AtomicBool::new(false),
-        })
+            run: u32::try_from(began & u64::from(u32::MAX)).unwrap_or_default(),
+            next: AtomicU64::new(1),
+        });
+        tokio::spawn(tend(Arc::downgrade(&lambdas.shared)));
+        lambdas
+    }
+
+    /// The number of the next invocation.
+    pub fn number(&self) -> InvocationId {
+        InvocationId {
+            run: self.run,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// Calls a function. Dropping the future gives up: a queued call leaves the queue, a running one finishes unheard.
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn invoke(&self, invocation: Invocation) -> Result<Answer, InvokeError> {
+    pub async fn invoke(&self, request: &Request<'_>, body: Body) -> Result<Answer, InvokeError> {
         if !self.accepts() {
             return Err(InvokeError::Draining);
         }
         let begun = Instant::now();
-        let function = self.find(&invocation.name).await?;
+        let function = self.find(request.name).await?;
         let version = match function.version().await {
             Err(InvokeError::NotFound(name)) => {
                 self.forget(&function);
@@ -162,31 +219,32 @@ impl Lambdas {
             }
             other => other?,
         };
-        if !version.config.allows(&invocation.method) {
+        let method = request.parts.method.as_str();
+        if !version.config.allows(method) {
             let allowed = version
                 .config
                 .allowed_methods()
                 .unwrap_or_default()
                 .to_vec();
             return Err(InvokeError::MethodNotAllowed {
-                sent: invocation.method,
+                sent: method.to_owned(),
                 allowed,
             });
         }
         drop(version);
-        let (first, mut rest) = beginning(invocation.body).await?;
+        let (first, mut rest) = beginning(body).await?;
         for _ in 0..TRIES {
             let lease = function
                 .acquire()
                 .await
-                .inspect_err(|error| function.note(error))?;
-            match call(lease, &first, &mut rest).await {
+                .inspect_err(|error| function.note(request.id, error))?;
+            match call(lease, request, &first, &mut rest).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());
                     return Ok(answer);
                 }
                 Err(CallError::Failed(error)) => {
-                    function.note(&error);
+                    function.note(request.id, &error);
                     return Err(error);
                 }
                 Err(CallError::Stale) => {}
@@ -331,8 +389,25 @@ impl Lambdas {
         for (_, function) in functions {
             function.end();
         }
+        let mut farewells = std::mem::take(&mut *self.shared.farewells());
+        while farewells.join_next().await.is_some() {}
         let drained = self.shared.pool.drained();
-        tokio::time::timeout(patience, drained).await.is_ok()
+        timeout(patience, drained).await.is_ok()
+    }
+}
+
+/// Looks after all functions now and then, until the worker ends.
+async fn tend(shared: Weak<Shared>) {
+    loop {
+        let Some(pause) = shared.upgrade().map(|s| s.settings.keep_idle / 4) else {
+            return;
+        };
+        tokio::time::sleep(pause.clamp(Duration::from_millis(50), Duration::from_secs(1))).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let functions: Vec<_> = shared.read().values().cloned().collect();
+        functions.iter().for_each(Function::tend);
     }
 }
 
@@ -340,9 +415,11 @@ impl Lambdas {
 async fn beginning(body: Body) -> Result<(Bytes, Option<Rest>), InvokeError> {
     match body {
         Body::Whole(bytes) => Ok((bytes, None)),
-        Body::Stream(mut stream) => match stream.next().await {
-            None => Ok((Bytes::new(), None)),
-            Some(first) => Ok((first?, Some(stream))),
+        Body::Stream(mut stream) => match timeout(FIRST_PART, stream.next()).await {
+            Ok(None) => Ok((Bytes::new(), None)),
+            Ok(Some(first)) => Ok((first?, Some(stream))),
+            // A web app may have something to say before its caller has.
+            Err(_elapsed) => Ok((Bytes::new(), Some(stream))),
         },
     }
 }

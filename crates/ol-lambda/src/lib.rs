@@ -11,6 +11,7 @@
 //! - [`invoke`]: what goes in, what comes out, and every way it can fail
 //! - `function`: one function: its versions, its queue, its instances
 //! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
+//! - `autoscale`: how many instances a function should have; pure
 //! - `call`: one exchange with an instance, with its time limit
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the one task that freezes what has been idle
@@ -24,6 +25,7 @@ pub mod invoke;
 pub mod lambdas;
 pub mod registry;
 
+mod autoscale;
 mod call;
 mod function;
 mod guest;
@@ -33,5 +35,5 @@ mod pauser;
 mod provision;
 
 pub use call::AnswerStream;
-pub use invoke::{Answer, AnswerBody, Body, Invocation, InvokeError};
+pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
 pub use lambdas::{Lambdas, Settings, UploadError};

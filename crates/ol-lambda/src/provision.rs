@@ -5,9 +5,9 @@ use crate::function::{Function, Version};
 use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, sections};
 use crate::guest::{Channel, ChannelError, Frame, Kind};
-use crate::instance::Instance;
+use crate::instance::{About, FunctionKind, Instance};
 use crate::invoke::InvokeError;
-use crate::output;
+use crate::output::Outlet;
 use ol_model::steps;
 use ol_sandbox::{CreateError, Created, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
@@ -43,17 +43,14 @@ pub(crate) async fn provision(
         guest,
         output,
     } = created;
-    tokio::spawn(output::drain(
-        Arc::clone(&function.log),
-        sandbox.id().0,
-        output,
-    ));
+    let output = Outlet::start(Arc::clone(&function.log), sandbox.id().0, output);
     let channel = Channel::new(guest, version.config.concurrency);
     let mut about_itself = channel.about_itself();
     let start = Start {
         channel: &channel,
         obituary: sandbox.obituary(),
         version: &version,
+        name: function.name.as_str(),
     };
 
     let ready = start
@@ -70,7 +67,8 @@ pub(crate) async fn provision(
     let bound = start
         .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
         .await?;
-    let (_, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
+    let (about, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
+    let about: About = serde_json::from_slice(&about).map_err(|_| start.nonsense())?;
     if bound.compiled {
         let compiled = crate::function::Compiled {
             magic: greeting.magic,
@@ -80,8 +78,17 @@ pub(crate) async fn provision(
         let _ = version.compiled.set(compiled);
     }
     channel.close(about_itself);
+    let concurrency = version.config.concurrency;
+    let first = version.kind.set(about.kind).is_ok();
+    if first && concurrency > 1 && about.kind != FunctionKind::Asgi {
+        tracing::warn!(
+            "{}: concurrency {concurrency} has no effect: only ASGI apps serve several calls at once",
+            function.name
+        );
+    }
     steps::BIND.record(begun.elapsed());
-    Ok(Some(Arc::new(Instance::new(version, channel, sandbox))))
+    let instance = Instance::new(version, channel, sandbox, about, output);
+    Ok(Some(Arc::new(instance)))
 }
 
 /// A sandbox for `version`, as soon as there is memory; `None` if by then nobody waits for it.
@@ -92,7 +99,7 @@ async fn create(
     let patience = function.shared.settings.queue_wait;
     let begun = Instant::now();
     loop {
-        if !function.wants_start() {
+        if !function.wants_start(version) {
             return Ok(None);
         }
         function.shared.make_room(version.limits.mem);
@@ -115,15 +122,21 @@ struct Start<'a> {
     channel: &'a Channel,
     obituary: Obituary,
     version: &'a Version,
+    name: &'a str,
 }
 
 impl Start<'_> {
     /// Sends the code, compiled if a guest of the same Python did that before.
     async fn bind(&self, greeting: &Greeting, source: &[u8], site_packages: bool) {
+        // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
+        let shared = self.version.config.concurrency > 1;
         let head = serde_json::json!({
             "entry": self.version.entry,
             "environment": self.version.config.environment.clone().unwrap_or_default(),
+            "name": self.name,
             "site_packages": site_packages,
+            "window": if shared { CHUNK } else { 0 },
+            "tag": shared,
         })
         .to_string();
         let compiled = self
@@ -142,10 +155,12 @@ impl Start<'_> {
             .channel
             .send(Kind::Bind, flags, 0, [&length, head.as_bytes(), first])
             .await;
-        if !rest.is_empty() {
+        let mut left = rest.chunks(CHUNK).peekable();
+        while let Some(chunk) = left.next() {
+            let last = (left.peek().is_none(), false);
             let _ = self
                 .channel
-                .send_body(0, &bytes::Bytes::copy_from_slice(rest), true)
+                .send(Kind::Body, last, 0, [chunk, &[], &[]])
                 .await;
         }
     }

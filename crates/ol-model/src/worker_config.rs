@@ -32,10 +32,12 @@ mod words;
 pub use access::ImportCacheTree;
 pub use error::WorkerConfigError;
 pub use sections::{
-    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, StorageSection, TraceSection,
+    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
+    StorageSection, TraceSection,
 };
 pub use words::{
-    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScratchStorage, ServerMode,
+    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy, ScratchStorage,
+    ServerMode,
 };
 
 /// What the defaults depend on. Measured by the caller, so that this crate does no I/O.
@@ -96,6 +98,8 @@ pub struct WorkerConfig {
     pub features: FeaturesSection,
     /// What is traced in the log.
     pub trace: TraceSection,
+    /// How many instances a function has.
+    pub scaling: ScalingSection,
     /// What a sandbox's folders are made of.
     pub storage: StorageSection,
     /// Settings of the Kafka trigger, which knows their shape.

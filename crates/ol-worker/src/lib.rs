@@ -17,6 +17,7 @@ pub mod directory;
 
 mod assemble;
 mod confine;
+mod runtime;
 mod up;
 mod view;
 

@@ -20,7 +20,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// The program that serves inside Python sandboxes.
-const GUEST: &str = include_str!("../../../runtime/python/guest.py");
 
 /// Runs a worker in `directory` until it is told to stop. This process becomes the warden, a child of it the worker.
 /// `notify` gets the line `ready URL` when calls are answered.
@@ -203,7 +202,7 @@ fn warden_config(
         template: directory.template(),
         code: directory.code(),
         packages: config.pkgs_dir.clone(),
-        guest: GUEST,
+        runtime: crate::runtime::PYTHON,
         shells_ready: config.shells_ready as usize,
         scratch: config.default_limits().scratch.bytes(),
         ceiling: ceiling(config),

@@ -8,8 +8,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt};
 use hyper::body::{Body as _, Incoming};
-use ol_lambda::{Answer, Body, Invocation, InvokeError, Lambdas};
+use ol_lambda::{Answer, Body, InvocationId, InvokeError, Lambdas, Request as Call};
 use ol_model::{FunctionName, MiB};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -29,6 +30,9 @@ const NOT_THE_FUNCTIONS: [&str; 6] = [
     "content-length",
 ];
 
+/// Names the invocation, for `ol logs NAME --invocation`.
+const X_OL_INVOCATION: HeaderName = HeaderName::from_static("x-ol-invocation");
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The part of `path` that names the function, if `path` is one of ours.
@@ -37,34 +41,51 @@ pub(crate) fn name_in(path: &str) -> Option<&str> {
     rest.split('/').next()
 }
 
+/// The two ends of a connection; unknown for those that aren't TCP.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    pub client: Option<SocketAddr>,
+    pub server: Option<SocketAddr>,
+}
+
 pub(crate) async fn run(
     lambdas: &Lambdas,
     max_body: MiB,
+    ends: Ends,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    match answer(lambdas, max_body, &parts, body).await {
+    let id = lambdas.number();
+    let mut response = match answer(lambdas, max_body, ends, &parts, id, body).await {
         Ok(answer) => respond(answer),
         Err(problem) => problem.respond(&parts.headers),
+    };
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        response.headers_mut().insert(X_OL_INVOCATION, id);
     }
+    response
 }
 
 async fn answer(
     lambdas: &Lambdas,
     max_body: MiB,
+    ends: Ends,
     parts: &http::request::Parts,
+    id: InvocationId,
     body: Incoming,
 ) -> Result<Answer, Problem> {
     let name = name_in(parts.uri.path()).unwrap_or_default();
     let name = FunctionName::parse(name)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string()))?;
     let body = take_body(body, max_body).await?;
-    let invocation = Invocation {
-        name,
-        method: parts.method.as_str().to_owned(),
-        body,
+    let call = Call {
+        name: &name,
+        id,
+        parts,
+        client: ends.client,
+        server: ends.server,
     };
-    Ok(lambdas.invoke(invocation).await?)
+    Ok(lambdas.invoke(&call, body).await?)
 }
 
 async fn take_body(body: Incoming, max: MiB) -> Result<Body, InvokeError> {

@@ -3,7 +3,7 @@
 
 use super::instances::Instances;
 use super::version::{PrepareError, Version, chain};
-use crate::invoke::InvokeError;
+use crate::invoke::{InvocationId, InvokeError};
 use crate::lambdas::Shared;
 use crate::output::Log;
 use crate::registry::{RegistryError, Stamp};
@@ -87,7 +87,7 @@ impl Function {
     }
 
     /// The version to call.
-    pub(crate) async fn version(&self) -> Result<Arc<Version>, InvokeError> {
+    pub(crate) async fn version(self: &Arc<Self>) -> Result<Arc<Version>, InvokeError> {
         if let Some(version) = self.fresh_version() {
             return Ok(version);
         }
@@ -189,18 +189,22 @@ impl Function {
     }
 
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
-    fn install(&self, version: Arc<Version>, stamp: Stamp) -> Arc<Version> {
+    fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) -> Arc<Version> {
         *self.current() = Some(Current {
             version: Arc::clone(&version),
             stamp,
             looked: Instant::now(),
         });
         self.retire_idle();
+        self.tend();
         version
     }
 
     /// Stores an uploaded bundle durably and puts it into service.
-    pub(crate) async fn upload(&self, path: &std::path::Path) -> Result<(), UploadFailed> {
+    pub(crate) async fn upload(
+        self: &Arc<Self>,
+        path: &std::path::Path,
+    ) -> Result<(), UploadFailed> {
         let _once = self.changing.lock().await;
         let file = File::open(path)
             .map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
@@ -216,13 +220,13 @@ impl Function {
     }
 
     /// Keeps in the function's log what its owner must see; what is the caller's or the worker's affair stays out of it.
-    pub(crate) fn note(&self, error: &InvokeError) {
+    pub(crate) fn note(&self, id: InvocationId, error: &InvokeError) {
         use InvokeError::{CannotStart, Died, Raised, TimeLimit};
         if matches!(
             error,
             CannotStart(_) | Died { .. } | Raised(_) | TimeLimit { .. }
         ) {
-            self.log.note(&error.to_string());
+            self.log.note(id, &error.to_string());
         }
     }
 

@@ -4,10 +4,13 @@
 //!   acquire ─▶ an idle one? ──▶ Lease ──drop──▶ give_back ─▶ the first who waits, else idle
 //!      └─▶ wait (bounded), start one more if fewer start than wait ──ready──▶ give_back
 //! ```
-//! A waiting call takes whichever comes first: an instance that another call gives back, or one that was started.
-//! Invariant: while calls wait, instances are starting or busy; else one is started (`start_missing`).
+//! A waiting call takes whichever comes first: an instance that another call gives back, or one that was started. How many
+//! there should be, [`crate::autoscale`] says; it is asked when a call has to wait, when an instance comes or goes, and
+//! while calls wait at every beat. Invariant: while calls wait, instances are starting or busy; else one is started.
 
 use super::current::Function;
+use super::version::Version;
+use crate::autoscale::{Load, ServiceTime};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use crate::provision::provision;
@@ -15,8 +18,11 @@ use ol_model::{MiB, steps};
 use ol_sandbox::Obituary;
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// How often is looked whether waiting calls get on.
+const BEAT: Duration = Duration::from_millis(25);
 
 #[derive(Default)]
 pub(super) struct Instances {
@@ -28,6 +34,33 @@ pub(super) struct Instances {
     starting: usize,
     /// All of them that were provisioned and not yet given up, for the bound and for people.
     alive: Vec<Arc<Instance>>,
+    service: ServiceTime,
+    /// Calls that have ended.
+    served: u64,
+    /// While calls wait: how many had ended at the last beat.
+    beat: Option<u64>,
+    /// Calls wait and between two beats none ended: what is known of their time doesn't hold now.
+    stalled: bool,
+    /// When an instance was started or ended by the policy.
+    changed: Option<Instant>,
+}
+
+impl Instances {
+    fn load(&self, version: &Version, cores: u32, least: u32) -> Load {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
+        Load {
+            waiting: count(self.waiting.len()),
+            running: lanes.saturating_sub(count(self.idle.len())),
+            alive: count(self.alive.len()),
+            starting: count(self.starting),
+            service: self.service.mean().filter(|_| !self.stalled),
+            lanes: version.lanes(),
+            bounds: (least, version.config.instances.max),
+            cores,
+            since_change: self.changed.map(|at| at.elapsed()),
+        }
+    }
 }
 
 /// What a call gets at once.
@@ -40,9 +73,14 @@ enum Place {
 pub(crate) struct Lease {
     function: Arc<Function>,
     instance: Option<Arc<Instance>>,
+    since: Instant,
 }
 
 impl Lease {
+    pub(crate) fn function(&self) -> &Arc<Function> {
+        &self.function
+    }
+
     pub(crate) fn instance(&self) -> &Arc<Instance> {
         self.instance
             .as_ref()
@@ -61,6 +99,7 @@ impl Drop for Lease {
             if !instance.version.config.reuse_sandbox {
                 instance.doom();
             }
+            self.function.served(self.since.elapsed());
             self.function.give_back(instance);
         }
     }
@@ -106,7 +145,15 @@ impl Function {
         Lease {
             function: Arc::clone(self),
             instance: Some(instance),
+            since: Instant::now(),
         }
+    }
+
+    fn served(&self, took: Duration) {
+        let mut instances = self.instances();
+        instances.service.record(took);
+        instances.served += 1;
+        instances.stalled = false;
     }
 
     /// Under one lock, so that an instance which becomes idle is seen by this call or sees it wait.
@@ -126,12 +173,16 @@ impl Function {
         }
         let (sender, turn) = oneshot::channel();
         instances.waiting.push_back(sender);
-        self.start_missing(&mut instances);
+        self.start_missing(&mut instances, 0);
+        if instances.beat.is_none() {
+            instances.beat = Some(instances.served);
+            tokio::spawn(beat(Arc::downgrade(self)));
+        }
         Ok(Place::Turn(turn))
     }
 
-    /// Starts instances until as many start as calls wait, within the function's bound.
-    fn start_missing(self: &Arc<Self>, instances: &mut Instances) {
+    /// Starts what the policy misses, at least up to `least` instances in all.
+    fn start_missing(self: &Arc<Self>, instances: &mut Instances, least: u32) {
         let Some(version) = self.known_version() else {
             // Deleted while they waited.
             for waiting in instances.waiting.drain(..) {
@@ -141,10 +192,9 @@ impl Function {
         };
         // Those who left need nothing started.
         instances.waiting.retain(|waiting| !waiting.is_closed());
-        let most = version.config.instances.max as usize;
-        while instances.starting < instances.waiting.len()
-            && instances.alive.len() + instances.starting < most
-        {
+        let load = instances.load(&version, self.shared.cores, least);
+        for _ in 0..self.shared.settings.policy.starts(&load) {
+            instances.changed = Some(Instant::now());
             instances.starting += 1;
             let (function, version) = (Arc::clone(self), Arc::clone(&version));
             tokio::spawn(async move {
@@ -158,11 +208,41 @@ impl Function {
         }
     }
 
-    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn.
-    pub(crate) fn wants_start(&self) -> bool {
+    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn, unless the
+    /// function is to have instances even so.
+    pub(crate) fn wants_start(&self, version: &Version) -> bool {
         let mut instances = self.instances();
         instances.waiting.retain(|waiting| !waiting.is_closed());
+        let all = instances.alive.len() + instances.starting;
         instances.waiting.len() >= instances.starting
+            || all <= version.config.instances.min as usize
+    }
+
+    /// At times: lets go of instances that the policy finds too many, and sees to the fewest that there should be.
+    pub(crate) fn tend(self: &Arc<Self>) {
+        let Some(version) = self.known_version() else {
+            return;
+        };
+        let settings = &self.shared.settings;
+        let least = version.config.instances.min;
+        loop {
+            let surplus = {
+                let instances = self.instances();
+                let load = instances.load(&version, self.shared.cores, least);
+                let unused = instances.idle.iter().filter(|i| !i.in_use());
+                unused
+                    .min_by_key(|i| i.last_used())
+                    .filter(|i| {
+                        let idle = i.last_used().elapsed();
+                        settings.policy.ends(&load, idle, settings.keep_idle)
+                    })
+                    .cloned()
+            };
+            let Some(surplus) = surplus else { break };
+            self.instances().changed = Some(Instant::now());
+            self.drop_instance(&surplus);
+        }
+        self.start_missing(&mut self.instances(), least);
     }
 
     fn started(self: &Arc<Self>, result: Result<Option<Arc<Instance>>, InvokeError>) {
@@ -170,7 +250,7 @@ impl Function {
         instances.starting -= 1;
         match result {
             // Nobody waited for it any more; somebody may since.
-            Ok(None) => self.start_missing(&mut instances),
+            Ok(None) => self.start_missing(&mut instances, 0),
             Ok(Some(instance)) => {
                 instances.alive.push(Arc::clone(&instance));
                 drop(instances);
@@ -179,14 +259,16 @@ impl Function {
                     Arc::downgrade(&instance),
                     instance.obituary(),
                 ));
-                let lanes = instance.version.config.concurrency;
-                for _ in 0..lanes {
+                for _ in 0..instance.lanes() {
                     self.give_back(Arc::clone(&instance));
                 }
+                self.start_missing(&mut self.instances(), 0);
             }
             Err(error) => {
                 let next = next_waiting(&mut instances);
-                self.start_missing(&mut instances);
+                if !instances.waiting.is_empty() {
+                    self.start_missing(&mut instances, 0);
+                }
                 drop(instances);
                 if let Some(waiting) = next {
                     // It may have left just now.
@@ -242,7 +324,16 @@ impl Function {
         instances
             .alive
             .retain(|other| !Arc::ptr_eq(other, instance));
-        self.start_missing(&mut instances);
+        self.start_missing(&mut instances, 0);
+        drop(instances);
+        self.part_with(instance);
+    }
+
+    /// Bids a guest farewell that wants to be told of its end.
+    fn part_with(&self, instance: &Arc<Instance>) {
+        if let Some(farewell) = instance.farewell() {
+            self.shared.farewell(farewell);
+        }
     }
 
     /// Since when the instance that nobody uses for longest is idle; `None` if all are in use.
@@ -283,10 +374,14 @@ impl Function {
         let keep = |instance: &Arc<Instance>| self.is_current(&instance.version);
         let Instances { idle, alive, .. } = &mut *instances;
         // One that is busy stays known until it is given back.
-        alive.retain(|instance| {
-            keep(instance) || !idle.iter().any(|other| Arc::ptr_eq(other, instance))
-        });
+        let old: Vec<_> = alive
+            .extract_if(.., |instance| {
+                !keep(instance) && idle.iter().any(|other| Arc::ptr_eq(other, instance))
+            })
+            .collect();
         idle.retain(keep);
+        drop(instances);
+        old.iter().for_each(|instance| self.part_with(instance));
     }
 
     /// For people: each instance, and how many calls wait.
@@ -301,6 +396,26 @@ impl Function {
             ));
         }
         lines
+    }
+}
+
+/// While calls wait: asks at every beat whether more instances are due, for some may be kept by calls that take longer
+/// than any before.
+async fn beat(function: Weak<Function>) {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let Some(function) = function.upgrade() else {
+            return;
+        };
+        let mut instances = function.instances();
+        instances.waiting.retain(|waiting| !waiting.is_closed());
+        if instances.waiting.is_empty() {
+            instances.beat = None;
+            return;
+        }
+        let served = instances.served;
+        instances.stalled = instances.beat.replace(served) == Some(served);
+        function.start_missing(&mut instances, 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One immutable unpacked copy of a function's code. Counted by the instances and calls that use it; its directory goes
 //! with the last of them.
 
+use crate::instance::FunctionKind;
 use crate::lambdas::Settings;
 use crate::registry::{ExtractLimits, extract};
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub(crate) struct Version {
     /// Its text, or why there is none.
     pub source: Result<Bytes, String>,
     pub compiled: OnceLock<Compiled>,
+    /// What a guest found it to be.
+    pub kind: OnceLock<FunctionKind>,
     directory: PathBuf,
 }
 
@@ -84,8 +87,17 @@ impl Version {
             entry,
             source,
             compiled: OnceLock::new(),
+            kind: OnceLock::new(),
             directory,
         })
+    }
+
+    /// How many calls one instance takes at once, as far as is known before one was bound.
+    pub(crate) fn lanes(&self) -> u32 {
+        match self.kind.get() {
+            Some(FunctionKind::F | FunctionKind::Wsgi) => 1,
+            Some(FunctionKind::Asgi) | None => self.config.concurrency,
+        }
     }
 }
 

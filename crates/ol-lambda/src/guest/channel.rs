@@ -4,21 +4,17 @@
 //! frames that are not his to their owners (leader and followers). A single call so reads its own answer in its own
 //! task, with no hop in between.
 
-use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, header, take};
-use bytes::{Bytes, BytesMut};
+use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, WINDOW, header, take};
+use super::mailbox::{Full, Mailbox};
+use bytes::{Buf, BytesMut};
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
-
-/// Frames of one call that wait for their owner, at most.
-const MAILBOX: usize = 64;
-/// Bytes of all of them on one connection, at most.
-const MAILBOXES: usize = 8 << 20;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +28,8 @@ pub(crate) enum ChannelError {
     /// The guest answered what nobody asked.
     #[error("the guest answered call {0}, which is not open")]
     Stray(u32),
-    /// The guest sends faster than the caller of this call takes, while others share the connection.
-    #[error(
-        "the answer to call {0} is not taken as fast as it comes, and others share its sandbox"
-    )]
+    /// The guest sent more of an answer than its window allows.
+    #[error("the guest sent more of the answer to call {0} than its window allows")]
     Flooded(u32),
     /// Any other failure of the socket.
     #[error("the connection failed: {0}")]
@@ -61,18 +55,54 @@ struct Reader {
 pub(crate) struct Channel {
     reader: AsyncMutex<Reader>,
     writer: AsyncMutex<OwnedWriteHalf>,
-    /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox. A mailbox is filled by
-    /// a reader that waits for its own answer; it can't wait for another's owner, so one that overflows is an error.
-    open: Option<Mutex<HashMap<u32, mpsc::Sender<Frame>>>>,
-    /// Bytes in mailboxes.
-    waiting: AtomicUsize,
+    /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox.
+    open: Option<Mutex<HashMap<u32, Arc<Mailbox>>>>,
+    /// How much more of its request each long call may send.
+    windows: Mutex<HashMap<u32, Arc<Semaphore>>>,
     next: AtomicU32,
 }
 
-/// One call's side of the connection. Dropping it forgets the call.
+/// One call's side of the connection.
 pub(crate) struct Conversation {
     pub(crate) id: u32,
-    mailbox: Option<mpsc::Receiver<Frame>>,
+    mailbox: Option<Arc<Mailbox>>,
+    /// Bytes taken that the guest wasn't told of yet.
+    taken: usize,
+}
+
+impl Conversation {
+    /// How much more the guest may send of this answer, now that `frame` is taken; `None` while it is too little to tell, or
+    /// nobody else is kept waiting by it.
+    pub(crate) fn owes(&mut self, frame: &Frame) -> Option<u32> {
+        self.mailbox.as_ref()?;
+        self.taken += frame.payload.len();
+        let due = self.taken >= CHUNK / 2 && !frame.end;
+        let taken = due.then(|| std::mem::take(&mut self.taken))?;
+        u32::try_from(taken).ok()
+    }
+}
+
+/// How much more of a long request may be sent; one permit for each byte. Its drop closes the window.
+pub(crate) struct Window<'a> {
+    channel: &'a Channel,
+    id: u32,
+    free: Arc<Semaphore>,
+}
+
+impl Window<'_> {
+    /// Waits until `bytes` more may be sent, and takes them. Safe to cancel.
+    pub(crate) async fn take(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).expect("a frame holds less");
+        if let Ok(permit) = self.free.acquire_many(bytes).await {
+            permit.forget();
+        }
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        self.channel.windows().remove(&self.id);
+    }
 }
 
 impl Channel {
@@ -86,7 +116,7 @@ impl Channel {
             }),
             writer: AsyncMutex::new(writer),
             open: (calls > 1).then(Mutex::default),
-            waiting: AtomicUsize::new(0),
+            windows: Mutex::default(),
             next: AtomicU32::new(1),
         }
     }
@@ -105,29 +135,61 @@ impl Channel {
 
     fn open_as(&self, id: u32) -> Conversation {
         let mailbox = self.calls().map(|mut calls| {
-            let (sender, mailbox) = mpsc::channel(MAILBOX);
-            calls.insert(id, sender);
+            let mailbox = Arc::new(Mailbox::default());
+            calls.insert(id, Arc::clone(&mailbox));
             mailbox
         });
-        Conversation { id, mailbox }
+        Conversation {
+            id,
+            mailbox,
+            taken: 0,
+        }
     }
 
     /// Closes a call; frames for it are an error from now on.
-    pub(crate) fn close(&self, mut conversation: Conversation) {
+    pub(crate) fn close(&self, conversation: Conversation) {
         if let Some(mut calls) = self.calls() {
             calls.remove(&conversation.id);
         }
-        while let Some(Ok(frame)) = conversation.mailbox.as_mut().map(mpsc::Receiver::try_recv) {
-            self.taken(frame);
-        }
     }
 
-    fn calls(&self) -> Option<MutexGuard<'_, HashMap<u32, mpsc::Sender<Frame>>>> {
+    fn calls(&self) -> Option<MutexGuard<'_, HashMap<u32, Arc<Mailbox>>>> {
         let open = self.open.as_ref()?;
         Some(open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all.
+    fn windows(&self) -> MutexGuard<'_, HashMap<u32, Arc<Semaphore>>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the window of call `id`, of which `sent` bytes are under way already.
+    pub(crate) fn window(&self, id: u32, sent: usize) -> Window<'_> {
+        let free = Arc::new(Semaphore::new(WINDOW.saturating_sub(sent)));
+        self.windows().insert(id, Arc::clone(&free));
+        Window {
+            channel: self,
+            id,
+            free,
+        }
+    }
+
+    /// A guest takes part of a request. Who has no window open has nothing more to send.
+    fn widen(&self, frame: &Frame) -> Result<(), FrameError> {
+        let Some(mut granted) = frame.payload.get(..4) else {
+            return Err(FrameError::Section);
+        };
+        let granted = granted.get_u32_le() as usize;
+        if let Some(free) = self.windows().get(&frame.id) {
+            if free.available_permits() + granted > WINDOW {
+                return Err(FrameError::Window);
+            }
+            free.add_permits(granted);
+        }
+        Ok(())
+    }
+
+    /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all. Not to be dropped half
+    /// way: what was written by then can't be taken back.
     pub(crate) async fn send(
         &self,
         kind: Kind,
@@ -154,31 +216,19 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends `body` as BODY frames.
-    pub(crate) async fn send_body(
-        &self,
-        id: u32,
-        body: &Bytes,
-        end: bool,
-    ) -> Result<(), ChannelError> {
-        let mut chunks = body.chunks(CHUNK).peekable();
-        if body.is_empty() && end {
-            return self
-                .send(Kind::Body, (true, false), id, [&[], &[], &[]])
-                .await;
-        }
-        while let Some(chunk) = chunks.next() {
-            let last = end && chunks.peek().is_none();
-            self.send(Kind::Body, (last, false), id, [chunk, &[], &[]])
-                .await?;
-        }
-        Ok(())
+    /// Lets the guest send `bytes` more of its answer to `id`.
+    pub(crate) async fn grant(&self, id: u32, bytes: u32) {
+        let bytes = bytes.to_le_bytes();
+        // A guest that is gone is noticed by those who read.
+        let _ = self
+            .send(Kind::Window, (false, false), id, [&bytes, &[], &[]])
+            .await;
     }
 
-    fn taken(&self, frame: Frame) -> Frame {
-        self.waiting
-            .fetch_sub(frame.payload.len(), Ordering::Relaxed);
-        frame
+    /// Tells the guest that nothing more will come: it may end in its own time.
+    pub(crate) async fn bid_farewell(&self) {
+        // A guest that is gone needs no farewell.
+        let _ = self.writer.lock().await.shutdown().await;
     }
 
     /// The next frame of `conversation`. Safe to cancel: no byte is lost.
@@ -187,38 +237,34 @@ impl Channel {
         conversation: &mut Conversation,
     ) -> Result<Frame, ChannelError> {
         loop {
-            let mut reader = match &mut conversation.mailbox {
+            let mut reader = match &conversation.mailbox {
                 None => self.reader.lock().await,
                 Some(mailbox) => {
+                    if let Some(frame) = mailbox.take() {
+                        return Ok(frame);
+                    }
                     let reader = tokio::select! {
                         biased;
-                        Some(frame) = mailbox.recv() => return Ok(self.taken(frame)),
+                        () = mailbox.arrival() => continue,
                         reader = self.reader.lock() => reader,
                     };
                     // The reader before us may have read our frame just before it left.
-                    if let Ok(frame) = mailbox.try_recv() {
-                        return Ok(self.taken(frame));
+                    if let Some(frame) = mailbox.take() {
+                        return Ok(frame);
                     }
                     reader
                 }
             };
             let frame = reader.read().await?;
-            if frame.id == conversation.id {
+            if frame.kind == Kind::Window {
+                self.widen(&frame)?;
+            } else if frame.id == conversation.id {
                 return Ok(frame);
-            }
-            let owner = self.calls().and_then(|calls| calls.get(&frame.id).cloned());
-            match owner {
-                Some(owner) => {
-                    let size = frame.payload.len();
-                    if self.waiting.fetch_add(size, Ordering::Relaxed) + size > MAILBOXES {
-                        return Err(ChannelError::Flooded(frame.id));
-                    }
-                    if let Err(mpsc::error::TrySendError::Full(frame)) = owner.try_send(frame) {
-                        return Err(ChannelError::Flooded(frame.id));
-                    }
-                    // An owner that just left doesn't want it.
-                }
-                None => return Err(ChannelError::Stray(frame.id)),
+            } else {
+                let owner = self.calls().and_then(|calls| calls.get(&frame.id).cloned());
+                let id = frame.id;
+                let owner = owner.ok_or(ChannelError::Stray(id))?;
+                owner.put(frame).map_err(|Full| ChannelError::Flooded(id))?;
             }
         }
     }
@@ -243,7 +289,6 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     async fn reply(guest: &mut UnixStream, id: u32, text: &[u8]) {
         let mut bytes = header(Kind::Result, true, false, id, text.len()).to_vec();
@@ -279,6 +324,44 @@ mod tests {
             two.await.expect("no panic").expect("an answer").payload,
             "two"
         );
+    }
+
+    async fn grant(guest: &mut UnixStream, id: u32, bytes: u32) {
+        let mut frame = header(Kind::Window, false, false, id, 4).to_vec();
+        frame.extend(bytes.to_le_bytes());
+        guest
+            .write_all(&frame)
+            .await
+            .expect("the other end is open");
+    }
+
+    #[tokio::test]
+    async fn a_window_widens_by_what_the_guest_takes_and_no_more() {
+        let (ours, mut guest) = UnixStream::pair().expect("a pair");
+        let channel = Channel::new(ours, 1);
+        let mut call = channel.open();
+        let id = call.id;
+        let window = channel.window(id, WINDOW - 1);
+        window.take(1).await;
+        grant(&mut guest, id, 5).await;
+        reply(&mut guest, id, b"done").await;
+        let mut more = Box::pin(window.take(5));
+        assert!(futures_util::poll!(&mut more).is_pending());
+        channel.next(&mut call).await.expect("an answer");
+        assert!(futures_util::poll!(&mut more).is_ready());
+        drop(more);
+        grant(&mut guest, id, u32::MAX).await;
+        assert!(matches!(
+            channel.next(&mut call).await,
+            Err(ChannelError::Protocol(FrameError::Window))
+        ));
+        drop(window);
+        grant(&mut guest, id, 7).await;
+        reply(&mut guest, id, b"later").await;
+        channel
+            .next(&mut call)
+            .await
+            .expect("grants without a window are ignored");
     }
 
     #[tokio::test]

@@ -8,8 +8,12 @@ pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
 /// How much of a body we put into one frame.
 pub(crate) const CHUNK: usize = 256 << 10;
 
+/// How much of a request may be under way to a guest that hasn't taken it.
+pub(crate) const WINDOW: usize = 1 << 20;
+
 const END: u8 = 1;
 const COMPILED: u8 = 2;
+const BUSY: u8 = 4;
 
 /// What a frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +22,13 @@ pub(crate) enum Kind {
     Call = 2,
     Body = 3,
     Cancel = 4,
+    Window = 5,
     Ready = 16,
     Bound = 17,
     BindFailed = 18,
     Result = 19,
     Fault = 20,
+    Done = 21,
 }
 
 impl Kind {
@@ -30,11 +36,13 @@ impl Kind {
     fn from_guest(byte: u8) -> Option<Self> {
         [
             Self::Body,
+            Self::Window,
             Self::Ready,
             Self::Bound,
             Self::BindFailed,
             Self::Result,
             Self::Fault,
+            Self::Done,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -49,6 +57,8 @@ pub(crate) struct Frame {
     pub end: bool,
     /// The code in it is marshalled.
     pub compiled: bool,
+    /// The answer ends here, the work for the call doesn't.
+    pub busy: bool,
     pub id: u32,
     pub payload: Bytes,
 }
@@ -62,6 +72,8 @@ pub(crate) enum FrameError {
     Kind(u8),
     #[error("a section is longer than its frame")]
     Section,
+    #[error("it grants more than it was sent")]
+    Window,
 }
 
 /// The header of a frame with `length` bytes of payload.
@@ -104,6 +116,7 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
         kind,
         end: flags & END != 0,
         compiled: flags & COMPILED != 0,
+        busy: flags & BUSY != 0,
         id,
         payload: frame,
     }))

@@ -144,6 +144,18 @@ impl WorkerConfig {
         Duration::from_millis(self.pause_after_ms.into())
     }
 
+    /// Outstanding work for one instance above which another is started.
+    #[must_use]
+    pub fn scaling_target(&self) -> Duration {
+        Duration::from_millis(self.scaling.target_ms.into())
+    }
+
+    /// How long an instance that nobody uses is kept.
+    #[must_use]
+    pub fn keep_idle(&self) -> Duration {
+        seconds(self.scaling.keep_idle_sec)
+    }
+
     /// The largest request body.
     #[must_use]
     pub fn max_body(&self) -> MiB {

@@ -6,10 +6,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::sections::{
-    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, StorageSection, TraceSection,
+    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
+    StorageSection, TraceSection,
 };
 use super::words::{
-    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScratchStorage, ServerMode,
+    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy, ScratchStorage,
+    ServerMode,
 };
 use super::{HostFacts, WorkerConfig};
 
@@ -86,6 +88,11 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             evictor: false,
             package: false,
             latency: false,
+        },
+        scaling: ScalingSection {
+            policy: ScalingPolicy::Work,
+            target_ms: 5,
+            keep_idle_sec: 600,
         },
         storage: StorageSection {
             root: RootStorage::Private,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{CodeStorage, ImportCache, RootStorage, ScratchStorage};
+use super::words::{CodeStorage, ImportCache, RootStorage, ScalingPolicy, ScratchStorage};
 
 /// `docker`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,17 @@ pub struct TraceSection {
     pub package: bool,
     /// Time spent in each step of an invocation.
     pub latency: bool,
+}
+
+/// `scaling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingSection {
+    /// How the number of instances follows the load.
+    pub policy: ScalingPolicy,
+    /// Outstanding work for one instance, in milliseconds, above which policy `work` starts another.
+    pub target_ms: u32,
+    /// How long an instance that nobody uses is kept, in seconds.
+    pub keep_idle_sec: u32,
 }
 
 /// `storage`.

@@ -67,6 +67,8 @@ fn not_zero(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
         ("max_header_lines", config.max_header_lines),
         ("queue_per_function", config.queue_per_function),
         ("queue_wait_sec", config.queue_wait_sec),
+        ("scaling.target_ms", config.scaling.target_ms),
+        ("scaling.keep_idle_sec", config.scaling.keep_idle_sec),
         ("log_file_mb", config.log_file_mb),
         ("log_files", config.log_files),
     ];

@@ -76,6 +76,16 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// How the number of a function's instances follows its load.
+    pub enum ScalingPolicy {
+        /// At most `target_ms` of outstanding work for each instance, at once.
+        Work = "work",
+        /// The original's: at most a second of it, one step each second.
+        Original = "original",
+    }
+}
+
 /// A TCP port. The original's file holds it as a string, so ours does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port(pub u16);

@@ -1,6 +1,6 @@
 //! Building the template from its plan, in the warden's own mount namespace.
 
-use super::plan::{Base, Entry, Step, plan};
+use super::plan::{Base, Entry, Runtime, Step, plan};
 use ol_sys::mount::{attach, attr, detached, set_attributes};
 use ol_sys::namespaces;
 use rustix::fs::CWD;
@@ -18,7 +18,7 @@ const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 ///
 /// # Errors
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
-pub(crate) fn build(base: &Base, at: &Path, guest: &str, packages: &Path) -> io::Result<()> {
+pub(crate) fn build(base: &Base, at: &Path, runtime: Runtime, packages: &Path) -> io::Result<()> {
     namespaces::leave(libc::CLONE_NEWNS)?;
     mount_change(
         "/",
@@ -40,7 +40,7 @@ pub(crate) fn build(base: &Base, at: &Path, guest: &str, packages: &Path) -> io:
         .filter_map(|e| e.file_name().into_string().ok())
         .collect();
     top.sort();
-    for step in plan(base, &top, &look, guest, packages) {
+    for step in plan(base, &top, &look, runtime, packages) {
         apply(&step, at)?;
     }
     // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo

@@ -75,12 +75,15 @@ const OURS: [&str; 8] = [
 
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
+/// The files of the program that serves inside: name and text of each.
+pub type Runtime = &'static [(&'static str, &'static str)];
+
 /// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root.
 pub(super) fn plan(
     base: &Base,
     top: &[String],
     look: &dyn Fn(&str) -> Option<Entry>,
-    guest: &str,
+    runtime: Runtime,
     packages: &Path,
 ) -> Vec<Step> {
     let mut steps: Vec<Step> = OURS
@@ -117,7 +120,9 @@ pub(super) fn plan(
         }
     }
     // Written, not bound: a bind would show where it lies on the host (mountinfo).
-    steps.push(Step::File("runtime/guest.py".to_owned(), guest.to_owned()));
+    for (name, text) in runtime {
+        steps.push(Step::File(format!("runtime/{name}"), (*text).to_owned()));
+    }
     steps.push(Step::Bind {
         from: packages.to_owned(),
         at: "packages".to_owned(),
@@ -194,7 +199,13 @@ mod tests {
                 .find(|(n, _)| *n == name)
                 .map(|(_, e)| e.clone())
         };
-        plan(base, &top, &look, "print()", Path::new("/w/packages"))
+        plan(
+            base,
+            &top,
+            &look,
+            &[("guest.py", "print()")],
+            Path::new("/w/packages"),
+        )
     }
 
     #[test]

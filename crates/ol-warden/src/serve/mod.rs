@@ -12,7 +12,7 @@ mod outbox;
 
 use crate::cgroup::{self, Layout};
 use crate::protocol::{self, Event, LeafSpec, Request};
-use crate::rootfs::{Base, PYTHONS, build};
+use crate::rootfs::{Base, PYTHONS, Runtime, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
 use cells::Cells;
@@ -41,8 +41,8 @@ pub struct Config {
     pub code: PathBuf,
     /// The package store, shown at `/packages`.
     pub packages: PathBuf,
-    /// The text of the program that serves inside, shown as `/runtime/guest.py`.
-    pub guest: &'static str,
+    /// The program that serves inside, shown in `/runtime`; `guest.py` is started.
+    pub runtime: Runtime,
     /// Shells to keep ready.
     pub shells_ready: usize,
     /// Size of the scratch in bytes that ready shells have.
@@ -177,7 +177,7 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
     build(
         &config.base,
         &config.template,
-        config.guest,
+        config.runtime,
         &config.packages,
     )?;
     // Shells begin in the working directory they inherit, see `shell::mounts`.

@@ -1,25 +1,13 @@
-//! What functions print: one log file for each function, bounded in size, written a line at a time.
-//!
-//! Lines are the tenant's, so control characters are escaped (a terminal that shows the log must not obey them) and
-//! endless lines are cut. A function that prints faster than the disk takes it waits on its pipe.
+//! One function's log: a file bounded in size, its predecessors, and how fast it may grow.
 
-use bytes::BytesMut;
+use super::line::{Source, entry};
+use crate::invoke::InvocationId;
 use ol_model::FunctionName;
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::time::timeout;
-
-/// A line is cut here, in bytes.
-const LONGEST_LINE: usize = 16 << 10;
-
-/// How long the rest of a line is waited for.
-const MOMENT: Duration = Duration::from_millis(200);
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +45,7 @@ impl Log {
     }
 
     /// Takes `bytes` from the allowance; says how long to wait before the next.
-    fn spend(&self, bytes: usize) -> Duration {
+    pub(super) fn spend(&self, bytes: usize) -> Duration {
         let mut allowance = self
             .allowance
             .lock()
@@ -71,23 +59,16 @@ impl Log {
         Duration::from_secs_f64((-allowance.bytes / RATE).max(0.0))
     }
 
-    /// Writes a line that a sandbox printed, and waits if the function prints too much.
-    async fn line(&self, sandbox: u64, line: &[u8]) {
-        let wait = self.spend(line.len());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        self.keep(&entry(SystemTime::now(), &sandbox.to_string(), line));
-    }
-
     /// Writes what the worker has to say of the function: why a call of it failed.
-    pub(crate) fn note(&self, text: &str) {
-        for line in text.lines() {
-            self.keep(&entry(SystemTime::now(), "worker", line.as_bytes()));
-        }
+    pub(crate) fn note(&self, id: InvocationId, text: &str) {
+        let now = SystemTime::now();
+        let lines = text.lines();
+        let entries = lines.map(|line| entry(now, Source::Worker, Some(id), line.as_bytes()));
+        self.keep(&entries.collect::<String>());
     }
 
-    fn keep(&self, text: &str) {
+    /// Writes whole lines.
+    pub(super) fn keep(&self, text: &str) {
         if let Err(error) = self.write(text) {
             let path = self.path.display();
             tracing::warn!("what a function printed is lost: write {path}: {error}");
@@ -150,94 +131,9 @@ struct Allowance {
     since: Instant,
 }
 
-/// Copies what comes out of `pipe` to `log` until every process of the sandbox has closed it.
-pub(crate) async fn drain(log: Arc<Log>, sandbox: u64, mut pipe: pipe::Receiver) {
-    let mut pending = BytesMut::new();
-    loop {
-        pending.reserve(8 << 10);
-        let begun = !pending.is_empty();
-        let read = pipe.read_buf(&mut pending);
-        let read = if begun {
-            timeout(MOMENT, read).await
-        } else {
-            Ok(read.await)
-        };
-        match read {
-            Ok(Ok(1..)) => {
-                while let Some(line) = next_line(&mut pending) {
-                    log.line(sandbox, &line).await;
-                }
-            }
-            // A line without an end, and nothing follows: it is shown all the same.
-            Err(_elapsed) => log.line(sandbox, &pending.split()).await,
-            Ok(_) => break,
-        }
-    }
-    if !pending.is_empty() {
-        log.line(sandbox, &pending).await;
-    }
-}
-
-fn next_line(pending: &mut BytesMut) -> Option<BytesMut> {
-    match pending
-        .iter()
-        .take(LONGEST_LINE)
-        .position(|byte| *byte == b'\n')
-    {
-        Some(end) => Some(pending.split_to(end + 1)),
-        None => (pending.len() >= LONGEST_LINE).then(|| pending.split_to(LONGEST_LINE)),
-    }
-}
-
-/// One line of the log: time in UTC, sandbox or worker, text.
-fn entry(now: SystemTime, source: &str, line: &[u8]) -> String {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut text = format!(
-        "{} [{source}] ",
-        timestamp(since.as_secs(), since.subsec_millis())
-    );
-    for c in String::from_utf8_lossy(line)
-        .trim_end_matches(['\n', '\r'])
-        .chars()
-    {
-        if c.is_control() && c != '\t' {
-            // Writing to a String can't fail.
-            let _ = write!(text, "{}", c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text.push('\n');
-    text
-}
-
-/// RFC 3339 from seconds since 1970 (civil-from-days, proleptic Gregorian).
-fn timestamp(seconds: u64, millis: u32) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_carries_time_and_sandbox_and_can_not_drive_a_terminal() {
-        let at = UNIX_EPOCH + Duration::from_millis(1_709_210_096_007);
-        assert_eq!(
-            entry(at, "3", b"a\x1b[2Jb\tc\r\n"),
-            "2024-02-29T12:34:56.007Z [3] a\\u{1b}[2Jb\tc\n"
-        );
-        assert_eq!(timestamp(0, 0), "1970-01-01T00:00:00.000Z");
-    }
 
     #[test]
     fn a_full_file_is_rotated_and_the_oldest_goes() {

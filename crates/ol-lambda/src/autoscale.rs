@@ -1,0 +1,286 @@
+//! How many instances a function should have. Pure: numbers in, a number out.
+//!
+//! Both policies ask how much work is outstanding: calls in the house × how long one takes. An instance should have at most
+//! `target` of it. They differ in the target, and in haste.
+//!
+//! - [`Policy::Work`]: a few milliseconds. A call that takes longer than that so gets an instance of its own, and many
+//!   short ones share a few: more would fight for the same cores. Instances are started at once, though only as many at a
+//!   time as the cores can bring up; the rest is decided again when those serve. They go after a long idleness.
+//! - [`Policy::Original`]: the Go worker's rule: one second, at least one, and one step each second, up or down.
+
+use std::time::Duration;
+
+/// How the number of instances follows the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// At most so much outstanding work for each instance.
+    Work { target: Duration },
+    /// The Go worker's.
+    Original,
+}
+
+/// A function's load, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Calls that wait for an instance.
+    pub waiting: u32,
+    /// Calls being served.
+    pub running: u32,
+    /// Instances that serve or could.
+    pub alive: u32,
+    /// Instances being started.
+    pub starting: u32,
+    /// How long a call takes; `None` before one has ended, and while calls wait and none ends.
+    pub service: Option<Duration>,
+    /// Calls that one instance takes at once; at least 1.
+    pub lanes: u32,
+    /// The fewest and the most instances it may have.
+    pub bounds: (u32, u32),
+    /// Processor cores.
+    pub cores: u32,
+    /// Since the number was changed last; `None` if it never was.
+    pub since_change: Option<Duration>,
+}
+
+/// The Go worker's target, and how long it waits between two steps.
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Policy {
+    /// How many instances it should have.
+    pub(crate) fn wanted(self, load: &Load) -> u32 {
+        let calls = load.waiting + load.running;
+        // More instances than calls to serve at once would only stand by.
+        let each_its_own = calls.div_ceil(load.lanes.max(1));
+        let by_work = |service: Duration, target: Duration| {
+            let work = service.as_secs_f64() * f64::from(calls);
+            let instances = work / target.as_secs_f64().max(1e-9) / f64::from(load.lanes.max(1));
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a float is cast to the nearest number there is"
+            )]
+            let instances = instances.ceil() as u32;
+            instances.min(each_its_own)
+        };
+        let wanted = match (self, load.service) {
+            (Self::Work { .. }, None) => each_its_own,
+            // As many as can run at the same time are never too many.
+            (Self::Work { target }, Some(service)) => {
+                by_work(service, target).max(each_its_own.min(2 * load.cores))
+            }
+            (Self::Original, None) => 1,
+            (Self::Original, Some(service)) => by_work(service, SECOND).max(1),
+        };
+        let (least, most) = load.bounds;
+        wanted.min(most).max(least)
+    }
+
+    /// How many to start now.
+    pub(crate) fn starts(self, load: &Load) -> u32 {
+        let have = load.alive + load.starting;
+        let missing = self.wanted(load).saturating_sub(have);
+        match self {
+            Self::Work { .. } => missing.min((2 * load.cores).max(1).saturating_sub(load.starting)),
+            Self::Original => {
+                // Without any, nothing would ever change.
+                let due = have == 0 || load.since_change.is_none_or(|since| since >= SECOND);
+                missing.min(u32::from(due))
+            }
+        }
+    }
+
+    /// Should one that was idle for `idle` go? `keep` is how long one is kept.
+    pub(crate) fn ends(self, load: &Load, idle: Duration, keep: Duration) -> bool {
+        if load.alive <= load.bounds.0 {
+            return false;
+        }
+        match self {
+            Self::Work { .. } => idle >= keep,
+            Self::Original => {
+                let due = load.since_change.is_none_or(|since| since >= SECOND);
+                due && load.alive > self.wanted(load)
+            }
+        }
+    }
+}
+
+/// How long calls take, lately: the mean of about the last [`Self::MEMORY`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ServiceTime(Option<f64>);
+
+impl ServiceTime {
+    const MEMORY: f64 = 16.0;
+
+    /// A call took so long.
+    pub(crate) fn record(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        let before = self.0.unwrap_or(took);
+        self.0 = Some(before + (took - before) / Self::MEMORY);
+    }
+
+    /// The mean; `None` before the first call has ended.
+    pub(crate) fn mean(self) -> Option<Duration> {
+        self.0.map(Duration::from_secs_f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OURS: Policy = Policy::Work {
+        target: Duration::from_millis(5),
+    };
+
+    fn load() -> Load {
+        Load {
+            waiting: 0,
+            running: 0,
+            alive: 0,
+            starting: 0,
+            service: None,
+            lanes: 1,
+            bounds: (0, 64),
+            cores: 2,
+            since_change: None,
+        }
+    }
+
+    #[test]
+    fn a_first_burst_starts_as_many_as_the_cores_bring_up_and_goes_on() {
+        let burst = Load {
+            waiting: 16,
+            ..load()
+        };
+        assert_eq!((OURS.wanted(&burst), OURS.starts(&burst)), (16, 4));
+        let later = Load {
+            waiting: 12,
+            running: 4,
+            alive: 4,
+            ..burst
+        };
+        assert_eq!(OURS.starts(&later), 4);
+    }
+
+    #[test]
+    fn short_calls_share_a_few_and_long_ones_do_not() {
+        let busy = |ms: f64| Load {
+            waiting: 28,
+            running: 4,
+            alive: 4,
+            service: Some(Duration::from_secs_f64(ms / 1e3)),
+            ..load()
+        };
+        assert_eq!(OURS.wanted(&busy(0.2)), 4);
+        assert_eq!(OURS.wanted(&busy(2.0)), 13);
+        assert_eq!(OURS.wanted(&busy(5.0)), 32);
+        assert_eq!(Policy::Original.wanted(&busy(100.0)), 4);
+    }
+
+    #[test]
+    fn the_original_takes_one_step_a_second() {
+        let mut busy = Load {
+            waiting: 20,
+            alive: 1,
+            service: Some(SECOND),
+            since_change: Some(SECOND / 2),
+            ..load()
+        };
+        assert_eq!(Policy::Original.starts(&busy), 0);
+        busy.since_change = Some(SECOND);
+        assert_eq!(Policy::Original.starts(&busy), 1);
+        busy.waiting = 0;
+        assert!(
+            !Policy::Original.ends(&busy, SECOND, SECOND),
+            "the last one stays"
+        );
+        busy.alive = 2;
+        assert!(Policy::Original.ends(&busy, SECOND, 100 * SECOND));
+    }
+
+    #[test]
+    fn the_mean_follows() {
+        let mut time = ServiceTime::default();
+        assert_eq!(time.mean(), None);
+        time.record(SECOND);
+        assert_eq!(time.mean(), Some(SECOND));
+        for _ in 0..200 {
+            time.record(SECOND / 4);
+        }
+        let mean = time.mean().expect("recorded").as_secs_f64();
+        assert!((mean - 0.25).abs() < 1e-3, "{mean}");
+    }
+
+    fn any_load() -> impl Strategy<Value = Load> {
+        let counts = (0..2000_u32, 0..100_u32, 0..100_u32, 0..100_u32);
+        let time = proptest::option::of(0..100_000_000_u64);
+        (
+            counts,
+            time,
+            1..64_u32,
+            (0..8_u32, 1..100_u32),
+            1..64_u32,
+            proptest::option::of(0..5_000_u64),
+        )
+            .prop_map(
+                |((waiting, running, alive, starting), us, lanes, (least, more), cores, since)| {
+                    Load {
+                        waiting,
+                        running,
+                        alive,
+                        starting,
+                        service: us.map(Duration::from_micros),
+                        lanes,
+                        bounds: (least, least + more),
+                        cores,
+                        since_change: since.map(Duration::from_millis),
+                    }
+                },
+            )
+    }
+
+    fn any_policy() -> impl Strategy<Value = Policy> {
+        prop_oneof![
+            Just(Policy::Original),
+            (1..1000_u64).prop_map(|ms| Policy::Work {
+                target: Duration::from_millis(ms)
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_hold(policy in any_policy(), load in any_load()) {
+            let wanted = policy.wanted(&load);
+            prop_assert!((load.bounds.0..=load.bounds.1).contains(&wanted));
+            let have = load.alive + load.starting;
+            let starts = policy.starts(&load);
+            prop_assert!(starts == 0 || have + starts <= wanted);
+        }
+
+        #[test]
+        fn a_call_that_waits_alone_gets_an_instance(policy in any_policy(), mut load in any_load()) {
+            (load.waiting, load.running, load.alive, load.starting) = (1, 0, 0, 0);
+            prop_assert!(policy.starts(&load) >= 1);
+        }
+
+        #[test]
+        fn more_work_never_wants_fewer(policy in any_policy(), load in any_load(), more in 0..100_u32) {
+            let busier = Load { waiting: load.waiting + more, ..load };
+            prop_assert!(policy.wanted(&busier) >= policy.wanted(&load));
+            let slower = Load { service: load.service.map(|s| s * 2), ..load };
+            prop_assert!(policy.wanted(&slower) >= policy.wanted(&load));
+        }
+
+        #[test]
+        fn none_is_ended_and_started_again(policy in any_policy(), load in any_load()) {
+            let keep = Duration::from_secs(600);
+            let idle = Duration::from_secs(1);
+            if policy.ends(&load, idle, keep) {
+                let fewer = Load { alive: load.alive - 1, since_change: Some(Duration::ZERO), ..load };
+                prop_assert!(load.alive == 1 || policy.starts(&fewer) == 0 || load.starting == 0 && fewer.alive == 0);
+            }
+        }
+    }
+}

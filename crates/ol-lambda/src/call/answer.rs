@@ -1,0 +1,136 @@
+//! An answer: its head, and its body as the function writes it.
+
+use super::exchange::Exchange;
+use crate::guest::Kind;
+use crate::invoke::{InvocationId, InvokeError};
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Header lines that an answer may have.
+const MOST_HEADERS: usize = 100;
+
+/// The answer's body, as the function writes it. Dropping it cancels the call.
+pub struct AnswerStream {
+    first: Option<Bytes>,
+    /// One part at a time; closed after the last, or when the caller took too long.
+    parts: mpsc::Receiver<Result<Bytes, InvokeError>>,
+    complete: bool,
+}
+
+impl fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerStream")
+    }
+}
+
+/// What says that there are no more parts, so that an end which nobody announced is known for a cut.
+const LAST: Bytes = Bytes::new();
+
+impl AnswerStream {
+    /// The rest of the answer of `exchange`, after `first`.
+    pub(super) fn new(first: Bytes, exchange: Exchange, id: InvocationId) -> Self {
+        let (sender, parts) = mpsc::channel(1);
+        tokio::spawn(read(exchange, id, sender));
+        Self {
+            // A head may come without any body yet; the caller is to have it at once.
+            first: Some(first).filter(|first| !first.is_empty()),
+            parts,
+            complete: false,
+        }
+    }
+
+    /// The next part, `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<Bytes, InvokeError>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
+        match self.parts.recv().await {
+            Some(Ok(part)) if part == LAST => {
+                self.complete = true;
+                None
+            }
+            None if !self.complete => {
+                self.complete = true;
+                Some(Err(InvokeError::BadRequest(
+                    "the answer was not taken as fast as it must be".to_owned(),
+                )))
+            }
+            other => other,
+        }
+    }
+}
+
+/// Reads the answer for a caller, in a task of its own, because a caller who doesn't take his parts doesn't even ask for them: he
+/// must not hold an instance for ever. Each part has to be taken within the function's own time limit.
+async fn read(
+    mut exchange: Exchange,
+    id: InvocationId,
+    parts: mpsc::Sender<Result<Bytes, InvokeError>>,
+) {
+    let function = Arc::clone(exchange.lease().function());
+    let patience = exchange.lease().instance().version.limits.runtime;
+    // Returning drops the exchange, which cancels the call if it isn't over.
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = exchange.next_of_answer() => frame,
+            () = parts.closed() => return,
+        };
+        let mut last = false;
+        let part = match frame {
+            Ok(frame) if frame.kind == Kind::Body => {
+                last = frame.end;
+                if last {
+                    exchange.end_answer(frame.busy);
+                }
+                Ok(frame.payload)
+            }
+            Ok(fault) => Err(exchange.fault(fault)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &part {
+            // The status is sent; the caller learns by a cut connection, the owner by the function's log.
+            function.note(id, error);
+        }
+        let over = part.is_err();
+        exchange.clock.hold();
+        if !part.as_ref().is_ok_and(Bytes::is_empty)
+            && !matches!(timeout(patience, parts.send(part)).await, Ok(Ok(())))
+        {
+            return;
+        }
+        exchange.clock.go_on();
+        if last {
+            // Nothing is lost if it isn't taken: all else was.
+            let _ = timeout(patience, parts.send(Ok(LAST))).await;
+        }
+        if last || over {
+            return;
+        }
+    }
+}
+
+/// The head of an answer is not JSON of the right shape, or not a final HTTP answer.
+pub(super) struct Malformed;
+
+/// Status and headers of an answer; an empty head means 200.
+pub(super) fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), Malformed> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        status: u16,
+        headers: Vec<(String, String)>,
+    }
+    if head.is_empty() {
+        return Ok((200, Vec::new()));
+    }
+    let head: Head = serde_json::from_slice(head).map_err(|_| Malformed)?;
+    let sound = (200..=999).contains(&head.status) && head.headers.len() <= MOST_HEADERS;
+    if sound {
+        Ok((head.status, head.headers))
+    } else {
+        Err(Malformed)
+    }
+}

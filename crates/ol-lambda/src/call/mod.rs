@@ -1,0 +1,21 @@
+//! One exchange with an instance: a call sent, an answer read, all within the function's time limit.
+//!
+//! ```text
+//!   call ──CALL──▶ guest ──RESULT──▶ Answer ──BODY…END──▶ the lease is given back
+//!     └─ Pump ──BODY…END──▶                 └─ BUSY: given back at DONE
+//!   dropped before END: CANCEL, then the rest is read by nobody's leave until END
+//! ```
+//!
+//! - [`exchange`]: the call in flight, and its end in every way
+//! - `pump`: sends the rest of a long request meanwhile
+//! - `answer`: the answer's head, and its body as the function writes it
+//! - `clock`: the function's time, without its caller's
+
+mod answer;
+mod clock;
+mod exchange;
+mod pump;
+
+pub use answer::AnswerStream;
+pub(crate) use exchange::{CallError, call, describe};
+pub(crate) use pump::Rest;

@@ -1,0 +1,127 @@
+//! Sends the rest of a long request while its answer is awaited, or read, elsewhere.
+//!
+//! A task of its own, because a web app may answer before it has read everything, and the other way round. It is told to stop
+//! rather than cancelled, so that no frame is ever cut; until it has stopped the instance is not free.
+
+use super::clock::Stopwatch;
+use crate::guest::frame::CHUNK;
+use crate::guest::{ChannelError, Kind};
+use crate::instance::Instance;
+use crate::invoke::InvokeError;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// The rest of a request's body, as it arrives.
+pub(crate) type Rest = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
+
+/// The task.
+pub(super) struct Pump {
+    task: JoinHandle<()>,
+    /// Its drop says stop.
+    stop: oneshot::Sender<()>,
+    broke: Option<oneshot::Receiver<InvokeError>>,
+}
+
+impl Pump {
+    /// Starts to send `rest` as what follows the first `sent` bytes of call `id`. `caller` counts the time in which nothing
+    /// came.
+    pub(super) fn start(
+        instance: Arc<Instance>,
+        id: u32,
+        sent: usize,
+        rest: Rest,
+        caller: Arc<Stopwatch>,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (breaking, broke) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            if let Err(Stopped::Caller(error)) =
+                send(&instance, id, sent, rest, &caller, stopped).await
+            {
+                // Nobody asks if the answer is over.
+                let _ = breaking.send(error);
+            }
+        });
+        Self {
+            task,
+            stop,
+            broke: Some(broke),
+        }
+    }
+
+    /// Resolves when the request broke off, with the reason; never if it is sent to its end. Safe to cancel.
+    pub(super) async fn broke(&mut self) -> InvokeError {
+        if let Some(broke) = &mut self.broke
+            && let Ok(error) = broke.await
+        {
+            self.broke = None;
+            return error;
+        }
+        self.broke = None;
+        std::future::pending().await
+    }
+
+    /// Has it stopped by itself?
+    pub(super) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        // It panics only for a bug of ours, which was reported then.
+        let _ = self.task.await;
+    }
+}
+
+/// Why not everything was sent.
+enum Stopped {
+    /// The guest is gone or broke the protocol: whoever reads from it learns why.
+    Guest,
+    /// The request itself broke off.
+    Caller(InvokeError),
+    /// The call is over.
+    Told,
+}
+
+async fn send(
+    instance: &Instance,
+    id: u32,
+    sent: usize,
+    mut rest: Rest,
+    caller: &Stopwatch,
+    mut stopped: oneshot::Receiver<()>,
+) -> Result<(), Stopped> {
+    let window = instance.channel.window(id, sent);
+    let gone = |_: ChannelError| Stopped::Guest;
+    loop {
+        caller.start();
+        let part = tokio::select! {
+            biased;
+            _ = &mut stopped => return Err(Stopped::Told),
+            part = rest.next() => part,
+        };
+        caller.stop();
+        let Some(part) = part else {
+            let end = instance
+                .channel
+                .send(Kind::Body, (true, false), id, [&[], &[], &[]]);
+            return end.await.map_err(gone);
+        };
+        for chunk in part.map_err(Stopped::Caller)?.chunks(CHUNK) {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => return Err(Stopped::Told),
+                () = window.take(chunk.len()) => {}
+            }
+            let body = instance
+                .channel
+                .send(Kind::Body, (false, false), id, [chunk, &[], &[]]);
+            body.await.map_err(gone)?;
+        }
+    }
+}

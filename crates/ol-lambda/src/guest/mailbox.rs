@@ -1,0 +1,123 @@
+//! Frames of one call that another call's reader found, until their owner takes them.
+//!
+//! The windows of docs/guest-protocol.md bound the bytes. Parts of a body are joined while they wait, so that many small
+//! ones cost no more than a few large ones.
+
+use super::frame::{CHUNK, Frame, Kind};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What one call may leave lying, in bytes: its window, and as much again for heads. More breaks the protocol.
+const MOST: usize = 2 * CHUNK;
+
+#[derive(Debug, Default)]
+struct Inside {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+/// One call's mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    inside: Mutex<Inside>,
+    arrived: Notify,
+}
+
+/// The guest sent more than it may.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Mailbox {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a frame for the owner and wakes him.
+    pub(crate) fn put(&self, frame: Frame) -> Result<(), Full> {
+        let mut inside = self.inside();
+        inside.bytes += frame.payload.len();
+        if inside.bytes > MOST {
+            return Err(Full);
+        }
+        match inside.frames.back_mut() {
+            Some(last) if last.kind == Kind::Body && frame.kind == Kind::Body && !last.end => {
+                last.payload = joined(&last.payload, &frame.payload);
+                (last.end, last.busy) = (frame.end, frame.busy);
+            }
+            _ => inside.frames.push_back(frame),
+        }
+        drop(inside);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The next frame, if one lies here.
+    pub(crate) fn take(&self) -> Option<Frame> {
+        let mut inside = self.inside();
+        let frame = inside.frames.pop_front()?;
+        inside.bytes -= frame.payload.len();
+        Some(frame)
+    }
+
+    /// Resolves when something may have arrived since the last look. Safe to cancel.
+    pub(crate) async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+}
+
+fn joined(a: &Bytes, b: &Bytes) -> Bytes {
+    let mut both = BytesMut::with_capacity(a.len() + b.len());
+    both.extend_from_slice(a);
+    both.extend_from_slice(b);
+    both.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: Kind, text: &[u8], end: bool) -> Frame {
+        Frame {
+            kind,
+            end,
+            compiled: false,
+            busy: false,
+            id: 1,
+            payload: Bytes::copy_from_slice(text),
+        }
+    }
+
+    #[test]
+    fn parts_are_joined_but_heads_and_ends_stay() {
+        let mailbox = Mailbox::default();
+        for (kind, text, end) in [
+            (Kind::Result, "head", false),
+            (Kind::Body, "a", false),
+            (Kind::Body, "b", true),
+            (Kind::Done, "", true),
+        ] {
+            assert_eq!(mailbox.put(frame(kind, text.as_bytes(), end)), Ok(()));
+        }
+        let seen: Vec<_> = std::iter::from_fn(|| mailbox.take())
+            .map(|f| (f.kind, f.payload, f.end))
+            .collect();
+        let expected = [
+            (Kind::Result, Bytes::from("head"), false),
+            (Kind::Body, Bytes::from("ab"), true),
+            (Kind::Done, Bytes::new(), true),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_guest_that_ignores_its_window_is_noticed() {
+        let mailbox = Mailbox::default();
+        let part = vec![0; CHUNK];
+        assert_eq!(mailbox.put(frame(Kind::Body, &part, false)), Ok(()));
+        assert_eq!(mailbox.put(frame(Kind::Body, &part, false)), Ok(()));
+        assert_eq!(mailbox.put(frame(Kind::Body, b"x", false)), Err(Full));
+        assert!(mailbox.take().is_some());
+    }
+}

@@ -1,0 +1,43 @@
+//! The program that serves inside a Python sandbox, carried in this one: a worker needs no file beside it.
+
+use ol_warden::rootfs::Runtime;
+
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../runtime/python/", $name)))),+]
+    };
+}
+
+/// Its files.
+pub(crate) const PYTHON: Runtime = files![
+    "asgi.py",
+    "asgi_call.py",
+    "bell.py",
+    "guest.py",
+    "lifespan.py",
+    "tagging.py",
+    "webapp.py",
+    "wsgi.py",
+];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn none_is_forgotten() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime/python");
+        let mut there: Vec<String> = std::fs::read_dir(folder)
+            .expect("the runtime's folder")
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .filter(|name| name.ends_with(".py"))
+            .collect();
+        there.sort();
+        let ours: Vec<&str> = super::PYTHON.iter().map(|(name, _)| *name).collect();
+        assert_eq!(there, ours);
+    }
+}

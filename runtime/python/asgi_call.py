@@ -1,0 +1,234 @@
+"""One call of an ASGI app: its scope, what it may receive, what it sends.
+
+            start            body, more             last body              the app returns
+    ASKED ─────────▶ STARTED ───────────▶ SENDING ───────────▶ COMPLETE ───────────────────▶ gone: END has been sent
+      │                 │                    │                    │ it goes on with something else
+      └─── the app returns or raises ────────┘                    ▼
+                        FAULT                                   BUSY: END|BUSY has been sent, DONE will follow
+"""
+
+import asyncio
+import json
+import sys
+from collections import deque
+
+from _ol_guest import (
+    BODY, BUSY, DONE, END, FAULT, GRANT, RESULT, WINDOW,
+    explain, fault_payload, flush, leave_if_forked, load, sectioned, sections,
+)
+
+Bell = load("bell").Bell
+percent_decoded = load("webapp").percent_decoded
+
+ASKED, STARTED, SENDING, COMPLETE, ANSWERED = "asked", "started", "sending", "complete", "answered"
+PIECE = 64 * 1024  # of an answer per frame: small, since a sandbox has little memory and each call may hold one
+TURN = 16  # frames after which a call that never has to wait lets the others run
+UNBOUNDED = 1 << 62
+# 2.3 and not 2.4: Starlette and its like then wait for `http.disconnect` while they stream, and stop a stream at once
+# when the caller leaves, even one that has nothing to send for a while.
+VERSIONS = {"version": "3.0", "spec_version": "2.3"}
+
+
+class CallerGone(OSError):
+    """The caller left, and the app streams on."""
+
+
+class Call:
+    def __init__(self, server, number, payload, ended):
+        self.server, self.number = server, number
+        self.head, first = sections(payload)
+        self.parts, self.ended = deque([first] if first else ()), ended
+        self.told_end = False
+        self.taken = 0
+        self.credit = server.window or UNBOUNDED
+        self.state = ASKED
+        self.response = None
+        self.held = self.release = None  # the last frame of the answer, until it is known whether END comes with BUSY
+        self.gone = False  # nobody waits for the answer
+        self.ignored = False  # whether a part of a stream was dropped because the caller is gone
+        self.frames = 0
+        self.bell = Bell()  # rings when anything here changes
+        self.task = None
+
+    # What the worker says.
+
+    def arrived(self, payload, ended):
+        if self.state != ANSWERED:
+            if payload:
+                self.parts.append(payload)
+            self.ended = self.ended or ended
+            self.bell.ring()
+
+    def granted(self, size):
+        self.credit += size
+        self.bell.ring()
+
+    def abandon(self):
+        self.gone = True
+        self.bell.ring()
+
+    # What the app sees.
+
+    def scope(self):
+        head = self.head
+        path = head["path"]
+        return {
+            "type": "http",
+            "asgi": dict(VERSIONS),
+            "http_version": head.get("http", "1.1"),
+            "method": head["method"],
+            "scheme": head.get("scheme", "http"),
+            "path": percent_decoded(path).decode("utf-8", "replace"),
+            "raw_path": path.encode("latin-1"),
+            "query_string": head.get("query", "").encode("latin-1"),
+            "root_path": percent_decoded(head.get("root", "")).decode("utf-8", "replace"),
+            "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in head.get("headers", ())],
+            "client": tuple(head["client"]) if head.get("client") else None,
+            "server": tuple(head["server"]) if head.get("server") else None,
+            "state": self.server.lifespan.state.copy(),
+            "extensions": {},
+        }
+
+    async def receive(self):
+        while True:
+            if self.gone or self.state in (COMPLETE, ANSWERED):
+                return {"type": "http.disconnect"}
+            if self.parts or (self.ended and not self.told_end):
+                return self.next_part()
+            await self.bell.wait()
+
+    def next_part(self):
+        part = self.parts.popleft() if self.parts else b""
+        more = bool(self.parts) or not self.ended
+        self.told_end = not more
+        self.taken += len(part)
+        if self.taken >= GRANT and not self.ended:
+            self.server.send(WINDOW, 0, self.number, self.taken.to_bytes(4, "little"))
+            self.taken = 0
+        return {"type": "http.request", "body": part, "more_body": more}
+
+    async def send(self, message):
+        kind = message["type"]
+        if kind == "http.response.start" and self.state == ASKED:
+            self.response = {"status": checked_status(message), "headers": checked_headers(message.get("headers", ()))}
+            self.state = STARTED
+        elif kind == "http.response.body" and self.state in (STARTED, SENDING):
+            body = message.get("body", b"")
+            if not isinstance(body, (bytes, bytearray, memoryview)):
+                raise TypeError("the body of 'http.response.body' must be bytes, not %s" % type(body).__name__)
+            await self.send_body(bytes(body), message.get("more_body", False))
+        else:
+            raise RuntimeError("unexpected ASGI message %r: the response is %s" % (kind, self.state))
+
+    async def send_body(self, body, more):
+        at = 0
+        while not self.gone:
+            # Every wait may be long: afterwards the caller may have gone.
+            if self.frames >= TURN:
+                self.frames = 0
+                await asyncio.sleep(0)
+            elif self.server.unsent:
+                await self.server.space.wait()
+            elif at < len(body) and not self.credit:
+                await self.bell.wait()
+            else:
+                part = body[at : at + min(PIECE, self.credit)]
+                at += len(part)
+                self.credit -= len(part)
+                if at == len(body) and not more:
+                    return self.hold(part)
+                self.state = SENDING
+                self.put(part, 0)
+                if at == len(body):
+                    return
+        if not more:
+            self.state = COMPLETE
+        elif self.ignored:
+            raise CallerGone("the caller left")
+        else:
+            # Answers to nobody are dropped, as the specification asks for before 2.4. A stream is told at its second
+            # part to nobody: by then who waits for `http.disconnect` has heard it, and who doesn't would never end.
+            self.ignored = True
+            await asyncio.sleep(0)
+
+    def put(self, part, flags):
+        self.frames += 1
+        if self.response:
+            head, self.response = self.response, None
+            self.server.send(RESULT, flags, self.number, sectioned(head, part))
+        elif part or flags:
+            self.server.send(BODY, flags, self.number, part)
+
+    def hold(self, part):
+        """An app mostly returns right after the last part: END then says all. One loop turn is time enough for that."""
+        self.held = part
+        self.state = COMPLETE
+        self.release = self.server.loop.call_soon(self.go_on)
+        self.bell.ring()
+
+    def go_on(self):
+        """The app has more to do than to answer: a background task."""
+        flush()
+        self.end(BUSY)
+
+    def end(self, busy):
+        part, self.held = self.held, None
+        self.put(part, END | busy)
+        self.state = ANSWERED
+        self.parts.clear()
+
+    async def run(self, app):
+        tagging = self.server.tagging
+        if tagging:
+            tagging.current.set(self.number)
+        error = None
+        try:
+            await app(self.scope(), self.receive, self.send)
+        except BaseException as raised:  # an app may raise anything; sys.exit must not end the loop
+            error = raised
+        leave_if_forked(error)
+        self.over(error)
+
+    def over(self, error):
+        """Exactly one END has to leave, whatever the app did."""
+        if error is not None and self.state not in (ASKED, STARTED) and not isinstance(error, CallerGone):
+            # The caller can't be told any more; whoever reads the log can.
+            sys.stderr.write(explain(error))
+        flush()
+        if self.server.tagging:
+            self.server.tagging.finish(self.number)
+        del self.server.calls[self.number]
+        if self.state == ANSWERED:
+            self.server.send(DONE, END, self.number, b"")
+        elif self.held is not None:
+            self.release.cancel()
+            self.end(0)
+        else:
+            self.state = ANSWERED
+            self.server.send(FAULT, END, self.number, fault_payload(500, self.blame(error)))
+        self.bell.ring()
+
+    def blame(self, error):
+        if error is not None:
+            return explain(error)
+        return "cancelled\n" if self.gone else "the app returned without completing its answer\n"
+
+
+def checked_status(message):
+    status = message["status"]
+    if not isinstance(status, int):
+        raise TypeError("the status of 'http.response.start' must be an int, not %r" % (status,))
+    return int(status)
+
+
+def checked_headers(headers):
+    checked = []
+    for name, value in headers:
+        for text in (name, value):
+            if not isinstance(text, (bytes, bytearray, memoryview)):
+                raise TypeError("header names and values must be bytes, got %r" % (text,))
+        pair = [bytes(name).decode("latin-1"), bytes(value).decode("latin-1")]
+        if any(c in text for text in pair for c in "\r\n\0"):
+            raise ValueError("a header has a line break or a NUL: %r" % (pair,))
+        checked.append(pair)
+    return checked
