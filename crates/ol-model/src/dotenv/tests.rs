@@ -60,7 +60,6 @@ fn single_entries() {
         ("A=b #c", "b"),
         ("A=b\t#c", "b"),
         ("A=#b", "#b"),
-        // There `#b`, which nobody means.
         ("A= #b", ""),
         ("A=b=c", "b=c"),
         ("A=b'c\"", "b'c\""),

@@ -27,7 +27,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Vec<Part>, Fault> {
 }
 
 /// Up to white space and `#`, or the end of the line. `blank`: white space stands before it, so that
-/// `A= #x` is empty, as in a shell (python-dotenv, which forgot it by then, says `#x`).
+/// `A= #x` is empty and `A=#x` is not.
 fn bare<'a>(cursor: &mut Cursor<'a>, mut blank: bool) -> &'a str {
     let line = cursor.take_while(|c| !is_line_end(c));
     let end = line.char_indices().find(|(_, c)| {
