@@ -16,6 +16,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -44,7 +45,10 @@ impl Checkout {
     /// Fetches what `url` names within `limit`.
     pub(super) fn fetch(url: &GitUrl, limit: Duration) -> Result<Self> {
         let signals = HeldSignals::hold()?;
-        let directory = tempfile::Builder::new().prefix("ol-install-").tempdir();
+        let directory = tempfile::Builder::new()
+            .prefix("ol-install-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir();
         let directory = directory.with_context(|| {
             format!(
                 "failed to make a directory in {}",
@@ -150,13 +154,9 @@ struct Git<'a> {
 
 impl Git<'_> {
     fn check_out(&self, url: &GitUrl) -> Result<(), Failed> {
-        // Without a template there are no hooks.
+        // Without a template there are no hooks but those of core.hooksPath.
         let path = self.repository.as_os_str();
-        self.run(
-            Command::new("git")
-                .args(["init", "-q", "--template="])
-                .arg(path),
-        )?;
+        self.run(quiet().args(["init", "-q", "--template="]).arg(path))?;
         let wanted = url.reference.as_deref().unwrap_or("HEAD");
         match self.fetch(&["--depth=1"], &url.url, &[wanted]) {
             // A web server that only hands out files has no way to leave anything out.
@@ -191,16 +191,8 @@ impl Git<'_> {
     }
 
     fn inside(&self) -> Command {
-        let mut command = Command::new("git");
+        let mut command = quiet();
         command.arg("-C").arg(&self.repository);
-        // The operator's own settings hold, but for those that would run or ask something.
-        command.args([
-            "-c",
-            "core.hooksPath=/dev/null",
-            "-c",
-            "core.fsmonitor=false",
-        ]);
-        command.args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
         command
     }
 
@@ -284,6 +276,19 @@ impl Git<'_> {
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect()
     }
+}
+
+/// git with the operator's own settings, but for those that would run something.
+fn quiet() -> Command {
+    let mut command = Command::new("git");
+    command.args([
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "core.fsmonitor=false",
+    ]);
+    command.args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
+    command
 }
 
 /// A full or shortened commit id; a branch may be called so too, and then that is meant.

@@ -11,7 +11,7 @@ use serde_json::json;
 use ureq::http::Method;
 
 use super::archive::Archive;
-use super::check::{Files, check};
+use super::check::check;
 use super::git::Checkout;
 use super::pack::Bundle;
 use super::source::Source;
@@ -101,7 +101,7 @@ impl Install {
                     );
                 }
                 let archive = Archive::read(path)?;
-                warn(out, &archive)?;
+                warn(out, &check(&archive)?);
                 Ok(Packed {
                     files: archive.files(),
                     bytes: archive.into_bytes(),
@@ -115,17 +115,21 @@ impl Install {
             ("ol.yaml", &self.config),
             ("requirements.txt", &self.requirements),
         ];
+        let mut notes = Vec::new();
         for (name, file) in given {
             let Some(file) = file else { continue };
             if bundle.has_file(name) {
-                out.note(format_args!(
-                    "note: {} takes the place of the function's own {name}",
-                    file.display()
+                let file = file.display();
+                notes.push(format!(
+                    "note: {file} takes the place of the function's own {name}"
                 ));
             }
             bundle.replace(name, file)?;
         }
-        warn(out, &bundle)?;
+        // What is wrong is one sentence; what is odd comes only when all else is right.
+        let warnings = check(&bundle)?;
+        notes.iter().for_each(|note| out.note(note));
+        warn(out, &warnings);
         Ok(Packed {
             bytes: bundle.write()?,
             files: bundle.files(),
@@ -133,11 +137,10 @@ impl Install {
     }
 }
 
-fn warn(out: Out, files: &impl Files) -> Result<()> {
-    for warning in check(files)? {
+fn warn(out: Out, warnings: &[String]) {
+    for warning in warnings {
         out.note(format_args!("warning: {warning}"));
     }
-    Ok(())
 }
 
 fn size(bytes: usize) -> String {
