@@ -11,7 +11,7 @@ use serde_json::json;
 use ureq::http::Method;
 
 use super::archive::Archive;
-use super::check::check;
+use super::check::{Files as _, check};
 use super::git::Checkout;
 use super::pack::Bundle;
 use super::source::Source;
