@@ -265,6 +265,17 @@ fn an_anchor_used_in_earnest_works() {
     assert_eq!(config.environment, map(&[("A", "one"), ("B", "one")]));
 }
 
+/// The page is where people look; a key that is new here is new there.
+#[test]
+fn every_key_is_on_the_page() {
+    const PAGE: &str = include_str!("../../../../docs/configuration.md");
+    for key in unknown::KNOWN {
+        let inner = format!("{key}.");
+        let section = unknown::KNOWN.iter().any(|other| other.starts_with(&inner));
+        assert!(section || PAGE.contains(&format!("| `{key}` |")), "{key}");
+    }
+}
+
 #[test]
 fn shown_with_the_names_of_the_original() {
     let shown = serde_json::to_value(FunctionConfig::default()).ok();
