@@ -244,8 +244,12 @@ fn an_archive_is_sent_as_it_is() {
         let place = worker.place;
         let path = place.own("packed.tar.gz");
         let archive = path.to_str().expect("text");
-        let packed = bundle(&[("./f.py", &answering("packed")), ("./.env", "A=1")]);
-        fs::write(&path, &packed).expect("written");
+        // As people pack it, which names the files ./f.py and so on.
+        let source = place.source("source", &[("f.py", &answering("packed")), (".env", "A=1")]);
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(&source).args(["-czf", archive, "."]);
+        assert!(tar.status().expect("tar can be run").success());
+        let packed = fs::read(&path).expect("packed");
         let said = install(place, &[archive]);
         assert!(said.ok().contains("installed packed (2 files"), "{said:?}");
         assert_eq!(answer(worker, "packed"), json!("packed"));
