@@ -37,7 +37,8 @@ bench: need
 
 install: need
 	cargo build --package ol
-	$(SUDO) install -D -m 0755 $(OL) $(PREFIX)/bin/ol
+	$(SUDO) install -D -m 0755 $(OL) $(DESTDIR)$(PREFIX)/bin/ol
+	@SUDO="$(SUDO)" OL="$(OL)" SHARE="$(DESTDIR)$(PREFIX)/share" scripts/install-share.sh
 
 need:
 	@SUDO="$(SUDO)" scripts/need.sh

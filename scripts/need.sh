@@ -8,6 +8,7 @@ need() { # COMMAND PACKAGE
 }
 need cc build-essential
 need curl curl
+need git git
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 
 if [ -n "$missing" ]; then

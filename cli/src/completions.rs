@@ -23,3 +23,22 @@ impl Completions {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_learns_every_subcommand() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut crate::Cli::command(), "ol", &mut script);
+            let script = String::from_utf8(script).expect("text");
+            for word in ["force-cleanup", "install", "invocation", "completions"] {
+                assert!(script.contains(word), "{shell} lacks {word}");
+            }
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! `ol logs NAME`: what a function wrote. Read from the directory, so that it works when the worker
 //! doesn't.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use ol_model::FunctionName;
-use serde_json::json;
 
 use crate::at::At;
 use crate::out::Out;
+use line::Line;
+
+mod files;
+mod line;
 
 /// How often a log is looked at when followed: sooner than anyone notices, and next to no work.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,6 +31,12 @@ pub(crate) struct Logs {
     /// Go on printing what it writes
     #[arg(short, long)]
     follow: bool,
+    /// Only what was written for this invocation, named as the log names it
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    invocation: Option<String>,
+    /// Only the last LINES of what was written so far
+    #[arg(short = 'n', long, value_name = "LINES")]
+    lines: Option<usize>,
     #[command(flatten)]
     at: At,
 }
@@ -34,68 +44,72 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
         let path = self.at.open()?.logs().join(format!("{}.log", self.name));
-        let mut printer = Printer {
-            out,
-            name: self.name,
-            line: Vec::new(),
-        };
-        let mut file = open(&path)?;
-        if file.is_none() && !self.follow {
+        let history = files::newer_than(&path, None)?;
+        if history.is_empty() && !self.follow {
             bail!(
                 "{} has no log: it has printed nothing and not failed yet; call it with `ol invoke {}`",
-                printer.name,
-                printer.name
+                self.name,
+                self.name
             );
         }
-        loop {
-            if let Some(open) = &mut file {
-                printer.copy(open, &path)?;
-            }
-            if !self.follow {
-                printer.end();
-                return Ok(ExitCode::SUCCESS);
-            }
-            thread::sleep(LOOK);
-            if let Some(next) = newer(file.as_ref(), &path)? {
-                // What was written to the old one before it was rotated away.
-                if let Some(old) = &mut file {
-                    printer.copy(old, &path)?;
+        let mut printer = Printer {
+            out,
+            invocation: self.invocation.as_deref(),
+            last: self.lines.map(|most| (most, VecDeque::new())),
+            line: Vec::new(),
+            found: false,
+        };
+        let mut newest = printer.copy_all(history, &path)?;
+        if !self.follow {
+            printer.end_line();
+        }
+        printer.end_of_history();
+        match &self.invocation {
+            _ if self.follow => loop {
+                thread::sleep(LOOK);
+                let known = newest.as_ref().map(files::identity).transpose()?;
+                let newer = files::newer_than(&path, known)?;
+                // Looked at after the newer ones: if there are any, nothing more comes into this.
+                if let Some(file) = &mut newest {
+                    printer.copy(file, &path)?;
                 }
-                file = Some(next);
-            }
+                if !newer.is_empty() {
+                    newest = printer.copy_all(newer, &path)?;
+                }
+            },
+            Some(invocation) if !printer.found => bail!(
+                "the log of {} has nothing of invocation {invocation:?}; check the id (old lines go \
+                 when the log is full)",
+                self.name
+            ),
+            _ => Ok(ExitCode::SUCCESS),
         }
     }
 }
 
-fn open(path: &Path) -> Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
-    }
-}
-
-/// The file now at `path`, if it is another than `current`.
-fn newer(current: Option<&File>, path: &Path) -> Result<Option<File>> {
-    let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino()));
-    let Some(found) = open(path)? else {
-        return Ok(None);
-    };
-    let same = match current {
-        Some(current) => identity(current)? == identity(&found)?,
-        None => false,
-    };
-    Ok((!same).then_some(found))
-}
-
-struct Printer {
+struct Printer<'a> {
     out: Out,
-    name: FunctionName,
-    /// The beginning of a line whose end is still to come; JSON shows whole lines only.
+    invocation: Option<&'a str>,
+    /// How many lines of history are wanted, and the last of those read so far.
+    last: Option<(usize, VecDeque<Vec<u8>>)>,
+    /// The beginning of a line whose end is still to come.
     line: Vec<u8>,
+    found: bool,
 }
 
-impl Printer {
+impl Printer<'_> {
+    /// Prints all of `files` and returns the last, which may grow.
+    fn copy_all(&mut self, files: Vec<File>, path: &Path) -> Result<Option<File>> {
+        let mut newest = None;
+        for mut file in files {
+            // What a crash cut is a line of its own, not the beginning of the next file's first.
+            self.end_line();
+            self.copy(&mut file, path)?;
+            newest = Some(file);
+        }
+        Ok(newest)
+    }
+
     /// Prints from where `file` stands to its end.
     fn copy(&mut self, file: &mut File, path: &Path) -> Result<()> {
         let mut buffer = vec![0; 64 << 10];
@@ -106,53 +120,57 @@ impl Printer {
             if read == 0 {
                 return Ok(());
             }
-            if self.out.is_json() {
-                self.take(&buffer[..read]);
-            } else {
-                self.out.bytes(&buffer[..read]);
+            for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
+                self.line.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    self.end_line();
+                }
             }
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(piece);
-            if let Some(line) = self.line.strip_suffix(b"\n") {
-                self.print(line);
-                self.line.clear();
+    fn end_line(&mut self) {
+        if self.line.is_empty() {
+            return;
+        }
+        let mut line = std::mem::take(&mut self.line);
+        if line.ends_with(b"\n") {
+            line.pop();
+        }
+        let text = String::from_utf8_lossy(&line);
+        if let Some(wanted) = self.invocation
+            && !Line::parse(&text).is_some_and(|line| line.is_of(wanted))
+        {
+            return;
+        }
+        self.found = true;
+        match &mut self.last {
+            None => self.print(line),
+            Some((most, kept)) => {
+                kept.push_back(line);
+                if kept.len() > *most {
+                    kept.pop_front();
+                }
             }
         }
     }
 
-    fn end(&mut self) {
-        if !self.line.is_empty() {
-            self.print(&self.line);
-            self.line.clear();
+    /// Everything written so far was read; what comes now is printed as it comes.
+    fn end_of_history(&mut self) {
+        for line in self.last.take().into_iter().flat_map(|(_, kept)| kept) {
+            self.print(line);
         }
     }
 
-    fn print(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        self.out
-            .result(&json!({"function": self.name, "line": line}), &line);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rotated_log_is_noticed_and_an_unchanged_one_is_not() {
-        let scratch = tempfile::tempdir().expect("a temporary directory");
-        let path = scratch.path().join("f.log");
-        assert!(newer(None, &path).expect("looked").is_none());
-        std::fs::write(&path, "one").expect("written");
-        let first = newer(None, &path).expect("looked").expect("a first log");
-        assert!(newer(Some(&first), &path).expect("looked").is_none());
-        std::fs::rename(&path, scratch.path().join("f.log.1")).expect("rotated");
-        assert!(newer(Some(&first), &path).expect("looked").is_none());
-        std::fs::write(&path, "two").expect("written");
-        assert!(newer(Some(&first), &path).expect("looked").is_some());
+    fn print(&self, mut line: Vec<u8>) {
+        if self.out.is_json() {
+            let text = String::from_utf8_lossy(&line);
+            let value =
+                Line::parse(&text).map_or_else(|| line::unknown(&text), |line| line.to_json());
+            self.out.result(&value, "");
+        } else {
+            line.push(b'\n');
+            self.out.bytes(&line);
+        }
     }
 }

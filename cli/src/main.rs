@@ -23,6 +23,7 @@ mod doctor;
 mod invoke;
 mod logs;
 mod ls;
+mod man;
 mod out;
 mod process;
 mod rm;
@@ -67,6 +68,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print the completions for a shell
     Completions(completions::Completions),
+    /// Write the manual pages into a directory
+    Man(man::Man),
 }
 
 fn main() -> ExitCode {
@@ -91,6 +94,7 @@ fn run(command: Command, out: Out) -> Result<ExitCode> {
         Command::Logs(command) => command.run(out),
         Command::Doctor(command) => command.run(out),
         Command::Completions(command) => command.run(out),
+        Command::Man(command) => command.run(out),
     }
 }
 

@@ -1,100 +1,124 @@
 //! What can be known to be wrong before anything is uploaded: the sooner it is said, the cheaper.
 
-use anyhow::{Result, bail};
-use ol_model::{FunctionConfig, Warning};
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
-use super::pack::Bundle;
+use anyhow::{Result, bail};
+use ol_model::{FunctionConfig, dotenv};
 
 /// The entry file of a function that names none.
 const ENTRY: &str = "f.py";
+/// The entry file of a function that is a program.
+const PROGRAM: &str = "f.bin";
 
-/// Checks `bundle`'s `ol.yaml` and that its entry file is there.
-pub(super) fn check(bundle: &Bundle) -> Result<Vec<Warning>> {
-    let yaml = bundle.text("ol.yaml")?.unwrap_or_default();
+/// A function's files, packed or not.
+pub(super) trait Files {
+    /// Is there a file of this name?
+    fn has_file(&self, name: &str) -> bool;
+    /// The text of the file `name`; `None` when there is no such file.
+    fn text(&self, name: &str) -> Result<Option<String>>;
+}
+
+/// Checks `ol.yaml`, `.env`, `requirements.txt` and that the entry file is there. Returns what is odd
+/// but can stand.
+pub(super) fn check(files: &impl Files) -> Result<Vec<String>> {
+    let yaml = files.text("ol.yaml")?.unwrap_or_default();
     let (config, warnings) = FunctionConfig::parse(&yaml)?;
-    let variable = |name: &str| -> Result<Option<String>> {
-        match &config.environment {
-            Some(environment) => Ok(environment.get(name).cloned()),
-            // As in the worker: a bundled .env counts where ol.yaml sets no environment.
-            None => Ok(bundle
-                .text(".env")?
-                .and_then(|text| dotenv(&text, name).map(str::to_owned))),
+    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let environment = environment(files, config.environment, &mut warnings)?;
+    entry(files, &environment, &mut warnings)?;
+    if let Some(text) = files.text("requirements.txt")? {
+        if text.contains('\0') {
+            bail!("requirements.txt holds NUL, so that it is no text; write one package per line");
         }
-    };
-    // These name file and object in one; what they mean is for the worker to say.
-    if variable("OL_WSGI_ENTRY")?.is_some() || variable("OL_ASGI_ENTRY")?.is_some() {
-        return Ok(warnings);
+        let line = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        if text.lines().any(line) {
+            warnings.push(
+                "requirements.txt is kept with the function, but packages are not installed yet"
+                    .to_owned(),
+            );
+        }
     }
-    match variable("OL_ENTRY_FILE")? {
-        Some(entry) if !bundle.has_file(&entry) => {
-            bail!("the entry file {entry:?} that OL_ENTRY_FILE names is missing; add it")
+    Ok(warnings)
+}
+
+/// What the function will find in its environment: as in the worker, a bundled `.env` counts where
+/// `ol.yaml` sets none.
+fn environment(
+    files: &impl Files,
+    set: Option<BTreeMap<String, String>>,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, String>> {
+    let bundled = files.has_file(".env");
+    match set {
+        Some(environment) => {
+            if bundled {
+                warnings.push(
+                    ".env is not read, since ol.yaml sets an environment; keep one of them"
+                        .to_owned(),
+                );
+            }
+            Ok(environment)
         }
-        None if !bundle.has_file(ENTRY) && bundle.has_file("f.bin") => {
-            bail!("functions that are a program (f.bin) come later; give it an {ENTRY} for now")
+        None => {
+            let text = files.text(".env")?.unwrap_or_default();
+            let (environment, more) = dotenv::parse(&text)?;
+            warnings.extend(more.iter().map(ToString::to_string));
+            Ok(environment)
         }
-        None if !bundle.has_file(ENTRY) => bail!(
-            "the entry file {ENTRY} is missing; add it, or name another as OL_ENTRY_FILE in \
-             ol.yaml's environment"
-        ),
-        _ => Ok(warnings),
     }
 }
 
-/// The value of `name` in a `.env` file: the last line that sets it.
-fn dotenv<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .rev()
-        .map(str::trim)
-        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .find(|(key, _)| key.trim() == name)
-        .map(|(_, value)| value.trim().trim_matches(['"', '\'']))
+fn entry(
+    files: &impl Files,
+    environment: &BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    for variable in ["OL_WSGI_ENTRY", "OL_ASGI_ENTRY"] {
+        if let Some(name) = environment.get(variable)
+            && (name.contains([':', '/']) || name.ends_with(".py"))
+        {
+            warnings.push(format!(
+                "{variable} names an object in the entry file, as in app; {name:?} looks like a file, \
+                 which OL_ENTRY_FILE names"
+            ));
+        }
+    }
+    let Some(named) = environment.get("OL_ENTRY_FILE") else {
+        if files.has_file(ENTRY) {
+            return Ok(());
+        }
+        if files.has_file(PROGRAM) {
+            bail!(
+                "functions that are a program ({PROGRAM}) come later; give it an {ENTRY} for now"
+            );
+        }
+        bail!(
+            "the entry file {ENTRY} is missing; add it, or name another as OL_ENTRY_FILE in \
+             ol.yaml's environment"
+        );
+    };
+    let inside = Path::new(named)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if named.is_empty() || !inside {
+        bail!(
+            "OL_ENTRY_FILE {named:?} is no file of the function; name one by its path in the directory"
+        );
+    }
+    if !files.has_file(named) {
+        bail!("the entry file {named:?} that OL_ENTRY_FILE names is missing; add it");
+    }
+    if Path::new(named)
+        .extension()
+        .is_none_or(|extension| extension != "py")
+    {
+        warnings.push(format!(
+            "OL_ENTRY_FILE {named:?} is read as Python; call it something.py if it is"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checked(files: &[(&str, &str)]) -> Result<usize, String> {
-        let scratch = tempfile::tempdir().expect("a temporary directory");
-        for (name, content) in files {
-            std::fs::write(scratch.path().join(name), content).expect("a file");
-        }
-        let bundle = Bundle::collect(scratch.path()).expect("collected");
-        check(&bundle)
-            .map(|warnings| warnings.len())
-            .map_err(|error| error.to_string())
-    }
-
-    const NAMED: &str = "environment: {OL_ENTRY_FILE: main.py}";
-
-    #[test]
-    fn the_entry_file_must_be_there() {
-        assert_eq!(checked(&[("f.py", "")]), Ok(0));
-        assert_eq!(checked(&[("main.py", ""), ("ol.yaml", NAMED)]), Ok(0));
-        assert_eq!(
-            checked(&[("main.py", ""), (".env", "OL_ENTRY_FILE='main.py'")]),
-            Ok(0)
-        );
-        let missing = checked(&[("main.py", "")]).expect_err("no f.py");
-        assert!(
-            missing.starts_with("the entry file f.py is missing"),
-            "{missing}"
-        );
-        let missing = checked(&[("f.py", ""), ("ol.yaml", NAMED)]).expect_err("no main.py");
-        assert!(missing.contains("\"main.py\""), "{missing}");
-        // An environment in ol.yaml puts .env out of force.
-        let files = [
-            ("f.py", ""),
-            (".env", "OL_ENTRY_FILE=x.py"),
-            ("ol.yaml", "environment: {}"),
-        ];
-        assert_eq!(checked(&files), Ok(0));
-    }
-
-    #[test]
-    fn the_yaml_is_read() {
-        assert_eq!(checked(&[("f.py", ""), ("ol.yaml", "limts: {}")]), Ok(1));
-        let error = checked(&[("f.py", ""), ("ol.yaml", "concurrency: 0")]);
-        assert!(error.is_err_and(|text| text.contains("concurrency")));
-    }
-}
+mod tests;

@@ -1,24 +1,29 @@
-//! `ol admin install`: packs a directory and uploads it to the running worker.
+//! `ol admin install`: packs a function and uploads it to the running worker.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use anyhow::{Result, bail};
+use clap::{Args, value_parser};
 use ol_model::FunctionName;
 use serde_json::json;
 use ureq::http::Method;
 
-use super::check;
+use super::archive::Archive;
+use super::check::{Files as _, check};
+use super::git::Checkout;
 use super::pack::Bundle;
+use super::source::Source;
 use crate::at::At;
 use crate::client::{Client, error_text};
 use crate::out::Out;
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
-    /// The directory that holds the function
-    #[arg(value_name = "DIRECTORY")]
+    /// A directory or tar.gz that holds the function, or a git URL, as in
+    /// https://host/repo.git#BRANCH-TAG-OR-COMMIT:DIRECTORY (what follows # may be left out)
+    #[arg(value_name = "PATH_or_GIT_URL")]
     source: PathBuf,
     /// Use this as its ol.yaml
     #[arg(short, long, value_name = "OL_YAML")]
@@ -26,9 +31,12 @@ pub(crate) struct Install {
     /// Use this as its requirements.txt
     #[arg(short, long, value_name = "REQUIREMENTS_TXT")]
     requirements: Option<PathBuf>,
-    /// Name of the function [default: the directory's]
+    /// Name of the function [default: the directory's, archive's or repository's]
     #[arg(short, long)]
     name: Option<FunctionName>,
+    /// How many seconds fetching from git may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     /// Return once it is uploaded, without waiting for its packages
     #[arg(long)]
     no_wait: bool,
@@ -36,35 +44,27 @@ pub(crate) struct Install {
     at: At,
 }
 
+/// What is uploaded.
+struct Packed {
+    bytes: Vec<u8>,
+    files: usize,
+}
+
 impl Install {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
-        refuse_git(&self.source)?;
+        let source = Source::find(&self.source)?;
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => name_of(&self.source)?,
+            None => source.name()?,
         };
-        let mut bundle = Bundle::collect(&self.source)?;
-        if let Some(config) = &self.config {
-            bundle.replace("ol.yaml", config)?;
-        }
-        if let Some(requirements) = &self.requirements {
-            bundle.replace("requirements.txt", requirements)?;
-        }
-        for warning in check::check(&bundle)? {
-            out.note(format_args!("warning: {warning}"));
-        }
-        if bundle.has_file("requirements.txt") {
-            out.note(format_args!(
-                "warning: requirements.txt is kept with the function, but packages are not installed yet"
-            ));
-        }
-        let packed = bundle.write()?;
+        // A worker that isn't there is said before a large repository is fetched.
         let client = Client::new(self.at.open()?)?;
+        let packed = self.pack(out, &source)?;
         let mut answer = client.send(
             Method::POST,
             &format!("/registry/{name}"),
             Some("application/gzip"),
-            &packed[..],
+            &packed.bytes[..],
         )?;
         if !answer.status().is_success() {
             let status = answer.status();
@@ -74,15 +74,72 @@ impl Install {
             );
         }
         let url = format!("{}/run/{name}", client.url());
-        let value =
-            json!({"name": name, "files": bundle.files(), "bytes": packed.len(), "url": url});
+        let (files, bytes) = (packed.files, packed.bytes.len());
+        let value = json!({"name": name, "files": files, "bytes": bytes, "url": url});
         let text = format!(
-            "installed {name} ({} files, {} packed): {url}",
-            bundle.files(),
-            size(packed.len())
+            "installed {name} ({files} files, {} packed): {url}",
+            size(bytes)
         );
         out.result(&value, text);
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn pack(&self, out: Out, source: &Source) -> Result<Packed> {
+        match source {
+            Source::Directory(path) => self.bundle(out, Bundle::collect(path)?),
+            Source::Git(url) => {
+                let checkout = Checkout::fetch(url, Duration::from_secs(self.timeout))?;
+                let packed = self.bundle(out, Bundle::collect(checkout.function())?)?;
+                checkout.remove()?;
+                Ok(packed)
+            }
+            Source::Archive(path) => {
+                if self.config.is_some() || self.requirements.is_some() {
+                    bail!(
+                        "{} is packed already; to use -c or -r, unpack it and give the directory",
+                        path.display()
+                    );
+                }
+                let archive = Archive::read(path)?;
+                warn(out, &check(&archive)?);
+                Ok(Packed {
+                    files: archive.files(),
+                    bytes: archive.into_bytes(),
+                })
+            }
+        }
+    }
+
+    fn bundle(&self, out: Out, mut bundle: Bundle) -> Result<Packed> {
+        let given = [
+            ("ol.yaml", &self.config),
+            ("requirements.txt", &self.requirements),
+        ];
+        let mut notes = Vec::new();
+        for (name, file) in given {
+            let Some(file) = file else { continue };
+            if bundle.has_file(name) {
+                let file = file.display();
+                notes.push(format!(
+                    "note: {file} takes the place of the function's own {name}"
+                ));
+            }
+            bundle.replace(name, file)?;
+        }
+        // What is wrong is one sentence; what is odd comes only when all else is right.
+        let warnings = check(&bundle)?;
+        notes.iter().for_each(|note| out.note(note));
+        warn(out, &warnings);
+        Ok(Packed {
+            bytes: bundle.write()?,
+            files: bundle.files(),
+        })
+    }
+}
+
+fn warn(out: Out, warnings: &[String]) {
+    for warning in warnings {
+        out.note(format_args!("warning: {warning}"));
     }
 }
 
@@ -92,27 +149,4 @@ fn size(bytes: usize) -> String {
         1024..1_048_576 => format!("{} KiB", bytes / 1024),
         _ => format!("{} MiB", bytes / 1_048_576),
     }
-}
-
-fn refuse_git(source: &Path) -> Result<()> {
-    let text = source.to_string_lossy();
-    let remote = text.contains("://") || text.starts_with("git@") || text.ends_with(".git");
-    if remote && !source.exists() {
-        bail!("installing from a git URL comes later; clone {text} and give its directory");
-    }
-    Ok(())
-}
-
-/// The name of the directory itself, whichever way it was written (`.`, `x/..`).
-fn name_of(source: &Path) -> Result<FunctionName> {
-    let full = source.canonicalize();
-    let full = full.with_context(|| {
-        format!(
-            "failed to find the directory {}; check its name",
-            source.display()
-        )
-    })?;
-    let last = full.file_name().unwrap_or_default().to_string_lossy();
-    FunctionName::parse(&last)
-        .with_context(|| format!("{last:?} can't be the function's name; give it one with -n NAME"))
 }

@@ -1,8 +1,9 @@
 //! `ol admin …`: functions on their way into a worker.
 //!
 //! ```text
-//!   pack::Bundle::collect ─► check ─► pack::Bundle::write ─► POST /registry/NAME
-//!    which files, by name     entry file, ol.yaml   tar.gz
+//!   source ─┬ directory ──────────────► pack ──┐
+//!           ├ URL ─► git_url ─► git ──► pack ──┼─► check ─► POST /registry/NAME
+//!           └ tar.gz ─────────────────► archive┘   entry file, ol.yaml, .env, requirements.txt
 //! ```
 
 use std::process::ExitCode;
@@ -12,13 +13,17 @@ use clap::Subcommand;
 
 use crate::out::Out;
 
+mod archive;
 mod check;
+mod git;
+mod git_url;
 mod install;
 mod pack;
+mod source;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Pack a directory and upload it as a function
+    /// Pack a directory, or fetch a git repository, and upload it as a function
     Install(install::Install),
 }
 

@@ -18,6 +18,8 @@ use flate2::write::GzEncoder;
 use rustix::fs::{Mode, OFlags};
 use tar::{Builder, EntryType, Header};
 
+use super::check::Files;
+
 /// Left out wherever they are: they belong to whoever develops the function, and Python's caches
 /// hold other times than the files in the bundle.
 const SKIPPED: [&str; 3] = [".git", ".venv", "__pycache__"];
@@ -26,7 +28,7 @@ const SKIPPED: [&str; 3] = [".git", ".venv", "__pycache__"];
 const TIME: u64 = 315_532_800;
 
 /// The largest text that is read for checking.
-const TEXT_BYTES: u64 = 1 << 20;
+pub(super) const TEXT_BYTES: u64 = 1 << 20;
 
 /// The members of a bundle and where their content is.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,22 +108,6 @@ impl Bundle {
         Ok(())
     }
 
-    /// Is there a file of this name?
-    pub(super) fn has_file(&self, name: &str) -> bool {
-        matches!(self.members.get(Path::new(name)), Some(Member::File(_)))
-    }
-
-    /// The text of the member `name`; `None` when there is no such file.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
-        let Some(Member::File(path)) = self.members.get(Path::new(name)) else {
-            return Ok(None);
-        };
-        let mut text = String::new();
-        let read = open(path).and_then(|file| file.take(TEXT_BYTES).read_to_string(&mut text));
-        read.with_context(|| format!("failed to read {name} as text"))?;
-        Ok(Some(text))
-    }
-
     /// How many files it has.
     pub(super) fn files(&self) -> usize {
         let is_file = |member: &&Member| matches!(member, Member::File(_));
@@ -144,6 +130,22 @@ impl Bundle {
             .into_inner()
             .and_then(GzEncoder::finish)
             .context("failed to finish the bundle")
+    }
+}
+
+impl Files for Bundle {
+    fn has_file(&self, name: &str) -> bool {
+        matches!(self.members.get(Path::new(name)), Some(Member::File(_)))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        let Some(Member::File(path)) = self.members.get(Path::new(name)) else {
+            return Ok(None);
+        };
+        let mut text = String::new();
+        let read = open(path).and_then(|file| file.take(TEXT_BYTES).read_to_string(&mut text));
+        read.with_context(|| format!("failed to read {name} as text"))?;
+        Ok(Some(text))
     }
 }
 

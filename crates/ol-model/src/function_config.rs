@@ -1,5 +1,5 @@
-//! `ol.yaml`: what a function says about itself. The types live here; `parse` reads the text and
-//! `unknown` finds the keys that nothing reads.
+//! `ol.yaml`: what a function says about itself. The types live here; `parse` reads the text,
+//! `unknown` finds the keys that nothing reads, and `doubts` what is allowed but hardly meant.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,11 @@ use crate::text_enum::text_enum;
 use crate::warnings::Warning;
 
 mod complaint;
+mod doubts;
 mod parse;
 mod unknown;
 
+pub use doubts::LEAST_MEM_MB;
 pub use parse::{FunctionConfigError, MAX_YAML_BYTES};
 
 /// The most invocations at once that one sandbox may be given.

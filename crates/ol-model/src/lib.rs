@@ -1,4 +1,4 @@
-//! The vocabulary of an OpenLambda worker: names, units, limits and the two configuration files.
+//! The vocabulary of an OpenLambda worker: names, units, limits and the configuration files.
 //!
 //! Nothing here does I/O. Text comes in, validated values come out, and the layers above pass
 //! those values on without looking at them twice.
@@ -16,13 +16,15 @@
 //! | [`units`] | [`MiB`] and [`CpuPercent`] |
 //! | [`limits`] | [`Limits`], what a function may ask for, and the arithmetic between the two |
 //! | [`function_config`] | `ol.yaml` |
+//! | [`dotenv`] | `.env`, the environment of a function whose `ol.yaml` sets none |
 //! | [`worker_config`] | `config.json` and its `-o` overrides |
 //! | [`steps`] | what `/stats` counts and times |
-//! | [`warnings`] | what was odd but not fatal in either file |
+//! | [`warnings`] | what was odd but not fatal in any of them |
 //!
 //! Failure paths: every parser returns its module's error enum, whose `Display` is one sentence
 //! with the remedy; what can be survived is a [`Warning`] beside the value.
 
+pub mod dotenv;
 pub mod function_config;
 pub mod limits;
 pub mod name;
@@ -34,6 +36,7 @@ pub mod worker_config;
 mod nearest;
 mod text_enum;
 
+pub use dotenv::DotenvError;
 pub use function_config::{
     FunctionConfig, FunctionConfigError, Instances, Network, OomScope, Triggers,
 };

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::function_config::LEAST_MEM_MB;
+
 /// One thing worth a line at start and in `ol doctor`; its `Display` is that line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,6 +30,32 @@ pub enum Warning {
         /// The dotted path it was read as.
         known: String,
     },
+    /// A line of a `.env` that holds a name and no `=`. Which name stays unsaid: a secret pasted
+    /// over several lines looks like this.
+    NoValue {
+        /// From 1.
+        line: usize,
+    },
+    /// A variable used in a `.env` that no earlier line sets.
+    UnsetVariable {
+        /// From 1.
+        line: usize,
+        /// Its name.
+        name: String,
+    },
+    /// An HTTP method that no standard knows. HTTP allows any, so it stands; but a function that
+    /// answers to `GETT` only answers to nobody.
+    UnlikelyMethod {
+        /// As read: in upper case.
+        method: String,
+        /// The well-known method that is spelled most like it.
+        nearest: &'static str,
+    },
+    /// Less memory than a Python is sure to start in.
+    LittleMemory {
+        /// What `limits.mem_mb` asks for.
+        asked: u32,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -42,6 +70,23 @@ impl fmt::Display for Warning {
                 f,
                 "{file}: key `{}` is read as `{known}`; spell it so",
                 key.escape_debug()
+            ),
+            Self::NoValue { line } => write!(
+                f,
+                ".env line {line}: no = follows the name, so that it is ignored; write NAME=value"
+            ),
+            Self::UnsetVariable { line, name } => write!(
+                f,
+                ".env line {line}: ${{{name}}} is empty, since only earlier lines of the file count; \
+                 set {name} above it, or write ${{{name}:-default}}"
+            ),
+            Self::UnlikelyMethod { method, nearest } => write!(
+                f,
+                "ol.yaml: no standard knows the HTTP method {method}; the nearest that one knows is {nearest}"
+            ),
+            Self::LittleMemory { asked } => write!(
+                f,
+                "ol.yaml: limits.mem_mb {asked} may be too little for Python to start; ask for at least {LEAST_MEM_MB}"
             ),
         }
     }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::NonFiniteFloatPolicy;
 
 use super::complaint::complaint;
-use super::{FunctionConfig, Instances, MAX_CONCURRENCY, Network, OomScope, Triggers, unknown};
+use super::{
+    FunctionConfig, Instances, MAX_CONCURRENCY, Network, OomScope, Triggers, doubts, unknown,
+};
 use crate::limits::LimitsRequest;
 use crate::warnings::Warning;
 
@@ -72,8 +74,10 @@ pub(super) fn parse(yaml: &str) -> Result<(FunctionConfig, Vec<Warning>), Functi
     }
     // Typed first: its errors are the ones that name line and key.
     let document: Document = read::<Option<Document>>(yaml)?.unwrap_or_default();
-    let warnings = unknown::warnings(&read(yaml)?);
-    Ok((document.into(), warnings))
+    let mut warnings = unknown::warnings(&read(yaml)?);
+    let config = document.into();
+    warnings.extend(doubts::warnings(&config));
+    Ok((config, warnings))
 }
 
 fn read<T: DeserializeOwned>(yaml: &str) -> Result<T, FunctionConfigError> {

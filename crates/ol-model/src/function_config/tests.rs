@@ -139,6 +139,28 @@ fn unknown_keys_warn_with_the_nearest_known_one() {
 }
 
 #[test]
+fn what_is_hardly_meant_draws_a_warning() {
+    let methods =
+        "triggers: {http: [{method: gett}, {method: PSOT}, {method: GET}, {method: PROPFIND}]}\n";
+    let expected = [("GETT", "GET"), ("PSOT", "POST")].map(|(method, near)| {
+        format!("ol.yaml: no standard knows the HTTP method {method}; the nearest that one knows is {near}")
+    });
+    assert_eq!(warned(methods), expected);
+    // They are not refused.
+    let (config, _) = FunctionConfig::parse(methods).expect("the text is valid");
+    assert!(config.allows("GETT"));
+
+    let little =
+        "ol.yaml: limits.mem_mb 8 may be too little for Python to start; ask for at least 16";
+    assert_eq!(warned("limits: {mem_mb: 8}"), [little]);
+    for enough in ["limits: {mem_mb: 0}", "limits: {mem_mb: 16}", "limits: {}"] {
+        assert_eq!(warned(enough), [""; 0], "{enough}");
+    }
+    let many = format!("triggers: {{http: [{}]}}", "{method: A},".repeat(1000));
+    assert_eq!(warned(&many).len(), 20);
+}
+
+#[test]
 fn errors_name_line_key_and_remedy() {
     let cases = [
         (
@@ -241,6 +263,17 @@ fn bombs_are_refused_at_once() {
 fn an_anchor_used_in_earnest_works() {
     let config = ok("environment: {A: &v one, B: *v}\n");
     assert_eq!(config.environment, map(&[("A", "one"), ("B", "one")]));
+}
+
+/// The page is where people look; a key that is new here is new there.
+#[test]
+fn every_key_is_on_the_page() {
+    const PAGE: &str = include_str!("../../../../docs/configuration.md");
+    for key in unknown::KNOWN {
+        let inner = format!("{key}.");
+        let section = unknown::KNOWN.iter().any(|other| other.starts_with(&inner));
+        assert!(section || PAGE.contains(&format!("| `{key}` |")), "{key}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::nearest::nearest_key;
 use crate::warnings::Warning;
 
 /// Every key there is, as a dotted path; list elements share the path of their list.
-const KNOWN: &[&str] = &[
+pub(super) const KNOWN: &[&str] = &[
     "triggers",
     "triggers.http",
     "triggers.http.method",

@@ -183,7 +183,7 @@ impl WorkerConfig {
     pub fn enforce_strict(&self, warnings: &[Warning]) -> Result<(), WorkerConfigError> {
         let unknown = warnings.iter().find_map(|warning| match warning {
             Warning::UnknownKey { key, nearest, .. } => Some((key, nearest)),
-            Warning::KeyCase { .. } => None,
+            _ => None,
         });
         match unknown {
             Some((key, nearest)) if self.strict_config => Err(WorkerConfigError::UnknownKey {

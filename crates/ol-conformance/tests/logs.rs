@@ -1,0 +1,208 @@
+//! `ol logs`: what a function wrote, in order, over all files of its log, of one invocation if asked for.
+
+use ol_testkit::{Place, eventually, in_place, with_worker};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+/// A log as a worker writes it.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    fn make(place: &Place, name: &str) -> Self {
+        let folder = place.dir().join("worker/logs");
+        fs::create_dir_all(&folder).expect("made");
+        let path = folder.join(format!("{name}.log"));
+        let file = File::create(&path).expect("made");
+        Self { path, file }
+    }
+
+    fn line(&mut self, source: &str, text: &str) {
+        let line = format!("2026-11-24T17:30:00.123Z [{source}] {text}\n");
+        self.file.write_all(line.as_bytes()).expect("written");
+    }
+
+    fn rotate(&mut self) {
+        let numbered = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
+        for n in (1..9).rev().filter(|n| numbered(*n).exists()) {
+            fs::rename(numbered(n), numbered(n + 1)).expect("renamed");
+        }
+        fs::rename(&self.path, numbered(1)).expect("renamed");
+        self.file = File::create(&self.path).expect("made");
+    }
+}
+
+/// What each line says, after its time and source.
+fn texts(said: &str) -> Vec<&str> {
+    said.lines()
+        .map(|line| line.split_once("] ").map_or(line, |(_, text)| text))
+        .collect()
+}
+
+fn ol(place: &Place, arguments: &[&str]) -> String {
+    let said = place.ol(&[&["logs", "f"], arguments].concat());
+    assert_eq!(said.err, "");
+    said.ok().to_owned()
+}
+
+#[test]
+fn all_files_of_a_log_in_order() {
+    in_place(|place| {
+        let _ = place.ol(&["worker", "init"]).ok();
+        let none = place.ol(&["logs", "f"]);
+        assert!(none.refusal().contains("ol invoke f"), "{none:?}");
+
+        let mut log = Log::make(place, "f");
+        log.line("3 6743a1f0-10", "one");
+        log.line("3", "two");
+        log.rotate();
+        log.line("worker 6743a1f0-10", "three");
+        log.line("4 6743a1f0-100", "four");
+        log.rotate();
+        log.line("worker", "five");
+        log.line("4 6743a1f0-10", "six [3 other] x");
+        log.file.write_all(b"nobody's\n").expect("written");
+        // Another function's is none of ours.
+        Log::make(place, "f.log").line("1", "other");
+
+        let all = [
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six [3 other] x",
+            "nobody's",
+        ];
+        assert_eq!(texts(&ol(place, &[])), all);
+        assert_eq!(texts(&ol(place, &["-n", "3"])), all[4..]);
+        assert_eq!(texts(&ol(place, &["-n", "99"])), all);
+        assert_eq!(ol(place, &["-n", "0"]), "");
+        let one = ol(place, &["--invocation", "6743a1f0-10"]);
+        assert_eq!(texts(&one), ["one", "three", "six [3 other] x"]);
+        let one = ol(place, &["--invocation", "6743a1f0-10", "-n", "1"]);
+        assert_eq!(texts(&one), ["six [3 other] x"]);
+        for unknown in ["6743a1f0-1", "other", "3"] {
+            let said = place.ol(&["logs", "f", "--invocation", unknown]);
+            assert!(said.refusal().contains(unknown), "{said:?}");
+        }
+        assert_eq!(place.ol(&["logs", "f", "--invocation", ""]).code, Some(2));
+
+        let values: Vec<Value> = ol(place, &["--output", "json", "-n", "3"])
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let time = "2026-11-24T17:30:00.123Z";
+        assert_eq!(
+            values,
+            [
+                json!({"time": time, "sandbox": "worker", "invocation": null, "text": "five"}),
+                json!({"time": time, "sandbox": 4, "invocation": "6743a1f0-10", "text": "six [3 other] x"}),
+                json!({"time": null, "sandbox": null, "invocation": null, "text": "nobody's"}),
+            ]
+        );
+    });
+}
+
+/// `ol logs -f`, and the lines that it prints as they come. Ended when dropped.
+struct Following {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Following {
+    fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut command = place.command(&[&["logs", "f", "-f"], arguments].concat());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ol can be run");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                // The test has ended when nobody takes it.
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn next(&self) -> String {
+        let line = eventually("a line", 20.0, || self.lines.try_recv().ok());
+        texts(&line).concat()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_log_is_followed_across_its_rotation() {
+    in_place(|place| {
+        let _ = place.ol(&["worker", "init"]).ok();
+        // It may be there before the log is.
+        let early = Following::start(place, &[]);
+        let mut log = Log::make(place, "f");
+        log.line("3 a-1", "one");
+        assert_eq!(early.next(), "one");
+        log.line("3 a-2", "two");
+        let all = Following::start(place, &["-n", "1"]);
+        let some = Following::start(place, &["--invocation", "a-2"]);
+        assert_eq!([all.next(), some.next()], ["two", "two"]);
+        // Half a line isn't shown until the rest comes.
+        log.file
+            .write_all(b"2026-11-24T17:30:00.123Z [3 a-2] th")
+            .expect("written");
+        log.file.write_all(b"ree\n").expect("written");
+        assert_eq!([all.next(), some.next()], ["three", "three"]);
+        // Written just before a rotation, and rotated twice before anybody looks.
+        for n in 0..4 {
+            log.line("3 a-1", &format!("x{n}"));
+            log.line("worker a-2", &format!("y{n}"));
+            log.rotate();
+        }
+        log.line("4 a-2", "last");
+        for n in 0..4 {
+            assert_eq!([all.next(), all.next()], [format!("x{n}"), format!("y{n}")]);
+            assert_eq!(some.next(), format!("y{n}"));
+        }
+        assert_eq!([all.next(), some.next()], ["last", "last"]);
+    });
+}
+
+#[test]
+fn what_a_function_printed() {
+    with_worker(&[], |worker| {
+        let source =
+            "def f(event):\n    print('hello', event)\n    print(1 / event)\n    return 1\n";
+        worker.install("f", &[("f.py", source)]);
+        let _ = worker.call("f", &json!(2)).ok();
+        assert_eq!(worker.call("f", &json!(0)).status, 500);
+        // The sandbox's output takes a way of its own.
+        let said = eventually("both calls' lines", 10.0, || {
+            let said = ol(worker.place, &["--output", "json"]);
+            let seen = ["hello 2", "0.5", "hello 0"]
+                .iter()
+                .all(|text| said.contains(text));
+            (seen && said.contains("ZeroDivisionError")).then_some(said)
+        });
+        for line in said.lines() {
+            let value: Value = serde_json::from_str(line).expect("JSON");
+            assert!(value["time"].is_string(), "{line}");
+            let source = &value["sandbox"];
+            assert!(source.is_u64() || source == "worker", "{line}");
+        }
+    });
+}

@@ -1,0 +1,61 @@
+//! Finds what an `ol.yaml` may say but hardly means. Nothing here is refused: HTTP has no closed list
+//! of methods, and how little memory a program needs is the program's matter.
+
+use super::FunctionConfig;
+use crate::nearest::nearest_key;
+use crate::warnings::Warning;
+
+/// Below this many MiB, `limits.mem_mb` draws a warning.
+///
+/// A Python without imports starts in 5 MiB when the interpreter's files are in the page cache
+/// already. When they are not, the first sandbox to read them is charged for them too, as much
+/// again: then the same function starts one day and not the next, which this bound rules out.
+pub const LEAST_MEM_MB: u32 = 16;
+
+/// IANA's registry of HTTP methods, without those for moves of a calendar or a source tree, and `QUERY`.
+const METHODS: &[&str] = &[
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "QUERY",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+    "ACL",
+    "BIND",
+    "UNBIND",
+    "REBIND",
+    "LINK",
+    "UNLINK",
+];
+
+/// A file can hold thousands of methods; nobody reads more than a few.
+const MOST_WARNINGS: usize = 20;
+
+/// One warning for each doubt.
+pub(super) fn warnings(config: &FunctionConfig) -> impl Iterator<Item = Warning> {
+    let methods = config.triggers.http.iter().flatten();
+    let methods = methods
+        .filter(|method| !METHODS.contains(&method.as_str()))
+        .take(MOST_WARNINGS)
+        .map(|method| Warning::UnlikelyMethod {
+            method: method.clone(),
+            nearest: nearest_key(method, METHODS.iter().copied()).unwrap_or("GET"),
+        });
+    // Zero means the worker's default.
+    let asked = config.limits.mem_mb.filter(|asked| *asked != 0);
+    let little = asked.filter(|asked| *asked < LEAST_MEM_MB);
+    methods.chain(little.map(|asked| Warning::LittleMemory { asked }))
+}
