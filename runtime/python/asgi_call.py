@@ -53,11 +53,10 @@ class Call:
     # What the worker says.
 
     def arrived(self, payload, ended):
-        if self.state != ANSWERED:
-            if payload:
-                self.parts.append(payload)
-            self.ended = self.ended or ended
-            self.bell.ring()
+        if payload:
+            self.parts.append(payload)
+        self.ended = self.ended or ended
+        self.bell.ring()
 
     def granted(self, size):
         self.credit += size

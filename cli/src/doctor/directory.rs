@@ -4,23 +4,27 @@ use std::net::TcpListener;
 
 use ol_model::WorkerConfig;
 use ol_warden::rootfs::Base;
-use ol_worker::directory::{Directory, DirectoryError};
+use ol_worker::directory::{Directory, DirectoryError, Found};
 
 use super::Finding;
 use crate::at::{At, facts};
 
 /// Looks at the directory, if there is one; also returns what its sandboxes would be made of.
-pub(super) fn look(at: &At) -> (Base, Vec<Finding>) {
+pub(super) fn look(at: &At) -> (Found, Vec<Finding>) {
+    let host = || Found {
+        base: Base::Host,
+        source: "host".to_owned(),
+    };
     let directory = match at.open() {
         Ok(directory) => directory,
-        Err(error) => return (Base::Host, vec![unopened(&error)]),
+        Err(error) => return (host(), vec![unopened(&error)]),
     };
     let loaded = facts().and_then(|facts| Ok(directory.load(&[], &facts)?));
     let (config, warnings) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             let finding = Finding::missing("configuration", format!("{error:#}"), "");
-            return (Base::Host, vec![finding]);
+            return (host(), vec![finding]);
         }
     };
     let mut findings = vec![Finding::ok(
@@ -34,7 +38,7 @@ pub(super) fn look(at: &At) -> (Base, Vec<Finding>) {
     );
     let base = directory.base(&config).unwrap_or_else(|error| {
         findings.push(Finding::missing("base image", error.to_string(), ""));
-        Base::Host
+        host()
     });
     findings.push(worker(&directory, &config));
     (base, findings)

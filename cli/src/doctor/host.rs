@@ -1,13 +1,12 @@
 //! What the machine has of what sandboxes are made of.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use ol_sys::confine::{self, Level};
 use ol_warden::cgroup::{self, Layout};
-use ol_warden::rootfs::Base;
-use ol_worker::directory::python;
+use ol_worker::directory::{Found, in_path, python};
 use rustix::process::geteuid;
 
 use super::Finding;
@@ -17,17 +16,20 @@ const KERNEL: (u32, u32) = (6, 1);
 
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 
-/// Looks at everything; `base` is what sandboxes would be made of.
-pub(super) fn look(base: &Base) -> Vec<Finding> {
+/// Looks at everything; `found` is what sandboxes would be made of.
+pub(super) fn look(found: &Found) -> Vec<Finding> {
     let mut findings = vec![root(), kernel()];
     findings.extend(cgroups());
     findings.extend([namespaces(), user_namespaces(), seccomp(), landlock()]);
-    findings.push(match python(base) {
-        Ok(version) => Finding::ok("python", format!("{version} in the base image")),
+    findings.push(match python(&found.base, &found.source) {
+        Ok(version) => {
+            let said = format!("{version} in the base image {}", found.source);
+            Finding::ok("python", said)
+        }
         // Its text names the remedy itself.
         Err(error) => Finding::missing("python", error.to_string(), ""),
     });
-    findings.extend(later());
+    findings.extend(programs());
     findings
 }
 
@@ -147,8 +149,8 @@ fn landlock() -> Finding {
     }
 }
 
-/// What a worker will use for things that come later.
-fn later() -> [Finding; 3] {
+/// Programs that a worker can do without: they make base images, or serve things that come later.
+fn programs() -> [Finding; 4] {
     let program = |name, what| match in_path(name) {
         Some(path) => Finding::ok(name, path.display().to_string()),
         None => Finding::optional(name, "not in PATH", what),
@@ -156,15 +158,15 @@ fn later() -> [Finding; 3] {
     [
         program("uv", "will install packages, later"),
         program("nft", "will give functions a network of their own, later"),
-        program("docker", "will serve Docker sandboxes and images, later"),
+        program(
+            "mmdebstrap",
+            "`apt-get install mmdebstrap` to make base images of Debian (-i debian)",
+        ),
+        program(
+            "docker",
+            "an engine's images could be base images (-i docker:IMAGE); will serve Docker sandboxes, later",
+        ),
     ]
-}
-
-fn in_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -18,17 +18,25 @@ use crate::process;
 pub(crate) struct Init {
     #[command(flatten)]
     at: At,
-    /// Base image: `host`, or `dir:PATH` with a root file system [default: host]
+    /// Base image: `host`, `debian[:SUITE]`, `tar:PATH` (or .tar.gz) or `dir:PATH` of a root file
+    /// system, `docker:IMAGE` [default: host]
     #[arg(short = 'i', long = "image", value_name = "BASE")]
     base: Option<BaseChoice>,
-    /// Replace the base image that is there
+    /// Make the base image anew: the one that is there, or the one of -i in its place
     #[arg(short = 'b', long)]
     rebuild: bool,
 }
 
 impl Init {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
-        match Directory::open(&self.at.path) {
+        let there = Directory::open(&self.at.path);
+        let recorded = there.as_ref().ok().and_then(Directory::recorded_base);
+        // Without -i, -b makes anew what is there.
+        let again = recorded.filter(|_| self.rebuild);
+        let base = self.base.or(again).unwrap_or(BaseChoice::Host);
+        // A mistake is no reason to stop a worker.
+        base.check()?;
+        match there {
             Ok(directory) => {
                 if let Some(pid) = process::stop(&directory, drain(&directory)?)? {
                     out.note(format_args!("stopped the worker (pid {pid})"));
@@ -38,7 +46,6 @@ impl Init {
             Err(DirectoryError::Absent { .. } | DirectoryError::NotOurs { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let base = self.base.unwrap_or(BaseChoice::Host);
         let (directory, report) = Directory::init(&self.at.path, &base, self.rebuild, &facts()?)?;
         notes(out, &report);
         out.result(&as_json(&directory, &report), as_text(&directory, &report));

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use ol_model::{Warning, WorkerConfig};
-use ol_warden::rootfs::Base;
 use ol_worker::directory::{BaseChoice, Directory, DirectoryError, LockError};
 use rustix::process::geteuid;
 
@@ -18,7 +17,7 @@ use crate::out::Out;
 pub(crate) struct Up {
     #[command(flatten)]
     at: At,
-    /// Base image for a new directory: `host`, or `dir:PATH` [default: host]
+    /// Base image for a new directory: `host`, `debian[:SUITE]`, `tar:PATH`, `dir:PATH`, `docker:IMAGE` [default: host]
     #[arg(short = 'i', long = "image", value_name = "BASE")]
     base: Option<BaseChoice>,
     /// Settings in place of the configuration's, as in -o limits.mem_mb=100,worker_port=0
@@ -68,17 +67,12 @@ impl Up {
 
     /// The base must be there; -i is for new directories, so say when it does nothing.
     fn check_base(&self, out: Out, directory: &Directory, config: &WorkerConfig) -> Result<()> {
-        let base = directory.base(config)?;
-        let asked = match &self.base {
-            None => return Ok(()),
-            Some(BaseChoice::Host | BaseChoice::Image(_)) => Base::Host,
-            Some(BaseChoice::Dir(path)) => Base::Directory(path.clone()),
-        };
-        if asked != base {
+        let found = directory.base(config)?;
+        if let Some(asked) = self.base.as_ref().filter(|asked| !asked.is(&found.source)) {
             out.note(format_args!(
-                "note: {} keeps its base image; to replace it, run `ol worker init -b -i BASE -p {}`",
-                directory.root().display(),
-                directory.root().display()
+                "note: {root} keeps its base image {}; to replace it, run `ol worker init -b -i {asked} -p {root}`",
+                found.source,
+                root = directory.root().display()
             ));
         }
         Ok(())

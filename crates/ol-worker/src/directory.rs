@@ -7,6 +7,7 @@
 //! ```text
 //!   DIR/config.json (.bak)      settings                 DIR/worker/   this run's
 //!   DIR/lambda/base.json        which base image          ├ lock        held while a worker lives
+//!   DIR/lambda/usr/ …           the image, unless it lies elsewhere (host, dir:)
 //!   DIR/lambda/packages/        package store             ├ worker.pid  ol.sock  worker.url
 //!   DIR/registry/               bundles                   ├ logs/       one per function
 //!   DIR/default-zygotes-40.json                           ├ stats.json  written at shutdown
@@ -15,7 +16,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `base` | which base image, and does its Python run |
+//! | `base/` | which base image, how it is made, and does its Python run |
 //! | `error` | what can be wrong, with the remedy |
 //! | `host` | what the defaults are derived from |
 //! | `init` | making a directory, and making one anew |
@@ -27,7 +28,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ol_model::{HostFacts, Warning, WorkerConfig};
-use ol_warden::rootfs::Base;
 
 mod base;
 mod error;
@@ -36,7 +36,7 @@ mod init;
 mod lock;
 mod residue;
 
-pub use base::{BaseChoice, PythonVersion, python};
+pub use base::{BaseChoice, Found, PythonVersion, UnpackError, in_path, python};
 pub use error::{DirectoryError, LockError};
 pub use host::host_facts;
 pub use init::InitReport;
@@ -100,7 +100,10 @@ impl Directory {
             Ok(text) if laid_out || has_a_workers_key(&text) => Kind::Worker,
             Ok(_) => Kind::Foreign,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if base::recorded(&self.base_image()).is_ok_and(|recorded| recorded.is_some()) {
+                let recorded = base::recorded(&self.base_image());
+                if recorded.is_ok_and(|recorded| recorded.is_some())
+                    || self.root.join(base::STAGING).is_dir()
+                {
                     Kind::Begun
                 } else if fs::read_dir(&self.root).map_err(read)?.next().is_none() {
                     Kind::Empty
@@ -138,8 +141,16 @@ impl Directory {
     ///
     /// # Errors
     /// When nothing is there that could be one.
-    pub fn base(&self, config: &WorkerConfig) -> Result<Base, DirectoryError> {
+    pub fn base(&self, config: &WorkerConfig) -> Result<Found, DirectoryError> {
         base::of(&config.sock_base_path, &self.root)
+    }
+
+    /// What was chosen when the base image was last made, to make it again; `None` when nobody wrote
+    /// that down.
+    #[must_use]
+    pub fn recorded_base(&self) -> Option<BaseChoice> {
+        let record = base::recorded(&self.base_image()).ok()??;
+        record.source().parse().ok()
     }
 
     /// Names this directory's cgroups: the same from start to start, another for each directory.

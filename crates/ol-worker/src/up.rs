@@ -52,7 +52,7 @@ pub fn up(
     let public = listen(&config)?;
     let address = public.local_addr().context("ask for the port")?;
     let private = listen_privately(&directory.socket())?;
-    let base = directory.base(&config)?;
+    let base = directory.base(&config)?.base;
     let site_packages = base != ol_warden::rootfs::Base::Host;
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,

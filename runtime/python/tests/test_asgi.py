@@ -266,6 +266,9 @@ async def http(scope, receive, send):
     if path == "/cancelled": raise asyncio.CancelledError
     if path == "/early": await say(send, b"x", start=False)
     if path == "/odd": await send({"type": "odd"})
+    if path == "/wrapped":
+        try: await send({"type": "odd"})
+        except RuntimeError as error: raise KeyError from error
     if path == "/status": await send({"type": "http.response.start", "status": "200"})
     if path == "/header": await say(send, headers=[("a", "b")])
     if path == "/break": await say(send, headers=[(b"a", b"b\\r\\nc: d")])
@@ -281,7 +284,7 @@ async def exits(): sys.exit(2)
 """
         expected = {
             "/raise": "ZeroDivisionError", "/exit": "SystemExit: 1", "/task": "SystemExit: 2", "/cancelled": "CancelledError",
-            "/early": "unexpected ASGI message 'http.response.body'", "/odd": "'odd'", "/status": "must be an int, not '200'",
+            "/early": "unexpected ASGI message 'http.response.body'", "/odd": "'odd'", "/wrapped": "'odd'", "/status": "must be an int, not '200'",
             "/header": "must be bytes, got 'a'", "/break": "line break", "/silent": "returned without completing",
             "/started": "returned without completing", "/twice": "the response is started", "/text": "must be bytes, not str",
         }

@@ -84,6 +84,11 @@ class Binding(unittest.TestCase):
                 file = worker.handler + "/src/app.py"
                 self.assertEqual(worker.event(1).json(), [7, 7, "src.app", "src", file, True, 3, "src.app"])
 
+    def test_entry_belongs_to_its_package(self):
+        source = "import sys\ndef f(event): return sys.modules['a.b'].c.f is f"
+        with Worker(source, entry="a/b/c.py") as worker:
+            self.assertIs(worker.event(1).json(), True)
+
     def test_siblings(self):
         with Worker("import helper\ndef f(event): return helper.x", files={"helper.py": "x = 5"}) as worker:
             self.assertEqual(worker.event(1).json(), 5)

@@ -5,7 +5,7 @@ use crate::instance::FunctionKind;
 use crate::lambdas::Settings;
 use crate::registry::{ExtractLimits, extract};
 use bytes::Bytes;
-use ol_model::{FunctionConfig, Limits};
+use ol_model::{FunctionConfig, Limits, dotenv, function_config};
 use ol_sandbox::CodeId;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -134,30 +134,44 @@ fn remove(directory: &Path) {
     }
 }
 
-/// Links are refused when a bundle is unpacked, so plain paths below its directory stay there.
+/// The configuration of the bundle in `directory`: its `ol.yaml`, and its `.env` where that sets no environment. Oddities go to
+/// the worker's log.
 fn read_config(directory: &Path) -> Result<FunctionConfig, PrepareError> {
-    let file = match File::open(directory.join("ol.yaml")) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(FunctionConfig::default());
-        }
-        Err(error) => return Err(host("open ol.yaml", &error)),
-    };
-    let mut text = String::new();
-    let most = ol_model::function_config::MAX_YAML_BYTES as u64 + 1;
-    file.take(most).read_to_string(&mut text).map_err(|error| {
-        if error.kind() == io::ErrorKind::InvalidData {
-            PrepareError::Bundle("ol.yaml is not UTF-8 text".to_owned())
-        } else {
-            host("read ol.yaml", &error)
-        }
-    })?;
-    let (config, warnings) =
-        FunctionConfig::parse(&text).map_err(|error| PrepareError::Bundle(error.to_string()))?;
+    let bundle = |error: &dyn std::fmt::Display| PrepareError::Bundle(error.to_string());
+    let mut config = FunctionConfig::default();
+    let mut warnings = Vec::new();
+    if let Some(text) = read_text(directory, "ol.yaml", function_config::MAX_YAML_BYTES)? {
+        (config, warnings) = FunctionConfig::parse(&text).map_err(|e| bundle(&e))?;
+    }
+    if config.environment.is_none()
+        && let Some(text) = read_text(directory, ".env", dotenv::MAX_DOTENV_BYTES)?
+    {
+        let (environment, more) = dotenv::parse(&text).map_err(|e| bundle(&e))?;
+        config.environment = Some(environment);
+        warnings.extend(more);
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// The text of a file in the bundle, if there is one; a byte more than `most` if it is longer. Links are refused when a bundle
+/// is unpacked, so plain paths below its directory stay there.
+fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>, PrepareError> {
+    let file = match File::open(directory.join(name)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(host(&format!("open {name}"), &error)),
+    };
+    let mut text = String::new();
+    match file.take(most as u64 + 1).read_to_string(&mut text) {
+        Ok(_) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(PrepareError::Bundle(format!("{name} is not UTF-8 text")))
+        }
+        Err(error) => Err(host(&format!("read {name}"), &error)),
+    }
 }
 
 fn read_entry(directory: &Path, entry: &str) -> Result<Bytes, String> {

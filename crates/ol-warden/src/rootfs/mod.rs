@@ -8,5 +8,5 @@ mod apply;
 mod plan;
 
 pub(crate) use apply::build;
-pub use plan::{Base, PYTHONS, Runtime};
+pub use plan::{Base, OURS, PYTHONS, Runtime};
 pub(crate) use plan::{INNER_KEEPER, INNER_LEAF, SHM_BYTES};

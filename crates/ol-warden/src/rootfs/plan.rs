@@ -69,7 +69,7 @@ const HOST_ETC: [&str; 10] = [
 ];
 
 /// Directories that are ours in every sandbox, whatever the base has there.
-const OURS: [&str; 8] = [
+pub const OURS: [&str; 8] = [
     "dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp",
 ];
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use ol_model::WorkerConfigError;
 use thiserror::Error;
 
+use super::base::UnpackError;
+
 /// Why a worker directory can't be used or made.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -43,7 +45,9 @@ pub enum DirectoryError {
     #[error(transparent)]
     Config(#[from] WorkerConfigError),
     /// No such kind of base image.
-    #[error("base image {given:?} {problem}; use `host` or `dir:PATH`")]
+    #[error(
+        "base image {given:?} {problem}; use `host`, `debian[:SUITE]`, `tar:PATH`, `dir:PATH` or `docker:IMAGE`"
+    )]
     BaseUnknown {
         /// As written.
         given: String,
@@ -51,7 +55,7 @@ pub enum DirectoryError {
         problem: &'static str,
     },
     /// Nothing at the place that the configuration names.
-    #[error("no base image at {}; make one with `ol worker init -b -p {}`", path.display(), root.display())]
+    #[error("no base image at {}; choose one with `ol worker init -b -i BASE -p {}`", path.display(), root.display())]
     BaseMissing {
         /// Where it should be.
         path: PathBuf,
@@ -59,7 +63,7 @@ pub enum DirectoryError {
         root: PathBuf,
     },
     /// `base.json` says what we don't understand.
-    #[error("{} {problem}; write it anew with `ol worker init -b -p {}`", path.display(), root.display())]
+    #[error("{} {problem}; write it anew with `ol worker init -b -i BASE -p {}`", path.display(), root.display())]
     BaseRecord {
         /// The file.
         path: PathBuf,
@@ -77,6 +81,45 @@ pub enum DirectoryError {
         base: String,
         /// What is wrong.
         problem: String,
+    },
+    /// An archive that is no base image.
+    #[error("base image {base} {why}")]
+    Unpack {
+        /// The base image, as `-i` names it.
+        base: String,
+        /// What is wrong, and what to do.
+        why: UnpackError,
+    },
+    /// A program that was to make the base image didn't.
+    #[error("{program} can't make the base image {base} ({said}); {remedy}")]
+    BaseProgram {
+        /// Which.
+        program: &'static str,
+        /// The base image, as `-i` names it.
+        base: String,
+        /// What it said.
+        said: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The program that makes images of Debian is not there.
+    #[error(
+        "base images of Debian are made by mmdebstrap, which is not in PATH; run `apt-get install mmdebstrap`, or choose another base with -i"
+    )]
+    NoMmdebstrap,
+    /// Only root can make files that are root's.
+    #[error("the files of base image {base} must be root's; run it with sudo")]
+    BaseNeedsRoot {
+        /// The base image, as `-i` names it.
+        base: String,
+    },
+    /// What is there can't give way to another base image.
+    #[error("{} {problem}, then try again", path.display())]
+    BaseInUse {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why not, and what to do.
+        problem: &'static str,
     },
     /// A worker runs there.
     #[error(transparent)]

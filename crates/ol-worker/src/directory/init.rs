@@ -9,10 +9,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ol_model::{HostFacts, WorkerConfig};
-use ol_warden::rootfs::Base;
 
-use super::base::{self, BaseChoice, PythonVersion};
+use super::base::{self, BaseChoice, PythonVersion, Staging};
 use super::error::DirectoryError;
+use super::lock::Lock;
 use super::{Directory, Kind, absolute};
 
 /// A tree whose root has imported nothing; more nodes come with the packages they would import.
@@ -38,7 +38,8 @@ pub struct InitReport {
 impl Directory {
     /// Makes `root` a worker directory with the base image `choice`, or makes it one anew.
     ///
-    /// A base image that is there stays unless `rebuild`. No worker may run there.
+    /// A base image that is there stays unless `rebuild`; the old one goes only when the new one is
+    /// in its place. No worker may run there.
     ///
     /// # Errors
     /// When something else is at `root`, a worker runs there, the base image doesn't serve, or the
@@ -58,33 +59,42 @@ impl Directory {
                 path: directory.root,
             });
         }
-        let mut notes = Vec::new();
-        if let BaseChoice::Image(name) = choice {
+        choice.check()?;
+        let image = directory.base_image();
+        let kept = match base::of(&image, &directory.root) {
+            Ok(found) if !rebuild => Some(found),
+            _ => None,
+        };
+        // What serves there must serve still, before anything is written.
+        let kept = match kept {
+            Some(found) => {
+                let python = base::python(&found.base, &found.source)?;
+                Some((found, python))
+            }
+            None => None,
+        };
+        let mut footing = Footing::set(&directory, kind)?;
+        let staging = Staging::begin(&directory.root, &image, &footing.lock)?;
+        let (source, python, mut notes) = match &kept {
+            Some((found, python)) => (found.source.clone(), *python, Vec::new()),
+            None => {
+                refuse_within(choice, &[&image, &directory.root.join(base::STAGING)])?;
+                let built = base::build(choice, &staging)?;
+                let source = built.record.source();
+                staging.exchange(&built.record)?;
+                (source, built.python, built.notes)
+            }
+        };
+        if kept.is_some() && *choice != BaseChoice::Host && !choice.is(&source) {
             notes.push(format!(
-                "base image {name} means the host's own programs for now; Docker images come later"
+                "kept the base image {source}; -b replaces it by {choice}"
             ));
         }
-        // Before anything is written: a base image that doesn't serve should leave no trace.
-        let (base, base_kept) = directory.choose_base(choice, rebuild)?;
-        let python = base::python(&base)?;
-        if base_kept && base != choice.resolve().into() && *choice != BaseChoice::Host {
-            notes.push(format!(
-                "kept the base image {}; -b replaces it by {choice}",
-                base::describe(&base)
-            ));
-        }
-
         for folder in [directory.packages(), directory.registry(), directory.logs()] {
             fs::create_dir_all(&folder).map_err(|source| DirectoryError::Write {
                 path: folder,
                 source,
             })?;
-        }
-        let _lock = directory.lock()?;
-        if !base_kept {
-            let text = serde_json::to_string(&choice.resolve()).map_err(io::Error::from);
-            let path = directory.base_image().join(base::RECORD);
-            write(&path, text.map(|text| text + "\n"))?;
         }
         if !directory.zygote_tree().exists() {
             write(&directory.zygote_tree(), Ok(EMPTY_TREE.to_owned()))?;
@@ -93,40 +103,16 @@ impl Directory {
         // On a machine with little memory, or at a path that isn't UTF-8: said now, not at `up`.
         config.validate()?;
         let backup = directory.write_config(&config.to_json_pretty())?;
+        footing.made = false;
         let report = InitReport {
             created: kind != Kind::Worker,
-            base: base::describe(&base),
-            base_kept,
+            base: source,
+            base_kept: kept.is_some(),
             python,
             backup,
             notes,
         };
         Ok((directory, report))
-    }
-
-    /// The base image to use, and whether it was there before.
-    fn choose_base(
-        &self,
-        choice: &BaseChoice,
-        rebuild: bool,
-    ) -> Result<(Base, bool), DirectoryError> {
-        if let (false, Ok(base)) = (rebuild, base::of(&self.base_image(), &self.root)) {
-            return Ok((base, true));
-        }
-        match choice.resolve().into() {
-            Base::Directory(path) if !path.is_dir() => Err(DirectoryError::BaseUnknown {
-                given: choice.to_string(),
-                problem: "is no directory",
-            }),
-            // Asked for as a directory, the whole host would be lent, not only its programs.
-            Base::Directory(path) if fs::canonicalize(&path).is_ok_and(|p| p == Path::new("/")) => {
-                Err(DirectoryError::BaseUnknown {
-                    given: choice.to_string(),
-                    problem: "would show sandboxes the whole host",
-                })
-            }
-            base => Ok((base, false)),
-        }
     }
 
     /// Writes `config.json`; returns where the old one is, if its text was another. Twice `init`
@@ -145,6 +131,56 @@ impl Directory {
         write(&path, Ok(text))?;
         Ok(changed.map(|_| backup))
     }
+}
+
+/// The lock, in a directory that is made for it if need be.
+struct Footing {
+    directory: Directory,
+    lock: Lock,
+    /// Whether to take away again what was made: an `init` that is refused leaves no trace.
+    made: bool,
+}
+
+impl Footing {
+    fn set(directory: &Directory, kind: Kind) -> Result<Self, DirectoryError> {
+        // First what shows that the directory is ours, should we be killed before the next step.
+        let ours = directory.root.join(base::STAGING);
+        fs::create_dir_all(&ours).map_err(|source| DirectoryError::Write { path: ours, source })?;
+        Ok(Self {
+            directory: directory.clone(),
+            lock: directory.lock()?,
+            made: kind == Kind::Absent,
+        })
+    }
+}
+
+impl Drop for Footing {
+    fn drop(&mut self) {
+        if self.made {
+            // Only what is empty goes, so nothing of anybody else's.
+            let _ = fs::remove_file(self.directory.lock_file());
+            let _ = fs::remove_dir(self.directory.worker());
+            let _ = fs::remove_dir(&self.directory.root);
+        }
+    }
+}
+
+/// A source that lies in what the new base image replaces would go with it.
+fn refuse_within(choice: &BaseChoice, replaced: &[&Path]) -> Result<(), DirectoryError> {
+    let (BaseChoice::Dir(path) | BaseChoice::Tar(path)) = choice else {
+        return Ok(());
+    };
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let within = replaced
+        .iter()
+        .any(|folder| real(path).starts_with(real(folder)));
+    if within {
+        return Err(DirectoryError::BaseUnknown {
+            given: choice.to_string(),
+            problem: "lies in the directory that it would replace: move it elsewhere first",
+        });
+    }
+    Ok(())
 }
 
 /// Replaces the file at `path` by one with this content: whole or not at all, and to last.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use ol_warden::cgroup;
 
-use super::Directory;
 use super::error::DirectoryError;
 use super::lock::Lock;
+use super::{Directory, base};
 
 /// What [`Directory::remove_residue`] found and removed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -46,10 +46,12 @@ impl Directory {
     }
 
     /// The same for one who holds the lock already.
-    pub(crate) fn remove_residue_under(&self, _lock: &Lock) -> Result<Removed, DirectoryError> {
+    pub(crate) fn remove_residue_under(&self, lock: &Lock) -> Result<Removed, DirectoryError> {
         let mut removed = self.remove_cgroups()?;
+        if base::settle(&self.root, &self.base_image(), lock)? {
+            removed.paths.push(self.root.join(base::STAGING));
+        }
         let failed = |source| DirectoryError::Residue { source };
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
         for path in [
             self.pid_file(),
             self.url_file(),
@@ -58,7 +60,7 @@ impl Directory {
             self.uploads(),
         ] {
             // Behind a mount may lie the host itself, or an operator's own disk.
-            if mounted_within(&mounts, &path) {
+            if is_mounted_within(&path).map_err(failed)? {
                 return Err(failed(io::Error::other(format!(
                     "something is mounted in {}",
                     path.display()
@@ -80,6 +82,13 @@ impl Directory {
             paths: Vec::new(),
         })
     }
+}
+
+/// Whether anything is mounted at `path` or beneath it. What is there is then not ours to remove.
+pub(super) fn is_mounted_within(path: &Path) -> io::Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    // As the kernel names it. A path that isn't there can have nothing mounted.
+    Ok(fs::canonicalize(path).is_ok_and(|path| mounted_within(&mounts, &path)))
 }
 
 /// Whether any mount point is `path` or beneath it. Mountinfo writes a blank as `\040`.

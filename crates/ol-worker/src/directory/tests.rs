@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use ol_warden::rootfs::Base;
+
 use super::*;
 
 const FACTS: HostFacts = HostFacts {
@@ -44,7 +46,7 @@ fn a_new_directory_opens_and_loads() {
         (100, 0, 1)
     );
     assert_eq!(warnings, []);
-    assert_eq!(opened.base(&config).expect("its base"), Base::Host);
+    assert_eq!(opened.base(&config).expect("its base").base, Base::Host);
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn the_originals_directory_is_ours_too() {
     let (config, warnings) = directory.load(&[], &FACTS).expect("its configuration");
     assert_eq!(warnings.len(), 1);
     let base = directory.base(&config).expect("its base");
-    assert_eq!(base, Base::Directory(root.join("lambda")));
+    assert_eq!(base.base, Base::Directory(root.join("lambda")));
 }
 
 #[test]
@@ -144,9 +146,40 @@ fn what_follows_i_is_understood_or_refused_with_a_list() {
         "ol-min".parse::<BaseChoice>().ok(),
         Some(BaseChoice::Image("ol-min".to_owned()))
     );
-    for refused in ["", "dir:", "docker:python", "hosts", "host:1"] {
+    let debian = BaseChoice::Debian("trixie".to_owned());
+    assert_eq!("debian".parse().ok(), Some(debian.clone()));
+    assert!(debian.is("debian:trixie") && !debian.is("debian:bookworm"));
+    let min: BaseChoice = "ol-min".parse().expect("the original's");
+    assert!(min.is("host") && min.is("ol-min") && !min.is("dir:/x"));
+    for text in [
+        "tar:/a.tar.gz",
+        "debian:bookworm",
+        "docker:python:3.13-slim",
+        "docker:a.b/c_d@sha256:0",
+    ] {
+        let choice: BaseChoice = text.parse().expect(text);
+        assert_eq!(choice.to_string(), text);
+    }
+    for refused in [
+        "",
+        "dir:",
+        "tar:",
+        "tar",
+        "hosts",
+        "host:1",
+        "debian:",
+        "debian:--help",
+        "debian:a b",
+        "docker",
+        "docker:-v",
+        "oci:/x",
+        "ol-min:1",
+    ] {
         let error = refused.parse::<BaseChoice>().expect_err(refused);
-        assert!(error.to_string().ends_with("use `host` or `dir:PATH`"));
+        assert!(
+            error.to_string().contains("; use `host`, `debian"),
+            "{error}"
+        );
     }
 }
 
