@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import json
 import sys
 from collections import deque
 
