@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what building and running need and this machine lacks, and says what it did. Debian and Ubuntu.
+# Installs what building and running (and, as `need.sh test`, testing) need and this machine lacks, and says what it did.
+# Debian and Ubuntu.
 set -eu
 
 missing=
@@ -9,6 +10,8 @@ need() { # COMMAND PACKAGE
 need cc build-essential
 need curl curl
 [ -x /usr/bin/python3 ] || missing="$missing python3"
+# Tests run on base images of Debian.
+[ "${1:-}" != test ] || need mmdebstrap mmdebstrap
 
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
