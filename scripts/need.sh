@@ -11,7 +11,10 @@ need cc build-essential
 need curl curl
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 # Tests run on base images of Debian.
-[ "${1:-}" != test ] || need mmdebstrap mmdebstrap
+if [ "${1:-}" = test ]; then
+    need mmdebstrap mmdebstrap
+    [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+fi
 
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then

@@ -1,6 +1,7 @@
 //! Base images of every kind, on each Python that is supported: made, changed, refused, and killed in the making.
 
 use ol_testkit::bases::{SUITES, base, has_mmdebstrap_or_skip};
+use ol_testkit::process::descendants;
 use ol_testkit::{Place, Worker, bases, bundle, eventually, in_place};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -42,6 +43,9 @@ fn assert_serves(place: &Place, source: &str, python: &str) {
     assert!(doctor.out.contains(&said), "{doctor:?}");
     let worker = place.up(&[]);
     assert_sees(&worker, python);
+    let status = place.ol(&["worker", "status", "--output", "json"]);
+    let status: Value = serde_json::from_str(status.ok()).expect("JSON");
+    assert_eq!(status["base"], source);
     worker.down();
 }
 
@@ -314,10 +318,15 @@ fn killed_in_the_making(place: &Place, file: &str) {
         folders.find(|folder| folder.path().join(file).exists())
     });
     let pid = i32::try_from(init.id()).expect("a pid is an i32");
+    let started = descendants(pid);
+    assert!(started.len() > 1, "{started:?}");
     kill_process(Pid::from_raw(pid).expect("not zero"), Signal::KILL).expect("our own child");
     let status = init.wait().expect("our own child");
     assert!(!status.success(), "{status}");
-    // What it had started goes too, with its mounts.
+    // What it had started goes too, long before it would have come to its end, and with its mounts.
+    eventually("what it started to die", 3.0, || {
+        started.iter().all(|process| !process.lives()).then_some(())
+    });
     eventually("nothing of it to live", 20.0, || {
         place.census().is_nothing().then_some(())
     });
