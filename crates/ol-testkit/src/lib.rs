@@ -11,6 +11,7 @@
 //! - [`residue`]: what of a worker is left, asked of the kernel and of nobody else
 //! - [`process`]: `/proc`, read
 //! - [`http`]: a client that shows what is on the wire, and can break off
+//! - [`flow`]: answers as they come, requests as they are sent
 //! - [`bundle`]: functions as tar.gz, honest and hostile
 //! - [`patience`]: how long to wait, and for what
 //!
@@ -23,6 +24,7 @@
 //! | `CI` | a skipped test is a failure |
 
 pub mod bundle;
+pub mod flow;
 pub mod http;
 pub mod patience;
 pub mod place;
@@ -35,7 +37,8 @@ mod skip;
 pub use skip::root_or_skip;
 
 pub use bundle::bundle;
+pub use flow::{Incoming, Outgoing};
 pub use http::{Client, Reply};
-pub use patience::{eventually, patience, slowness};
+pub use patience::{eventually, measured, patience, slowness};
 pub use place::{Place, Said, in_place};
 pub use worker::{Worker, with_worker};

@@ -43,6 +43,8 @@ pub(super) struct Instances {
     stalled: bool,
     /// When an instance was started or ended by the policy.
     changed: Option<Instant>,
+    /// A start waits for memory: what it was told last. Whoever waits too long is told so then.
+    short_of_memory: Option<String>,
 }
 
 impl Instances {
@@ -130,15 +132,24 @@ impl Function {
         let lease = match tokio::time::timeout(patience, turn).await {
             Ok(Ok(lease)) => lease?,
             Ok(Err(_closed)) => return Err(InvokeError::Draining),
-            Err(_elapsed) => {
-                return Err(InvokeError::Waited {
-                    name: self.name.clone(),
-                    waited: patience,
-                });
-            }
+            Err(_elapsed) => return Err(self.waited(patience)),
         };
         steps::QUEUE.record(begun.elapsed());
         Ok(lease)
+    }
+
+    /// Why a call waited in vain.
+    fn waited(&self, waited: Duration) -> InvokeError {
+        let name = self.name.clone();
+        match self.instances().short_of_memory.clone() {
+            Some(why) => InvokeError::NoMemory(why),
+            None => InvokeError::Waited { name, waited },
+        }
+    }
+
+    /// A start was told that there is no memory now, and why; or it waits for that no longer.
+    pub(crate) fn short_of_memory(&self, why: Option<String>) {
+        self.instances().short_of_memory = why;
     }
 
     fn lease(self: &Arc<Self>, instance: Arc<Instance>) -> Lease {
