@@ -8,7 +8,7 @@
 //!   time as the cores can bring up; the rest is decided again when those serve. They go after a long idleness.
 //! - [`Policy::Original`]: the Go worker's rule: one second, at least one, and one step each second, up or down.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the number of instances follows the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,23 +104,47 @@ impl Policy {
     }
 }
 
-/// How long calls take, lately: the mean of about the last [`Self::MEMORY`].
+/// How long calls take, lately: over about the last [`Self::WINDOW`], but no fewer than [`Self::LEAST`] calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ServiceTime(Option<f64>);
+pub(crate) struct ServiceTime(Option<Means>);
+
+#[derive(Clone, Copy, Debug)]
+struct Means {
+    seconds: f64,
+    /// Of the logarithms.
+    ln: f64,
+    at: Instant,
+}
 
 impl ServiceTime {
-    const MEMORY: f64 = 16.0;
+    const WINDOW: Duration = Duration::from_millis(250);
+    const LEAST: f64 = 8.0;
 
-    /// A call took so long.
-    pub(crate) fn record(&mut self, took: Duration) {
-        let took = took.as_secs_f64();
-        let before = self.0.unwrap_or(took);
-        self.0 = Some(before + (took - before) / Self::MEMORY);
+    /// A call that ends at `now` took so long.
+    pub(crate) fn record(&mut self, took: Duration, now: Instant) {
+        let seconds = took.as_secs_f64();
+        let ln = seconds.max(1e-6).ln();
+        let at = now;
+        let before = self.0.unwrap_or(Means { seconds, ln, at });
+        // By time, not by calls: at thousands a second, any sixteen of them may have lost their core for a while together.
+        let since = now.saturating_duration_since(before.at).as_secs_f64();
+        let weight = (since / Self::WINDOW.as_secs_f64()).min(1.0 / Self::LEAST);
+        self.0 = Some(Means {
+            seconds: before.seconds + (seconds - before.seconds) * weight,
+            ln: before.ln + (ln - before.ln) * weight,
+            at,
+        });
     }
 
-    /// The mean; `None` before the first call has ended.
-    pub(crate) fn mean(self) -> Option<Duration> {
-        self.0.map(Duration::from_secs_f64)
+    /// What `policy` goes by; `None` before the first call has ended. The Go worker goes by the mean. Ours goes by the
+    /// geometric mean, in which a few calls that lost their core are not taken for long ones: more instances would only
+    /// make them lose it more often, and so on until there are as many as callers.
+    pub(crate) fn lately(self, policy: Policy) -> Option<Duration> {
+        let means = self.0?;
+        Some(Duration::from_secs_f64(match policy {
+            Policy::Work { .. } => means.ln.exp(),
+            Policy::Original => means.seconds,
+        }))
     }
 }
 
@@ -200,16 +224,27 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_follows() {
+    fn the_means_follow() {
         let mut time = ServiceTime::default();
-        assert_eq!(time.mean(), None);
-        time.record(SECOND);
-        assert_eq!(time.mean(), Some(SECOND));
-        for _ in 0..200 {
-            time.record(SECOND / 4);
-        }
-        let mean = time.mean().expect("recorded").as_secs_f64();
-        assert!((mean - 0.25).abs() < 1e-3, "{mean}");
+        let mut now = Instant::now();
+        assert_eq!(time.lately(OURS), None);
+        let mut record = |took: Duration, times: u32| {
+            for _ in 0..times {
+                now += took;
+                time.record(took, now);
+            }
+            [OURS, Policy::Original]
+                .map(|policy| time.lately(policy).expect("recorded").as_secs_f64())
+        };
+        let near =
+            |have: [f64; 2], want: f64| have.iter().all(|have| (have / want - 1.0).abs() < 0.01);
+        assert!(near(record(SECOND, 1), 1.0));
+        // Few long calls are enough, and of short ones as many as fit a second.
+        assert!(near(record(SECOND / 4, 60), 0.25));
+        assert!(near(record(SECOND / 1000, 3000), 0.001));
+        // A core that was lost for a while says little to us.
+        let [ours, mean] = record(SECOND / 20, 1);
+        assert!(ours < 0.002 && mean > 0.005, "{ours} {mean}");
     }
 
     fn any_load() -> impl Strategy<Value = Load> {

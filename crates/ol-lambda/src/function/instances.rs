@@ -13,6 +13,7 @@ use super::version::Version;
 use crate::autoscale::{Load, ServiceTime};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
+use crate::lambdas::Shared;
 use crate::provision::provision;
 use ol_model::{MiB, steps};
 use ol_sandbox::Obituary;
@@ -48,7 +49,7 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    fn load(&self, version: &Version, cores: u32, least: u32) -> Load {
+    fn load(&self, version: &Version, shared: &Shared, least: u32) -> Load {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
         Load {
@@ -56,10 +57,13 @@ impl Instances {
             running: lanes.saturating_sub(count(self.idle.len())),
             alive: count(self.alive.len()),
             starting: count(self.starting),
-            service: self.service.mean().filter(|_| !self.stalled),
+            service: self
+                .service
+                .lately(shared.settings.policy)
+                .filter(|_| !self.stalled),
             lanes: version.lanes(),
             bounds: (least, version.config.instances.max),
-            cores,
+            cores: shared.cores,
             since_change: self.changed.map(|at| at.elapsed()),
         }
     }
@@ -162,7 +166,7 @@ impl Function {
 
     fn served(&self, took: Duration) {
         let mut instances = self.instances();
-        instances.service.record(took);
+        instances.service.record(took, Instant::now());
         instances.served += 1;
         instances.stalled = false;
     }
@@ -203,7 +207,7 @@ impl Function {
         };
         // Those who left need nothing started.
         instances.waiting.retain(|waiting| !waiting.is_closed());
-        let load = instances.load(&version, self.shared.cores, least);
+        let load = instances.load(&version, &self.shared, least);
         for _ in 0..self.shared.settings.policy.starts(&load) {
             instances.changed = Some(Instant::now());
             instances.starting += 1;
@@ -239,7 +243,7 @@ impl Function {
         loop {
             let surplus = {
                 let instances = self.instances();
-                let load = instances.load(&version, self.shared.cores, least);
+                let load = instances.load(&version, &self.shared, least);
                 let unused = instances.idle.iter().filter(|i| !i.in_use());
                 unused
                     .min_by_key(|i| i.last_used())
