@@ -6,12 +6,11 @@ while the socket is full, so that at most one frame per call lies here unsent.
 
 import asyncio
 import os
-import struct
 import sys
 from collections import deque
 
 from _ol_guest import (
-    BODY, CALL, CANCEL, END, HEADER, WINDOW,
+    BODY, CALL, CANCEL, END, FRAME, HEADER, WINDOW,
     explain, flush, leave_if_forked, load,
 )
 
@@ -19,7 +18,6 @@ Call = load("asgi_call").Call
 Lifespan = load("lifespan").Lifespan
 Bell = load("bell").Bell
 
-FRAME = struct.Struct("<IBBHI")
 READ = 64 * 1024
 FAREWELL = 2.0  # seconds between the worker's going and ours; it kills a guest that takes much longer
 
@@ -92,11 +90,11 @@ class Server:
         elif kind == CANCEL:
             call.abandon()
 
-    def send(self, kind, flags, call, payload):
+    def send(self, kind, flags, call, payload, took=0):
         """Sends or keeps a frame; who can wait does so for `space` before the next."""
         if self.farewell:
             return
-        frame = FRAME.pack(len(payload), kind, flags, 0, call) + payload
+        frame = FRAME.pack(len(payload), kind, flags, took, call) + payload
         if not self.unsent:
             try:
                 sent = os.write(self.connection.fd, frame)

@@ -8,13 +8,14 @@
 """
 
 import asyncio
-import json
+import os
 import sys
 from collections import deque
+from time import perf_counter_ns
 
 from _ol_guest import (
     BODY, BUSY, DONE, END, FAULT, GRANT, RESULT, WINDOW,
-    explain, fault_payload, flush, leave_if_forked, load, sectioned, sections,
+    explain, fault_payload, flush, leave_if_forked, load, microseconds, sectioned, sections,
 )
 
 Bell = load("bell").Bell
@@ -27,6 +28,8 @@ UNBOUNDED = 1 << 62
 # 2.3 and not 2.4: Starlette and its like then wait for `http.disconnect` while they stream, and stop a stream at once
 # when the caller leaves, even one that has nothing to send for a while.
 VERSIONS = {"version": "3.0", "spec_version": "2.3"}
+# Like the original, `path` leaves out `root_path`. Frameworks that mount apps within apps expect it whole, as uvicorn sends it.
+WHOLE_PATH = os.environ.get("OL_ASGI_PATH") == "whole"
 
 
 class CallerGone(OSError):
@@ -36,6 +39,7 @@ class CallerGone(OSError):
 class Call:
     def __init__(self, server, number, payload, ended):
         self.server, self.number = server, number
+        self.began = perf_counter_ns()
         self.head, first = sections(payload)
         self.parts, self.ended = deque([first] if first else ()), ended
         self.told_end = False
@@ -71,6 +75,8 @@ class Call:
     def scope(self):
         head = self.head
         path = head["path"]
+        if WHOLE_PATH:
+            path = head.get("root", "") + path
         return {
             "type": "http",
             "asgi": dict(VERSIONS),
@@ -154,9 +160,12 @@ class Call:
         self.frames += 1
         if self.response:
             head, self.response = self.response, None
-            self.server.send(RESULT, flags, self.number, sectioned(head, part))
+            self.server.send(RESULT, flags, self.number, sectioned(head, part), self.took(flags))
         elif part or flags:
-            self.server.send(BODY, flags, self.number, part)
+            self.server.send(BODY, flags, self.number, part, self.took(flags))
+
+    def took(self, flags=END):
+        return microseconds(self.began) if flags & END else 0
 
     def hold(self, part):
         """An app mostly returns right after the last part: END then says all. One loop turn is time enough for that."""
@@ -198,13 +207,13 @@ class Call:
             self.server.tagging.finish(self.number)
         del self.server.calls[self.number]
         if self.state == ANSWERED:
-            self.server.send(DONE, END, self.number, b"")
+            self.server.send(DONE, END, self.number, b"", self.took())
         elif self.held is not None:
             self.release.cancel()
             self.end(0)
         else:
             self.state = ANSWERED
-            self.server.send(FAULT, END, self.number, fault_payload(500, self.blame(error)))
+            self.server.send(FAULT, END, self.number, fault_payload(500, self.blame(error)), self.took())
         self.bell.ring()
 
     def blame(self, error):

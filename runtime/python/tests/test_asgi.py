@@ -4,7 +4,7 @@ import threading
 import time
 import unittest
 
-from harness import BODY, BUSY, DONE, END, FAULT, MIB, RESULT, WINDOW, Worker, unsectioned
+from harness import BODY, DONE, END, MIB, RESULT, WINDOW, Worker, unsectioned
 
 SAY = """
     import asyncio, sys, json, os

@@ -1,10 +1,9 @@
 """f(event): binding, errors, bodies in parts, what a function may do to the process."""
 
-import os
 import struct
 import unittest
 
-from harness import BODY, CANCEL, COMPILED, END, FAULT, MIB, RESULT, WINDOW, Worker, sectioned
+from harness import BODY, COMPILED, END, MIB, RESULT, WINDOW, Worker
 
 
 class Binding(unittest.TestCase):
@@ -235,7 +234,7 @@ class Calls(unittest.TestCase):
                 return os.WEXITSTATUS(os.waitpid(child, 0)[1])
         """
         with Worker(source) as worker:
-            expected = {"pool": [1, 4, 9], "exit": 7, "raise": 1, "return": 0}
+            expected = {"pool": [1, 4, 9], "spawn": [1, 4, 9], "exit": 7, "raise": 1, "return": 0}
             for call, event in enumerate(expected, 1):
                 self.assertEqual(worker.event(call, b'"%s"' % event.encode()).json(), expected[event])
 

@@ -2,7 +2,7 @@
 
 import unittest
 
-from harness import BODY, END, FAULT, MIB, RESULT, WINDOW, Worker, unsectioned
+from harness import BODY, END, MIB, RESULT, WINDOW, Worker, unsectioned
 
 VALID = """
     from wsgiref.validate import validator
@@ -98,8 +98,11 @@ class Request(unittest.TestCase):
             worker.body(1, b"x" * 500000)
             self.assertEqual(worker.answer(1).json(), [])
             self.assertEqual(worker.owed[1], MIB - 501000, "granted what nobody took")
+            worker.web(2, "/read", b"ne", end=False)
             worker.body(1, b"late")
-            self.assertEqual(worker.ask(2, "/read", b"next").json(), ["next", "", ""])
+            worker.cancel(1)
+            worker.body(2, b"xt", end=True)
+            self.assertEqual(worker.answer(2).json(), ["next", "", ""])
 
     def test_caller_leaves_while_the_app_reads(self):
         with Worker(self.SOURCE) as worker:

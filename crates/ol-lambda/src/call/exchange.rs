@@ -175,7 +175,7 @@ impl Exchange {
 
     /// The next frame. The exchange is over after an error; after a last frame that is as it should be, the caller ends it.
     async fn next(&mut self) -> Result<Frame, InvokeError> {
-        let (Some(lease), Some(conversation)) = (&self.lease, &mut self.conversation) else {
+        let (Some(lease), Some(conversation)) = (&mut self.lease, &mut self.conversation) else {
             return Err(InvokeError::Internal("a call was read past its end"));
         };
         let received = loop {
@@ -189,6 +189,7 @@ impl Exchange {
         };
         match received {
             Ok(Ok(frame)) => {
+                lease.took(frame.took);
                 if let Some(bytes) = conversation.owes(&frame) {
                     // Not here: whoever stops reading must not cut a frame.
                     let (instance, id) = (Arc::clone(lease.instance()), frame.id);

@@ -80,9 +80,16 @@ pub(crate) struct Lease {
     function: Arc<Function>,
     instance: Option<Arc<Instance>>,
     since: Instant,
+    took: Option<Duration>,
 }
 
 impl Lease {
+    /// The guest said how long the call took. Our own clock also counts how long everybody waited for a core: judged by that, a
+    /// crowded machine would start ever more instances.
+    pub(crate) fn took(&mut self, took: Option<Duration>) {
+        self.took = took.or(self.took);
+    }
+
     pub(crate) fn function(&self) -> &Arc<Function> {
         &self.function
     }
@@ -105,7 +112,8 @@ impl Drop for Lease {
             if !instance.version.config.reuse_sandbox {
                 instance.doom();
             }
-            self.function.served(self.since.elapsed());
+            self.function
+                .served(self.took.unwrap_or_else(|| self.since.elapsed()));
             self.function.give_back(instance);
         }
     }
@@ -161,6 +169,7 @@ impl Function {
             function: Arc::clone(self),
             instance: Some(instance),
             since: Instant::now(),
+            took: None,
         }
     }
 

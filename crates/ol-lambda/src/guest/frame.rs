@@ -1,6 +1,7 @@
 //! Frames as bytes. Nothing that a guest sends is trusted: a frame that breaks the rules is an error.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::time::Duration;
 
 pub(crate) const HEADER: usize = 12;
 /// The longest payload that either side may send.
@@ -59,6 +60,8 @@ pub(crate) struct Frame {
     pub compiled: bool,
     /// The answer ends here, the work for the call doesn't.
     pub busy: bool,
+    /// How long the call took by the guest's clock, if it says so and it fits the header.
+    pub took: Option<Duration>,
     pub id: u32,
     pub payload: Bytes,
 }
@@ -103,6 +106,7 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
         return Err(FrameError::TooLong(length));
     }
     let kind = Kind::from_guest(header[4]).ok_or(FrameError::Kind(header[4]))?;
+    let took = u16::from_le_bytes([header[6], header[7]]);
     let (flags, id) = (
         header[5],
         u32::from_le_bytes([header[8], header[9], header[10], header[11]]),
@@ -117,6 +121,10 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
         end: flags & END != 0,
         compiled: flags & COMPILED != 0,
         busy: flags & BUSY != 0,
+        took: match took {
+            0 | u16::MAX => None,
+            us => Some(Duration::from_micros(us.into())),
+        },
         id,
         payload: frame,
     }))

@@ -44,7 +44,7 @@ impl Mailbox {
         match inside.frames.back_mut() {
             Some(last) if last.kind == Kind::Body && frame.kind == Kind::Body && !last.end => {
                 last.payload = joined(&last.payload, &frame.payload);
-                (last.end, last.busy) = (frame.end, frame.busy);
+                (last.end, last.busy, last.took) = (frame.end, frame.busy, frame.took);
             }
             _ => inside.frames.push_back(frame),
         }
@@ -84,6 +84,7 @@ mod tests {
             end,
             compiled: false,
             busy: false,
+            took: None,
             id: 1,
             payload: Bytes::copy_from_slice(text),
         }
