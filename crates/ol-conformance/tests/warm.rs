@@ -155,23 +155,6 @@ def f(event):
     });
 }
 
-/// `reuse-sandbox: false`: nothing that a call did is there for the next one.
-#[test]
-fn a_fresh_sandbox_for_every_call() {
-    let source = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
-    with_worker(&[], |worker| {
-        worker.install("reused", &[("f.py", source)]);
-        worker.install(
-            "fresh",
-            &[("f.py", source), ("ol.yaml", "reuse-sandbox: false\n")],
-        );
-        for number in 1..=5 {
-            assert_eq!(worker.call("reused", &json!({})).ok(), json!(number));
-            assert_eq!(worker.call("fresh", &json!({})).ok(), json!(1));
-        }
-    });
-}
-
 /// What would name it, if the worker kept anything of an unknown function.
 fn traces(worker: &Worker<'_>) -> (String, Vec<PathBuf>, usize) {
     let debug = worker.request("GET", "/debug", b"").text();

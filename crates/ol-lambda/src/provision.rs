@@ -91,7 +91,8 @@ pub(crate) async fn provision(
     Ok(Some(Arc::new(instance)))
 }
 
-/// A sandbox for `version`, as soon as there is memory; `None` if by then nobody waits for it.
+/// A sandbox for `version`, as soon as there is memory; `None` if by then nobody waits for it, or after so long that whoever does
+/// came later: each who waits is told in his own time that there was none.
 async fn create(
     function: &Arc<Function>,
     version: &Version,
@@ -100,6 +101,7 @@ async fn create(
     let begun = Instant::now();
     loop {
         if !function.wants_start(version) {
+            function.short_of_memory(None);
             return Ok(None);
         }
         function.shared.make_room(version.limits.mem);
@@ -112,9 +114,25 @@ async fn create(
             patience: TURN,
         };
         match function.shared.pool.create(spec).await {
-            Ok(created) => return Ok(Some(created)),
-            Err(CreateError::NoMemory { .. }) if begun.elapsed() < patience => {}
-            Err(error) => return Err(refused(error)),
+            Ok(created) => {
+                function.short_of_memory(None);
+                return Ok(Some(created));
+            }
+            Err(CreateError::NoMemory {
+                asked_mb, pool_mb, ..
+            }) => {
+                let waited = patience;
+                let error = CreateError::NoMemory {
+                    asked_mb,
+                    pool_mb,
+                    waited,
+                };
+                function.short_of_memory(Some(error.to_string()));
+                if begun.elapsed() >= patience {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(refused(&error)),
         }
     }
 }
@@ -204,7 +222,7 @@ impl Start<'_> {
     }
 }
 
-fn refused(error: CreateError) -> InvokeError {
+fn refused(error: &CreateError) -> InvokeError {
     match error {
         CreateError::NoMemory { .. } => InvokeError::NoMemory(error.to_string()),
         CreateError::Mechanism(reason) => {

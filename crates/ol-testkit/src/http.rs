@@ -7,8 +7,8 @@ use std::net::{Shutdown, TcpStream};
 
 /// A connection to a worker.
 pub struct Client {
-    stream: BufReader<TcpStream>,
-    host: String,
+    pub(crate) stream: BufReader<TcpStream>,
+    pub(crate) host: String,
 }
 
 /// An answer, read to its end.
@@ -128,6 +128,20 @@ impl Client {
     /// # Errors
     /// When the connection breaks, or what comes is no HTTP.
     pub fn reply(&mut self) -> io::Result<Reply> {
+        let mut incoming = self.incoming()?;
+        let mut body = Vec::new();
+        incoming.read_to_end(&mut body)?;
+        Ok(Reply {
+            body,
+            ..incoming.head
+        })
+    }
+
+    /// Reads the head of the next answer. One to HEAD is nothing else.
+    ///
+    /// # Errors
+    /// When the connection breaks, or what comes is no HTTP.
+    pub fn reply_head(&mut self) -> io::Result<Reply> {
         let first = self.line()?;
         let status = first.split(' ').nth(1).and_then(|text| text.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("no HTTP: {first:?}")))?;
@@ -139,7 +153,7 @@ impl Client {
         loop {
             let line = self.line()?;
             if line.is_empty() {
-                break;
+                return Ok(reply);
             }
             let (name, value) = line
                 .split_once(':')
@@ -148,38 +162,9 @@ impl Client {
                 .headers
                 .push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        if reply
-            .header("transfer-encoding")
-            .is_some_and(|coding| coding.contains("chunked"))
-        {
-            self.chunks(&mut reply.body)?;
-        } else if let Some(length) = reply
-            .header("content-length")
-            .and_then(|text| text.parse().ok())
-        {
-            reply.body = vec![0; length];
-            self.stream.read_exact(&mut reply.body)?;
-        } else {
-            self.stream.read_to_end(&mut reply.body)?;
-        }
-        Ok(reply)
     }
 
-    fn chunks(&mut self, body: &mut Vec<u8>) -> io::Result<()> {
-        loop {
-            let line = self.line()?;
-            let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
-            let at = body.len();
-            body.resize(at + length, 0);
-            self.stream.read_exact(&mut body[at..])?;
-            self.line()?;
-            if length == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
+    pub(crate) fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -239,7 +224,7 @@ impl Reply {
     }
 }
 
-fn head(
+pub(crate) fn head(
     host: &str,
     method: &str,
     path: &str,

@@ -12,6 +12,7 @@
 //! - [`process`]: `/proc`, read
 //! - [`http`]: a client that shows what is on the wire, and can break off
 //! - [`bases`]: base images with Python 3.9, 3.11 and 3.13
+//! - [`flow`]: answers as they come, requests as they are sent
 //! - [`bundle`]: functions as tar.gz, honest and hostile
 //! - [`patience`]: how long to wait, and for what
 //!
@@ -25,6 +26,7 @@
 
 pub mod bases;
 pub mod bundle;
+pub mod flow;
 pub mod http;
 pub mod patience;
 pub mod place;
@@ -38,7 +40,8 @@ pub use skip::root_or_skip;
 
 pub use bases::bases;
 pub use bundle::bundle;
+pub use flow::{Incoming, Outgoing};
 pub use http::{Client, Reply};
-pub use patience::{eventually, patience, slowness};
+pub use patience::{eventually, measured, patience, slowness};
 pub use place::{Place, Said, in_place};
 pub use worker::{Worker, with_worker};

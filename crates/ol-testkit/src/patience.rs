@@ -1,5 +1,6 @@
 //! How long to wait. Every wait is for a condition that can be seen, and has a deadline; none is for time to pass.
 
+use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,4 +38,10 @@ pub fn eventually<T>(what: &str, seconds: f64, mut look: impl FnMut() -> Option<
         assert!(!late, "waited {limit:?} in vain: {what}");
         thread::sleep(LOOK);
     }
+}
+
+/// Prints what was measured, for those who run tests to see numbers (`cargo nextest run --success-output immediate`).
+pub fn measured(text: &str) {
+    // Not `eprintln!`, which is for programs that fail.
+    let _ = writeln!(std::io::stderr(), "measured: {text}");
 }

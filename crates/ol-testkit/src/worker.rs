@@ -184,6 +184,32 @@ impl Worker<'_> {
         assert_eq!(reply.status, 201, "{}", reply.text());
     }
 
+    /// How often the step of this name was taken, by `/stats`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn count(&self, step: &str) -> u64 {
+        let stats = self.request("GET", "/stats", b"").ok();
+        stats[format!("{step}.cnt")].as_u64().unwrap_or(0)
+    }
+
+    /// What `/debug` says.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn debug(&self) -> String {
+        self.request("GET", "/debug", b"").text()
+    }
+
+    /// What the log of a function has by now.
+    #[must_use]
+    pub fn log_of(&self, name: &str) -> String {
+        let path = self.place.dir().join(format!("worker/logs/{name}.log"));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
     /// The processes in sandboxes, with the cgroup (in one hierarchy) that each is in.
     #[must_use]
     pub fn leaves(&self) -> Vec<(Process, PathBuf)> {

@@ -13,6 +13,7 @@ use super::version::Version;
 use crate::autoscale::{Load, ServiceTime};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
+use crate::lambdas::Shared;
 use crate::provision::provision;
 use ol_model::{MiB, steps};
 use ol_sandbox::Obituary;
@@ -43,10 +44,12 @@ pub(super) struct Instances {
     stalled: bool,
     /// When an instance was started or ended by the policy.
     changed: Option<Instant>,
+    /// A start waits for memory: what it was told last. Whoever waits too long is told so then.
+    short_of_memory: Option<String>,
 }
 
 impl Instances {
-    fn load(&self, version: &Version, cores: u32, least: u32) -> Load {
+    fn load(&self, version: &Version, shared: &Shared, least: u32) -> Load {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
         Load {
@@ -54,10 +57,13 @@ impl Instances {
             running: lanes.saturating_sub(count(self.idle.len())),
             alive: count(self.alive.len()),
             starting: count(self.starting),
-            service: self.service.mean().filter(|_| !self.stalled),
+            service: self
+                .service
+                .lately(shared.settings.policy)
+                .filter(|_| !self.stalled),
             lanes: version.lanes(),
             bounds: (least, version.config.instances.max),
-            cores,
+            cores: shared.cores,
             since_change: self.changed.map(|at| at.elapsed()),
         }
     }
@@ -138,15 +144,24 @@ impl Function {
         let lease = match tokio::time::timeout(patience, turn).await {
             Ok(Ok(lease)) => lease?,
             Ok(Err(_closed)) => return Err(InvokeError::Draining),
-            Err(_elapsed) => {
-                return Err(InvokeError::Waited {
-                    name: self.name.clone(),
-                    waited: patience,
-                });
-            }
+            Err(_elapsed) => return Err(self.waited(patience)),
         };
         steps::QUEUE.record(begun.elapsed());
         Ok(lease)
+    }
+
+    /// Why a call waited in vain.
+    fn waited(&self, waited: Duration) -> InvokeError {
+        let name = self.name.clone();
+        match self.instances().short_of_memory.clone() {
+            Some(why) => InvokeError::NoMemory(why),
+            None => InvokeError::Waited { name, waited },
+        }
+    }
+
+    /// A start was told that there is no memory now, and why; or it waits for that no longer.
+    pub(crate) fn short_of_memory(&self, why: Option<String>) {
+        self.instances().short_of_memory = why;
     }
 
     fn lease(self: &Arc<Self>, instance: Arc<Instance>) -> Lease {
@@ -160,7 +175,7 @@ impl Function {
 
     fn served(&self, took: Duration) {
         let mut instances = self.instances();
-        instances.service.record(took);
+        instances.service.record(took, Instant::now());
         instances.served += 1;
         instances.stalled = false;
     }
@@ -201,7 +216,7 @@ impl Function {
         };
         // Those who left need nothing started.
         instances.waiting.retain(|waiting| !waiting.is_closed());
-        let load = instances.load(&version, self.shared.cores, least);
+        let load = instances.load(&version, &self.shared, least);
         for _ in 0..self.shared.settings.policy.starts(&load) {
             instances.changed = Some(Instant::now());
             instances.starting += 1;
@@ -237,7 +252,7 @@ impl Function {
         loop {
             let surplus = {
                 let instances = self.instances();
-                let load = instances.load(&version, self.shared.cores, least);
+                let load = instances.load(&version, &self.shared, least);
                 let unused = instances.idle.iter().filter(|i| !i.in_use());
                 unused
                     .min_by_key(|i| i.last_used())

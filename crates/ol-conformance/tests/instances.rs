@@ -1,0 +1,297 @@
+//! How many instances there are: enough at once for a burst, no more than of use under a steady load, and none longer than
+//! they are wanted.
+
+use ol_testkit::{Worker, eventually, measured, patience, with_worker};
+use rustix::process::Signal;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const ECHO: &str = "def f(event):\n    return event\n";
+const SLEEPER: &str = "import time\ndef f(event):\n    time.sleep(event)\n    return event\n";
+/// Shows on the host while it runs, and ends when the test ends its child.
+const HOLD: &str =
+    "import subprocess\ndef f(event):\n    subprocess.run(['sleep', '600'])\n    return event\n";
+
+/// The sandboxes that `/debug` lists.
+fn sandboxes(worker: &Worker<'_>) -> BTreeSet<String> {
+    let debug = worker.debug();
+    let ids = debug
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("sandbox ")?.split(':').next());
+    ids.map(str::to_owned).collect()
+}
+
+/// Calls `name` by as many clients as there are `events`, all at once; returns how long it took until all were answered.
+fn burst(worker: &Worker<'_>, name: &str, events: &[f64]) -> Duration {
+    let together = Barrier::new(events.len() + 1);
+    thread::scope(|scope| {
+        let clients: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let together = &together;
+                scope.spawn(move || {
+                    let mut connection = worker.connect();
+                    together.wait();
+                    let body = event.to_string();
+                    let reply =
+                        connection.request("POST", &format!("/run/{name}"), &[], body.as_bytes());
+                    assert_eq!(reply.expect("an answer").ok().as_f64(), Some(*event));
+                })
+            })
+            .collect();
+        together.wait();
+        let begun = Instant::now();
+        for client in clients {
+            client.join().expect("its asserts hold");
+        }
+        begun.elapsed()
+    })
+}
+
+#[test]
+fn a_first_burst_of_sixteen_long_calls_has_an_instance_each() {
+    with_worker(&[], |worker| {
+        worker.install("sleeper", &[("f.py", SLEEPER)]);
+        let took = burst(worker, "sleeper", &[1.0; 16]);
+        measured(&format!("16 calls of 1 s were answered within {took:?}"));
+        assert!(took < patience(1.5), "{took:?}");
+        assert_eq!(sandboxes(worker).len(), 16);
+    });
+}
+
+/// 32 clients call for `seconds`. After the first second nothing may be made or ended.
+fn settles(name: &str, source: &str, body: &str, seconds: f64) {
+    with_worker(&[], |worker| {
+        worker.install(name, &[("f.py", source)]);
+        let (over, calls) = (AtomicBool::new(false), AtomicU64::new(0));
+        let begun = Instant::now();
+        let (first, seen) = thread::scope(|scope| {
+            for _ in 0..32 {
+                scope.spawn(|| {
+                    let mut connection = worker.connect();
+                    while !over.load(Ordering::Relaxed) {
+                        let path = format!("/run/{name}");
+                        let reply = connection.request("POST", &path, &[], body.as_bytes());
+                        assert_eq!(reply.expect("an answer").status, 200);
+                        calls.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let look = || (worker.count("create"), sandboxes(worker));
+            // Here time itself is what is asked about.
+            thread::sleep(patience(1.0));
+            let first = look();
+            let mut seen = vec![first.clone()];
+            while begun.elapsed() < patience(seconds) {
+                thread::sleep(Duration::from_millis(100));
+                seen.push(look());
+            }
+            over.store(true, Ordering::Relaxed);
+            (first, seen)
+        });
+        let created: Vec<u64> = seen.iter().map(|(created, _)| *created).collect();
+        measured(&format!(
+            "{name}: {} calls by 32 clients in {seconds} s; {} instances after 1 s, {} made by then, {} at the end",
+            calls.into_inner(),
+            first.1.len(),
+            first.0,
+            created.last().expect("the first at least")
+        ));
+        assert!(seen.iter().all(|now| *now == first), "made: {created:?}");
+    });
+}
+
+#[test]
+fn steady_short_calls_settle() {
+    settles("echo", ECHO, "1", 5.0);
+}
+
+#[test]
+fn steady_calls_of_ten_milliseconds_settle() {
+    settles("nap", SLEEPER, "0.01", 5.0);
+}
+
+#[test]
+#[ignore = "15 s each: `make test-long`"]
+fn steady_calls_settle_for_long() {
+    settles("echo", ECHO, "1", 15.0);
+    settles("nap", SLEEPER, "0.01", 15.0);
+}
+
+/// Those that nobody uses go after `scaling.keep_idle_sec`, down to `instances.min`.
+#[test]
+fn idle_instances_go_and_the_fewest_stay() {
+    with_worker(&["scaling.keep_idle_sec=1"], |worker| {
+        worker.install("none", &[("f.py", SLEEPER)]);
+        let yaml = "instances: {min: 2}\n";
+        worker.install("two", &[("f.py", SLEEPER), ("ol.yaml", yaml)]);
+        eventually("the fewest before any call", 10.0, || {
+            (worker.leaves().len() == 2).then_some(())
+        });
+        burst(worker, "none", &[0.3; 4]);
+        burst(worker, "two", &[0.3; 4]);
+        let idle = Instant::now();
+        assert!(worker.leaves().len() >= 8, "{:?}", worker.leaves());
+        eventually("all but the fewest to go", 10.0, || {
+            (worker.leaves().len() == 2).then_some(())
+        });
+        assert!(idle.elapsed() >= Duration::from_millis(900), "too early");
+        assert!(
+            worker.debug().contains("two\n  sandbox"),
+            "{}",
+            worker.debug()
+        );
+        // Another second in which they might go.
+        let (made, kept) = (worker.count("create"), sandboxes(worker));
+        let used = worker.call("none", &json!(1.2)).ok();
+        assert_eq!(used, json!(1.2));
+        assert_eq!(worker.count("create"), made + 1);
+        assert!(kept.is_subset(&sandboxes(worker)), "{}", worker.debug());
+    });
+}
+
+#[test]
+fn there_are_never_more_than_the_most() {
+    with_worker(&[], |worker| {
+        let yaml = "instances: {max: 2}\n";
+        worker.install("two", &[("f.py", SLEEPER), ("ol.yaml", yaml)]);
+        let took = burst(worker, "two", &[0.2; 8]);
+        assert!(took >= Duration::from_millis(800), "{took:?}");
+        assert_eq!((worker.count("create"), worker.leaves().len()), (2, 2));
+    });
+}
+
+/// The Go worker's rule: one at first, and one more each second while they aren't enough.
+#[test]
+fn the_original_policy_starts_one_a_second() {
+    with_worker(&["scaling.policy=original"], |worker| {
+        worker.install("sleeper", &[("f.py", SLEEPER)]);
+        let over = AtomicBool::new(false);
+        let times = thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        assert_eq!(worker.call("sleeper", &json!(0.6)).status, 200);
+                    }
+                });
+            }
+            let times: Vec<Instant> = (1..=3)
+                .map(|number| {
+                    eventually("one more instance", 8.0, || {
+                        (worker.count("create") >= number).then(Instant::now)
+                    })
+                })
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            times
+        });
+        let between: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        measured(&format!("policy original: {between:?} between instances"));
+        let second = Duration::from_millis(900)..patience(1.6);
+        assert!(
+            between.iter().all(|pause| second.contains(pause)),
+            "{between:?}"
+        );
+    });
+}
+
+#[test]
+fn long_calls_do_not_hold_up_short_ones() {
+    with_worker(&[], |worker| {
+        let source = "import time\ndef f(event):\n    time.sleep(event)\n    return event\n";
+        worker.install("mixed", &[("f.py", source)]);
+        // It is known for short calls; then come long ones.
+        for _ in 0..20 {
+            assert_eq!(worker.call("mixed", &json!(0)).ok(), json!(0));
+        }
+        let mut long: Vec<_> = (0..4)
+            .map(|_| {
+                let mut connection = worker.connect();
+                connection
+                    .send_part("POST", "/run/mixed", 1, b"3")
+                    .expect("sent");
+                connection
+            })
+            .collect();
+        eventually("all four to run", 2.0, || {
+            (sandboxes(worker).len() >= 4).then_some(())
+        });
+        let mut slowest = Duration::ZERO;
+        for _ in 0..5 {
+            let begun = Instant::now();
+            assert_eq!(worker.call("mixed", &json!(0)).ok(), json!(0));
+            slowest = slowest.max(begun.elapsed());
+        }
+        measured(&format!("a short call behind four of 3 s took {slowest:?}"));
+        assert!(slowest < patience(0.5), "{slowest:?}");
+        for connection in &mut long {
+            assert_eq!(connection.reply().expect("an answer").ok(), json!(3));
+        }
+    });
+}
+
+/// `reuse-sandbox: false`: nothing that a call did is there for the next one.
+#[test]
+fn a_fresh_sandbox_for_every_call() {
+    let source = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
+    with_worker(&[], |worker| {
+        worker.install("reused", &[("f.py", source)]);
+        let yaml = "reuse-sandbox: false\n";
+        worker.install("fresh", &[("f.py", source), ("ol.yaml", yaml)]);
+        for number in 1..=5 {
+            assert_eq!(worker.call("reused", &json!({})).ok(), json!(number));
+            assert_eq!(worker.call("fresh", &json!({})).ok(), json!(1));
+        }
+        eventually("the used ones to go", 10.0, || {
+            (worker.leaves().len() == 1).then_some(())
+        });
+    });
+}
+
+/// The pool has room for two. The idlest goes for another function; a busy one never does.
+#[test]
+fn memory_is_taken_from_the_idle_only() {
+    with_worker(&["mem_pool_mb=100", "queue_wait_sec=1"], |worker| {
+        for name in ["a", "b", "c"] {
+            worker.install(name, &[("f.py", ECHO)]);
+            assert_eq!(worker.call(name, &json!(1)).ok(), json!(1));
+        }
+        let debug = worker.debug();
+        assert_eq!(sandboxes(worker).len(), 2, "{debug}");
+        assert!(!debug.contains("a\n  sandbox"), "the idlest went: {debug}");
+        worker.install("hold", &[("f.py", HOLD)]);
+        let mut busy: Vec<_> = (0..2)
+            .map(|_| {
+                let mut connection = worker.connect();
+                connection
+                    .send_part("POST", "/run/hold", 1, b"1")
+                    .expect("sent");
+                connection
+            })
+            .collect();
+        let holding = || {
+            let leaves = worker.leaves().into_iter().map(|(leaf, _)| leaf);
+            let sleeps: Vec<_> = leaves
+                .filter(|leaf| leaf.status("Name").as_deref() == Some("sleep"))
+                .collect();
+            (sleeps.len() == 2).then_some(sleeps)
+        };
+        let sleeps = eventually("both to take the memory", 10.0, holding);
+        assert_eq!(worker.call("a", &json!(1)).status, 429);
+        assert!(
+            sleeps.iter().all(|sleep| sleep.lives()),
+            "a busy one was ended"
+        );
+        for sleep in sleeps {
+            sleep.signal(Signal::KILL);
+        }
+        for connection in &mut busy {
+            assert_eq!(connection.reply().expect("an answer").ok(), json!(1));
+        }
+        assert_eq!(worker.call("a", &json!(1)).ok(), json!(1));
+    });
+}
