@@ -19,7 +19,8 @@ stop:
 	@$(SUDO) $(OL) worker status -p $(DIR) >/dev/null 2>&1 || { echo "no worker runs in $(DIR)"; exit 0; }; \
 	$(SUDO) $(OL) worker down -p $(DIR)
 
-test: need
+test:
+	@SUDO="$(SUDO)" scripts/need.sh test
 	cargo build --package ol
 	cargo xtask test
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what building and running need and this machine lacks, and says what it did. Debian and Ubuntu.
+# Installs what building and running (and, as `need.sh test`, testing) need and this machine lacks, and says what it did.
+# Debian and Ubuntu.
 set -eu
 
 missing=
@@ -10,6 +11,11 @@ need cc build-essential
 need curl curl
 need git git
 [ -x /usr/bin/python3 ] || missing="$missing python3"
+# Tests run on base images of Debian.
+if [ "${1:-}" = test ]; then
+    need mmdebstrap mmdebstrap
+    [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+fi
 
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then

@@ -10,7 +10,7 @@ use ol_worker::directory::Directory;
 use serde_json::json;
 use ureq::http::Method;
 
-use crate::at::At;
+use crate::at::{At, facts};
 use crate::client::{Client, ask_socket, error_text};
 use crate::out::Out;
 use crate::process;
@@ -47,7 +47,10 @@ impl Status {
             State::Ready { url } => ("ready", Some(url), None),
             State::Unready { why } => ("unready", None, Some(why)),
         };
-        let value = json!({"state": word, "directory": directory.root(), "pid": pid, "url": url, "why": why});
+        let base = base(&directory);
+        let value = json!({
+            "state": word, "directory": directory.root(), "base": base, "pid": pid, "url": url, "why": why,
+        });
         let whom = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
         match &state {
             State::Ready { url } => {
@@ -99,6 +102,12 @@ fn state(directory: &Directory) -> Result<State> {
         Err(error) => format!("{error:#}"),
     };
     Ok(State::Unready { why })
+}
+
+/// The base image, as `-i` names it, where it can be told.
+fn base(directory: &Directory) -> Option<String> {
+    let (config, _) = directory.load(&[], &facts().ok()?).ok()?;
+    Some(directory.base(&config).ok()?.source)
 }
 
 /// For people; nothing is done to the process.

@@ -276,3 +276,29 @@ fn slice_a_stop_leaves_nothing_of_many_sandboxes() {
         leaf.signal(Signal::KILL);
     });
 }
+
+#[test]
+fn slice_memory_that_is_out_ends_the_process_or_the_sandbox() {
+    with_worker(&[], |worker| {
+        let source = r#"
+import os, signal
+def f(event):
+    child = os.fork()
+    if child == 0:
+        hoard = [bytearray(1 << 20) for _ in range(300)]
+        os._exit(len(hoard))
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+"#;
+        worker.install("child", &[("f.py", source)]);
+        assert_eq!(
+            worker.call("child", &json!({})).ok(),
+            json!(9),
+            "it alone is killed"
+        );
+        worker.install("all", &[("f.py", source), ("ol.yaml", "oom: sandbox\n")]);
+        let text = worker.call("all", &json!({})).error(502, "died");
+        assert!(text.contains("ran out of memory"), "{text}");
+        let text = worker.call("all", &json!({})).error(502, "died");
+        assert!(text.contains("ran out of memory"), "again: {text}");
+    });
+}

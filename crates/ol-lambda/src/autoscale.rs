@@ -108,42 +108,69 @@ impl Policy {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ServiceTime(Option<Means>);
 
+/// Weighted means.
 #[derive(Clone, Copy, Debug)]
 struct Means {
-    seconds: f64,
-    /// Of the logarithms.
+    /// Of all calls, in seconds.
+    all: f64,
+    /// Of the long ones, counting the short ones as zero.
+    long: f64,
+    /// The share of short ones.
+    short: f64,
+    /// Of the logarithms of the short ones.
     ln: f64,
+    /// Of the times between two ends, in seconds.
+    between: f64,
     at: Instant,
 }
 
 impl ServiceTime {
     const WINDOW: Duration = Duration::from_millis(250);
     const LEAST: f64 = 8.0;
+    /// A call that takes longer took that long by itself; a shorter one may have lost its core meanwhile.
+    const LONG: Duration = Duration::from_millis(5);
 
     /// A call that ends at `now` took so long.
     pub(crate) fn record(&mut self, took: Duration, now: Instant) {
-        let seconds = took.as_secs_f64();
+        let (seconds, long) = (took.as_secs_f64(), took >= Self::LONG);
         let ln = seconds.max(1e-6).ln();
-        let at = now;
-        let before = self.0.unwrap_or(Means { seconds, ln, at });
+        let first = Means {
+            all: seconds,
+            long: if long { seconds } else { 0.0 },
+            short: if long { 0.0 } else { 1.0 },
+            ln,
+            between: 0.0,
+            at: now,
+        };
+        let before = self.0.unwrap_or(first);
         // By time, not by calls: at thousands a second, any sixteen of them may have lost their core for a while together.
+        // All of a window weigh the same: weighing each by the time before it would favour the long ones.
         let since = now.saturating_duration_since(before.at).as_secs_f64();
-        let weight = (since / Self::WINDOW.as_secs_f64()).min(1.0 / Self::LEAST);
+        let between = before.between + (since - before.between) / Self::LEAST;
+        let weight = (between / Self::WINDOW.as_secs_f64()).min(1.0 / Self::LEAST);
+        let toward = |before: f64, to: f64| before + (to - before) * weight;
         self.0 = Some(Means {
-            seconds: before.seconds + (seconds - before.seconds) * weight,
-            ln: before.ln + (ln - before.ln) * weight,
-            at,
+            all: toward(before.all, first.all),
+            long: toward(before.long, first.long),
+            short: toward(before.short, first.short),
+            ln: match (long, before.short > 0.0) {
+                (true, _) => before.ln,
+                (false, false) => ln,
+                (false, true) => toward(before.ln, ln),
+            },
+            between,
+            at: now,
         });
     }
 
-    /// What `policy` goes by; `None` before the first call has ended. The Go worker goes by the mean. Ours goes by the
-    /// geometric mean, in which a few calls that lost their core are not taken for long ones: more instances would only
-    /// make them lose it more often, and so on until there are as many as callers.
+    /// What `policy` goes by; `None` before the first call has ended. The Go worker goes by the mean. Ours takes the geometric
+    /// mean of the short ones, so that a few of them which lost their core are not taken for longer ones: more instances
+    /// would only make them lose it more often, and so on until there are as many as callers.
     pub(crate) fn lately(self, policy: Policy) -> Option<Duration> {
         let means = self.0?;
         Some(Duration::from_secs_f64(match policy {
-            Policy::Work { .. } => means.ln.exp(),
-            Policy::Original => means.seconds,
+            Policy::Work { .. } => means.long + means.short * means.ln.exp(),
+            Policy::Original => means.all,
         }))
     }
 }
@@ -228,23 +255,43 @@ mod tests {
         let mut time = ServiceTime::default();
         let mut now = Instant::now();
         assert_eq!(time.lately(OURS), None);
-        let mut record = |took: Duration, times: u32| {
-            for _ in 0..times {
-                now += took;
-                time.record(took, now);
+        let mut record = |calls: &[u64], times: u32| {
+            for us in (0..times).flat_map(|_| calls) {
+                now += Duration::from_micros(*us);
+                time.record(Duration::from_micros(*us), now);
             }
             [OURS, Policy::Original]
                 .map(|policy| time.lately(policy).expect("recorded").as_secs_f64())
         };
-        let near =
-            |have: [f64; 2], want: f64| have.iter().all(|have| (have / want - 1.0).abs() < 0.01);
-        assert!(near(record(SECOND, 1), 1.0));
+        let near = |have: f64, want: f64| (have / want - 1.0).abs() < 0.02;
+        let [ours, original] = record(&[1_000_000], 1);
+        assert!(near(ours, 1.0) && near(original, 1.0));
         // Few long calls are enough, and of short ones as many as fit a second.
-        assert!(near(record(SECOND / 4, 60), 0.25));
-        assert!(near(record(SECOND / 1000, 3000), 0.001));
-        // A core that was lost for a while says little to us.
-        let [ours, mean] = record(SECOND / 20, 1);
-        assert!(ours < 0.002 && mean > 0.005, "{ours} {mean}");
+        let [ours, original] = record(&[250_000], 60);
+        assert!(near(ours, 0.25) && near(original, 0.25));
+        let [ours, original] = record(&[1_000], 3_000);
+        assert!(
+            near(ours, 1e-3) && near(original, 1e-3),
+            "{ours} {original}"
+        );
+        // Some that lost their core for a while say little to us.
+        let lost: Vec<u64> = (0..10).map(|n| if n == 0 { 3_000 } else { 20 }).collect();
+        let [ours, original] = record(&lost, 300);
+        assert!(ours < 60e-6 && original > 200e-6, "{ours} {original}");
+    }
+
+    #[test]
+    fn few_long_calls_among_many_short_ones_count_in_full() {
+        let mut time = ServiceTime::default();
+        let mut now = Instant::now();
+        for n in 0..4_000 {
+            let took = if n % 20 == 0 { 40_000 } else { 100 };
+            // On four instances.
+            now += Duration::from_micros(took / 4);
+            time.record(Duration::from_micros(took), now);
+        }
+        let ours = time.lately(OURS).expect("recorded").as_secs_f64();
+        assert!(ours > 1e-3, "{ours}");
     }
 
     fn any_load() -> impl Strategy<Value = Load> {

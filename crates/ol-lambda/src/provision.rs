@@ -109,6 +109,7 @@ async fn create(
             parent: Parent::Root,
             role: Role::Leaf,
             limits: version.limits.clone(),
+            oom: version.config.oom,
             code: Some(version.code),
             patience: TURN,
         };

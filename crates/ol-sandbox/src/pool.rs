@@ -1,7 +1,7 @@
 //! The door of the sandbox layer: what may be asked, and what comes back.
 
 use crate::lifecycle::{Death, Running};
-use ol_model::{Limits, MiB};
+use ol_model::{Limits, MiB, OomScope};
 use ol_warden::protocol::{CodeId, SandboxId};
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +38,8 @@ pub struct SandboxSpec {
     pub role: Role,
     /// What it may use; its memory is reserved from the budget for as long as it exists.
     pub limits: Limits,
+    /// What dies when it runs out of memory.
+    pub oom: OomScope,
     /// The code at `/handler`, by number; nothing if `None`.
     pub code: Option<CodeId>,
     /// How long to wait for memory before giving up.

@@ -11,6 +11,7 @@
 //! - [`residue`]: what of a worker is left, asked of the kernel and of nobody else
 //! - [`process`]: `/proc`, read
 //! - [`http`]: a client that shows what is on the wire, and can break off
+//! - [`bases`]: base images with Python 3.9, 3.11 and 3.13
 //! - [`flow`]: answers as they come, requests as they are sent
 //! - [`bundle`]: functions as tar.gz, honest and hostile
 //! - [`patience`]: how long to wait, and for what
@@ -23,6 +24,7 @@
 //! | `OL_SKIP_LOG` | a file to which a skipped test appends `NAME<TAB>REASON` |
 //! | `CI` | a skipped test is a failure |
 
+pub mod bases;
 pub mod bundle;
 pub mod flow;
 pub mod http;
@@ -36,6 +38,7 @@ mod skip;
 
 pub use skip::root_or_skip;
 
+pub use bases::bases;
 pub use bundle::bundle;
 pub use flow::{Incoming, Outgoing};
 pub use http::{Client, Reply};

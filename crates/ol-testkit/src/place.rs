@@ -287,7 +287,7 @@ pub fn listing(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The binary under test.
-fn ol_binary() -> PathBuf {
+pub(crate) fn ol_binary() -> PathBuf {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("ol"));
     let path = std::env::var_os("OL_BIN")
         .map(PathBuf::from)

@@ -11,10 +11,16 @@ pub fn root_or_skip() -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
-    let (name, reason) = (
-        test_name(),
-        "needs root to make sandboxes; run the tests with sudo",
-    );
+    skip("needs root to make sandboxes; run the tests with sudo");
+    false
+}
+
+/// Records that the test which asks doesn't run here, and why.
+///
+/// # Panics
+/// When the variable `CI` is set.
+pub(crate) fn skip(reason: &str) {
+    let name = test_name();
     let rule = "!".repeat(72);
     let text =
         format!("\n{rule}\n!! SKIPPED, so NOT tested: {name}\n!!       why: {reason}\n{rule}\n");
@@ -29,7 +35,6 @@ pub fn root_or_skip() -> bool {
         std::env::var_os("CI").is_none(),
         "{name} is skipped under CI: it {reason}"
     );
-    false
 }
 
 /// The harness runs a test on a thread of its name, unless it runs only one at a time.

@@ -4,7 +4,7 @@ use crate::budget::Budget;
 use crate::lifecycle::{Obituary, Running};
 use crate::pool::{CreateError, Created, Parent, Pending, Pool, Role, SandboxEvent, SandboxSpec};
 use crate::sock::{Link, Warden};
-use ol_model::MiB;
+use ol_model::{MiB, OomScope};
 use ol_warden::cgroup;
 use ol_warden::protocol::{LeafSpec, Network, SandboxId};
 use std::io;
@@ -94,6 +94,7 @@ impl SockPool {
                 swap: 0,
                 pids: limits.procs,
                 cpu_percent: limits.cpu.0,
+                oom_ends_all: spec.oom == OomScope::Sandbox,
             },
             scratch: limits.scratch.bytes(),
             code: spec.code,

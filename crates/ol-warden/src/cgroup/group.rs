@@ -1,10 +1,11 @@
 //! One sandbox's groups: one directory in each hierarchy that is in use, handled as one thing.
 
 use super::probe::{Layout, write};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags, open};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What a sandbox may use.
@@ -18,6 +19,8 @@ pub struct Limits {
     pub pids: u32,
     /// CPU time in percent of one core.
     pub cpu_percent: u32,
+    /// When memory is out, everything goes, not only the process that went over.
+    pub oom_ends_all: bool,
 }
 
 /// The file that freezes and thaws a group.
@@ -139,7 +142,10 @@ impl Group {
             };
             set("memory.max", limits.memory.to_string())?;
             set("memory.swap.max", limits.swap.to_string())?;
-            set("memory.oom.group", "0".to_owned())?;
+            set(
+                "memory.oom.group",
+                u8::from(limits.oom_ends_all).to_string(),
+            )?;
             set("pids.max", limits.pids.to_string())?;
             set("cpu.max", format!("{quota} {PERIOD}"))?;
         }
@@ -191,6 +197,25 @@ impl Group {
                 "no cgroup2 and no freezer hierarchy is mounted",
             ))
         }
+    }
+
+    /// Where v1 tells (by becoming readable) that memory ran out, for whoever then has to end everything: until he does, whoever
+    /// went over waits, so that nothing is answered in between. v2 does all that itself.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked for it.
+    pub fn out_of_memory_alarm(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(memory) = self.v1("memory") else {
+            return Ok(None);
+        };
+        let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let path = memory.join("memory.oom_control");
+        let control = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let order = format!("{} {}", alarm.as_raw_fd(), control.as_raw_fd());
+        write(&memory.join("cgroup.event_control"), &order)?;
+        // No killing of single processes.
+        write(&path, "1")?;
+        Ok(Some(alarm))
     }
 
     /// How many processes of this group the kernel killed for want of memory.

@@ -7,11 +7,12 @@
 //!                      └────────────────────────────────────────────────────▶ everything in it dies  groups removed
 //! ```
 
+use super::lease::{Lease, last_words};
 use super::outbox::Outbox;
 use super::{Ceiling, Config};
 use crate::cgroup::{Freezer, Group, Layout};
 use crate::leaf::{self, Ends};
-use crate::protocol::{Death, Event, FreezerKind, LeafSpec, Request, SandboxId, reason};
+use crate::protocol::{Event, FreezerKind, LeafSpec, Request, SandboxId, reason};
 use crate::shell;
 use crate::uids::Block;
 use ol_sys::process::{Child, SingleThread};
@@ -44,14 +45,6 @@ enum Stage {
         lease: Option<Lease>,
         announce: Option<SandboxId>,
     },
-}
-
-struct Lease {
-    id: SandboxId,
-    leaf_pid: i32,
-    /// Readable when the leaf's program started or failed to.
-    status: Option<OwnedFd>,
-    words: String,
 }
 
 /// A request that waits for a shell.
@@ -235,9 +228,15 @@ impl Cells {
                 &spec,
                 &ends,
             )
-            .and_then(|newborn| Ok((newborn, cell.group.freezer()?)));
+            .and_then(|newborn| {
+                let alarm = spec
+                    .limits
+                    .oom_ends_all
+                    .then(|| cell.group.out_of_memory_alarm());
+                Ok((newborn, cell.group.freezer()?, alarm.transpose()?.flatten()))
+            });
             match made {
-                Ok((newborn, freezer)) => {
+                Ok((newborn, freezer, alarm)) => {
                     let pid = newborn.child.pid;
                     self.slot_of.insert(pid, slot);
                     self.slot_by_id.insert(id, slot);
@@ -246,6 +245,8 @@ impl Cells {
                         leaf_pid: pid,
                         status: Some(newborn.status),
                         words: String::new(),
+                        alarm,
+                        out_of_memory: false,
                     };
                     cell.stage = Stage::Leased(lease);
                     let (freezer, mut files) = match freezer {
@@ -311,6 +312,30 @@ impl Cells {
         })
     }
 
+    /// What tells that a sandbox ran out of memory.
+    pub(super) fn alarms(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.cells.values().filter_map(|cell| match &cell.stage {
+            Stage::Leased(lease) => lease.alarm.as_ref().map(AsFd::as_fd),
+            _ => None,
+        })
+    }
+
+    /// Ends every sandbox that is to end when memory is out and is there.
+    pub(super) fn look_at_alarms(&mut self) {
+        for cell in self.cells.values_mut() {
+            let Stage::Leased(lease) = &mut cell.stage else {
+                continue;
+            };
+            let told = |alarm: &OwnedFd| rustix::io::read(alarm, &mut [0_u8; 8]).is_ok();
+            if lease.alarm.as_ref().is_some_and(told) {
+                lease.alarm = None;
+                lease.out_of_memory = true;
+                // Fails only if there is nothing left to kill.
+                let _ = pidfd_send_signal(&cell.keeper.pidfd, Signal::KILL);
+            }
+        }
+    }
+
     /// Moves on every shell and leaf whose status pipe has something to say.
     pub(super) fn look_at_status(&mut self, outbox: &mut Outbox) {
         let mut failed = Vec::new();
@@ -353,7 +378,7 @@ impl Cells {
         };
         if let Some(lease) = lease.filter(|lease| lease.leaf_pid == pid) {
             lease.listen();
-            let oom_kills = cell.group.oom_kills();
+            let oom_kills = cell.group.oom_kills().max(lease.out_of_memory.into());
             outbox.push(
                 Event::Died {
                     id: lease.id,
@@ -433,45 +458,4 @@ impl Cells {
         }
         Ok(())
     }
-}
-
-impl Lease {
-    /// Reads what the leaf's status pipe says by now.
-    fn listen(&mut self) {
-        if let Some(words) = self
-            .status
-            .as_ref()
-            .and_then(|status| last_words(status.as_fd()))
-        {
-            self.words = words;
-            self.status = None;
-        }
-    }
-
-    fn death(&self, status: WaitStatus) -> Death {
-        match status.terminating_signal() {
-            _ if !self.words.is_empty() => Death::NotStarted(self.words.clone()),
-            Some(signal) => Death::Signalled(signal),
-            None => Death::Exited(status.exit_status().unwrap_or(-1)),
-        }
-    }
-}
-
-/// What a child said before its pipe closed: `None` while it is open and silent, empty if it succeeded.
-fn last_words(status: BorrowedFd<'_>) -> Option<String> {
-    let mut poll = [rustix::event::PollFd::from_borrowed_fd(
-        status,
-        rustix::event::PollFlags::IN,
-    )];
-    let at_once = rustix::time::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    if !matches!(rustix::event::poll(&mut poll, Some(&at_once)), Ok(1..)) {
-        return None;
-    }
-    // One write of a line: a pipe keeps it in one piece, and it fits.
-    let mut bytes = [0_u8; 1024];
-    let length = rustix::io::read(status, &mut bytes).unwrap_or(0);
-    Some(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
 }

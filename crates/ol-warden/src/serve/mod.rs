@@ -8,6 +8,7 @@
 //! The loop never waits for one sandbox: making and ending are started, and their ends are events.
 
 mod cells;
+mod lease;
 mod outbox;
 
 use crate::cgroup::{self, Layout};
@@ -251,6 +252,7 @@ fn run(
     worker: &Child,
 ) -> io::Result<End> {
     loop {
+        cells.look_at_alarms();
         let again = cells.refill(outbox);
         outbox.flush(socket.as_fd())?;
         let readable = wait_for_news(cells, outbox, socket, signals, again)?;
@@ -288,6 +290,7 @@ fn wait_for_news(
     fds.extend(
         cells
             .status_pipes()
+            .chain(cells.alarms())
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
     );
     let soon = Timespec {

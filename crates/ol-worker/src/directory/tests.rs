@@ -135,6 +135,55 @@ fn a_base_that_does_not_serve_leaves_no_trace() {
     }
 }
 
+/// Killed after the new image took its place, before the package store followed.
+#[test]
+fn a_package_store_is_never_lost_with_a_staged_base() {
+    let scratch = scratch();
+    let (directory, _) = init(scratch.path());
+    let package = directory.packages().join("a==1");
+    let interrupt = || {
+        let staged = scratch.path().join(".ol-base-new/root/packages");
+        fs::create_dir_all(staged.parent().expect("it has one")).expect("made");
+        fs::create_dir_all(&package).expect("made");
+        fs::rename(directory.packages(), &staged).expect("moved");
+        staged
+    };
+    interrupt();
+    init(scratch.path());
+    assert!(package.is_dir() && !scratch.path().join(".ol-base-new").exists());
+
+    // The next start clears up as well, and gives an empty store no chance.
+    interrupt();
+    fs::create_dir(directory.packages()).expect("made");
+    let removed = directory.remove_residue().expect("removed");
+    assert_eq!(removed.paths, [scratch.path().join(".ol-base-new")]);
+    assert!(package.is_dir());
+
+    // Two that hold something: nobody but the operator knows which.
+    let staged = interrupt();
+    fs::create_dir_all(&package).expect("made");
+    let refused = directory.remove_residue();
+    assert!(matches!(refused, Err(DirectoryError::BaseInUse { path, .. }) if path == staged));
+    assert!(package.is_dir() && staged.join("a==1").is_dir());
+}
+
+#[test]
+fn a_source_within_what_it_would_replace_is_refused() {
+    let scratch = scratch();
+    let (directory, _) = init(scratch.path());
+    let inside = directory.base_image().join("image");
+    fs::create_dir_all(inside.join("usr")).expect("made");
+    let error = Directory::init(
+        scratch.path(),
+        &BaseChoice::Dir(inside.clone()),
+        true,
+        &FACTS,
+    );
+    let said = error.expect_err("it would go").to_string();
+    assert!(said.contains("move it elsewhere"), "{said}");
+    assert!(inside.is_dir());
+}
+
 #[test]
 fn what_follows_i_is_understood_or_refused_with_a_list() {
     assert_eq!("host".parse::<BaseChoice>().ok(), Some(BaseChoice::Host));

@@ -1,13 +1,13 @@
 //! The place where a base image is built, and the one step by which it takes the place of another.
 //!
 //! ```text
-//!   DIR/.ol-base-new/root/   the new image ─┐ packages/ moves in, then both change places
-//!   DIR/lambda/              the one in use ┘ (renameat2, EXCHANGE); the old one is removed
+//!   DIR/.ol-base-new/root/   the new image ─┐ both change places (renameat2, EXCHANGE); then the old
+//!   DIR/lambda/              the one in use ┘ one's packages/ moves over, and the rest of it goes
 //!   DIR/.ol-base-new/tmp/ log               what the programs that make it need
 //! ```
 //!
-//! A kill at any point leaves `lambda/` whole, one or the other. At most the package store is in the
-//! wrong one of the two; [`settle`] puts it back, and removes the rest. All of it happens under the
+//! A kill at any point leaves `lambda/` whole, one or the other. At most the package store is still in
+//! the old one; [`settle`] moves it, and removes the rest. All of it happens under the
 //! lock of the directory, so that no sandbox loses the floor it stands on.
 
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -108,15 +108,13 @@ impl Staging {
                     problem: "is a link, where a directory is wanted: remove the link",
                 });
             }
-            let store = self.image.join(PACKAGES);
-            if store.symlink_metadata().is_ok() {
-                fs::rename(&store, root.join(PACKAGES)).map_err(failed)?;
-            }
             renameat_with(CWD, &root, CWD, &self.image, RenameFlags::EXCHANGE)
                 .map_err(|error| failed(error.into()))?;
         } else {
             fs::rename(&root, &self.image).map_err(failed)?;
         }
+        // By now what is staged is the old one. An error is told: the package store is in there.
+        clear(&self.path, &self.image)?;
         // The renames last only once their directories are on the disk.
         for folder in [Some(self.image.as_path()), self.image.parent()]
             .into_iter()
