@@ -2,10 +2,14 @@
 //!
 //! - [`version`]: one immutable unpacked copy of its code
 //! - [`current`]: which version serves now, and when to look again
-//! - [`instances`]: idle ones, waiting calls, and the leases between them
+//! - [`instances`]: those there are, and the leases on them
+//! - [`queue`]: calls that wait for one
+//! - [`scaling`]: how they follow the load
 
 mod current;
 mod instances;
+mod queue;
+mod scaling;
 mod version;
 
 pub(crate) use current::{Function, UploadFailed};

@@ -1,0 +1,204 @@
+//! A function's instances follow its load: [`crate::autoscale`] says how many there should be, here they are started and
+//! ended. It is asked when a call has to wait, when an instance comes or goes, while calls wait at every beat, and now and then.
+
+use super::current::Function;
+use super::instances::Instances;
+use super::version::Version;
+use crate::autoscale::Load;
+use crate::instance::Instance;
+use crate::invoke::InvokeError;
+use crate::lambdas::Shared;
+use crate::provision::provision;
+use ol_sandbox::Obituary;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How often is looked whether waiting calls get on.
+const BEAT: Duration = Duration::from_millis(25);
+
+impl Instances {
+    fn load(&self, version: &Version, shared: &Shared, least: u32) -> Load {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
+        Load {
+            waiting: count(self.waiting.len()),
+            running: lanes.saturating_sub(count(self.idle.len())),
+            alive: count(self.alive.len()),
+            starting: count(self.starting),
+            service: self
+                .service
+                .lately(shared.settings.policy)
+                .filter(|_| !self.stalled),
+            lanes: version.lanes(),
+            bounds: (least, version.config.instances.max),
+            cores: shared.cores,
+            since_change: self.changed.map(|at| at.elapsed()),
+        }
+    }
+}
+
+impl Function {
+    /// Starts what the policy misses, at least up to `least` instances in all.
+    pub(super) fn start_missing(self: &Arc<Self>, instances: &mut Instances, least: u32) {
+        let Some(version) = self.known_version() else {
+            // Deleted while they waited.
+            let gone = InvokeError::NotFound(self.name.clone());
+            return instances.waiting.send_away(Some(&gone));
+        };
+        let load = instances.load(&version, &self.shared, least);
+        for _ in 0..self.shared.settings.policy.starts(&load) {
+            instances.changed = Some(Instant::now());
+            instances.starting += 1;
+            let (function, version) = (Arc::clone(self), Arc::clone(&version));
+            tokio::spawn(async move {
+                let started = Starting {
+                    function: &function,
+                    done: false,
+                };
+                let result = provision(&function, version).await;
+                started.done(result);
+            });
+        }
+    }
+
+    /// Sees to it that somebody looks after those who wait.
+    pub(super) fn watch_queue(self: &Arc<Self>, instances: &mut Instances) {
+        if instances.beat.is_none() {
+            instances.beat = Some(instances.served);
+            tokio::spawn(beat(Arc::downgrade(self)));
+        }
+    }
+
+    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn, unless the
+    /// function is to have instances even so.
+    pub(crate) fn wants_start(&self, version: &Version) -> bool {
+        let mut instances = self.instances();
+        instances.waiting.prune();
+        let all = instances.alive.len() + instances.starting;
+        instances.waiting.len() >= instances.starting
+            || all <= version.config.instances.min as usize
+    }
+
+    /// At times: lets go of instances that the policy finds too many, and sees to the fewest that there should be.
+    pub(crate) fn tend(self: &Arc<Self>) {
+        let Some(version) = self.known_version() else {
+            return;
+        };
+        let settings = &self.shared.settings;
+        let least = version.config.instances.min;
+        loop {
+            let surplus = {
+                let instances = self.instances();
+                let load = instances.load(&version, &self.shared, least);
+                let unused = instances.idle.iter().filter(|i| !i.in_use());
+                unused
+                    .min_by_key(|i| i.last_used())
+                    .filter(|i| {
+                        let idle = i.last_used().elapsed();
+                        settings.policy.ends(&load, idle, settings.keep_idle)
+                    })
+                    .cloned()
+            };
+            let Some(surplus) = surplus else { break };
+            self.instances().changed = Some(Instant::now());
+            self.drop_instance(&surplus);
+        }
+        self.start_missing(&mut self.instances(), least);
+    }
+
+    fn started(self: &Arc<Self>, result: Result<Option<Arc<Instance>>, InvokeError>) {
+        let mut instances = self.instances();
+        instances.starting -= 1;
+        match result {
+            // Nobody waited for it any more; somebody may since.
+            Ok(None) => self.start_missing(&mut instances, 0),
+            Ok(Some(instance)) => {
+                instances.alive.push(Arc::clone(&instance));
+                drop(instances);
+                tokio::spawn(bury(
+                    Arc::downgrade(self),
+                    Arc::downgrade(&instance),
+                    instance.obituary(),
+                ));
+                for _ in 0..instance.lanes() {
+                    self.give_back(Arc::clone(&instance));
+                }
+                self.start_missing(&mut self.instances(), 0);
+            }
+            Err(error) => {
+                let next = instances.waiting.next();
+                if !instances.waiting.is_empty() {
+                    self.start_missing(&mut instances, 0);
+                }
+                drop(instances);
+                if let Some((waiting, _)) = next {
+                    // It may have left just now.
+                    let _ = waiting.send(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// While calls wait: at every beat sends away who waited too long, and asks whether more instances are due, for some may be kept
+/// by calls that take longer than any before.
+async fn beat(function: Weak<Function>) {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let Some(function) = function.upgrade() else {
+            return;
+        };
+        let mut instances = function.instances();
+        instances.waiting.prune();
+        let late = instances
+            .waiting
+            .expired(function.shared.settings.queue_wait);
+        if !late.is_empty() {
+            let why = function.waited(&instances);
+            for waiting in late {
+                // It may have left just now.
+                let _ = waiting.send(Err(why.clone()));
+            }
+        }
+        if instances.waiting.is_empty() {
+            instances.beat = None;
+            return;
+        }
+        let served = instances.served;
+        instances.stalled = instances.beat.replace(served) == Some(served);
+        function.start_missing(&mut instances, 0);
+    }
+}
+
+/// Lets go of an instance when its sandbox dies, so that its memory is free before somebody calls it again.
+async fn bury(function: Weak<Function>, instance: Weak<Instance>, mut obituary: Obituary) {
+    obituary.wait().await;
+    if let (Some(function), Some(instance)) = (function.upgrade(), instance.upgrade()) {
+        function.drop_instance(&instance);
+        // If a call is in flight on it, that call learns by its socket.
+        instance.doom();
+    }
+}
+
+/// Makes sure that a start is counted as ended even if its task is dropped (at shutdown) or panics.
+struct Starting<'a> {
+    function: &'a Arc<Function>,
+    done: bool,
+}
+
+impl Starting<'_> {
+    fn done(mut self, result: Result<Option<Arc<Instance>>, InvokeError>) {
+        self.done = true;
+        self.function.started(result);
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.function.started(Err(InvokeError::Internal(
+                "a sandbox's start was cut short",
+            )));
+        }
+    }
+}
