@@ -7,8 +7,17 @@
 //! | `lifecycle` | does a worker start and stop as its commands say, and finish what it began? |
 //! | `takeover` | are directories that exist, also the original's, taken as they are? |
 //! | `refusals` | is what can't work refused in one sentence, with its remedy? |
-//! | `http` | are answers and errors what the contract says? |
+//! | `errors` | is each error what the contract says, for people and for programs? |
+//! | `http` | do answers of any size arrive, and what do the routes beside `/run` say? |
+//! | `webapps` | which app is found, what is it told, what of its answer arrives? |
+//! | `streaming` | do bodies flow both ways in little memory, soon, and past slow callers? |
+//! | `callers` | who hears of a caller that left, or of an answer that broke? |
+//! | `instances` | how many are there, when do they come and go? |
+//! | `output` | under whose invocation is a printed line kept? |
+//! | `python` | does Python's own library work inside? |
+//! | `examples` | do the examples do what their README says? |
 //! | `registry` | does new code take effect at once, wholly or not at all? |
+//! | `versions` | does new code under load cost a call? |
 //! | `hostile` | are bundles that try to get out refused? |
 //! | `sandbox_view` | what does a function see, and what not? |
 //! | `system_calls` | which system calls does it not have, and what works without them? |

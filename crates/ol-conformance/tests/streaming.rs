@@ -240,11 +240,13 @@ fn a_conversation_within_one_request() {
         worker.install("web", &[("f.py", ASGI)]);
         let mut connection = worker.connect();
         let mut body = connection.outgoing("POST", "/run/web/echo").expect("sent");
-        let mut incoming = connection
-            .incoming()
-            .expect("an answer before there is any body");
+        // An app's head leaves with the first part of its body.
+        body.chunk(b"one").expect("sent");
+        let mut incoming = connection.incoming().expect("an answer");
         for word in ["one", "two", "three"] {
-            body.chunk(word.as_bytes()).expect("sent");
+            if word != "one" {
+                body.chunk(word.as_bytes()).expect("sent");
+            }
             let mut said = vec![0; word.len()];
             incoming.read_exact(&mut said).expect("an answer");
             assert_eq!(said, word.as_bytes());

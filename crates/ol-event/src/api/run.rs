@@ -5,7 +5,7 @@ use crate::respond::Problem;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt};
 use hyper::body::{Body as _, Incoming};
 use ol_lambda::{Answer, Body, InvocationId, InvokeError, Lambdas, Request as Call};
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     let (parts, body) = request.into_parts();
     let id = lambdas.number();
     let mut response = match answer(lambdas, max_body, ends, &parts, id, body).await {
-        Ok(answer) => respond(answer),
+        Ok(answer) => respond(answer, &parts.method),
         Err(problem) => problem.respond(&parts.headers),
     };
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
@@ -131,7 +131,8 @@ fn broke_off(error: &hyper::Error) -> InvokeError {
     InvokeError::BadRequest(format!("the request body broke off: {error}"))
 }
 
-fn respond(answer: Answer) -> Response<ResponseBody> {
+fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
+    let announced = announced_length(&answer);
     let mut response = Response::new(ResponseBody::from(answer.body));
     // A function that answers with no HTTP status has answered all the same; what it said is kept.
     *response.status_mut() =
@@ -153,12 +154,26 @@ fn respond(answer: Answer) -> Response<ResponseBody> {
         // Fails over 2¹⁵ names, which the lambda layer's bound on an answer's head rules out.
         let _ = response.headers_mut().try_append(name, value);
     }
-    if let Some(length) = response.body().size_hint().exact() {
+    // A whole body says how long it is, except to HEAD, which isn't sent the one that is meant. Of one that comes in parts the
+    // function may know; hyper holds it to that.
+    let length = match response.body().size_hint().exact() {
+        Some(0) if method == Method::HEAD => announced.or(Some(0)),
+        Some(length) => Some(length),
+        None => announced,
+    };
+    if let Some(length) = length {
         response
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     response
+}
+
+/// The length of the body as the function says it.
+fn announced_length(answer: &Answer) -> Option<u64> {
+    let mut headers = answer.headers.iter();
+    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    value.parse().ok()
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// How often a bundle is read that changes while it is.
+const PULLS: usize = 3;
+
 /// One function.
 pub(crate) struct Function {
     pub(crate) name: FunctionName,
@@ -161,28 +164,35 @@ impl Function {
 
     async fn pull(&self) -> Result<(Arc<Version>, Stamp), Pull> {
         let begun = Instant::now();
-        let fetched = self.shared.registry.fetch(&self.name).await.map_err(host)?;
-        let (stamp, file) = fetched.ok_or(Pull::Vanished)?;
-        let (version, after) = self.prepare(file).await.map_err(Pull::Failed)?;
-        if after != stamp {
-            let half = format!(
-                "{}.tar.gz was being written while it was read: replace it by a rename",
-                self.name
-            );
-            return Err(Pull::Failed(PrepareError::Bundle(half)));
+        for _ in 0..PULLS {
+            let fetched = self.shared.registry.fetch(&self.name).await.map_err(host)?;
+            let (stamp, file) = fetched.ok_or(Pull::Vanished)?;
+            let prepared = self.prepare(&file).await;
+            // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
+            // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
+            let after =
+                Stamp::of(&file).map_err(|e| Pull::Failed(PrepareError::Host(e.to_string())))?;
+            if after == stamp {
+                let version = prepared.map_err(Pull::Failed)?;
+                steps::PULL.record(begun.elapsed());
+                return Ok((version, stamp));
+            }
         }
-        steps::PULL.record(begun.elapsed());
-        Ok((version, stamp))
+        let half = format!(
+            "{}.tar.gz was being written while it was read: replace it by a rename",
+            self.name
+        );
+        Err(Pull::Failed(PrepareError::Bundle(half)))
     }
 
-    /// Makes a version of a bundle, on a thread that may block; the stamp is that of the file after it was read.
-    pub(crate) async fn prepare(&self, file: File) -> Result<(Arc<Version>, Stamp), PrepareError> {
+    /// Makes a version of a bundle, on a thread that may block.
+    pub(crate) async fn prepare(&self, file: &File) -> Result<Arc<Version>, PrepareError> {
+        let host = |error: std::io::Error| PrepareError::Host(error.to_string());
+        let file = file.try_clone().map_err(host)?;
         let _turn = self.shared.unpacking.acquire().await;
         let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {
-            let version = Version::prepare(&shared.settings, &file)?;
-            let stamp = Stamp::of(&file).map_err(|error| PrepareError::Host(error.to_string()))?;
-            Ok((Arc::new(version), stamp))
+            Version::prepare(&shared.settings, &file).map(Arc::new)
         });
         work.await
             .unwrap_or_else(|error| Err(PrepareError::Host(error.to_string())))
@@ -208,7 +218,7 @@ impl Function {
         let _once = self.changing.lock().await;
         let file = File::open(path)
             .map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
-        let (version, _) = self.prepare(file).await.map_err(UploadFailed::Prepare)?;
+        let version = self.prepare(&file).await.map_err(UploadFailed::Prepare)?;
         let stamp = self
             .shared
             .registry

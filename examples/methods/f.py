@@ -1,0 +1,2 @@
+def f(event):
+    return {"you sent": event}
