@@ -270,7 +270,7 @@ fn what_an_app_does_after_its_answer_is_done() {
         sleep.signal(Signal::KILL);
         assert_eq!(
             next.reply().expect("an answer").ok(),
-            json!([pid, ["later"]])
+            json!([pid, ["later"], 0])
         );
         // And without a next call.
         let reply = worker.request("GET", "/run/web/later", b"");
