@@ -5,7 +5,8 @@
 //!
 //! - [`Policy::Work`]: a few milliseconds. A call that takes longer than that so gets an instance of its own, and many
 //!   short ones share a few: more would fight for the same cores. Instances are started at once, though only as many at a
-//!   time as the cores can bring up; the rest is decided again when those serve. They go after a long idleness.
+//!   time as the cores can bring up, and the first of a function have to show whether its calls are long before more are
+//!   started. They go after a long idleness.
 //! - [`Policy::Original`]: the Go worker's rule: one second, at least one, and one step each second, up or down.
 
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub(crate) struct Load {
     pub starting: u32,
     /// How long a call takes; `None` before one has ended, and while calls wait and none ends.
     pub service: Option<Duration>,
+    /// Calls wait and run, and none has ended for a while.
+    pub stalled: bool,
     /// Calls that one instance takes at once; at least 1.
     pub lanes: u32,
     /// The fewest and the most instances it may have.
@@ -64,9 +67,9 @@ impl Policy {
         };
         let wanted = match (self, load.service) {
             (Self::Work { .. }, None) => each_its_own,
-            // As many as can run at the same time are never too many.
+            // As many as can run at the same time are never too many, nor one more, which is on its way meanwhile.
             (Self::Work { target }, Some(service)) => {
-                by_work(service, target).max(each_its_own.min(2 * load.cores))
+                by_work(service, target).max(each_its_own.min(load.cores + 1))
             }
             (Self::Original, None) => 1,
             (Self::Original, Some(service)) => by_work(service, SECOND).max(1),
@@ -80,7 +83,11 @@ impl Policy {
         let have = load.alive + load.starting;
         let missing = self.wanted(load).saturating_sub(have);
         match self {
-            Self::Work { .. } => missing.min((2 * load.cores).max(1).saturating_sub(load.starting)),
+            Self::Work { .. } => {
+                let unproven = load.service.is_none() && !load.stalled;
+                let under_way = if unproven { have } else { load.starting };
+                missing.min((load.cores + 1).saturating_sub(under_way))
+            }
             Self::Original => {
                 // Without any, nothing would ever change.
                 let due = have == 0 || load.since_change.is_none_or(|since| since >= SECOND);
@@ -191,6 +198,7 @@ mod tests {
             alive: 0,
             starting: 0,
             service: None,
+            stalled: false,
             lanes: 1,
             bounds: (0, 64),
             cores: 2,
@@ -204,14 +212,16 @@ mod tests {
             waiting: 16,
             ..load()
         };
-        assert_eq!((OURS.wanted(&burst), OURS.starts(&burst)), (16, 4));
-        let later = Load {
-            waiting: 12,
-            running: 4,
-            alive: 4,
+        assert_eq!((OURS.wanted(&burst), OURS.starts(&burst)), (16, 3));
+        let mut later = Load {
+            waiting: 13,
+            running: 3,
+            alive: 3,
             ..burst
         };
-        assert_eq!(OURS.starts(&later), 4);
+        assert_eq!(OURS.starts(&later), 0, "their calls may be short");
+        later.stalled = true;
+        assert_eq!(OURS.starts(&later), 3);
     }
 
     #[test]
@@ -223,7 +233,7 @@ mod tests {
             service: Some(Duration::from_secs_f64(ms / 1e3)),
             ..load()
         };
-        assert_eq!(OURS.wanted(&busy(0.2)), 4);
+        assert_eq!(OURS.wanted(&busy(0.2)), 3);
         assert_eq!(OURS.wanted(&busy(2.0)), 13);
         assert_eq!(OURS.wanted(&busy(5.0)), 32);
         assert_eq!(Policy::Original.wanted(&busy(100.0)), 4);
@@ -313,6 +323,7 @@ mod tests {
                         alive,
                         starting,
                         service: us.map(Duration::from_micros),
+                        stalled: us.is_none(),
                         lanes,
                         bounds: (least, least + more),
                         cores,

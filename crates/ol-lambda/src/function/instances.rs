@@ -30,9 +30,9 @@ pub(super) struct Instances {
     pub(super) service: ServiceTime,
     /// Calls that have ended.
     pub(super) served: u64,
-    /// While calls wait: how many had ended at the last beat.
-    pub(super) beat: Option<u64>,
-    /// Calls wait and between two beats none ended: what is known of their time doesn't hold now.
+    /// While calls wait: how many had ended at the last beat, and whether any ran.
+    pub(super) beat: Option<(u64, bool)>,
+    /// Calls wait and run, and between two beats none ended: what is known of their time doesn't hold now.
     pub(super) stalled: bool,
     /// When an instance was started or ended by the policy.
     pub(super) changed: Option<Instant>,

@@ -17,18 +17,24 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_millis(25);
 
 impl Instances {
+    /// Calls being served.
+    fn running(&self) -> u32 {
+        let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
+        lanes.saturating_sub(u32::try_from(self.idle.len()).unwrap_or(u32::MAX))
+    }
+
     fn load(&self, version: &Version, shared: &Shared, least: u32) -> Load {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
         Load {
             waiting: count(self.waiting.len()),
-            running: lanes.saturating_sub(count(self.idle.len())),
+            running: self.running(),
             alive: count(self.alive.len()),
             starting: count(self.starting),
             service: self
                 .service
                 .lately(shared.settings.policy)
                 .filter(|_| !self.stalled),
+            stalled: self.stalled,
             lanes: version.lanes(),
             bounds: (least, version.config.instances.max),
             cores: shared.cores,
@@ -64,7 +70,7 @@ impl Function {
     /// Sees to it that somebody looks after those who wait.
     pub(super) fn watch_queue(self: &Arc<Self>, instances: &mut Instances) {
         if instances.beat.is_none() {
-            instances.beat = Some(instances.served);
+            instances.beat = Some((instances.served, false));
             tokio::spawn(beat(Arc::downgrade(self)));
         }
     }
@@ -164,8 +170,8 @@ async fn beat(function: Weak<Function>) {
             instances.beat = None;
             return;
         }
-        let served = instances.served;
-        instances.stalled = instances.beat.replace(served) == Some(served);
+        let (served, runs) = (instances.served, instances.running() > 0);
+        instances.stalled = instances.beat.replace((served, runs)) == Some((served, true));
         function.start_missing(&mut instances, 0);
     }
 }
