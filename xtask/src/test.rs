@@ -22,6 +22,10 @@ const SKIP_LOG: &str = "OL_SKIP_LOG";
 /// Runs `cargo nextest run` with `args` and reports every skipped test. The exit code is nextest's.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     install_nextest_if_missing()?;
+    let packages = package_choice(args);
+    if packages.is_empty() {
+        test_python_runtime()?;
+    }
     let skip_log = workspace()?.target_directory.join("skipped-tests.txt");
     if let Some(folder) = skip_log.parent() {
         std::fs::create_dir_all(folder)?;
@@ -29,7 +33,6 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     std::fs::write(&skip_log, "")
         .with_context(|| format!("failed to empty {}", skip_log.display()))?;
 
-    let packages = package_choice(args);
     let mut nextest = cargo();
     nextest.args(["nextest", "run"]);
     if packages.is_empty() {
@@ -49,6 +52,21 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     report(&skipped);
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
+}
+
+/// What runs inside a Python sandbox has tests of its own, which play the worker.
+fn test_python_runtime() -> Result<()> {
+    let folder = workspace()?.workspace_root.join("runtime/python/tests");
+    let status = Command::new("/usr/bin/python3")
+        .args(["-B", "-m", "unittest", "discover", "-s"])
+        .arg(&folder)
+        .status()
+        .context("failed to start /usr/bin/python3")?;
+    ensure!(
+        status.success(),
+        "the tests of runtime/python failed; see above"
+    );
+    Ok(())
 }
 
 fn install_nextest_if_missing() -> Result<()> {

@@ -10,6 +10,7 @@ const ASGI: &str = r#"
 import asyncio, json, os, subprocess
 
 seen = []
+begun = []
 
 async def app(scope, receive, send):
     if scope["type"] != "http":
@@ -18,6 +19,7 @@ async def app(scope, receive, send):
     async def answer(data, more=False):
         await send({"type": "http.response.body", "body": data, "more_body": more})
     if path == "/wait":
+        begun.append(path)
         message = await receive()
         while message["type"] != "http.disconnect":
             message = await receive()
@@ -42,7 +44,7 @@ async def app(scope, receive, send):
         print("the later work is done")
         seen.append("later")
     else:
-        await answer(json.dumps([os.getpid(), seen]).encode())
+        await answer(json.dumps([os.getpid(), seen, len(begun)]).encode())
 "#;
 
 const WSGI: &str = r#"
@@ -136,7 +138,15 @@ fn an_asgi_app_hears_that_its_caller_left() {
         let yaml = "instances: {max: 1}\nconcurrency: 2\n";
         worker.install("web", &[("f.py", ASGI), ("ol.yaml", yaml)]);
         let (pid, _) = seen(worker, "/run/web/seen");
-        drop(begin(worker, "/run/web/wait", "{}"));
+        let begins = |count: usize| {
+            eventually("it to begin", 5.0, || {
+                let answer = worker.request("GET", "/run/web/seen", b"").ok();
+                (answer[2] == json!(count)).then_some(())
+            });
+        };
+        let connection = begin(worker, "/run/web/wait", "{}");
+        begins(1);
+        drop(connection);
         eventually("it to hear", 5.0, || {
             (seen(worker, "/run/web/seen").1 == json!(["left"])).then_some(())
         });
@@ -145,8 +155,7 @@ fn an_asgi_app_hears_that_its_caller_left() {
         connection
             .send_part("POST", "/run/web/wait", 1 << 20, &[b' '; 100_000])
             .expect("sent");
-        // A round trip later it has begun; nobody but the app can say so.
-        let _ = seen(worker, "/run/web/seen");
+        begins(2);
         drop(connection);
         let mut connection = begin(worker, "/run/web/stream", "");
         assert_eq!(connection.incoming().expect("an answer").head.status, 200);
@@ -261,7 +270,7 @@ fn what_an_app_does_after_its_answer_is_done() {
         sleep.signal(Signal::KILL);
         assert_eq!(
             next.reply().expect("an answer").ok(),
-            json!([pid, ["later"]])
+            json!([pid, ["later"], 0])
         );
         // And without a next call.
         let reply = worker.request("GET", "/run/web/later", b"");

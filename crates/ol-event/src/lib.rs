@@ -8,13 +8,14 @@
 //! - [`server`]: connections, their limits and their end
 //! - `api`: the routes
 //! - `respond`: the only place where an error becomes a status, a code and a text
-//! - `body`: the two kinds of response body
+//! - `incoming`: request bodies; `body`: response bodies
 //!
 //! Failure: a request that breaks off drops its future, and with it its place in the queue. Nothing here is kept for a
 //! name that nobody registered.
 
 mod api;
 mod body;
+mod incoming;
 mod respond;
 pub mod server;
 

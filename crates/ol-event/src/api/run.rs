@@ -1,24 +1,14 @@
 //! `ANY /run/NAME[/path][?query]`: a request becomes an invocation, its answer the response.
 
 use crate::body::ResponseBody;
+use crate::incoming;
 use crate::respond::Problem;
-use bytes::Bytes;
-use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyDataStream, BodyExt};
 use hyper::body::{Body as _, Incoming};
-use ol_lambda::{Answer, Body, InvocationId, InvokeError, Lambdas, Request as Call};
+use ol_lambda::{Answer, InvocationId, Lambdas, Request as Call};
 use ol_model::{FunctionName, MiB};
 use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::time::timeout;
-
-/// Bodies announced up to this size are awaited and sent in one piece, which is quicker than streaming them.
-const SMALL: u64 = 64 << 10;
-
-/// How long a client may be silent within its body.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
 const NOT_THE_FUNCTIONS: [&str; 6] = [
@@ -77,7 +67,7 @@ async fn answer(
     let name = name_in(parts.uri.path()).unwrap_or_default();
     let name = FunctionName::parse(name)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string()))?;
-    let body = take_body(body, max_body).await?;
+    let body = incoming::take(body, max_body).await?;
     let call = Call {
         name: &name,
         id,
@@ -86,49 +76,6 @@ async fn answer(
         server: ends.server,
     };
     Ok(lambdas.invoke(&call, body).await?)
-}
-
-async fn take_body(body: Incoming, max: MiB) -> Result<Body, InvokeError> {
-    let announced = body.size_hint();
-    if announced.lower() > max.bytes() {
-        return Err(InvokeError::TooLarge { limit_mb: max.0 });
-    }
-    if body.is_end_stream() {
-        return Ok(Body::Whole(Bytes::new()));
-    }
-    if announced.upper().is_some_and(|size| size <= SMALL) {
-        let whole = timeout(PATIENCE, body.collect())
-            .await
-            .map_err(|_| too_slow())?;
-        let whole = whole.map_err(|error| broke_off(&error))?;
-        return Ok(Body::Whole(whole.to_bytes()));
-    }
-    let next = move |(mut body, left): (BodyDataStream<Incoming>, u64)| async move {
-        let part = match timeout(PATIENCE, body.next()).await {
-            Ok(part) => part?.map_err(|error| broke_off(&error)),
-            Err(_elapsed) => Err(too_slow()),
-        };
-        let part = part.and_then(|part| match left.checked_sub(part.len() as u64) {
-            Some(left) => Ok((part, left)),
-            None => Err(InvokeError::TooLarge { limit_mb: max.0 }),
-        });
-        Some(match part {
-            Ok((part, left)) => (Ok(part), (body, left)),
-            Err(error) => (Err(error), (body, 0)),
-        })
-    };
-    let parts = futures_util::stream::unfold((BodyDataStream::new(body), max.bytes()), next);
-    Ok(Body::Stream(Box::pin(parts)))
-}
-
-fn too_slow() -> InvokeError {
-    InvokeError::BadRequest(format!(
-        "the request body stopped for {PATIENCE:?}: send it faster"
-    ))
-}
-
-fn broke_off(error: &hyper::Error) -> InvokeError {
-    InvokeError::BadRequest(format!("the request body broke off: {error}"))
 }
 
 fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
