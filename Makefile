@@ -26,6 +26,7 @@ test:
 
 # Soak and large suites join here as the issues that name them land.
 test-long: test test-v2
+	cargo xtask test --package ol-conformance --run-ignored only
 
 test-v2: need
 	cargo xtask test-v2

@@ -1,10 +1,10 @@
 //! New code under load: no call fails, none that begins after the new version is in service is answered by an old one, and
 //! what began before is finished as it began. (Uploads of all kinds, cut and killed: `registry`.)
 
-use ol_testkit::{Worker, bundle, eventually, measured, with_worker};
+use ol_testkit::{Over, Worker, bundle, eventually, measured, with_worker};
 use serde_json::json;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ struct Hammer {
     /// The newest version that may serve, and that which does for certain.
     sent: AtomicU64,
     serves: AtomicU64,
-    over: AtomicBool,
+    over: Over,
 }
 
 impl Hammer {
@@ -54,9 +54,10 @@ impl Hammer {
         let hammer = Self {
             sent: AtomicU64::new(0),
             serves: AtomicU64::new(0),
-            over: AtomicBool::new(false),
+            over: Over::default(),
         };
         let calls: u64 = thread::scope(|scope| {
+            let until = hammer.over.when_dropped();
             let callers: Vec<_> = ["f", "wsgi", "asgi"]
                 .repeat(2)
                 .into_iter()
@@ -70,7 +71,7 @@ impl Hammer {
                     assert_eq!(worker.call(name, &json!({})).ok(), json!(number), "{name}");
                 }
             }
-            hammer.over.store(true, SeqCst);
+            drop(until);
             callers
                 .into_iter()
                 .map(|caller| caller.join().expect("its asserts hold"))
@@ -85,7 +86,7 @@ impl Hammer {
     fn call(&self, worker: &Worker<'_>, name: &str) -> u64 {
         let mut connection = worker.connect();
         let mut calls = 0;
-        while !self.over.load(SeqCst) {
+        while !self.over.is() {
             let least = self.serves.load(SeqCst);
             let path = format!("/run/{name}/");
             let reply = connection

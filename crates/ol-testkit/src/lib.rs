@@ -42,6 +42,6 @@ pub use bases::bases;
 pub use bundle::bundle;
 pub use flow::{Incoming, Outgoing};
 pub use http::{Client, Reply};
-pub use patience::{eventually, measured, patience, slowness};
+pub use patience::{Over, eventually, measured, patience, slowness};
 pub use place::{Place, Said, in_place};
 pub use worker::{Worker, with_worker};

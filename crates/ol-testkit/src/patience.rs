@@ -1,6 +1,7 @@
 //! How long to wait. Every wait is for a condition that can be seen, and has a deadline; none is for time to pass.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,4 +45,32 @@ pub fn eventually<T>(what: &str, seconds: f64, mut look: impl FnMut() -> Option<
 pub fn measured(text: &str) {
     // Not `eprintln!`, which is for programs that fail.
     let _ = writeln!(std::io::stderr(), "measured: {text}");
+}
+
+/// Says to threads that they are to end. It is said too when the test that would say so fails, which would otherwise wait for
+/// them for ever.
+#[derive(Debug, Default)]
+pub struct Over(AtomicBool);
+
+/// Its drop says that it is over.
+#[must_use]
+pub struct Until<'a>(&'a Over);
+
+impl Over {
+    /// Is it?
+    #[must_use]
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// It will be when what is returned is dropped.
+    pub fn when_dropped(&self) -> Until<'_> {
+        Until(self)
+    }
+}
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::SeqCst);
+    }
 }
