@@ -44,9 +44,12 @@ pub(crate) struct Args {
     /// Length of one timed stretch of calls, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Clients of the throughput rows, and Python processes of the floor
+    /// Clients of the throughput rows
     #[arg(long, default_value_t = 32)]
     clients: usize,
+    /// Python processes of the floor, if not as many as clients
+    #[arg(long)]
+    pythons: Option<usize>,
     /// Measure floor-http against a second floor-http: shows the noise of the method, needs no worker
     #[arg(long)]
     only_floor: bool,
@@ -74,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
     let mut report = Report::new("warm");
     let start_floor = |side| {
-        let command = floor_http::command(args.clients)?;
+        let command = floor_http::command(args.pythons.unwrap_or(args.clients))?;
         Server::start(side, "floor-http", command, &log)
     };
     if args.only_floor {
