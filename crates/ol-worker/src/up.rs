@@ -19,8 +19,6 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The program that serves inside Python sandboxes.
-
 /// Runs a worker in `directory` until it is told to stop. This process becomes the warden, a child of it the worker.
 /// `notify` gets the line `ready URL` when calls are answered.
 ///
