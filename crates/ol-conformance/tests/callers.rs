@@ -284,3 +284,65 @@ fn what_an_app_does_after_its_answer_is_done() {
         });
     });
 }
+
+/// The guest can't read while it writes, nor the worker's sender stop before the guest reads.
+#[test]
+fn a_caller_who_leaves_amid_request_and_answer_holds_nothing_up() {
+    with_worker(&[], |worker| {
+        let source = r#"
+import os
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    if environ["REQUEST_METHOD"] == "GET":
+        return [str(os.getpid()).encode()]
+    return (bytes(1 << 22) for _ in range(64))
+"#;
+        let yaml = "instances: {max: 1}\nlimits: {runtime_sec: 60}\n";
+        worker.install("web", &[("f.py", source), ("ol.yaml", yaml)]);
+        let before = worker.request("GET", "/run/web", b"").text();
+        let mut connection = worker.connect();
+        connection
+            .send_part("POST", "/run/web", 64 << 20, &vec![b' '; 3 << 20])
+            .expect("sent");
+        drop(connection);
+        let begun = std::time::Instant::now();
+        assert_eq!(worker.request("GET", "/run/web", b"").text(), before);
+        assert!(
+            begun.elapsed() < ol_testkit::patience(10.0),
+            "{:?}",
+            begun.elapsed()
+        );
+    });
+}
+
+#[test]
+fn a_guest_that_never_listens_can_not_keep_the_worker_from_ending() {
+    with_worker(&[], |worker| {
+        let source = r#"
+import os, struct
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    os.set_blocking(3, True)
+    def frame(kind, flags, payload):
+        os.write(3, struct.pack("<IBBHI", len(payload), kind, flags, 0, 1) + payload)
+    frame(19, 0, bytes(4))
+    for _ in range(1000):
+        frame(3, 0, bytes(1 << 18))
+    frame(3, 1, b"")
+    while True:
+        os.read(os.open("/dev/zero", os.O_RDONLY), 1)
+"#;
+        let yaml = "concurrency: 2\nlimits: {runtime_sec: 60}\n";
+        worker.install("deaf", &[("f.py", source), ("ol.yaml", yaml)]);
+        assert_eq!(
+            worker.request("GET", "/run/deaf", b"").body.len(),
+            1000 << 18
+        );
+        // The fixture ends the worker and counts what is left.
+    });
+}

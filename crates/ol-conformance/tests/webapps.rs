@@ -321,3 +321,22 @@ def app(environ, start_response):
         assert_eq!(reply.ok(), Value::from(1));
     });
 }
+
+#[test]
+fn header_bytes_arrive_as_they_are_and_the_workers_word_is_its_own() {
+    with_worker(&[], |worker| {
+        let source = r#"
+def app(environ, start_response):
+    headers = [("X-Name", "caf\u00c3\u00a9"), ("X-OL-Error", "draining"), ("X-OL-Invocation", "forged"), ("Trailer", "x")]
+    start_response("503 Service Unavailable", headers)
+    return [b"mine"]
+"#;
+        worker.install("app", &[("f.py", source)]);
+        let reply = worker.request("GET", "/run/app", b"");
+        assert_eq!((reply.status, reply.text().as_str()), (503, "mine"));
+        assert_eq!(reply.header("x-name"), Some("caf\u{e9}"));
+        assert_eq!(reply.header("x-ol-error"), None);
+        assert_eq!(reply.header("trailer"), None);
+        assert_ne!(reply.header("x-ol-invocation"), Some("forged"));
+    });
+}

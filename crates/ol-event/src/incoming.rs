@@ -17,7 +17,7 @@ const SMALL: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes per second that it has to send on average, over the time in which it was waited for, beyond that.
-const LEAST_RATE: f64 = 1024.0;
+const LEAST_RATE: f64 = 16384.0;
 
 /// Takes `body`, which may hold `max`.
 pub(crate) async fn take(body: Incoming, max: MiB) -> Result<Body, InvokeError> {
@@ -107,6 +107,6 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(keeps_up(1, 30 * second));
         assert!(!keeps_up(2, 58 * second), "a byte every 29 s");
-        assert!(keeps_up(1 << 20, 1000 * second), "a MiB at 1 KiB/s");
+        assert!(keeps_up(16 << 20, 1000 * second), "16 MiB at 16 KiB/s");
     }
 }

@@ -86,7 +86,11 @@ impl Policy {
             Self::Work { .. } => {
                 let unproven = load.service.is_none() && !load.stalled;
                 let under_way = if unproven { have } else { load.starting };
-                missing.min((load.cores + 1).saturating_sub(under_way))
+                let at_once = load.cores + 1;
+                // The fewest there should be are wanted however long calls take.
+                let fewest = load.bounds.0.saturating_sub(have);
+                let fewest = fewest.min(at_once.saturating_sub(load.starting));
+                missing.min(at_once.saturating_sub(under_way)).max(fewest)
             }
             Self::Original => {
                 // Without any, nothing would ever change.
@@ -222,6 +226,16 @@ mod tests {
         assert_eq!(OURS.starts(&later), 0, "their calls may be short");
         later.stalled = true;
         assert_eq!(OURS.starts(&later), 3);
+    }
+
+    #[test]
+    fn the_fewest_are_there_before_any_call_has_ended() {
+        let idle = Load {
+            alive: 3,
+            bounds: (5, 64),
+            ..load()
+        };
+        assert_eq!(OURS.starts(&idle), 2);
     }
 
     #[test]

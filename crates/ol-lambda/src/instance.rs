@@ -142,6 +142,11 @@ impl Instance {
         self.active.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Are several calls being served?
+    pub(crate) fn is_shared(&self) -> bool {
+        self.active.load(Ordering::Acquire) > 1
+    }
+
     /// Is a call being served?
     pub(crate) fn in_use(&self) -> bool {
         self.active.load(Ordering::Acquire) > 0
@@ -215,10 +220,12 @@ impl Instance {
                 return;
             }
             if instance.thaw().is_ok() {
-                instance.channel.bid_farewell().await;
-                let mut obituary = instance.obituary();
-                // Who doesn't come to an end is ended.
-                let _ = tokio::time::timeout(FAREWELL, obituary.wait()).await;
+                let ending = async {
+                    instance.channel.bid_farewell().await;
+                    instance.obituary().wait().await
+                };
+                // Who doesn't listen, or doesn't come to an end, is ended.
+                let _ = tokio::time::timeout(FAREWELL, ending).await;
             }
             instance.finish();
             instance.doom();

@@ -390,7 +390,9 @@ impl Lambdas {
             function.end();
         }
         let mut farewells = std::mem::take(&mut *self.shared.farewells());
-        while farewells.join_next().await.is_some() {}
+        let parted = async { while farewells.join_next().await.is_some() {} };
+        let _ = timeout(patience, parted).await;
+        drop(farewells);
         let drained = self.shared.pool.drained();
         timeout(patience, drained).await.is_ok()
     }

@@ -104,7 +104,10 @@ async fn create(
             function.short_of_memory(None);
             return Ok(None);
         }
-        function.shared.make_room(version.limits.mem);
+        if function.is_waited_for() {
+            // Nobody's idle instance goes for one that only stands by.
+            function.shared.make_room(version.limits.mem);
+        }
         let spec = SandboxSpec {
             parent: Parent::Root,
             role: Role::Leaf,

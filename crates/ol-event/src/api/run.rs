@@ -11,14 +11,19 @@ use ol_model::{FunctionName, MiB};
 use std::net::SocketAddr;
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
-const NOT_THE_FUNCTIONS: [&str; 6] = [
+const NOT_THE_FUNCTIONS: [&str; 8] = [
     "connection",
+    "content-length",
     "keep-alive",
+    "proxy-connection",
     "te",
+    "trailer",
     "transfer-encoding",
     "upgrade",
-    "content-length",
 ];
+
+/// Begins the names of headers that are the worker's word: a function's would be taken for it.
+const OURS: &str = "x-ol-";
 
 /// Names the invocation, for `ol logs NAME --invocation`.
 const X_OL_INVOCATION: HeaderName = HeaderName::from_static("x-ol-invocation");
@@ -88,16 +93,13 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
         response.headers_mut().insert(CONTENT_TYPE, JSON);
     }
     for (name, value) in answer.headers {
-        if NOT_THE_FUNCTIONS
-            .iter()
-            .any(|ours| name.eq_ignore_ascii_case(ours))
-        {
-            continue;
-        }
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-        else {
+        let (Ok(name), Some(value)) = (HeaderName::try_from(name), latin(&value)) else {
             continue;
         };
+        // A name is in lower case by now.
+        if NOT_THE_FUNCTIONS.contains(&name.as_str()) || name.as_str().starts_with(OURS) {
+            continue;
+        }
         // Fails over 2¹⁵ names, which the lambda layer's bound on an answer's head rules out.
         let _ = response.headers_mut().try_append(name, value);
     }
@@ -114,6 +116,12 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     response
+}
+
+/// A header's value, of which each character stands for a byte (docs/guest-protocol.md); `None` if one can't.
+fn latin(text: &str) -> Option<HeaderValue> {
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+    HeaderValue::from_bytes(&bytes?).ok()
 }
 
 /// The length of the body as the function says it.

@@ -76,6 +76,7 @@ pub(crate) async fn call(
         return Err(match error {
             Unsent::Channel(ChannelError::Closed) => CallError::Stale,
             Unsent::Channel(other) => CallError::Failed(died(&other.to_string())),
+            Unsent::Lost => CallError::Failed(died("it was ended for another call's sake")),
             Unsent::Limit => CallError::Failed(InvokeError::TimeLimit { limit }),
         });
     }
@@ -97,6 +98,29 @@ pub(crate) async fn call(
         .map_err(CallError::Failed)
 }
 
+/// Tells the guest that nobody waits for `id` any more. A synchronous function that has its whole request wouldn't listen.
+async fn tell(instance: &Arc<Instance>, id: u32, pump: Option<Pump>) {
+    let listens = pump.is_some() || instance.about.kind.is_web();
+    let telling = async {
+        if let Some(pump) = pump {
+            pump.stop().await;
+        }
+        if listens {
+            let nothing = [&[][..], &[], &[]];
+            // A guest that is gone is noticed when it is read.
+            let _ = instance
+                .channel
+                .send(Kind::Cancel, (true, false), id, nothing)
+                .await;
+        }
+    };
+    let limit = instance.version.limits.runtime;
+    if timeout(limit, telling).await.is_err() {
+        // It doesn't even read.
+        instance.doom();
+    }
+}
+
 /// Stops `pump`, then gives the instance back; ends a guest that doesn't even read.
 async fn stop(pump: Pump, lease: Option<Lease>) {
     let Some(lease) = lease else { return };
@@ -109,6 +133,8 @@ async fn stop(pump: Pump, lease: Option<Lease>) {
 /// Why a call did not reach the guest.
 enum Unsent {
     Channel(ChannelError),
+    /// It may have reached it all the same.
+    Lost,
     Limit,
 }
 
@@ -159,7 +185,14 @@ async fn send_first(
         }
     };
     sent.map_err(Unsent::Channel)?;
-    if fits { thaw() } else { Ok(()) }
+    if !fits {
+        return Ok(());
+    }
+    match thaw() {
+        // It ran for others all the time, and may have begun.
+        Err(_) if instance.is_shared() => Err(Unsent::Lost),
+        thawed => thawed,
+    }
 }
 
 impl Exchange {
@@ -190,11 +223,10 @@ impl Exchange {
         match received {
             Ok(Ok(frame)) => {
                 lease.took(frame.took);
-                if let Some(bytes) = conversation.owes(&frame) {
-                    // Not here: whoever stops reading must not cut a frame.
+                conversation.took(&frame, |bytes| {
                     let (instance, id) = (Arc::clone(lease.instance()), frame.id);
-                    tokio::spawn(async move { instance.channel.grant(id, bytes).await });
-                }
+                    async move { instance.channel.grant(id, bytes).await }
+                });
                 Ok(frame)
             }
             Ok(Err(ChannelError::Closed)) => Err(self.died().await),
@@ -295,65 +327,46 @@ impl Exchange {
         }
     }
 
-    /// Reads what is left in the background, after telling the guest, if `cancelled`, that nobody waits for it.
+    /// Reads what is left in the background, and tells the guest, if `cancelled`, that nobody waits for it.
     fn read_to_end(&mut self, cancelled: bool) {
         let (Some(lease), Some(conversation)) = (self.lease.take(), self.conversation.take())
         else {
             return;
         };
+        let instance = Arc::clone(lease.instance());
+        let id = conversation.id;
         self.clock.go_on();
+        // Nobody is there whose slowness could be excused.
+        self.clock.answered();
+        let (stopping, going_on) = match self.pump.take() {
+            Some(pump) if cancelled => (Some(pump), None),
+            pump => (None, pump),
+        };
         let mut rest = Exchange {
             lease: Some(lease),
             conversation: Some(conversation),
-            pump: self.pump.take(),
+            pump: going_on,
             clock: std::mem::replace(&mut self.clock, Clock::start(Duration::ZERO, None)),
             alone: true,
         };
         tokio::spawn(async move {
-            if cancelled {
-                rest.cancel().await;
-            }
-            while rest.conversation.is_some() {
-                // Errors end the exchange too; nobody is there to be told.
-                if let Ok(frame) = rest.next().await
-                    && frame.end
-                    && !frame.busy
-                {
-                    rest.finish();
+            // At the same time: the guest may have to be read before it reads.
+            let telling = async {
+                if cancelled {
+                    tell(&instance, id, stopping).await;
                 }
-            }
+            };
+            let reading = async {
+                // Errors end the exchange too; nobody is there to be told.
+                while let Ok(frame) = rest.next().await {
+                    if frame.end && !frame.busy {
+                        break;
+                    }
+                }
+            };
+            tokio::join!(telling, reading);
+            rest.finish();
         });
-    }
-
-    /// Tells the guest that nobody waits any more. A synchronous function that has its whole request wouldn't listen.
-    async fn cancel(&mut self) {
-        let pump = self.pump.take();
-        let listens = pump.is_some() || self.instance().about.kind.is_web();
-        let (Some(lease), Some(conversation)) = (&self.lease, &self.conversation) else {
-            return;
-        };
-        let instance = lease.instance();
-        let tell = async {
-            if let Some(pump) = pump {
-                pump.stop().await;
-            }
-            if listens {
-                let nothing = [&[][..], &[], &[]];
-                let id = conversation.id;
-                // A guest that is gone is noticed when it is read.
-                let _ = instance
-                    .channel
-                    .send(Kind::Cancel, (true, false), id, nothing)
-                    .await;
-            }
-        };
-        if timeout(instance.version.limits.runtime, tell)
-            .await
-            .is_err()
-        {
-            // It doesn't even read.
-            instance.doom();
-        }
     }
 
     /// Ends the exchange and the sandbox with it.

@@ -102,10 +102,13 @@ async fn send(
         caller.start();
         let part = tokio::select! {
             biased;
-            _ = &mut stopped => return Err(Stopped::Told),
-            part = rest.next() => part,
+            _ = &mut stopped => None,
+            part = rest.next() => Some(part),
         };
         caller.stop();
+        let Some(part) = part else {
+            return Err(Stopped::Told);
+        };
         let Some(part) = part else {
             let end = instance
                 .channel

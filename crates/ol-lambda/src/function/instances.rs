@@ -36,6 +36,8 @@ pub(super) struct Instances {
     pub(super) stalled: bool,
     /// When an instance was started or ended by the policy.
     pub(super) changed: Option<Instant>,
+    /// Starts that nobody waited for failed: not before then again, and how long the pause was.
+    pub(super) rest: Option<(Instant, Duration)>,
     /// A start waits for memory: what it was told last. Whoever waits too long is told so then.
     short_of_memory: Option<String>,
 }
@@ -179,7 +181,9 @@ impl Function {
             let next = {
                 let mut instances = self.instances();
                 // Under the lock that a new version takes to retire the idle ones.
-                if !instance.alive() || !self.is_current(&instance.version) {
+                let ours = |other: &Arc<Instance>| Arc::ptr_eq(other, &instance);
+                let kept = instances.alive.iter().any(ours) && instance.alive();
+                if !kept || !self.is_current(&instance.version) {
                     drop(instances);
                     return self.drop_instance(&instance);
                 }
@@ -194,7 +198,9 @@ impl Function {
             };
             if instance.begin().is_err() {
                 // Keep the call's turn: put it back in front and look at what is wrong with the instance.
-                self.instances().waiting.put_back(waiting);
+                let mut instances = self.instances();
+                instances.waiting.put_back(waiting);
+                self.watch_queue(&mut instances);
                 continue;
             }
             match waiting.0.send(Ok(self.lease(instance))) {

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How often is looked whether waiting calls get on.
 const BEAT: Duration = Duration::from_millis(25);
 
+/// How long after a failed start that nobody waited for another is tried.
+const FIRST_REST: Duration = Duration::from_secs(1);
+
 impl Instances {
     /// Calls being served.
     fn running(&self) -> u32 {
@@ -109,7 +112,34 @@ impl Function {
             self.instances().changed = Some(Instant::now());
             self.drop_instance(&surplus);
         }
-        self.start_missing(&mut self.instances(), least);
+        let mut instances = self.instances();
+        let rests = instances
+            .rest
+            .is_some_and(|(until, _)| until > Instant::now());
+        self.start_missing(&mut instances, if rests { 0 } else { least });
+    }
+
+    /// Does a call wait for an instance?
+    pub(crate) fn is_waited_for(&self) -> bool {
+        let mut instances = self.instances();
+        instances.waiting.prune();
+        !instances.waiting.is_empty()
+    }
+
+    /// After a start that failed with nobody there to be told: the owner is told, once, and it is tried again ever later.
+    fn rest(&self, error: &InvokeError) {
+        let mut instances = self.instances();
+        let pause = instances.rest.map(|(_, pause)| pause * 2);
+        instances.rest = Some(match pause {
+            Some(pause) => {
+                let pause = pause.min(Duration::from_secs(60));
+                (Instant::now() + pause, pause)
+            }
+            None => {
+                tracing::warn!("{}: an instance could not be started: {error}", self.name);
+                (Instant::now() + FIRST_REST, FIRST_REST)
+            }
+        });
     }
 
     fn started(self: &Arc<Self>, result: Result<Option<Arc<Instance>>, InvokeError>) {
@@ -120,6 +150,7 @@ impl Function {
             Ok(None) => self.start_missing(&mut instances, 0),
             Ok(Some(instance)) => {
                 instances.alive.push(Arc::clone(&instance));
+                instances.rest = None;
                 drop(instances);
                 tokio::spawn(bury(
                     Arc::downgrade(self),
@@ -137,9 +168,10 @@ impl Function {
                     self.start_missing(&mut instances, 0);
                 }
                 drop(instances);
-                if let Some((waiting, _)) = next {
+                match next {
                     // It may have left just now.
-                    let _ = waiting.send(Err(error));
+                    Some((waiting, _)) => drop(waiting.send(Err(error))),
+                    None => self.rest(&error),
                 }
             }
         }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::task::JoinHandle;
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +69,32 @@ pub(crate) struct Conversation {
     mailbox: Option<Arc<Mailbox>>,
     /// Bytes taken that the guest wasn't told of yet.
     taken: usize,
+    /// Tells it of some.
+    granting: Option<JoinHandle<()>>,
 }
 
 impl Conversation {
-    /// How much more the guest may send of this answer, now that `frame` is taken; `None` while it is too little to tell, or
-    /// nobody else is kept waiting by it.
-    pub(crate) fn owes(&mut self, frame: &Frame) -> Option<u32> {
-        self.mailbox.as_ref()?;
+    /// Lets `grant` tell the guest how much more it may send of this answer, now that `frame` is taken; not while that is too
+    /// little to tell, nobody else is kept waiting by it, or it is being told already.
+    pub(crate) fn took<G>(&mut self, frame: &Frame, grant: impl FnOnce(u32) -> G)
+    where
+        G: Future<Output = ()> + Send + 'static,
+    {
+        if self.mailbox.is_none() {
+            return;
+        }
         self.taken += frame.payload.len();
-        let due = self.taken >= CHUNK / 2 && !frame.end;
-        let taken = due.then(|| std::mem::take(&mut self.taken))?;
-        u32::try_from(taken).ok()
+        let telling = self
+            .granting
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
+        if self.taken < CHUNK / 2 || frame.end || telling {
+            return;
+        }
+        if let Ok(bytes) = u32::try_from(std::mem::take(&mut self.taken)) {
+            // A task of its own: whoever stops reading must not cut a frame.
+            self.granting = Some(tokio::spawn(grant(bytes)));
+        }
     }
 }
 
@@ -143,6 +159,7 @@ impl Channel {
             id,
             mailbox,
             taken: 0,
+            granting: None,
         }
     }
 

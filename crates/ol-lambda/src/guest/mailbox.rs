@@ -12,10 +12,22 @@ use tokio::sync::Notify;
 /// What one call may leave lying, in bytes: its window, and as much again for heads. More breaks the protocol.
 const MOST: usize = 2 * CHUNK;
 
+/// What a frame counts beside its payload, so that empty ones are bounded too.
+const FRAME: usize = 64;
+
+/// A frame, and the bodies of those that followed it and were joined to it.
+#[derive(Debug)]
+struct Waiting {
+    frame: Frame,
+    more: BytesMut,
+}
+
 #[derive(Debug, Default)]
 struct Inside {
-    frames: VecDeque<Frame>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// The answer has ended: only DONE may follow.
+    ended: bool,
 }
 
 /// One call's mailbox.
@@ -38,15 +50,22 @@ impl Mailbox {
     pub(crate) fn put(&self, frame: Frame) -> Result<(), Full> {
         let mut inside = self.inside();
         inside.bytes += frame.payload.len();
-        if inside.bytes > MOST {
+        if inside.bytes > MOST || inside.ended && frame.kind != Kind::Done {
             return Err(Full);
         }
-        match inside.frames.back_mut() {
-            Some(last) if last.kind == Kind::Body && frame.kind == Kind::Body && !last.end => {
-                last.payload = joined(&last.payload, &frame.payload);
+        inside.ended |= frame.end;
+        match inside.waiting.back_mut() {
+            Some(Waiting { frame: last, more })
+                if last.kind == Kind::Body && frame.kind == Kind::Body && !last.end =>
+            {
+                more.extend_from_slice(&frame.payload);
                 (last.end, last.busy, last.took) = (frame.end, frame.busy, frame.took);
             }
-            _ => inside.frames.push_back(frame),
+            _ => {
+                inside.bytes += FRAME;
+                let more = BytesMut::new();
+                inside.waiting.push_back(Waiting { frame, more });
+            }
         }
         drop(inside);
         self.arrived.notify_one();
@@ -56,8 +75,11 @@ impl Mailbox {
     /// The next frame, if one lies here.
     pub(crate) fn take(&self) -> Option<Frame> {
         let mut inside = self.inside();
-        let frame = inside.frames.pop_front()?;
-        inside.bytes -= frame.payload.len();
+        let Waiting { mut frame, more } = inside.waiting.pop_front()?;
+        if !more.is_empty() {
+            frame.payload = joined(&frame.payload, &more);
+        }
+        inside.bytes -= frame.payload.len() + FRAME;
         Some(frame)
     }
 
@@ -67,7 +89,7 @@ impl Mailbox {
     }
 }
 
-fn joined(a: &Bytes, b: &Bytes) -> Bytes {
+fn joined(a: &Bytes, b: &BytesMut) -> Bytes {
     let mut both = BytesMut::with_capacity(a.len() + b.len());
     both.extend_from_slice(a);
     both.extend_from_slice(b);
@@ -115,10 +137,25 @@ mod tests {
     #[test]
     fn a_guest_that_ignores_its_window_is_noticed() {
         let mailbox = Mailbox::default();
-        let part = vec![0; CHUNK];
+        let part = vec![0; CHUNK - FRAME];
         assert_eq!(mailbox.put(frame(Kind::Body, &part, false)), Ok(()));
         assert_eq!(mailbox.put(frame(Kind::Body, &part, false)), Ok(()));
-        assert_eq!(mailbox.put(frame(Kind::Body, b"x", false)), Err(Full));
+        assert_eq!(
+            mailbox.put(frame(Kind::Body, &[0; 2 * FRAME], false)),
+            Err(Full)
+        );
         assert!(mailbox.take().is_some());
+    }
+
+    #[test]
+    fn frames_without_a_payload_are_bounded_and_nothing_follows_an_end() {
+        let mailbox = Mailbox::default();
+        let taken = (0..1 << 20)
+            .take_while(|_| mailbox.put(frame(Kind::Result, b"", false)).is_ok())
+            .count();
+        assert!(taken <= MOST / FRAME + 1, "{taken}");
+        let mailbox = Mailbox::default();
+        assert_eq!(mailbox.put(frame(Kind::Fault, b"", true)), Ok(()));
+        assert_eq!(mailbox.put(frame(Kind::Fault, b"", true)), Err(Full));
     }
 }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+/// A note is cut here, in bytes.
+const LONGEST_NOTE: usize = 16 << 10;
+
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
@@ -62,7 +65,9 @@ impl Log {
     /// Writes what the worker has to say of the function: why a call of it failed.
     pub(crate) fn note(&self, id: InvocationId, text: &str) {
         let now = SystemTime::now();
-        let lines = text.lines();
+        // The text may be the function's, and as long as it likes.
+        let end = text.floor_char_boundary(LONGEST_NOTE);
+        let lines = text[..end].lines();
         let entries = lines.map(|line| entry(now, Source::Worker, Some(id), line.as_bytes()));
         self.keep(&entries.collect::<String>());
     }

@@ -330,8 +330,9 @@ impl Cells {
             if lease.alarm.as_ref().is_some_and(told) {
                 lease.alarm = None;
                 lease.out_of_memory = true;
-                // Fails only if there is nothing left to kill.
+                // Both fail only if there is nothing left to kill or to thaw.
                 let _ = pidfd_send_signal(&cell.keeper.pidfd, Signal::KILL);
+                let _ = cell.group.thaw_to_die();
             }
         }
     }
