@@ -66,7 +66,10 @@ impl Log {
     pub(crate) fn note(&self, id: InvocationId, text: &str) {
         let now = SystemTime::now();
         // The text may be the function's, and as long as it likes.
-        let end = text.floor_char_boundary(LONGEST_NOTE);
+        let mut end = text.len().min(LONGEST_NOTE);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         let lines = text[..end].lines();
         let entries = lines.map(|line| entry(now, Source::Worker, Some(id), line.as_bytes()));
         self.keep(&entries.collect::<String>());
