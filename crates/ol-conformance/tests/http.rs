@@ -118,3 +118,23 @@ fn the_routes_beside_run() {
         );
     });
 }
+
+#[test]
+fn metrics_count_each_step_for_prometheus() {
+    with_worker(&[], |worker| {
+        worker.install("echo", &[("f.py", "def f(event):\n    return event\n")]);
+        for n in 0..3 {
+            assert_eq!(worker.call("echo", &json!(n)).ok(), json!(n));
+        }
+        let reply = worker.request("GET", "/metrics", b"");
+        let kind = reply.header("content-type").expect("it has one").to_owned();
+        assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+        let text = reply.text();
+        for line in [
+            "ol_step_seconds_count{step=\"invoke\"} 3",
+            "ol_step_seconds_count{step=\"create\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    });
+}

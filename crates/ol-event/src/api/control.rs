@@ -1,6 +1,6 @@
 //! The routes beside `/run`: registry, health, statistics. Off the hot path, so written with axum.
 
-use super::upload;
+use super::{metrics, upload};
 use crate::body::ResponseBody;
 use crate::respond::Problem;
 use axum::body::Body;
@@ -35,6 +35,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/stats", get(stats))
+        .route("/metrics", get(metrics::metrics))
         .route("/debug", get(debug))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nowhere)
