@@ -319,3 +319,21 @@ fn memory_is_taken_from_the_idle_only() {
         assert_eq!(worker.call("a", &json!(1)).ok(), json!(1));
     });
 }
+
+#[test]
+fn the_fewest_that_can_not_start_are_tried_ever_later() {
+    with_worker(&["scaling.keep_idle_sec=1"], |worker| {
+        let begun = Instant::now();
+        let files = [
+            ("f.py", "import nowhere\n"),
+            ("ol.yaml", "instances: {min: 1}\n"),
+        ];
+        worker.install("broken", &files);
+        eventually("the third try", 10.0, || {
+            (worker.count("create") >= 3).then_some(())
+        });
+        // After one second, then after two; it is looked after every quarter of one.
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(2900), "{took:?}");
+    });
+}
