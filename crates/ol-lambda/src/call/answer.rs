@@ -15,8 +15,8 @@ const MOST_HEADERS: usize = 100;
 /// The answer's body, as the function writes it. Dropping it cancels the call.
 pub struct AnswerStream {
     first: Option<Bytes>,
-    /// One part at a time; closed after the last, or when the caller took too long.
-    parts: mpsc::Receiver<Result<Bytes, InvokeError>>,
+    /// One part at a time, `None` after the last; closed without that when the caller took too long.
+    parts: mpsc::Receiver<Result<Option<Bytes>, InvokeError>>,
     complete: bool,
 }
 
@@ -25,9 +25,6 @@ impl fmt::Debug for AnswerStream {
         f.write_str("AnswerStream")
     }
 }
-
-/// What says that there are no more parts, so that an end which nobody announced is known for a cut.
-const LAST: Bytes = Bytes::new();
 
 impl AnswerStream {
     /// The rest of the answer of `exchange`, after `first`.
@@ -47,19 +44,17 @@ impl AnswerStream {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
-        match self.parts.recv().await {
-            Some(Ok(part)) if part == LAST => {
-                self.complete = true;
-                None
-            }
-            None if !self.complete => {
-                self.complete = true;
-                Some(Err(InvokeError::BadRequest(
-                    "the answer was not taken as fast as it must be".to_owned(),
-                )))
-            }
-            other => other,
+        if self.complete {
+            return None;
         }
+        let part = self.parts.recv().await.unwrap_or_else(|| {
+            Err(InvokeError::BadRequest(
+                "the answer was not taken as fast as it must be".to_owned(),
+            ))
+        });
+        // Nothing follows the last part, nor an error.
+        self.complete = !matches!(part, Ok(Some(_)));
+        part.transpose()
     }
 }
 
@@ -68,7 +63,7 @@ impl AnswerStream {
 async fn read(
     mut exchange: Exchange,
     id: InvocationId,
-    parts: mpsc::Sender<Result<Bytes, InvokeError>>,
+    parts: mpsc::Sender<Result<Option<Bytes>, InvokeError>>,
 ) {
     let function = Arc::clone(exchange.lease().function());
     let patience = exchange.lease().instance().version.limits.runtime;
@@ -98,14 +93,17 @@ async fn read(
         let over = part.is_err();
         exchange.clock.hold();
         if !part.as_ref().is_ok_and(Bytes::is_empty)
-            && !matches!(timeout(patience, parts.send(part)).await, Ok(Ok(())))
+            && !matches!(
+                timeout(patience, parts.send(part.map(Some))).await,
+                Ok(Ok(()))
+            )
         {
             return;
         }
         exchange.clock.go_on();
         if last {
             // Nothing is lost if it isn't taken: all else was.
-            let _ = timeout(patience, parts.send(Ok(LAST))).await;
+            let _ = timeout(patience, parts.send(Ok(None))).await;
         }
         if last || over {
             return;

@@ -271,6 +271,8 @@ impl Function {
     /// Lets go of all idle instances that are not of the version in service.
     pub(super) fn retire_idle(&self) {
         let mut instances = self.instances();
+        // What kept the one before from starting says nothing of another version.
+        instances.rest = None;
         let keep = |instance: &Arc<Instance>| self.is_current(&instance.version);
         let Instances { idle, alive, .. } = &mut *instances;
         // One that is busy stays known until it is given back.
