@@ -8,7 +8,8 @@ need lies in files beside this one, read when the function turns out to be one:
     guest.py ─┬─ webapp.py     which app the module holds, and of which kind
               ├─ wsgi.py       serves a WSGI app
               ├─ asgi.py       serves an ASGI app ── asgi_call.py, one call ── lifespan.py
-              └─ tagging.py    printed lines that name their call
+              ├─ tagging.py    printed lines that name their call
+              └─ zygote.py     imports, and forks processes that start here with everything imported
 """
 
 import json
@@ -22,8 +23,8 @@ FD = 3
 HANDLER = "/handler"
 HERE = __file__.rpartition("/")[0]
 END, COMPILED, BUSY = 1, 2, 4
-BIND, CALL, BODY, CANCEL, WINDOW = 1, 2, 3, 4, 5
-READY, BOUND, BIND_FAILED, RESULT, FAULT, DONE = 16, 17, 18, 19, 20, 21
+BIND, CALL, BODY, CANCEL, WINDOW, ZYGOTE, WARM = 1, 2, 3, 4, 5, 6, 7
+READY, BOUND, BIND_FAILED, RESULT, FAULT, DONE, WARMED = 16, 17, 18, 19, 20, 21, 22
 CHUNK = 256 * 1024
 GRANT = 256 * 1024  # bytes of a request that are taken before more are asked for; far below the 1 MiB the worker may be ahead
 HEADER = 12
@@ -39,6 +40,10 @@ class Connection:
         self.buffer = b""
         self.window = 0
         self.began = 0  # when the last call came
+
+    def restart(self):
+        """Forgets what another process heard on it."""
+        self.buffer, self.window = b"", 0
 
     def receive(self):
         """The next frame as (kind, flags, id, payload); ends the process when the worker is gone."""
@@ -143,13 +148,26 @@ def load(name):
     known = sys.modules.get("_ol_" + name)
     if known is not None:
         return known
-    path = "%s/%s.py" % (HERE, name)
+    code = compiled.get(name) or compile_file(name)
     module = type(sys)("_ol_" + name)
-    module.__file__ = path
+    module.__file__ = code.co_filename
     sys.modules[module.__name__] = module
-    with open(path, "rb") as file:
-        exec(compile(file.read(), path, "exec", dont_inherit=True), module.__dict__)
+    exec(code, module.__dict__)
     return module
+
+
+def compile_file(name):
+    path = "%s/%s.py" % (HERE, name)
+    with open(path, "rb") as file:
+        return compile(file.read(), path, "exec", dont_inherit=True)
+
+
+def compile_all():
+    """So that no child of a zygote has to."""
+    for file in os.listdir(HERE):
+        name, dot, extension = file.partition(".")
+        if extension == "py":
+            compiled[name] = compile_file(name)
 
 
 def bind(payload, flags):
@@ -300,18 +318,48 @@ def leave_if_forked(error=None):
     os._exit(code & 255)
 
 
-def main():
-    sys.modules["_ol_guest"] = sys.modules[__name__]
-    sys.stdout.reconfigure(line_buffering=True)
-    os.set_inheritable(FD, False)
-    os.register_at_fork(after_in_child=leave_the_worker_alone)
+def greet():
+    """Says that this process is there, and returns the first frame that makes something of it."""
     magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER.hex()
     version = "%d.%d.%d" % sys.version_info[:3]
     hello = {"runtime": "python", "version": version, "magic": magic}
     connection.send(READY, END, 0, json.dumps(hello).encode())
-    kind = 0
-    while kind != BIND:
+    while True:
         kind, flags, _, payload = connection.receive()
+        if kind == WARM:
+            warm()
+            connection.send(WARMED, END, 0, b"")
+        elif kind in (BIND, ZYGOTE):
+            return kind, flags, payload
+
+
+def warm():
+    """Does once what binding and a call do, so that the memory which they write to is this process's own by then."""
+    code = compile("import sys\ndef f(event):\n    return event\n", "<warm>", "exec", dont_inherit=True)
+    space = {"__name__": "_ol_warm"}
+    exec(marshal.loads(marshal.dumps(code)), space)
+    sectioned({"kind": "f"}, b"")
+    to_json(space["f"](parse(b'{"a": [1, "b", null]}'))).encode()
+    flush()
+
+
+def main():
+    sys.modules["_ol_guest"] = sys.modules[__name__]
+    sys.stdout.reconfigure(line_buffering=True)
+    os.set_inheritable(FD, False)
+    while True:
+        kind, flags, payload = greet()
+        if kind == BIND:
+            return be_leaf(flags, payload)
+        try:
+            load("zygote").become(connection, sections(payload)[0], sys.modules[__name__])
+        except BaseException as error:  # a package may raise anything
+            connection.send(BIND_FAILED, END, 0, explain(error).encode("utf-8", "replace")[:CHUNK])
+            os._exit(1)
+
+
+def be_leaf(flags, payload):
+    os.register_at_fork(after_in_child=leave_the_worker_alone)
     parts, last = [payload], flags & END
     while not last:
         kind, more, call, part = connection.receive()
@@ -343,5 +391,6 @@ def main():
 JSON = json.JSONDecoder()
 to_json = make_encoder()
 connection = Connection(FD)
+compiled = {}
 if __name__ == "__main__":
     main()

@@ -7,9 +7,10 @@ use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
 use crate::pauser::Pauser;
 use crate::registry::{Registry, RegistryError};
+use crate::zygote::Zygotes;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use ol_model::worker_config::ScalingPolicy;
+use ol_model::worker_config::{ImportCache, ScalingPolicy};
 use ol_model::{FunctionName, Limits, MaxLimits, MiB, WorkerConfig, steps};
 use ol_sandbox::Pool;
 use std::collections::HashMap;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub(crate) keep_idle: Duration,
     /// Functions see the base's own packages.
     pub(crate) site_packages: bool,
+    /// The limits of zygotes, and the shells kept ready for the leaves of one; none if everything is to start afresh.
+    pub(crate) zygotes: Option<(Limits, u16)>,
 }
 
 impl Settings {
@@ -77,6 +80,10 @@ impl Settings {
             },
             keep_idle: config.keep_idle(),
             site_packages,
+            zygotes: (config.features.import_cache != ImportCache::Off).then(|| {
+                let shells = u16::try_from(config.shells_ready).unwrap_or(u16::MAX);
+                (config.zygote_limits(), shells)
+            }),
         }
     }
 }
@@ -103,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) pauser: Pauser,
     /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
     pub(crate) unpacking: Semaphore,
+    /// What starts are forked from.
+    pub(crate) zygotes: Arc<Zygotes>,
     /// Processor cores that sandboxes have.
     pub(crate) cores: u32,
     /// Guests that are ending in their own time.
@@ -174,6 +183,10 @@ impl Lambdas {
         let pauser = Pauser::start(settings.pause_after);
         let began = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = began.unwrap_or_default().as_secs();
+        let zygotes = Arc::<Zygotes>::default();
+        if let Some((limits, shells)) = settings.zygotes.clone() {
+            zygotes.keep(&pool, limits, shells);
+        }
         let lambdas = Arc::new(Self {
             shared: Arc::new(Shared {
                 settings,
@@ -181,6 +194,7 @@ impl Lambdas {
                 pool,
                 pauser,
                 unpacking: Semaphore::new(2),
+                zygotes,
                 cores: std::thread::available_parallelism()
                     .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
                 farewells: Mutex::default(),
@@ -393,6 +407,7 @@ impl Lambdas {
         let parted = async { while farewells.join_next().await.is_some() {} };
         let _ = timeout(patience, parted).await;
         drop(farewells);
+        self.shared.zygotes.end();
         let drained = self.shared.pool.drained();
         timeout(patience, drained).await.is_ok()
     }

@@ -16,6 +16,7 @@
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the one task that freezes what has been idle
 //! - `output`: what functions print
+//! - `zygote`: what instances are forked from
 //! - [`registry`]: where bundles live and how they become files
 //!
 //! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another. An invocation that
@@ -33,6 +34,7 @@ mod instance;
 mod output;
 mod pauser;
 mod provision;
+mod zygote;
 
 pub use call::AnswerStream;
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};

@@ -9,7 +9,7 @@ use crate::instance::{About, FunctionKind, Instance};
 use crate::invoke::InvokeError;
 use crate::output::Outlet;
 use ol_model::steps;
-use ol_sandbox::{CreateError, Created, Obituary, Parent, Role, SandboxSpec};
+use ol_sandbox::{Content, CreateError, Created, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,6 +99,7 @@ async fn create(
 ) -> Result<Option<Created>, InvokeError> {
     let patience = function.shared.settings.queue_wait;
     let begun = Instant::now();
+    let mut afresh = false;
     loop {
         if !function.wants_start(version) {
             function.short_of_memory(None);
@@ -108,17 +109,23 @@ async fn create(
             // Nobody's idle instance goes for one that only stands by.
             function.shared.make_room(version.limits.mem);
         }
+        let zygote = function.shared.zygotes.root().filter(|_| !afresh);
         let spec = SandboxSpec {
-            parent: Parent::Root,
+            parent: zygote.as_ref().map_or(Parent::Root, |z| z.as_parent()),
             role: Role::Leaf,
-            limits: version.limits.clone(),
-            oom: version.config.oom,
-            code: Some(version.code),
-            patience: TURN,
+            content: Content {
+                limits: version.limits.clone(),
+                oom: version.config.oom,
+                code: Some(version.code),
+                patience: TURN,
+            },
         };
         match function.shared.pool.create(spec).await {
             Ok(created) => {
                 function.short_of_memory(None);
+                if zygote.is_some() {
+                    function.shared.zygotes.praise();
+                }
                 return Ok(Some(created));
             }
             Err(CreateError::NoMemory {
@@ -134,6 +141,12 @@ async fn create(
                 if begun.elapsed() >= patience {
                     return Ok(None);
                 }
+            }
+            Err(CreateError::Fork(why)) => {
+                if let Some(zygote) = &zygote {
+                    function.shared.zygotes.suspect(zygote, &why);
+                }
+                afresh = true;
             }
             Err(error) => return Err(refused(&error)),
         }
@@ -232,7 +245,7 @@ fn refused(error: &CreateError) -> InvokeError {
             tracing::error!("a sandbox could not be made: {reason}");
             InvokeError::Internal("a sandbox could not be made")
         }
-        CreateError::WardenGone | CreateError::NoZygotes => {
+        CreateError::WardenGone | CreateError::Fork(_) => {
             InvokeError::Internal("no sandbox can be made")
         }
     }

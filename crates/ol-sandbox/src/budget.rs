@@ -17,7 +17,26 @@ pub struct Budget {
 
 /// One hold on the budget.
 #[derive(Debug)]
-pub struct Reservation(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Reservation(OwnedSemaphorePermit);
+
+impl Reservation {
+    /// How much it holds.
+    #[must_use]
+    pub fn size(&self) -> MiB {
+        MiB(u32::try_from(self.0.num_permits()).unwrap_or(u32::MAX))
+    }
+
+    /// Gives back what is more than `size`.
+    pub fn shrink_to(&mut self, size: MiB) {
+        let more = self.size().0.saturating_sub(size.0);
+        drop(self.0.split(more as usize));
+    }
+
+    /// Adds `other`, a hold on the same budget.
+    pub fn merge(&mut self, other: Self) {
+        self.0.merge(other.0);
+    }
+}
 
 impl Budget {
     /// A budget of `total`.
@@ -79,6 +98,20 @@ mod tests {
                 .await
                 .is_none()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_split_off_is_free_and_what_is_merged_is_held() {
+        let budget = Budget::new(MiB(100));
+        let mut hold = budget.reserve(MiB(60), Duration::ZERO).await.expect("room");
+        hold.shrink_to(MiB(20));
+        assert_eq!((hold.size(), budget.free()), (MiB(20), MiB(80)));
+        hold.shrink_to(MiB(50));
+        assert_eq!(hold.size(), MiB(20), "shrinking never grows");
+        hold.merge(budget.reserve(MiB(30), Duration::ZERO).await.expect("room"));
+        assert_eq!((hold.size(), budget.free()), (MiB(50), MiB(50)));
+        drop(hold);
+        assert_eq!(budget.free(), MiB(100));
     }
 
     #[tokio::test(start_paused = true)]

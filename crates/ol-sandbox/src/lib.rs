@@ -21,4 +21,6 @@ pub mod sock;
 
 pub use lifecycle::{Death, Obituary, Paused, Running};
 pub use ol_warden::protocol::{CodeId, SandboxId};
-pub use pool::{CreateError, Created, Parent, Pool, Role, SandboxEvent, SandboxSpec};
+pub use pool::{
+    Ancestor, Content, CreateError, Created, Parent, Pool, Role, SandboxEvent, SandboxSpec,
+};

@@ -1,10 +1,11 @@
 //! A sandbox's life as types: only a [`Running`] one can be paused, only a [`Paused`] one resumed, each once.
 
-use crate::pool::SandboxEvent;
+use crate::pool::{Ancestor, Hold, Parent, SandboxEvent};
 use crate::sock::{Freezer, Link};
 use ol_warden::protocol::SandboxId;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// How a sandbox's first process ended.
@@ -71,6 +72,7 @@ struct Core {
     freezer: Freezer,
     obituary: Obituary,
     link: Link,
+    hold: Hold,
 }
 
 impl Drop for Core {
@@ -94,6 +96,7 @@ impl Running {
         freezer: Freezer,
         obituary: Obituary,
         link: Link,
+        hold: Hold,
     ) -> Self {
         Self(Core {
             id,
@@ -101,6 +104,20 @@ impl Running {
             freezer,
             obituary,
             link,
+            hold,
+        })
+    }
+
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.0.hold
+    }
+
+    /// It as the parent of others, which only a zygote can be.
+    #[must_use]
+    pub fn as_parent(&self) -> Parent {
+        Parent::Zygote(Ancestor {
+            id: self.0.id,
+            hold: Arc::clone(&self.0.hold),
         })
     }
 

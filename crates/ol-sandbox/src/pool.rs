@@ -1,23 +1,44 @@
 //! The door of the sandbox layer: what may be asked, and what comes back.
 
+use crate::budget::Reservation;
 use crate::lifecycle::{Death, Running};
 use ol_model::{Limits, MiB, OomScope};
 use ol_warden::protocol::{CodeId, SandboxId};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::broadcast;
 
 /// Which process a sandbox descends from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
 pub enum Parent {
-    /// None: its program is started anew in an empty shell. (Zygotes as parents come with the fork server.)
+    /// None: its program is started anew in an empty shell.
     #[default]
     Root,
+    /// A zygote, from which it is forked.
+    Zygote(Ancestor),
 }
+
+/// A zygote as its children see it. While a child lives, its zygote's memory counts as used: they share it.
+#[derive(Clone, Debug)]
+pub struct Ancestor {
+    pub(crate) id: SandboxId,
+    pub(crate) hold: Hold,
+}
+
+impl Ancestor {
+    /// The zygote's number.
+    #[must_use]
+    pub fn id(&self) -> SandboxId {
+        self.id
+    }
+}
+
+/// A hold on the budget that several have a part in; the last to let go gives it back.
+pub(crate) type Hold = Arc<Mutex<Reservation>>;
 
 /// What a sandbox is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,16 +47,26 @@ pub enum Role {
     #[default]
     Leaf,
     /// It forks other sandboxes.
-    Zygote,
+    Zygote {
+        /// How many shells are kept ready for its leaves, at most.
+        shells: u16,
+    },
 }
 
 /// What to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SandboxSpec {
     /// Whom it is forked from.
     pub parent: Parent,
     /// What it is for.
     pub role: Role,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What of a sandbox can be settled when it is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
     /// What it may use; its memory is reserved from the budget for as long as it exists.
     pub limits: Limits,
     /// What dies when it runs out of memory.
@@ -75,12 +106,12 @@ pub enum CreateError {
     /// The mechanism failed; the reason is for the operator's log, not for callers.
     #[error("the sandbox could not be made: {0}")]
     Mechanism(String),
+    /// The zygote failed it: made another way, it may succeed.
+    #[error("its zygote could not fork it: {0}")]
+    Fork(String),
     /// The privileged companion is gone; this worker is about to end.
     #[error("the warden is gone")]
     WardenGone,
-    /// This kind of pool can't make that.
-    #[error("this pool makes no zygotes yet: ask for a leaf")]
-    NoZygotes,
 }
 
 /// What happened to a sandbox, for those who watch all of them (the evictor, `/debug`, traces).
@@ -108,6 +139,20 @@ pub trait Pool: Send + Sync + 'static {
     /// # Errors
     /// See [`CreateError`]; nothing remains of a failed attempt.
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>>;
+
+    /// Gives a leaf that was made without code its code and its limits.
+    ///
+    /// # Errors
+    /// See [`CreateError`]; the leaf is of no use then, unless there was no memory.
+    fn assign<'a>(
+        &'a self,
+        leaf: &'a Running,
+        content: &'a Content,
+    ) -> Pending<'a, Result<(), CreateError>>;
+
+    /// Lowers the memory that `id` may use to what it uses and `room` more, and gives back what that frees; what it could not give up
+    /// stays its own. For a zygote that has imported what it will.
+    fn downsize<'a>(&'a self, sandbox: &'a Running, room: MiB) -> Pending<'a, ()>;
 
     /// Memory that no sandbox holds.
     fn free_memory(&self) -> MiB;

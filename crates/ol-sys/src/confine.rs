@@ -33,6 +33,53 @@ impl From<RestrictionStatus> for Level {
     }
 }
 
+/// The rights of [`leaf`] as the kernel has them in bits, for a process that can't use this code: those its version handles, those of
+/// reading and of a file among them, and the scopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// All that are handled; 0 if this kernel has no Landlock.
+    pub handled: u64,
+    /// Reading and executing.
+    pub reading: u64,
+    /// What a file can have.
+    pub of_a_file: u64,
+    /// Signals and abstract sockets, where the kernel knows scopes.
+    pub scoped: u64,
+}
+
+/// The rights that this kernel enforces for a leaf.
+pub fn rights() -> Rights {
+    const ASK_VERSION: libc::c_long = 1;
+    // SAFETY: with a null pointer and this flag the call only answers a number.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            ASK_VERSION,
+        )
+    };
+    let abi = match version {
+        ..1 => return Rights::default(),
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        _ => WANTED,
+    };
+    Rights {
+        handled: AccessFs::from_all(abi).bits(),
+        reading: AccessFs::from_read(abi).bits(),
+        of_a_file: AccessFs::from_file(abi).bits(),
+        scoped: if version >= 6 {
+            (Scope::AbstractUnixSocket | Scope::Signal).bits()
+        } else {
+            0
+        },
+    }
+}
+
 /// Confines this process and its descendants as a leaf: read and execute anywhere, write only beneath `writable`,
 /// no signal and no abstract socket out of the sandbox. Paths that don't exist are passed over.
 ///

@@ -17,6 +17,7 @@ compile_error!(
     "the SOCK sandbox is written for Linux on x86_64: its seccomp list and keeper know no other machine yet"
 );
 
+mod birth;
 pub mod confine;
 pub mod loopback;
 pub mod mount;

@@ -1,114 +1,10 @@
-//! Making processes from a single-threaded one, and turning them into other programs.
+//! Turning a process just made into another program: what it keeps open, what it runs, how it ends; and its signals.
 
-use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Proof that this process had one thread when asked. A fork copies only the calling thread, so locks that other
-/// threads hold would stay locked for ever in the child; the proof can't leave the thread that made it.
-pub struct SingleThread(PhantomData<*const ()>);
-
-impl SingleThread {
-    /// Counts the threads of this process (`/proc/self/task`).
-    ///
-    /// # Errors
-    /// When `/proc` can't be read, or there is more than one thread.
-    pub fn prove() -> io::Result<Self> {
-        let threads = std::fs::read_dir("/proc/self/task")?.count();
-        if threads == 1 {
-            Ok(Self(PhantomData))
-        } else {
-            Err(io::Error::other(format!(
-                "{threads} threads run where only one may: can't fork safely"
-            )))
-        }
-    }
-}
-
-/// Proof of being in a child made by [`fork`], which ends in an exec or an exit: owners of descriptors live on in the
-/// parent, and no destructor of theirs runs here. So what would break them elsewhere is sound with this in hand.
-pub struct InChild(PhantomData<*const ()>);
-
-/// A child that was just made.
-#[derive(Debug)]
-pub struct Child {
-    /// Its process id as this process sees it.
-    pub pid: i32,
-    /// A handle that never means another process.
-    pub pidfd: OwnedFd,
-}
-
-/// Forks a child that runs `body` and never returns, in new namespaces (`flags`, `CLONE_NEW*`) and, where `cgroup` is
-/// a cgroup v2 directory, inside that group from its first instruction (clone3(2), `CLONE_INTO_CGROUP`, Linux 5.7).
-///
-/// The child inherits every descriptor; `body` ends in an exec or [`exit_now`]. A panic in it ends the child with 101.
-///
-/// # Errors
-/// Those of clone3(2).
-pub fn fork(
-    _proof: &SingleThread,
-    flags: libc::c_int,
-    cgroup: Option<BorrowedFd<'_>>,
-    body: impl FnOnce(&InChild) -> Infallible,
-) -> io::Result<Child> {
-    let body = || body(&InChild(PhantomData));
-    if flags == 0 && cgroup.is_none() {
-        return plain_fork(body);
-    }
-    let mut pidfd: RawFd = -1;
-    // SAFETY: clone_args is a plain structure of integers, for which zeroes mean "not asked".
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from((flags | libc::CLONE_PIDFD).cast_unsigned());
-    args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
-    if let Some(group) = cgroup {
-        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
-        args.cgroup = u64::from(group.as_raw_fd().cast_unsigned());
-    }
-    // SAFETY: without CLONE_VM the child has its own copy of memory, and the proof says no other thread held a lock
-    // when it was copied; `args` outlives the call and has the size passed.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut args,
-            size_of::<libc::clone_args>(),
-        )
-    };
-    match i32::try_from(pid) {
-        Ok(0) => be_child(body),
-        Ok(pid) if pid > 0 => {
-            // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Child { pid, pidfd })
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn be_child(body: impl FnOnce() -> Infallible) -> ! {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(never) => match never {},
-        Err(_) => exit_now(101),
-    }
-}
-
-/// By the C library, so that what it keeps of a thread (its number) is right in a child that will have more of them.
-fn plain_fork(body: impl FnOnce() -> Infallible) -> io::Result<Child> {
-    // SAFETY: the caller proved that no other thread holds a lock; see `fork`.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => be_child(body),
-        pid => {
-            let handle = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-            // Not reaped yet, so the number still means it.
-            let pidfd = rustix::process::pidfd_open(handle, rustix::process::PidfdFlags::empty())?;
-            Ok(Child { pid, pidfd })
-        }
-    }
-}
+pub use crate::birth::{Birth, Child, InChild, SingleThread, fork};
 
 /// Ends this process at once, running no destructor (those belong to the process it was forked from).
 pub fn exit_now(status: i32) -> ! {
@@ -160,6 +56,82 @@ pub fn close_from(_child: &InChild, first: RawFd) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Closes every descriptor but those numbered in `kept`.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_all_but(_child: &InChild, kept: &[RawFd]) -> io::Result<()> {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    let mut first = 0;
+    for last in kept.into_iter().map(Some).chain([None]) {
+        let end = last.map_or(libc::c_uint::MAX, |last| {
+            last.cast_unsigned().wrapping_sub(1)
+        });
+        if last.is_none_or(|last| last > first) {
+            // SAFETY: takes integers only; see `close_from` for why no owner in this process will close them again.
+            if unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = last.map_or(first, |last| last + 1);
+    }
+    Ok(())
+}
+
+/// Receives one message on a socket that has `SO_PASSCRED` set, without waiting; returns its length, 0 at the end, and the number that the process
+/// which sent it has here (unix(7)).
+///
+/// # Errors
+/// Those of recvmsg(2); `WouldBlock` if there is none.
+pub fn host_pid_of_sender(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+) -> io::Result<(usize, Option<i32>)> {
+    const SPACE: usize = 64; // more than the one message that is expected, and aligned like it
+    let mut control = [0_u64; SPACE / 8];
+    let mut part = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    // SAFETY: a msghdr is plain data for which zeroes are valid; all pointers are to locals that outlive the call and have the lengths
+    // passed. Descriptors that were sent are dropped by the kernel where they find no room, and closed by us where they do.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = SPACE;
+        let got = libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut message,
+            libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
+        );
+        let Ok(length) = usize::try_from(got) else {
+            return Err(io::Error::last_os_error());
+        };
+        let mut sender = None;
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            let data = libc::CMSG_DATA(header);
+            match (*header).cmsg_type {
+                libc::SCM_CREDENTIALS => {
+                    sender = Some(data.cast::<libc::ucred>().read_unaligned().pid);
+                }
+                libc::SCM_RIGHTS => {
+                    let bytes = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+                    for index in 0..bytes / size_of::<RawFd>() {
+                        libc::close(data.cast::<RawFd>().add(index).read_unaligned());
+                    }
+                }
+                _ => {}
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+        Ok((length, sender.filter(|pid| *pid > 0)))
     }
 }
 

@@ -1,21 +1,18 @@
-//! A leaf: the process that runs tenant code, made fresh inside a ready shell.
+//! A process started afresh inside a ready shell: a leaf, or a zygote that is forked from none.
 //!
 //! The steps are in the order the kernel demands, and each takes something away: into the cgroups before anything is
-//! allocated; into the namespaces; the code moved in; the uid; descriptors; capabilities; Landlock; seccomp last, and only
-//! then the program. What is moved in is not locked against the namespace's own root, so capabilities must be gone
-//! before tenant code runs.
+//! allocated; into the namespaces; the uid; descriptors; capabilities; Landlock; seccomp last, and only then the program.
+//! What a zygote forks goes the same way in `runtime/python/native/confine.rs`.
 
-use crate::cgroup::Group;
+use crate::birth::Bounds;
+use crate::cgroup::{Entrances, Group};
 use crate::child::{self, Failed, Step};
-use crate::protocol::LeafSpec;
-use crate::rootfs::INNER_LEAF;
-use crate::shell::inodes;
+use crate::inside::{Inside, Kind};
 use ol_sys::process::{
-    Child, InChild, SingleThread, arrange_fds, exec_path, fork, unblock_signals,
+    Birth, Child, InChild, SingleThread, arrange_fds, exec_path, fork, unblock_signals,
 };
-use ol_sys::{confine, mount, namespaces, privilege, seccomp};
+use ol_sys::{confine, namespaces, privilege, seccomp};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, mount_remount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;
@@ -25,21 +22,26 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What every leaf is made from.
 pub(crate) struct Mold {
-    /// The directory whose numbered children are code.
-    pub code: OwnedFd,
     /// The warden's own pid namespace, to come back to.
-    pub home: OwnedFd,
+    home: OwnedFd,
     /// `/dev/null`.
-    pub null: OwnedFd,
-    /// The system calls it may make; none means the filter is switched off by configuration.
-    pub filter: Option<seccomp::Program>,
-    /// The scratch size that shells have.
-    pub scratch: u64,
+    null: OwnedFd,
+    /// The system calls that leaves and zygotes may make; none means that the filter is switched off by configuration.
+    filters: Option<Filters>,
     /// The base's Python, as a path inside.
-    pub python: CString,
+    python: CString,
+    /// Its resource limits.
+    pub bounds: Bounds,
 }
 
-/// Descriptors of the worker's that the leaf gets.
+struct Filters {
+    leaf: seccomp::Program,
+    zygote: seccomp::Program,
+    /// The leaf's, as it is handed to a zygote.
+    wire: Vec<u8>,
+}
+
+/// Descriptors of the worker's that it gets.
 pub(crate) struct Ends {
     pub guest: OwnedFd,
     pub log: OwnedFd,
@@ -51,43 +53,34 @@ pub(crate) struct Newborn {
     pub status: OwnedFd,
 }
 
-/// What a leaf goes through on its way into a shell.
-struct Way<'a> {
-    keeper: BorrowedFd<'a>,
-    /// `cgroup.procs` of the groups it isn't born in.
-    entrances: Vec<OwnedFd>,
-    code: Option<OwnedFd>,
+/// The shell it goes into.
+pub(crate) struct Place<'a> {
+    pub keeper: BorrowedFd<'a>,
+    pub group: &'a Group,
+    pub inside: &'a Inside,
 }
 
-/// Starts a leaf in the shell of `keeper`.
+/// Starts a leaf or zygote in a shell; `channel` is where a zygote hears its orders.
 pub(crate) fn begin(
     proof: &SingleThread,
     mold: &Mold,
-    keeper: BorrowedFd<'_>,
-    group: &Group,
-    spec: &LeafSpec,
+    place: &Place<'_>,
     ends: &Ends,
+    channel: Option<BorrowedFd<'_>>,
 ) -> io::Result<Newborn> {
-    group.limit(&spec.limits)?;
-    let birthplace = group.birthplace()?;
-    let code = spec.code.map(|code| {
-        let attributes = mount::attr::RDONLY | mount::attr::NOSUID | mount::attr::NODEV;
-        mount::detached(mold.code.as_fd(), &code.0.to_string(), attributes)
-    });
-    let code = code
-        .transpose()
-        .map_err(|e| io::Error::new(e.kind(), format!("take the code: {e}")))?;
-    let way = Way {
-        keeper,
-        entrances: group.entrances()?,
-        code,
-    };
+    let birthplace = place.group.birthplace()?;
+    let entrances = place.group.entrances(false)?;
     let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
-    // The next child is born in the shell's pid namespace, as its pid 2; a second fork is not needed.
-    namespaces::join(keeper, libc::CLONE_NEWPID)?;
-    let child = fork(proof, 0, birthplace.as_ref().map(AsFd::as_fd), |child| {
+    let birth = Birth {
+        cgroup: birthplace.as_ref().map(AsFd::as_fd),
+        number: place.inside.kind.number(),
+        ..Birth::default()
+    };
+    // The next child is born in the shell's pid namespace; a second fork is not needed.
+    namespaces::join(place.keeper, libc::CLONE_NEWPID)?;
+    let child = fork(proof, birth, |child| {
         child::run(child, words.as_raw_fd(), || {
-            become_leaf(child, mold, &way, spec, ends, words.as_fd())
+            become_leaf(child, mold, place, &entrances, ends, channel, words.as_fd())
         })
     });
     namespaces::join(mold.home.as_fd(), libc::CLONE_NEWPID)?;
@@ -100,50 +93,36 @@ pub(crate) fn begin(
 fn become_leaf(
     child: &InChild,
     mold: &Mold,
-    way: &Way<'_>,
-    spec: &LeafSpec,
+    place: &Place<'_>,
+    entrances: &Entrances,
     ends: &Ends,
+    channel: Option<BorrowedFd<'_>>,
     words: BorrowedFd<'_>,
 ) -> Result<Infallible, Failed> {
-    for procs in &way.entrances {
-        rustix::io::write(procs, b"0").step("enter the cgroup")?;
+    for group in entrances.early.iter().chain(&entrances.late) {
+        rustix::io::write(group, b"0").step("enter the cgroup")?;
     }
-    namespaces::join(way.keeper, namespaces::JOINABLE).step("join the shell")?;
+    namespaces::join(place.keeper, namespaces::JOINABLE).step("join the shell")?;
     namespaces::leave(libc::CLONE_NEWCGROUP).step("make the cgroup namespace")?;
-    if let Some(code) = &way.code {
-        mount::attach(code.as_fd(), "/handler").step("move the code in")?;
-    }
-    if spec.scratch != mold.scratch {
-        let options = CString::new(format!(
-            "size={},nr_inodes={}",
-            spec.scratch,
-            inodes(spec.scratch)
-        ))
-        .map_err(io::Error::from)
-        .step("name the scratch's size")?;
-        mount_remount(
-            "/host",
-            MountFlags::NOSUID | MountFlags::NODEV,
-            options.as_c_str(),
-        )
-        .step("resize the scratch")?;
-    }
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
-    privilege::become_user(INNER_LEAF).step("become the sandbox's uid")?;
+    privilege::become_user(place.inside.tenant()).step("become the sandbox's uid")?;
     rustix::process::setsid().step("setsid")?;
-    // No file can usefully be larger than what there is to put it in.
-    let largest = spec.limits.memory.max(spec.scratch);
-    // Only lowered: the sandbox's own namespace gives no right to raise a limit of the host.
-    let files = getrlimit(Resource::Nofile)
-        .maximum
-        .unwrap_or(u64::MAX)
-        .min(4096);
-    let limits = [
-        (Resource::Nofile, files.min(1024), files),
+    let bounds = mold.bounds;
+    for (resource, soft, hard) in [
+        (Resource::Nofile, bounds.files.0, bounds.files.1),
         (Resource::Core, 0, 0),
-        (Resource::Fsize, largest, largest),
-    ];
-    for (resource, soft, hard) in limits {
+        (Resource::Fsize, bounds.largest_file, bounds.largest_file),
+        (
+            Resource::Sigpending,
+            bounds.pending_signals,
+            bounds.pending_signals,
+        ),
+        (
+            Resource::Msgqueue,
+            bounds.message_queues,
+            bounds.message_queues,
+        ),
+    ] {
         let limit = Rlimit {
             current: Some(soft),
             maximum: Some(hard),
@@ -155,13 +134,21 @@ fn become_leaf(
     ol_sys::process::ignore_signal(libc::SIGPIPE, false).step("reset SIGPIPE")?;
     unblock_signals();
     let log = ends.log.as_fd();
-    let inherited = [mold.null.as_fd(), log, log, ends.guest.as_fd()];
+    let mut inherited = vec![mold.null.as_fd(), log, log, ends.guest.as_fd()];
+    inherited.extend(channel);
     arrange_fds(child, &inherited, &[words]).step("close descriptors")?;
-    // From here on last words go to number 4.
-    child::run(child, 4, || {
+    let words = RawFdNumber::try_from(inherited.len()).unwrap_or(RawFdNumber::MAX);
+    // From here on last words go to the number after them.
+    child::run(child, words, || {
         privilege::renounce().step("give up capabilities")?;
-        confine::leaf(&["/host", "/tmp", "/dev/shm", "/dev/null"]).step("confine with Landlock")?;
-        if let Some(filter) = &mold.filter {
+        let leaf = place.inside.kind == Kind::Leaf;
+        if leaf {
+            // A zygote has no ruleset: its children's would come on top, and the kernel stacks only sixteen.
+            confine::leaf(&["/host", "/tmp", "/dev/shm", "/dev/null"])
+                .step("confine with Landlock")?;
+        }
+        if let Some(filters) = &mold.filters {
+            let filter = if leaf { &filters.leaf } else { &filters.zygote };
             seccomp::install(filter).step("install the seccomp filter")?;
         }
         let argv = [c"python3", c"-I", c"-S", c"/runtime/guest.py"];
@@ -177,22 +164,42 @@ fn become_leaf(
     })
 }
 
-/// Opens what every leaf is made from. `code` is a directory of the worker's.
-pub(crate) fn mold(
-    code: &std::path::Path,
-    python: CString,
-    filter: Option<seccomp::Program>,
-    scratch: u64,
-) -> io::Result<Mold> {
-    let open = |path: &std::path::Path, flags| {
-        rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-    };
-    Ok(Mold {
-        code: open(code, OFlags::PATH | OFlags::DIRECTORY)?,
-        home: open("/proc/self/ns/pid".as_ref(), OFlags::RDONLY)?,
-        null: open("/dev/null".as_ref(), OFlags::RDWR)?,
-        filter,
-        scratch,
-        python,
-    })
+type RawFdNumber = std::os::fd::RawFd;
+
+impl Mold {
+    /// Opens what every leaf is made from. `largest_file` bounds a file's length in bytes.
+    pub fn new(python: CString, with_filters: bool, largest_file: u64) -> io::Result<Self> {
+        let open = |path: &str, flags| {
+            rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+        };
+        // Only lowered: the sandbox's own namespace gives no right to raise a limit of the host.
+        let most = |resource, wish: u64| getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wish);
+        let files = most(Resource::Nofile, 4096);
+        let filters = with_filters.then(|| {
+            let leaf = seccomp::leaf();
+            Filters {
+                wire: leaf.bytes(),
+                leaf,
+                zygote: seccomp::zygote(),
+            }
+        });
+        Ok(Self {
+            home: open("/proc/self/ns/pid", OFlags::RDONLY)?,
+            null: open("/dev/null", OFlags::RDWR)?,
+            filters,
+            python,
+            bounds: Bounds {
+                files: (files.min(1024), files),
+                largest_file,
+                // What one user may have is counted for all children of a zygote together: one must not use it up.
+                pending_signals: most(Resource::Sigpending, 4096),
+                message_queues: most(Resource::Msgqueue, 64 * 1024),
+            },
+        })
+    }
+
+    /// The filter that a zygote puts on its leaves, as the kernel reads it; empty if there is none.
+    pub fn wire_filter(&self) -> &[u8] {
+        self.filters.as_ref().map_or(&[], |filters| &filters.wire)
+    }
 }

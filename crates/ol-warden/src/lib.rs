@@ -4,13 +4,16 @@
 //!   worker (no capability) ── SEQPACKET: typed messages + descriptors ──▶ warden (root, one thread)
 //!                                                                          │ fork, exec
 //!                             shell: keeper = pid 1 of fresh namespaces ◀──┤  made ahead, before any tenant is known
-//!                             leaf: pid 2, no privilege, tenant code   ◀───┘  made on request, in a ready shell
+//!                             leaf: pid 2, no privilege, tenant code   ◀───┤  made on request, in a ready shell
+//!                             zygote: no privilege; forks leaves ◀── orders ┘  into ready shells below its own
 //! ```
 //!
 //! - [`protocol`]: the messages; none carries a path, so nothing a tenant wrote is resolved with privilege
 //! - [`cgroup`]: limits, freezing and counting on v2, v1 and hybrid machines behind one interface
 //! - [`rootfs`]: what a sandbox sees, as data, then as mounts
-//! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands
+//! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands; `inside` is what they are to
+//!   each other
+//! - `maker`: makes the shells below a zygote's; `birth`: orders a zygote to fork into one, and hears of the child
 //! - [`serve`]: the loop that owns them all; when it ends, nothing of them is left
 //!
 //! Failure: if the worker dies, the socket closes and everything is destroyed. If the warden is killed, the kernel kills
@@ -21,8 +24,12 @@ pub mod cgroup;
 pub mod protocol;
 pub mod rootfs;
 
+mod birth;
 mod child;
+mod fit;
+mod inside;
 mod leaf;
+mod maker;
 mod serve;
 mod shell;
 mod uids;

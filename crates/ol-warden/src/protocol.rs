@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Raised whenever a message changes its shape; both ends are of one program, so a difference means a mixed install.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE: usize = 4096;
@@ -38,37 +38,91 @@ pub enum Network {
     None,
 }
 
+/// What a sandbox is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// It serves calls.
+    #[default]
+    Leaf,
+    /// It forks other sandboxes.
+    Zygote {
+        /// How many shells to keep ready for its children, at most.
+        shells: u16,
+    },
+}
+
+impl Role {
+    /// Is it a zygote?
+    pub fn is_zygote(self) -> bool {
+        self != Self::Leaf
+    }
+}
+
 /// What to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeafSpec {
+pub struct Spec {
+    /// What it is for.
+    pub role: Role,
+    /// The zygote that it is forked from; its program is started anew if `None`.
+    pub parent: Option<SandboxId>,
+    /// What it may use, and has inside.
+    pub content: Content,
+    /// Its network.
+    pub network: Network,
+}
+
+/// What of a sandbox can be settled when it is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
     /// What it may use.
     pub limits: Limits,
     /// Size of its scratch (`/host`, `/tmp`) in bytes.
     pub scratch: u64,
     /// What lies at `/handler`; nothing if `None`.
     pub code: Option<CodeId>,
-    /// Its network.
-    pub network: Network,
+}
+
+/// How much memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Size {
+    /// This many bytes.
+    Bytes(u64),
+    /// What is in use now and this many bytes more, if that is less than the limit before.
+    UsedAnd(u64),
 }
 
 /// From the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Make a leaf. Beside it: its end of the guest socket, and the pipe for its standard output and error.
+    /// Make a sandbox. Beside it: its end of the guest socket, and the pipe for its standard output and error.
     Create {
         /// Its number from now on.
         id: SandboxId,
         /// What it is.
-        spec: LeafSpec,
+        spec: Spec,
     },
-    /// End a sandbox, whatever it does, and remove all of it.
+    /// Give a sandbox that was made without code its code and its limits.
+    Assign {
+        /// Which.
+        id: SandboxId,
+        /// What it gets.
+        content: Content,
+    },
+    /// Set a sandbox's memory limit.
+    Resize {
+        /// Which.
+        id: SandboxId,
+        /// To what.
+        memory: Size,
+    },
+    /// End a sandbox, whatever it does, and remove all of it. A zygote's children live on, and its namespaces with them.
     Destroy {
         /// Which.
         id: SandboxId,
     },
 }
 
-/// Which files came beside [`Event::Created`], after the pidfd.
+/// Which files came beside [`Event::Created`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FreezerKind {
     /// `cgroup.freeze`, `cgroup.events`.
@@ -77,7 +131,7 @@ pub enum FreezerKind {
     V1,
 }
 
-/// How a leaf ended.
+/// How a sandbox's first process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Death {
     /// It exited with this status.
@@ -96,7 +150,7 @@ pub enum Event {
         /// [`VERSION`] of the warden.
         version: u16,
     },
-    /// The leaf runs (its program is about to start). Beside it: its pidfd, then the freezer's files.
+    /// It runs (its program is about to start, or it is forked and confined). Beside it: the freezer's files.
     Created {
         /// Which.
         id: SandboxId,
@@ -105,14 +159,30 @@ pub enum Event {
         /// Which freezer files follow.
         freezer: FreezerKind,
     },
-    /// The leaf could not be made; nothing of it remains.
+    /// It could not be made; nothing of it remains.
     Refused {
         /// Which.
         id: SandboxId,
         /// Why, with the value that was written where there is one.
         reason: String,
+        /// It was its zygote that failed: another way of making it may do.
+        by_parent: bool,
     },
-    /// The leaf's first process ended; the sandbox stays until it is destroyed.
+    /// It has the code and the limits of [`Request::Assign`].
+    Assigned {
+        /// Which.
+        id: SandboxId,
+        /// Why not, if not; it is of no use then.
+        refused: Option<String>,
+    },
+    /// An answer to [`Request::Resize`].
+    Resized {
+        /// Which.
+        id: SandboxId,
+        /// Its memory limit now, in bytes: what it was before if it could not be set.
+        memory: u64,
+    },
+    /// Its first process ended; the sandbox stays until it is destroyed.
     Died {
         /// Which.
         id: SandboxId,

@@ -4,12 +4,12 @@
 //! the death signal after the uid changed (a change clears it), the exec last.
 
 use crate::child::{self, Failed, Step};
-use crate::rootfs::{INNER_KEEPER, INNER_LEAF, SHM_BYTES};
-use crate::uids::Pair;
+use crate::inside::Inside;
+use crate::rootfs::SHM_BYTES;
 use ol_sys::mount::{attach, detached};
 use ol_sys::process::{
-    Child, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork, ignore_signal,
-    unblock_signals,
+    Birth, Child, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork,
+    ignore_signal, unblock_signals,
 };
 use ol_sys::{loopback, namespaces, privilege};
 use rustix::fs::{CWD, Mode};
@@ -35,40 +35,66 @@ pub(crate) struct Newborn {
     pub status: OwnedFd,
 }
 
-/// Starts a shell for the uids `pair`.
-pub(crate) fn begin(proof: &SingleThread, mold: &Mold, pair: Pair) -> io::Result<Newborn> {
+/// Starts a shell below no other.
+pub(crate) fn begin(proof: &SingleThread, mold: &Mold, inside: &Inside) -> io::Result<Newborn> {
     let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
-    let warden = std::process::id();
     // The user namespace belongs to a uid of this sandbox only. What the kernel counts per user (inotify instances, pending
-    // signals, message queues) is counted for its owner too: were that root, one tenant could use up root's share.
-    privilege::act_as(pair.keeper)?;
-    let keeper = fork(proof, namespaces::SANDBOX, None, |child| {
-        child::run(child, words.as_raw_fd(), || {
-            // Hold no copy of the writing end, so that a warden that dies is seen as the end of the file.
-            close_inherited(child, permit.as_raw_fd());
-            become_keeper(child, mold, go.as_fd(), words.as_fd(), warden)
-        })
-    });
+    // signals, message queues) is counted for its owner too: were that root, one tenant could use up root's share. A zygote's
+    // belongs to the keeper as well: the zygote itself must not have power over its own shell.
+    privilege::act_as(inside.pair.keeper)?;
+    let made = make(
+        proof,
+        mold,
+        inside,
+        false,
+        std::process::id(),
+        words.as_fd(),
+    );
     privilege::act_as(0)?;
-    let keeper = keeper?;
-    // Only the parent may write these maps, and the child waits for the byte.
-    let maps = |file: &str| {
-        let lines = format!(
-            "{INNER_LEAF} {} 1\n{INNER_KEEPER} {} 1\n",
-            pair.leaf, pair.keeper
-        );
-        fs::write(format!("/proc/{}/{file}", keeper.pid), lines)
+    let (keeper, permit) = made?;
+    settle(keeper.pid, inside, &permit)?;
+    Ok(Newborn { keeper, status })
+}
+
+/// Makes the keeper of a shell, which waits until [`settle`] with the descriptor that comes with it; what fails later is said on `words`.
+/// The new user namespace belongs to the effective uid. A `sibling` is a child of our parent, `warden`.
+pub(crate) fn make(
+    proof: &SingleThread,
+    mold: &Mold,
+    inside: &Inside,
+    sibling: bool,
+    warden: u32,
+    words: BorrowedFd<'_>,
+) -> io::Result<(Child, OwnedFd)> {
+    let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
+    let birth = Birth {
+        namespaces: namespaces::SANDBOX,
+        sibling,
+        ..Birth::default()
     };
+    let keeper = fork(proof, birth, |child| {
+        child::run(child, words.as_raw_fd(), || {
+            // Hold no copy of the writing end, so that a maker that dies is seen as the end of the file.
+            close_inherited(child, permit.as_raw_fd());
+            become_keeper(child, mold, inside, go.as_fd(), words, warden)
+        })
+    })?;
+    Ok((keeper, permit))
+}
+
+/// Writes the maps of a keeper, `pid` on the host, and lets it go on. Only its user namespace's parent may write them.
+pub(crate) fn settle(pid: i32, inside: &Inside, permit: &OwnedFd) -> io::Result<()> {
+    let maps = |file: &str| fs::write(format!("/proc/{pid}/{file}"), inside.map());
     // If this fails, the child sees the pipe end and exits; it is not ours to name any more, only to reap.
     maps("gid_map").and_then(|()| maps("uid_map"))?;
-    rustix::io::write(&permit, b"g")?;
-    Ok(Newborn { keeper, status })
+    rustix::io::write(permit, b"g")?;
+    Ok(())
 }
 
 fn become_keeper(
     child: &InChild,
     mold: &Mold,
+    inside: &Inside,
     go: BorrowedFd<'_>,
     words: BorrowedFd<'_>,
     warden: u32,
@@ -81,16 +107,24 @@ fn become_keeper(
     rustix::process::setsid().step("setsid")?;
     // Capabilities outlive the change of uid until they are renounced; files made from here on belong to a mapped uid.
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
-    privilege::become_user(INNER_KEEPER).step("become the keeper's uid")?;
+    privilege::become_user(inside.keeper()).step("become the keeper's uid")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("set the parent's death signal")?;
     // The warden may have died before that was set. The host's proc, which is still in sight, knows our parent.
     if !is_child_of(warden).step("ask for the parent")? {
         return Err(Errno::SRCH).step("look for the warden");
     }
+    if let Some(number) = inside.kind.number() {
+        // Of this pid namespace, though the file is the host's: the kernel takes it from the writer.
+        fs::write(
+            "/proc/sys/kernel/ns_last_pid",
+            number.saturating_sub(1).to_string(),
+        )
+        .step("set the next process number")?;
+    }
     rustix::system::sethostname(b"sandbox").step("set the host name")?;
     loopback::up().step("bring loopback up")?;
-    mounts(mold.scratch)?;
+    mounts(mold.scratch, inside.tenant())?;
     pivot().step("change the root")?;
     // Orphans of the sandbox come to the keeper, and the kernel reaps them for a parent that ignores SIGCHLD.
     ignore_signal(libc::SIGCHLD, true).step("ignore SIGCHLD")?;
@@ -103,7 +137,7 @@ fn become_keeper(
 }
 
 /// Is this process still a child of `warden` (its number on the host)? One whose parent died has another.
-fn is_child_of(warden: u32) -> io::Result<bool> {
+pub(crate) fn is_child_of(warden: u32) -> io::Result<bool> {
     let status = fs::read_to_string("/proc/self/status")?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     Ok(parent.is_some_and(|parent| parent.trim() == warden.to_string()))
@@ -111,14 +145,14 @@ fn is_child_of(warden: u32) -> io::Result<bool> {
 
 /// The mounts that are a sandbox's own, on top of the template. It is the working directory, inherited from the warden, and
 /// everything is named from there: this process may not be allowed to pass the directories above it.
-fn mounts(scratch: u64) -> Result<(), Failed> {
+fn mounts(scratch: u64, tenant: u32) -> Result<(), Failed> {
     // What was copied from the warden's namespace is locked, and a locked mount can't become the root; a bind of it can.
     let template = detached(CWD, ".", 0).step("clone the template")?;
     attach(template.as_fd(), ".").step("bind the template")?;
     rustix::process::fchdir(&template).step("enter the template")?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let options = format!(
-        "mode=0755,size={scratch},nr_inodes={},uid={INNER_LEAF},gid={INNER_LEAF}\0",
+        "mode=0755,size={scratch},nr_inodes={},uid={tenant},gid={tenant}\0",
         inodes(scratch)
     );
     mount("scratch", "host", "tmpfs", quiet, Some(text(&options))).step("mount the scratch")?;

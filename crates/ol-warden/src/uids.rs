@@ -63,6 +63,11 @@ impl Block {
         ))
     }
 
+    /// The first uid of the block, and how many it has: what a zygote's user namespace maps, so that those of its children can map two each.
+    pub fn range(&self) -> (u32, u32) {
+        (self.first, BLOCK)
+    }
+
     /// The pair of `slot`, which is below [`Self::PAIRS`].
     pub fn pair(&self, slot: u32) -> Pair {
         let leaf = self.first + 2 * (slot % Self::PAIRS);

@@ -4,9 +4,16 @@ use ol_warden::rootfs::Runtime;
 
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../runtime/python/", $name)))),+]
+        &[
+            $(($name, include_bytes!(concat!("../../../runtime/python/", $name)) as &[u8]),)+
+            // Compiled by this crate's build script.
+            (FORKER, include_bytes!(concat!(env!("OUT_DIR"), "/_ol_forker.so"))),
+        ]
     };
 }
+
+/// The native half of a zygote.
+const FORKER: &str = "_ol_forker.so";
 
 /// Its files.
 pub(crate) const PYTHON: Runtime = files![
@@ -18,6 +25,7 @@ pub(crate) const PYTHON: Runtime = files![
     "tagging.py",
     "webapp.py",
     "wsgi.py",
+    "zygote.py",
 ];
 
 #[cfg(test)]
@@ -37,7 +45,11 @@ mod tests {
             .filter(|name| name.ends_with(".py"))
             .collect();
         there.sort();
-        let ours: Vec<&str> = super::PYTHON.iter().map(|(name, _)| *name).collect();
+        let ours: Vec<&str> = super::PYTHON
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| *name != super::FORKER)
+            .collect();
         assert_eq!(there, ours);
     }
 }

@@ -4,9 +4,10 @@ use crate::assemble::{self, Parts};
 use crate::confine::confine;
 use crate::directory::{Directory, Lock};
 use anyhow::{Context, Result, bail};
+use ol_model::worker_config::ImportCache;
 use ol_model::{SandboxKind, ServerMode, Warning, WorkerConfig};
-use ol_sys::process::{SingleThread, close_inherited, exit_now, fork};
-use ol_warden::cgroup::{self, Layout};
+use ol_sys::process::{Birth, SingleThread, close_inherited, exit_now, fork};
+use ol_warden::cgroup::{self, Layout, Limits};
 use ol_warden::{Ceiling, Config as WardenConfig, Ending};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -77,7 +78,7 @@ pub fn up(
     }
     let wardens_end = ours.as_raw_fd();
     // What the child uses is moved into it, so that this process holds no copy.
-    let worker = fork(&proof, 0, None, |child| {
+    let worker = fork(&proof, Birth::default(), |child| {
         close_inherited(child, wardens_end);
         let status = match confine(&directory, &config) {
             Ok(level) => assemble::run(&parts, level, public, private, theirs, notify),
@@ -194,6 +195,7 @@ fn warden_config(
     config: &WorkerConfig,
     base: ol_warden::rootfs::Base,
 ) -> WardenConfig {
+    let default = config.default_limits();
     WardenConfig {
         prefix: directory.prefix(),
         base,
@@ -201,8 +203,20 @@ fn warden_config(
         code: directory.code(),
         packages: config.pkgs_dir.clone(),
         runtime: crate::runtime::PYTHON,
-        shells_ready: config.shells_ready as usize,
-        scratch: config.default_limits().scratch.bytes(),
+        shells_ready: if config.features.import_cache == ImportCache::Off {
+            config.shells_ready as usize
+        } else {
+            // What isn't forked is rare: a zygote, and what is started while there is none.
+            config.shells_ready.min(1) as usize
+        },
+        scratch: default.scratch.bytes(),
+        usual: Limits {
+            memory: default.mem.bytes(),
+            swap: 0,
+            pids: default.procs,
+            cpu_percent: default.cpu.0,
+            oom_ends_all: false,
+        },
         ceiling: ceiling(config),
         seccomp: config.features.enable_seccomp,
     }
@@ -213,6 +227,7 @@ fn ceiling(config: &WorkerConfig) -> Ceiling {
     let (most, default) = (config.max_limits(), config.default_limits());
     Ceiling {
         memory: most.mem.max(default.mem).bytes(),
+        zygote_memory: config.zygote_limits().mem.bytes(),
         pids: most.procs.max(default.procs),
         cpu_percent: most.cpu.0.max(default.cpu.0),
         scratch: most.scratch.max(default.scratch).bytes(),

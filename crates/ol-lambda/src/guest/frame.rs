@@ -24,12 +24,15 @@ pub(crate) enum Kind {
     Body = 3,
     Cancel = 4,
     Window = 5,
+    Zygote = 6,
+    Warm = 7,
     Ready = 16,
     Bound = 17,
     BindFailed = 18,
     Result = 19,
     Fault = 20,
     Done = 21,
+    Warmed = 22,
 }
 
 impl Kind {
@@ -44,6 +47,7 @@ impl Kind {
             Self::Result,
             Self::Fault,
             Self::Done,
+            Self::Warmed,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -4,12 +4,11 @@
 //! number the budget bounds, and because a drop must never wait. When every link is gone the task ends; when the
 //! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
 
-use crate::budget::Reservation;
 use crate::lifecycle::Death;
-use crate::pool::{CreateError, SandboxEvent};
+use crate::pool::{CreateError, Hold, SandboxEvent};
 use crate::sock::freezer::Freezer;
-use ol_warden::protocol::{self, Event, FreezerKind, LeafSpec, Request, SandboxId};
-use std::collections::HashMap;
+use ol_warden::protocol::{self, Content, Event, FreezerKind, Request, SandboxId, Size, Spec};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -30,9 +29,19 @@ pub(crate) struct Made {
 enum Order {
     Create {
         id: SandboxId,
-        spec: LeafSpec,
+        spec: Spec,
         fds: Vec<OwnedFd>,
         entry: Entry,
+    },
+    Assign {
+        id: SandboxId,
+        content: Content,
+        done: oneshot::Sender<Option<String>>,
+    },
+    Resize {
+        id: SandboxId,
+        memory: Size,
+        done: oneshot::Sender<u64>,
     },
     Destroy(SandboxId),
     /// Answers when no sandbox is left that was asked to be destroyed.
@@ -42,9 +51,18 @@ enum Order {
 /// One sandbox in the table, from its request until the warden says that nothing is left.
 struct Entry {
     made: Option<oneshot::Sender<Result<Made, CreateError>>>,
+    assigned: Option<oneshot::Sender<Option<String>>>,
+    /// In the order of the requests, which is that of the answers.
+    resized: VecDeque<oneshot::Sender<u64>>,
     death: watch::Sender<Option<Death>>,
     ending: bool,
-    _reservation: Reservation,
+    _memory: Memory,
+}
+
+/// The memory that a sandbox keeps others from: its own, and its zygote's, which it shares.
+pub(crate) struct Memory {
+    pub _own: Hold,
+    pub _shared: Option<Hold>,
 }
 
 /// What is known of the warden.
@@ -89,17 +107,19 @@ impl Link {
     pub(crate) async fn create(
         &self,
         id: SandboxId,
-        spec: LeafSpec,
+        spec: Spec,
         fds: Vec<OwnedFd>,
-        reservation: Reservation,
+        memory: Memory,
     ) -> Result<(Made, watch::Receiver<Option<Death>>), CreateError> {
         let (made, answer) = oneshot::channel();
         let (death, obituary) = watch::channel(None);
         let entry = Entry {
             made: Some(made),
+            assigned: None,
+            resized: VecDeque::new(),
             death,
             ending: false,
-            _reservation: reservation,
+            _memory: memory,
         };
         self.orders
             .send(Order::Create {
@@ -120,6 +140,27 @@ impl Link {
             guard.disarm();
         }
         made.map(|made| (made, obituary))
+    }
+
+    /// Gives a leaf its content; says why not, if not.
+    pub(crate) async fn assign(
+        &self,
+        id: SandboxId,
+        content: Content,
+    ) -> Result<Option<String>, CreateError> {
+        let (done, answer) = oneshot::channel();
+        let order = Order::Assign { id, content, done };
+        self.orders
+            .send(order)
+            .map_err(|_| CreateError::WardenGone)?;
+        answer.await.map_err(|_| CreateError::WardenGone)
+    }
+
+    /// Sets a memory limit; returns what it is then in bytes, `None` if the sandbox is gone.
+    pub(crate) async fn resize(&self, id: SandboxId, memory: Size) -> Option<u64> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(Order::Resize { id, memory, done }).ok()?;
+        answer.await.ok().filter(|memory| *memory > 0)
     }
 
     /// Asks for the end of a sandbox; does not wait.
@@ -214,6 +255,20 @@ impl Task {
                 self.table.insert(id, entry);
                 self.send(&Request::Create { id, spec }, &fds).await
             }
+            Order::Assign { id, content, done } => {
+                let Some(entry) = self.table.get_mut(&id) else {
+                    return Ok(());
+                };
+                entry.assigned = Some(done);
+                self.send(&Request::Assign { id, content }, &[]).await
+            }
+            Order::Resize { id, memory, done } => {
+                let Some(entry) = self.table.get_mut(&id) else {
+                    return Ok(());
+                };
+                entry.resized.push_back(done);
+                self.send(&Request::Resize { id, memory }, &[]).await
+            }
             Order::Destroy(id) => match self.table.get_mut(&id) {
                 Some(entry) if !entry.ending => {
                     entry.ending = true;
@@ -266,13 +321,22 @@ impl Task {
                 // If its owner stopped waiting, his guard has asked for its end.
                 let _ = entry.made.take().map(|owner| owner.send(made));
             }
-            Event::Refused { id, reason } => {
+            Event::Refused {
+                id,
+                reason,
+                by_parent,
+            } => {
                 if let Some(owner) = self
                     .table
                     .remove(&id)
                     .and_then(|mut entry| entry.made.take())
                 {
-                    let _ = owner.send(Err(CreateError::Mechanism(reason)));
+                    let error = if by_parent {
+                        CreateError::Fork(reason)
+                    } else {
+                        CreateError::Mechanism(reason)
+                    };
+                    let _ = owner.send(Err(error));
                 }
                 self.tell_drained();
             }
@@ -293,6 +357,18 @@ impl Task {
                     entry.death.send_replace(Some(death));
                 }
             }
+            Event::Assigned { id, refused } => {
+                let entry = self.table.get_mut(&id);
+                if let Some(done) = entry.and_then(|entry| entry.assigned.take()) {
+                    let _ = done.send(refused);
+                }
+            }
+            Event::Resized { id, memory } => {
+                let entry = self.table.get_mut(&id);
+                if let Some(done) = entry.and_then(|entry| entry.resized.pop_front()) {
+                    let _ = done.send(memory);
+                }
+            }
             Event::Destroyed { id } => {
                 self.table.remove(&id);
                 let _ = self.events.send(SandboxEvent::Destroyed(id));
@@ -310,9 +386,9 @@ impl Task {
     }
 }
 
-/// The files beside [`Event::Created`]: the pidfd, which the warden keeps the meaning of, then the freezer's.
+/// The files beside [`Event::Created`]: the freezer's.
 fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateError> {
-    let mut files = fds.into_iter().skip(1);
+    let mut files = fds.into_iter();
     let freezer = match (kind, files.next(), files.next()) {
         (FreezerKind::V2, Some(freeze), Some(events)) => Freezer::V2 { freeze, events },
         (FreezerKind::V1, Some(state), None) => Freezer::V1 { state },

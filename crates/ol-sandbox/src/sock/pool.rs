@@ -1,15 +1,21 @@
 //! The [`Pool`] of SOCK sandboxes.
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Reservation};
 use crate::lifecycle::{Obituary, Running};
-use crate::pool::{CreateError, Created, Parent, Pending, Pool, Role, SandboxEvent, SandboxSpec};
+use crate::pool::{
+    Ancestor, Content, CreateError, Created, Hold, Parent, Pending, Pool, Role, SandboxEvent,
+    SandboxSpec,
+};
+use crate::sock::link::Memory;
 use crate::sock::{Link, Warden};
 use ol_model::{MiB, OomScope};
 use ol_warden::cgroup;
-use ol_warden::protocol::{LeafSpec, Network, SandboxId};
+use ol_warden::protocol::{self, Network, SandboxId, Size};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, watch};
@@ -63,20 +69,13 @@ impl SockPool {
     }
 
     async fn make(&self, spec: SandboxSpec) -> Result<Created, CreateError> {
-        let Parent::Root = spec.parent;
-        if spec.role == Role::Zygote {
-            return Err(CreateError::NoZygotes);
-        }
-        let limits = &spec.limits;
-        let reservation = self
-            .budget
-            .reserve(limits.mem, spec.patience)
-            .await
-            .ok_or_else(|| CreateError::NoMemory {
-                asked_mb: limits.mem.0,
-                pool_mb: self.budget.total().0,
-                waited: spec.patience,
-            })?;
+        let SandboxSpec {
+            parent,
+            role,
+            content,
+        } = spec;
+        let reservation = self.reserve(content.limits.mem, content.patience).await?;
+        let own: Hold = Arc::new(Mutex::new(reservation));
         let id = SandboxId(self.next.fetch_add(1, Ordering::Relaxed));
         let (guest, theirs) = UnixStream::pair().map_err(mechanism)?;
         let (output_end, output) = pipe::pipe().map_err(mechanism)?;
@@ -88,31 +87,95 @@ impl SockPool {
                 .map_err(mechanism)?,
             output_end.into_blocking_fd().map_err(mechanism)?,
         ];
-        let wire = LeafSpec {
-            limits: cgroup::Limits {
-                memory: limits.mem.bytes(),
-                swap: 0,
-                pids: limits.procs,
-                cpu_percent: limits.cpu.0,
-                oom_ends_all: spec.oom == OomScope::Sandbox,
+        let (parent, shared) = match parent {
+            Parent::Root => (None, None),
+            Parent::Zygote(Ancestor { id, hold }) => (Some(id), Some(hold)),
+        };
+        let wire = protocol::Spec {
+            role: match role {
+                Role::Leaf => protocol::Role::Leaf,
+                Role::Zygote { shells } => protocol::Role::Zygote { shells },
             },
-            scratch: limits.scratch.bytes(),
-            code: spec.code,
+            parent,
+            content: on_the_wire(&content),
             network: Network::None,
         };
-        let (made, obituary) = self.link.create(id, wire, fds, reservation).await?;
+        let memory = Memory {
+            _own: Arc::clone(&own),
+            _shared: shared,
+        };
+        let making = self.link.create(id, wire, fds, memory);
+        let made = if parent.is_some() {
+            // A zygote runs code of others: it may do anything, and nothing at all.
+            tokio::time::timeout(FORK_PATIENCE, making)
+                .await
+                .unwrap_or_else(|_| {
+                    Err(CreateError::Fork(format!(
+                        "it did not within {FORK_PATIENCE:?}"
+                    )))
+                })
+        } else {
+            making.await
+        };
+        let (made, obituary) = made?;
         let sandbox = Running::new(
             id,
             made.pid,
             made.freezer,
             Obituary::new(obituary),
             self.link.clone(),
+            own,
         );
         Ok(Created {
             sandbox,
             guest,
             output,
         })
+    }
+
+    async fn reserve(&self, memory: MiB, patience: Duration) -> Result<Reservation, CreateError> {
+        let reserved = self.budget.reserve(memory, patience).await;
+        reserved.ok_or_else(|| CreateError::NoMemory {
+            asked_mb: memory.0,
+            pool_mb: self.budget.total().0,
+            waited: patience,
+        })
+    }
+
+    async fn give(&self, leaf: &Running, content: &Content) -> Result<(), CreateError> {
+        let (wanted, had) = (content.limits.mem, lock(leaf.hold()).size());
+        if wanted.0 > had.0 {
+            let more = MiB(wanted.0 - had.0);
+            let more = self.reserve(more, content.patience).await?;
+            lock(leaf.hold()).merge(more);
+        }
+        match self.link.assign(leaf.id(), on_the_wire(content)).await? {
+            Some(reason) => return Err(CreateError::Mechanism(reason)),
+            None => lock(leaf.hold()).shrink_to(wanted),
+        }
+        Ok(())
+    }
+}
+
+/// How long a zygote may take for one fork, its shell included.
+const FORK_PATIENCE: Duration = Duration::from_secs(2);
+
+fn lock(hold: &Hold) -> MutexGuard<'_, Reservation> {
+    hold.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn on_the_wire(content: &Content) -> protocol::Content {
+    let limits = &content.limits;
+    protocol::Content {
+        limits: cgroup::Limits {
+            memory: limits.mem.bytes(),
+            swap: 0,
+            pids: limits.procs,
+            cpu_percent: limits.cpu.0,
+            oom_ends_all: content.oom == OomScope::Sandbox,
+        },
+        scratch: limits.scratch.bytes(),
+        code: content.code,
     }
 }
 
@@ -123,6 +186,24 @@ fn mechanism(error: io::Error) -> CreateError {
 impl Pool for SockPool {
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>> {
         Box::pin(self.make(spec))
+    }
+
+    fn assign<'a>(
+        &'a self,
+        leaf: &'a Running,
+        content: &'a Content,
+    ) -> Pending<'a, Result<(), CreateError>> {
+        Box::pin(self.give(leaf, content))
+    }
+
+    fn downsize<'a>(&'a self, sandbox: &'a Running, room: MiB) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let size = Size::UsedAnd(room.bytes());
+            if let Some(memory) = self.link.resize(sandbox.id(), size).await {
+                let memory = memory.div_ceil(1 << 20);
+                lock(sandbox.hold()).shrink_to(MiB(u32::try_from(memory).unwrap_or(u32::MAX)));
+            }
+        })
     }
 
     fn free_memory(&self) -> MiB {

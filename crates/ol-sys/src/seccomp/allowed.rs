@@ -302,50 +302,81 @@ const NEW_NAMESPACE: u32 = (CLONE_NEWNS
 
 const UNIX: u32 = AF_UNIX.cast_unsigned();
 
+/// Calls allowed whatever their arguments.
+const CALLS: [&[c_long]; 7] = [
+    FILES,
+    MEMORY,
+    PROCESSES,
+    SIGNALS_AND_TIME,
+    WAITING,
+    SOCKETS_AND_IPC,
+    FACTS,
+];
+
+/// Calls whose arguments are looked at.
+const BY_ARGUMENT: [(c_long, Argument); 5] = [
+    // Threads and fork, but no namespaces.
+    (
+        SYS_clone,
+        Argument::NoBits {
+            index: 0,
+            bits: NEW_NAMESPACE,
+        },
+    ),
+    // No raw access below TCP, UDP and Unix sockets: no packet, vsock, alg, bluetooth, nfnetlink.
+    (SYS_socket, Argument::Socket),
+    (
+        SYS_socketpair,
+        Argument::OneOf {
+            index: 0,
+            values: &[UNIX],
+        },
+    ),
+    // Pushing input into a terminal that somebody else reads.
+    (
+        SYS_ioctl,
+        Argument::NoneOf {
+            index: 1,
+            values: &[0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */],
+        },
+    ),
+    // Asking for the personality is what runtimes do; changing it turns protections off.
+    (
+        SYS_personality,
+        Argument::OneOf {
+            index: 0,
+            values: &[0, 0xffff_ffff],
+        },
+    ),
+];
+
 /// What a leaf may do.
 pub(super) const LEAF: List = List {
-    always: &[
-        FILES,
-        MEMORY,
-        PROCESSES,
-        SIGNALS_AND_TIME,
-        WAITING,
-        SOCKETS_AND_IPC,
-        FACTS,
-    ],
-    by_argument: &[
-        // Threads and fork, but no namespaces.
-        (
-            SYS_clone,
-            Argument::NoBits {
-                index: 0,
-                bits: NEW_NAMESPACE,
-            },
-        ),
-        // No raw access below TCP, UDP and Unix sockets: no packet, vsock, alg, bluetooth, nfnetlink.
-        (SYS_socket, Argument::Socket),
-        (
-            SYS_socketpair,
-            Argument::OneOf {
-                index: 0,
-                values: &[UNIX],
-            },
-        ),
-        // Pushing input into a terminal that somebody else reads.
-        (
-            SYS_ioctl,
-            Argument::NoneOf {
-                index: 1,
-                values: &[0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */],
-            },
-        ),
-        // Asking for the personality is what runtimes do; changing it turns protections off.
-        (
-            SYS_personality,
-            Argument::OneOf {
-                index: 0,
-                values: &[0, 0xffff_ffff],
-            },
-        ),
-    ],
+    always: &CALLS,
+    by_argument: &[&BY_ARGUMENT],
+};
+
+/// What a zygote may do beside: join namespaces, which the kernel allows it for the shells below its own, and give a child a cgroup
+/// namespace.
+const OF_A_ZYGOTE: [(c_long, Argument); 2] = [
+    (
+        SYS_setns,
+        Argument::NoBits {
+            index: 1,
+            bits: CLONE_NEWTIME.cast_unsigned(),
+        },
+    ),
+    (
+        SYS_unshare,
+        Argument::OneOf {
+            index: 0,
+            values: &[CLONE_NEWCGROUP.cast_unsigned()],
+        },
+    ),
+];
+
+/// What a zygote may do.
+pub(super) const ZYGOTE: List = List {
+    always: &CALLS,
+    by_argument: &[&BY_ARGUMENT, &OF_A_ZYGOTE],
 };

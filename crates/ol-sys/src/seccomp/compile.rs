@@ -7,12 +7,24 @@ use std::collections::BTreeMap;
 #[derive(Clone)]
 pub struct Program(pub(super) Vec<sock_filter>);
 
+impl Program {
+    /// Its instructions as the kernel reads them, eight bytes each.
+    pub fn bytes(&self) -> Vec<u8> {
+        let instruction = |i: &sock_filter| {
+            let [a, b] = i.code.to_ne_bytes();
+            let [c, d, e, f] = i.k.to_ne_bytes();
+            [a, b, i.jt, i.jf, c, d, e, f]
+        };
+        self.0.iter().flat_map(instruction).collect()
+    }
+}
+
 /// What a filter allows.
 pub(super) struct List {
     /// Calls allowed whatever their arguments.
     pub always: &'static [&'static [c_long]],
     /// Calls allowed when an argument says so; EPERM when not.
-    pub by_argument: &'static [(c_long, Argument)],
+    pub by_argument: &'static [&'static [(c_long, Argument)]],
 }
 
 /// A test of one argument (its low 32 bits: flags, families and commands fit, and the kernel truncates alike).
@@ -67,7 +79,7 @@ pub(super) fn compile(list: &List) -> Program {
     for number in list.always.iter().flat_map(|calls| calls.iter()) {
         verdicts.insert(call_number(*number), Verdict::Allow);
     }
-    for (number, argument) in list.by_argument {
+    for (number, argument) in list.by_argument.iter().flat_map(|calls| calls.iter()) {
         verdicts.insert(call_number(*number), Verdict::Ask(*argument));
     }
     // Each range begins at its key and lasts to the next one.
@@ -204,6 +216,7 @@ mod tests {
         let asked: Vec<u32> = allowed::LEAF
             .by_argument
             .iter()
+            .flat_map(|calls| calls.iter())
             .map(|(n, _)| call_number(*n))
             .collect();
         for number in 0..1024 {
@@ -213,6 +226,23 @@ mod tests {
             } else if !asked.contains(&number) {
                 assert_eq!(verdict, NO_SUCH_CALL, "call {number}");
             }
+        }
+    }
+
+    #[test]
+    fn a_zygote_joins_namespaces_and_a_leaf_does_not() {
+        let zygote = super::super::zygote();
+        let ask = |program: &Program, number, arguments| {
+            run(program, AUDIT_ARCH_X86_64, call_number(number), arguments)
+        };
+        let cgroup = libc::CLONE_NEWCGROUP.cast_unsigned();
+        let user = libc::CLONE_NEWUSER.cast_unsigned();
+        assert_eq!(ask(&zygote, libc::SYS_setns, [3, user, 0]), ALLOW);
+        assert_eq!(ask(&zygote, libc::SYS_unshare, [cgroup, 0, 0]), ALLOW);
+        assert_eq!(ask(&zygote, libc::SYS_unshare, [user, 0, 0]), NOT_PERMITTED);
+        assert_eq!(ask(&zygote, libc::SYS_mount, [0; 3]), NO_SUCH_CALL);
+        for number in [libc::SYS_setns, libc::SYS_unshare] {
+            assert_eq!(ask(&leaf(), number, [cgroup, cgroup, 0]), NO_SUCH_CALL);
         }
     }
 

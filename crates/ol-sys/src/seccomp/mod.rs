@@ -19,6 +19,12 @@ pub fn leaf() -> Program {
     compile::compile(&allowed::LEAF)
 }
 
+/// The filter of a zygote: what a leaf may do, and beside that joining the shells of its children and making a cgroup namespace.
+/// A leaf that is forked from it adds the leaf's own on top; the stricter verdict holds.
+pub fn zygote() -> Program {
+    compile::compile(&allowed::ZYGOTE)
+}
+
 /// Installs `program` for this thread and all it will start. Needs `no_new_privs` (seccomp(2)).
 ///
 /// # Errors

@@ -2,14 +2,16 @@
 //!
 //! - `probe`: which hierarchies are mounted and which controller lives where ([`Layout`])
 //! - `group`: one sandbox's groups, one per hierarchy in use, as one thing ([`Group`])
+//! - `kill`: ending what is in a group
 //!
 //! Everything lies beneath one directory of ours in each hierarchy, named by a prefix; no other group is touched, except
 //! that on pure v2 a missing controller is switched on for the children of the parent (which is said at start).
 
 mod group;
+mod kill;
 mod probe;
 
-pub use group::{Freezer, Group, Limits};
+pub use group::{Entrances, Freezer, Group, Limits};
 pub use probe::{Layout, probe};
 
 use std::fs;
@@ -24,7 +26,7 @@ pub fn remove_all(layout: &Layout, prefix: &str) -> std::io::Result<usize> {
     for parent in layout.parents() {
         let top = parent.join(prefix);
         if top.is_dir() {
-            group::kill_all(&top)?;
+            kill::kill_all(&top)?;
             removed += remove_tree(&top)?;
         }
     }

@@ -39,6 +39,11 @@ impl Layout {
             .collect()
     }
 
+    /// Is cgroup2 here for freezing only? Then our groups in it can be threaded, and a process moves itself between them at once.
+    pub fn threaded(&self) -> bool {
+        self.v2.is_some() && self.v2_controllers.is_empty()
+    }
+
     /// Makes the top group of `prefix` in each hierarchy, ready for children with limits. Returns what it changed
     /// outside of our own groups, to be told to the operator.
     ///

@@ -33,7 +33,7 @@ pub(super) enum Step {
     /// An empty directory.
     Directory(String),
     /// A file with this content.
-    File(String, String),
+    File(String, Vec<u8>),
     /// A symbolic link to this target.
     Link(String, String),
     /// A read-only bind of a host path (file or directory), without set-user-id; `devices` work in it or not.
@@ -75,8 +75,8 @@ pub const OURS: [&str; 8] = [
 
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// The files of the program that serves inside: name and text of each.
-pub type Runtime = &'static [(&'static str, &'static str)];
+/// The files of the program that serves inside: name and content of each.
+pub type Runtime = &'static [(&'static str, &'static [u8])];
 
 /// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root.
 pub(super) fn plan(
@@ -121,7 +121,7 @@ pub(super) fn plan(
     }
     // Written, not bound: a bind would show where it lies on the host (mountinfo).
     for (name, text) in runtime {
-        steps.push(Step::File(format!("runtime/{name}"), (*text).to_owned()));
+        steps.push(Step::File(format!("runtime/{name}"), text.to_vec()));
     }
     steps.push(Step::Bind {
         from: packages.to_owned(),
@@ -165,7 +165,7 @@ pub(crate) const INNER_LEAF: u32 = 1000;
 pub(crate) const INNER_KEEPER: u32 = 1001;
 
 fn etc_files() -> Vec<Step> {
-    let file = |name: &str, text: &str| Step::File(format!("etc/{name}"), text.to_owned());
+    let file = |name: &str, text: &str| Step::File(format!("etc/{name}"), text.as_bytes().to_vec());
     vec![
         file(
             "passwd",
@@ -203,7 +203,7 @@ mod tests {
             base,
             &top,
             &look,
-            &[("guest.py", "print()")],
+            &[("guest.py", b"print()".as_slice())],
             Path::new("/w/packages"),
         )
     }

@@ -1,77 +1,94 @@
-//! The table of cells. A cell is one slot of uids with its keeper, groups and, once leased, its leaf.
+//! The table of cells. A cell is one slot of uids with its keeper, groups and, once leased, its leaf or zygote.
 //!
 //! ```text
 //!           refill            status pipe closed         Create              Destroy, keeper died
 //!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Leased ─────────────────────────▶ Ending ──▶ (free)
-//!                      │ words in the pipe                                     keeper killed,        keeper reaped,
-//!                      └────────────────────────────────────────────────────▶ everything in it dies  groups removed
+//!                      │ words in the pipe                          │ a zygote's Destroy       ▲    keeper reaped,
+//!                      └─────────────────────────▶ Ending           └─▶ Lingering ─────────────┘     groups removed
+//!                                                                         until its last descendant is gone
 //! ```
 
-use super::lease::{Lease, last_words};
+use super::lease::{First, Lease, last_words};
+use super::nursery::{Key, Nursery};
 use super::outbox::Outbox;
+use super::watch::{Token, Watch, Watched};
 use super::{Ceiling, Config};
-use crate::cgroup::{Freezer, Group, Layout};
-use crate::leaf::{self, Ends};
-use crate::protocol::{Event, FreezerKind, LeafSpec, Request, SandboxId, reason};
+use crate::cgroup::{Entrances, Group, Layout, Limits};
+use crate::fit::Fitter;
+use crate::inside::{Inside, Kind};
+use crate::leaf;
+use crate::protocol::{Event, SandboxId, reason};
 use crate::shell;
 use crate::uids::Block;
+use ol_sys::confine::Rights;
 use ol_sys::process::{Child, SingleThread};
 use rustix::process::{Signal, WaitOptions, WaitStatus, pidfd_send_signal, wait};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-/// How many shells may be in the making at once; more would not be faster (the kernel makes network namespaces one at a
-/// time) and would delay requests.
-const BUILDING_AT_ONCE: usize = 4;
-
-/// A shell that can't be made is tried again soon; after this many failures in a row those who wait are refused, and
-/// nothing is tried until somebody waits again.
-const FAILURES_IN_A_ROW: u32 = 3;
-
-struct Cell {
-    keeper: Child,
-    group: Group,
-    stage: Stage,
+pub(super) struct Cell {
+    /// None until the maker of a zygote tells.
+    pub keeper: Option<Child>,
+    pub inside: Inside,
+    /// The slot of the zygote that it lies below.
+    pub parent: Option<u32>,
+    /// Cells that lie directly below it.
+    pub below: usize,
+    pub group: Group,
+    /// For a process that forks into it.
+    pub entrances: Option<Entrances>,
+    pub stage: Stage,
 }
 
-enum Stage {
+pub(super) enum Stage {
     Building {
-        status: OwnedFd,
+        status: Watched<OwnedFd>,
     },
     Ready,
     Leased(Lease),
+    /// A zygote that was destroyed; its namespaces hold those of its descendants.
+    Lingering {
+        lease: Lease,
+    },
     Ending {
         lease: Option<Lease>,
         announce: Option<SandboxId>,
     },
 }
 
-/// A request that waits for a shell.
-struct Waiting {
-    id: SandboxId,
-    spec: LeafSpec,
-    ends: Ends,
+/// Groups that were busy when their cell ended.
+pub(super) struct Removal {
+    group: Group,
+    announce: Option<SandboxId>,
+    tries: u32,
 }
 
+/// After so many tries whoever is still in a group has no business there: its namespaces are gone.
+const PATIENT_TRIES: u32 = 50;
+
 pub(super) struct Cells {
-    proof: SingleThread,
-    layout: Layout,
-    prefix: String,
-    uids: Block,
-    shell_mold: shell::Mold,
-    leaf_mold: leaf::Mold,
-    target: usize,
-    ceiling: Ceiling,
-    next_slot: u32,
-    cells: BTreeMap<u32, Cell>,
+    pub proof: SingleThread,
+    pub layout: Layout,
+    pub prefix: String,
+    pub uids: Block,
+    pub shell_mold: shell::Mold,
+    pub leaf_mold: leaf::Mold,
+    pub fitter: Fitter,
+    pub rights: Rights,
+    /// The limits that most sandboxes have, set before they are needed.
+    pub usual: Limits,
+    pub ceiling: Ceiling,
+    pub watch: Watch,
+    pub nurseries: BTreeMap<Key, Nursery>,
+    pub cells: BTreeMap<u32, Cell>,
+    pub slot_by_id: HashMap<SandboxId, u32>,
     /// Which slot a child belongs to.
-    slot_of: HashMap<i32, u32>,
-    slot_by_id: HashMap<SandboxId, u32>,
-    waiting: VecDeque<Waiting>,
-    /// Groups that were busy when their cell ended.
-    removals: Vec<(Group, Option<SandboxId>)>,
-    failures: u32,
+    pub slot_of: HashMap<i32, u32>,
+    /// Slots into which a zygote is forking.
+    pub births: BTreeSet<u32>,
+    next_slot: u32,
+    removals: Vec<Removal>,
 }
 
 impl Cells {
@@ -79,10 +96,16 @@ impl Cells {
         proof: SingleThread,
         layout: Layout,
         config: &Config,
+        watch: Watch,
+        molds: (shell::Mold, leaf::Mold),
+        fitter: Fitter,
         uids: Block,
-        shell_mold: shell::Mold,
-        leaf_mold: leaf::Mold,
     ) -> Self {
+        let root = Nursery {
+            target: config.shells_ready,
+            ..Nursery::default()
+        };
+        let (shell_mold, leaf_mold) = molds;
         Self {
             proof,
             layout,
@@ -90,351 +113,266 @@ impl Cells {
             uids,
             shell_mold,
             leaf_mold,
-            target: config.shells_ready,
+            fitter,
+            rights: ol_sys::confine::rights(),
+            usual: config.usual,
             ceiling: config.ceiling,
-            next_slot: 0,
+            watch,
+            nurseries: BTreeMap::from([((None, Kind::Leaf), root)]),
             cells: BTreeMap::new(),
-            slot_of: HashMap::new(),
             slot_by_id: HashMap::new(),
-            waiting: VecDeque::new(),
+            slot_of: HashMap::new(),
+            births: BTreeSet::new(),
+            next_slot: 0,
             removals: Vec::new(),
-            failures: 0,
         }
     }
 
-    /// Starts shells while there are fewer than wanted, a few at once. True if one failed and is to be tried again.
-    pub(super) fn refill(&mut self, outbox: &mut Outbox) -> bool {
-        loop {
-            let count =
-                |want: fn(&Stage) -> bool| self.cells.values().filter(|c| want(&c.stage)).count();
-            let building = count(|s| matches!(s, Stage::Building { .. }));
-            let ready = count(|s| matches!(s, Stage::Ready));
-            if building >= BUILDING_AT_ONCE || building + ready >= self.target + self.waiting.len()
-            {
-                return false;
-            }
-            if self.failures >= FAILURES_IN_A_ROW && self.waiting.is_empty() {
-                return false;
-            }
-            if let Err(error) = self.begin_shell() {
-                self.shell_failed(&error.to_string(), outbox);
-                return true;
+    /// Starts shells where there are fewer than wanted. True if one failed and is to be tried again.
+    pub(super) fn refill(&mut self, idle: bool, outbox: &mut Outbox) -> bool {
+        let mut failed = false;
+        let keys: Vec<Key> = self.nurseries.keys().copied().collect();
+        for key in keys {
+            while self.nurseries.get(&key).is_some_and(|n| n.lacks(idle)) {
+                if let Err(error) = self.begin_shell(key) {
+                    self.shell_failed(key, &error.to_string(), outbox);
+                    failed = true;
+                    break;
+                }
             }
         }
+        failed
     }
 
-    fn begin_shell(&mut self) -> io::Result<()> {
+    /// Would an idle moment be used to start shells?
+    pub(super) fn has_spares_to_make(&self) -> bool {
+        self.nurseries.values().any(|nursery| nursery.lacks(true))
+    }
+
+    fn begin_shell(&mut self, key: Key) -> io::Result<()> {
         while self.cells.contains_key(&self.next_slot) {
             self.next_slot = (self.next_slot + 1) % Block::PAIRS;
         }
         let slot = self.next_slot;
         self.next_slot = (self.next_slot + 1) % Block::PAIRS;
-        let group = Group::create(&self.layout, &self.prefix, &format!("sandbox-{slot}"))?;
-        match shell::begin(&self.proof, &self.shell_mold, self.uids.pair(slot)) {
-            Ok(newborn) => {
-                self.slot_of.insert(newborn.keeper.pid, slot);
-                let stage = Stage::Building {
-                    status: newborn.status,
+        let (parent, kind) = key;
+        let inside = Inside {
+            kind,
+            pair: self.uids.pair(slot),
+            block: self.uids.range(),
+        };
+        let mut group = Group::create(&self.layout, &self.prefix, &format!("sandbox-{slot}"))?;
+        let made = group
+            .limit(&self.usual)
+            .and_then(|()| parent.map(|_| group.entrances(true)).transpose())
+            .and_then(|entrances| {
+                let (keeper, status) = match parent {
+                    None => {
+                        let newborn = shell::begin(&self.proof, &self.shell_mold, &inside)?;
+                        (Some(newborn.keeper), newborn.status)
+                    }
+                    Some(zygote) => (None, self.ask_maker(zygote, slot, &inside)?),
                 };
-                self.cells.insert(
-                    slot,
-                    Cell {
-                        keeper: newborn.keeper,
-                        group,
-                        stage,
-                    },
-                );
-                Ok(())
-            }
+                let status = self.watch.own(status, Token::Status(slot))?;
+                Ok((keeper, status, entrances))
+            });
+        let (keeper, status, entrances) = match made {
+            Ok(made) => made,
             Err(error) => {
                 group.remove()?;
-                Err(error)
+                return Err(error);
+            }
+        };
+        if let Some(keeper) = &keeper {
+            self.slot_of.insert(keeper.pid, slot);
+        }
+        let cell = Cell {
+            keeper,
+            inside,
+            parent,
+            below: 0,
+            group,
+            entrances,
+            stage: Stage::Building { status },
+        };
+        self.cells.insert(slot, cell);
+        if let Some(above) = parent.and_then(|parent| self.cells.get_mut(&parent)) {
+            above.below += 1;
+        }
+        if let Some(nursery) = self.nurseries.get_mut(&key) {
+            nursery.building += 1;
+        }
+        Ok(())
+    }
+
+    fn shell_failed(&mut self, key: Key, why: &str, outbox: &mut Outbox) {
+        let Some(nursery) = self.nurseries.get_mut(&key) else {
+            return;
+        };
+        nursery.failures += 1;
+        if nursery.given_up() {
+            let by_parent = key.0.is_some();
+            for waiting in nursery.waiting.drain(..) {
+                let reason = reason(&format!("make a sandbox: {why}"));
+                outbox.refuse(waiting.id, reason, by_parent);
             }
         }
     }
 
-    fn shell_failed(&mut self, why: &str, outbox: &mut Outbox) {
-        self.failures += 1;
-        if self.failures >= FAILURES_IN_A_ROW {
-            for waiting in self.waiting.drain(..) {
-                outbox.push(
-                    Event::Refused {
-                        id: waiting.id,
-                        reason: reason(&format!("make a sandbox: {why}")),
-                    },
-                    Vec::new(),
-                );
-            }
-        }
+    fn nursery_of(&mut self, slot: u32) -> Option<(Key, &mut Nursery)> {
+        let cell = self.cells.get(&slot)?;
+        let key = (cell.parent, cell.inside.kind);
+        self.nurseries.get_mut(&key).map(|nursery| (key, nursery))
     }
 
-    pub(super) fn handle(&mut self, request: Request, mut fds: Vec<OwnedFd>, outbox: &mut Outbox) {
-        match request {
-            Request::Create { id, spec } => {
-                let (Some(log), Some(guest), true) = (fds.pop(), fds.pop(), fds.is_empty()) else {
-                    let reason = "a request came without its two descriptors".to_owned();
-                    return outbox.push(Event::Refused { id, reason }, Vec::new());
-                };
-                if let Some(reason) = self.objection(id, &spec) {
-                    let reason = reason.to_owned();
-                    return outbox.push(Event::Refused { id, reason }, Vec::new());
+    /// Moves on the shell or the inhabitant of `slot`, whose status has something to say.
+    pub(super) fn look_at_status(&mut self, slot: u32, outbox: &mut Outbox) {
+        let parent = self.cells.get(&slot).and_then(|cell| {
+            let unknown = cell.keeper.is_none();
+            cell.parent.filter(|_| unknown)
+        });
+        if let Some(parent) = parent {
+            // What its maker said came first.
+            self.look_at_maker(parent, outbox);
+        }
+        let Some(cell) = self.cells.get_mut(&slot) else {
+            return;
+        };
+        match &mut cell.stage {
+            Stage::Building { status } => match last_words(status.as_fd()) {
+                None => {}
+                Some(words) if words.is_empty() && cell.keeper.is_some() => {
+                    cell.stage = Stage::Ready;
+                    if let Some((key, nursery)) = self.nursery_of(slot) {
+                        nursery.building = nursery.building.saturating_sub(1);
+                        nursery.failures = 0;
+                        nursery.ready.push_back(slot);
+                        self.lease(key, outbox);
+                    } else {
+                        // Its zygote is gone.
+                        self.end(slot, None);
+                    }
                 }
-                self.waiting.push_back(Waiting {
-                    id,
-                    spec,
-                    ends: Ends { guest, log },
-                });
-                self.lease(outbox);
-            }
-            Request::Destroy { id } => self.destroy(id, outbox),
+                Some(words) => self.building_failed(slot, &words, outbox),
+            },
+            Stage::Leased(lease) => match lease.first {
+                First::Program(_) => lease.listen(),
+                First::Birth(_) => self.look_at_birth(slot, outbox),
+                First::Over => {}
+            },
+            _ => {}
         }
     }
 
-    /// What a worker that is what it should be never asks.
-    fn objection(&self, id: SandboxId, spec: &LeafSpec) -> Option<&'static str> {
-        let known = self.slot_by_id.contains_key(&id) || self.waiting.iter().any(|w| w.id == id);
-        if known {
-            Some("that number is in use")
-        } else if !self.ceiling.allows(spec) {
-            Some("it asks for more than max_limits allows any sandbox")
-        } else if self.cells.len() + self.waiting.len() >= self.ceiling.sandboxes + self.target {
-            Some("there are as many sandboxes as the memory pool can hold")
+    /// The shell of `slot` will not be ready.
+    pub(super) fn building_failed(&mut self, slot: u32, why: &str, outbox: &mut Outbox) {
+        let Some((key, nursery)) = self.nursery_of(slot) else {
+            return self.end(slot, None);
+        };
+        nursery.building = nursery.building.saturating_sub(1);
+        let why = if why.is_empty() {
+            "its keeper died"
         } else {
-            None
-        }
-    }
-
-    /// Gives ready shells to those who wait, first come first served.
-    fn lease(&mut self, outbox: &mut Outbox) {
-        while !self.waiting.is_empty() {
-            let Some(slot) = self
-                .cells
-                .iter()
-                .find(|(_, c)| matches!(c.stage, Stage::Ready))
-                .map(|(s, _)| *s)
-            else {
-                return;
-            };
-            let (Some(waiting), Some(cell)) = (self.waiting.pop_front(), self.cells.get_mut(&slot))
-            else {
-                return;
-            };
-            let Waiting { id, spec, ends } = waiting;
-            let made = leaf::begin(
-                &self.proof,
-                &self.leaf_mold,
-                cell.keeper.pidfd.as_fd(),
-                &cell.group,
-                &spec,
-                &ends,
-            )
-            .and_then(|newborn| {
-                let alarm = spec
-                    .limits
-                    .oom_ends_all
-                    .then(|| cell.group.out_of_memory_alarm());
-                Ok((newborn, cell.group.freezer()?, alarm.transpose()?.flatten()))
-            });
-            match made {
-                Ok((newborn, freezer, alarm)) => {
-                    let pid = newborn.child.pid;
-                    self.slot_of.insert(pid, slot);
-                    self.slot_by_id.insert(id, slot);
-                    let lease = Lease {
-                        id,
-                        leaf_pid: pid,
-                        status: Some(newborn.status),
-                        words: String::new(),
-                        alarm,
-                        out_of_memory: false,
-                    };
-                    cell.stage = Stage::Leased(lease);
-                    let (freezer, mut files) = match freezer {
-                        Freezer::V2 { freeze, events } => (FreezerKind::V2, vec![freeze, events]),
-                        Freezer::V1 { state } => (FreezerKind::V1, vec![state]),
-                    };
-                    files.insert(0, newborn.child.pidfd);
-                    outbox.push(Event::Created { id, pid, freezer }, files);
-                }
-                Err(error) => {
-                    outbox.push(
-                        Event::Refused {
-                            id,
-                            reason: reason(&error.to_string()),
-                        },
-                        Vec::new(),
-                    );
-                    self.end(slot, None);
-                }
-            }
-        }
-    }
-
-    fn destroy(&mut self, id: SandboxId, outbox: &mut Outbox) {
-        if let Some(slot) = self.slot_by_id.remove(&id) {
-            self.end(slot, Some(id));
-        } else if let Some(at) = self.waiting.iter().position(|w| w.id == id) {
-            self.waiting.remove(at);
-            outbox.push(Event::Destroyed { id }, Vec::new());
-        } else {
-            // Its keeper died by itself, and all of it is gone already.
-            outbox.push(Event::Destroyed { id }, Vec::new());
-        }
+            why
+        };
+        self.end(slot, None);
+        self.shell_failed(key, why, outbox);
     }
 
     /// Kills the keeper of `slot`, and so all in its pid namespace.
-    fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
+    pub(super) fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
+        self.forget_birth(slot);
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
         let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
             Stage::Leased(lease)
+            | Stage::Lingering { lease }
             | Stage::Ending {
                 lease: Some(lease), ..
             } => Some(lease),
             _ => None,
         };
         cell.stage = Stage::Ending { lease, announce };
-        // Both fail only if there is nothing left to kill or to thaw.
-        let _ = pidfd_send_signal(&cell.keeper.pidfd, Signal::KILL);
-        let _ = cell.group.thaw_to_die();
-    }
-
-    /// Pipes that tell of a shell or a leaf being made.
-    pub(super) fn status_pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.cells.values().filter_map(|cell| match &cell.stage {
-            Stage::Building { status, .. } => Some(status.as_fd()),
-            Stage::Leased(Lease {
-                status: Some(status),
-                ..
-            }) => Some(status.as_fd()),
-            _ => None,
-        })
-    }
-
-    /// What tells that a sandbox ran out of memory.
-    pub(super) fn alarms(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.cells.values().filter_map(|cell| match &cell.stage {
-            Stage::Leased(lease) => lease.alarm.as_ref().map(AsFd::as_fd),
-            _ => None,
-        })
-    }
-
-    /// Ends every sandbox that is to end when memory is out and is there.
-    pub(super) fn look_at_alarms(&mut self) {
-        for cell in self.cells.values_mut() {
-            let Stage::Leased(lease) = &mut cell.stage else {
-                continue;
-            };
-            let told = |alarm: &OwnedFd| rustix::io::read(alarm, &mut [0_u8; 8]).is_ok();
-            if lease.alarm.as_ref().is_some_and(told) {
-                lease.alarm = None;
-                lease.out_of_memory = true;
-                // Both fail only if there is nothing left to kill or to thaw.
-                let _ = pidfd_send_signal(&cell.keeper.pidfd, Signal::KILL);
-                let _ = cell.group.thaw_to_die();
-            }
-        }
-    }
-
-    /// Moves on every shell and leaf whose status pipe has something to say.
-    pub(super) fn look_at_status(&mut self, outbox: &mut Outbox) {
-        let mut failed = Vec::new();
-        for (slot, cell) in &mut self.cells {
-            match &mut cell.stage {
-                Stage::Building { status, .. } => match last_words(status.as_fd()) {
-                    None => {}
-                    Some(words) if words.is_empty() => {
-                        cell.stage = Stage::Ready;
-                        self.failures = 0;
-                    }
-                    Some(words) => failed.push((*slot, words)),
-                },
-                Stage::Leased(lease) => lease.listen(),
-                _ => {}
-            }
-        }
-        for (slot, words) in failed {
-            self.end(slot, None);
-            self.shell_failed(&words, outbox);
-        }
-        self.lease(outbox);
-    }
-
-    /// Takes note of a child that ended. One that isn't ours was reparented to us; reaping it was all it needed.
-    pub(super) fn reaped(&mut self, pid: i32, status: WaitStatus, outbox: &mut Outbox) {
-        let Some(slot) = self.slot_of.remove(&pid) else {
-            return;
-        };
-        let Some(cell) = self.cells.get_mut(&slot) else {
-            return;
-        };
-        if cell.keeper.pid == pid {
-            return self.keeper_gone(slot, outbox);
-        }
-        let lease = match &mut cell.stage {
-            Stage::Leased(lease) => Some(lease),
-            Stage::Ending { lease, .. } => lease.as_mut(),
-            _ => None,
-        };
-        if let Some(lease) = lease.filter(|lease| lease.leaf_pid == pid) {
-            lease.listen();
-            let oom_kills = cell.group.oom_kills().max(lease.out_of_memory.into());
-            outbox.push(
-                Event::Died {
-                    id: lease.id,
-                    death: lease.death(status),
-                    oom_kills,
-                },
-                Vec::new(),
-            );
-        }
+        cell.kill();
     }
 
     /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
-    fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
+    pub(super) fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
+        if matches!(
+            self.cells.get(&slot).map(|c| &c.stage),
+            Some(Stage::Building { .. })
+        ) {
+            let words = match self.cells.get(&slot).map(|c| &c.stage) {
+                Some(Stage::Building { status }) => last_words(status.as_fd()),
+                _ => None,
+            };
+            self.building_failed(slot, &words.unwrap_or_default(), outbox);
+        }
+        if let Some((_, nursery)) = self.nursery_of(slot) {
+            nursery.ready.retain(|ready| *ready != slot);
+        }
+        self.retire(slot, outbox);
+        self.forget_birth(slot);
         let Some(cell) = self.cells.remove(&slot) else {
             return;
         };
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,
+            Stage::Leased(lease) if lease.pid.is_none() => {
+                // It ends before it was born: whoever asked for it waits for a word.
+                self.slot_by_id.remove(&lease.id);
+                outbox.refuse(lease.id, "its keeper died".to_owned(), true);
+                None
+            }
             Stage::Leased(lease) => {
                 self.slot_by_id.remove(&lease.id);
                 None
             }
-            Stage::Building { status } => {
-                let words = last_words(status.as_fd()).unwrap_or_default();
-                self.shell_failed(
-                    if words.is_empty() {
-                        "its keeper died"
-                    } else {
-                        &words
-                    },
-                    outbox,
-                );
-                None
-            }
-            Stage::Ready => None,
+            Stage::Lingering { lease } => Some(lease.id),
+            _ => None,
         };
-        self.remove_group(cell.group, announce, outbox);
+        self.remove_group(
+            Removal {
+                group: cell.group,
+                announce,
+                tries: 0,
+            },
+            outbox,
+        );
+        self.one_less_below(cell.parent);
     }
 
-    fn remove_group(&mut self, group: Group, announce: Option<SandboxId>, outbox: &mut Outbox) {
-        if group.remove().is_err() {
-            return self.removals.push((group, announce));
+    fn one_less_below(&mut self, parent: Option<u32>) {
+        let Some((slot, above)) = parent.and_then(|slot| Some((slot, self.cells.get_mut(&slot)?)))
+        else {
+            return;
+        };
+        above.below = above.below.saturating_sub(1);
+        if let (Stage::Lingering { lease }, 0) = (&above.stage, above.below) {
+            let id = lease.id;
+            self.end(slot, Some(id));
         }
-        if let Some(id) = announce {
+    }
+
+    /// Forgets a cell that never had a keeper: there is nothing in it.
+    pub(super) fn drop_unmade(&mut self, slot: u32, outbox: &mut Outbox) {
+        if self.cells.get(&slot).is_some_and(|c| c.keeper.is_none()) {
+            self.keeper_gone(slot, outbox);
+        }
+    }
+
+    fn remove_group(&mut self, removal: Removal, outbox: &mut Outbox) {
+        if removal.group.remove().is_err() {
+            if removal.tries == PATIENT_TRIES {
+                // Fails only if there is nobody left to kill.
+                let _ = removal.group.kill_members();
+            }
+            let tries = removal.tries.saturating_add(1);
+            return self.removals.push(Removal { tries, ..removal });
+        }
+        if let Some(id) = removal.announce {
             outbox.push(Event::Destroyed { id }, Vec::new());
-        }
-    }
-
-    pub(super) fn has_removals(&self) -> bool {
-        !self.removals.is_empty()
-    }
-
-    pub(super) fn retry_removals(&mut self, outbox: &mut Outbox) {
-        for (group, announce) in std::mem::take(&mut self.removals) {
-            self.remove_group(group, announce, outbox);
         }
     }
 
@@ -442,9 +380,11 @@ impl Cells {
     /// meanwhile.
     pub(super) fn end_all(&mut self, mut other: impl FnMut(i32, WaitStatus)) -> io::Result<()> {
         let mut outbox = Outbox::default();
+        self.nurseries.clear();
         let slots: Vec<u32> = self.cells.keys().copied().collect();
         for slot in slots {
             self.end(slot, None);
+            self.drop_unmade(slot, &mut outbox);
         }
         while !self.cells.is_empty() {
             match wait(WaitOptions::empty()) {
@@ -458,5 +398,33 @@ impl Cells {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn has_removals(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
+    pub(super) fn retry_removals(&mut self, outbox: &mut Outbox) {
+        for removal in std::mem::take(&mut self.removals) {
+            self.remove_group(removal, outbox);
+        }
+    }
+}
+
+impl Cell {
+    /// Both fail only if there is nothing left to kill or to thaw.
+    pub(super) fn kill(&self) {
+        if let Some(keeper) = &self.keeper {
+            let _ = pidfd_send_signal(&keeper.pidfd, Signal::KILL);
+        }
+        let _ = self.group.thaw_to_die();
+    }
+
+    pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {
+        match &mut self.stage {
+            Stage::Leased(lease) | Stage::Lingering { lease } => Some(lease),
+            Stage::Ending { lease, .. } => lease.as_mut(),
+            _ => None,
+        }
     }
 }

@@ -1,5 +1,8 @@
-//! A cell that has a leaf: what is known of the leaf, from its last words to its death.
+//! A cell that is leased: what is known of the leaf or zygote in it, from its first sign of life to its death.
 
+use super::watch::Watched;
+use crate::birth::Cradle;
+use crate::maker::Maker;
 use crate::protocol::{Death, SandboxId};
 use rustix::process::WaitStatus;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,30 +10,64 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// What a cell is leased for.
 pub(super) struct Lease {
     pub id: SandboxId,
-    pub leaf_pid: i32,
-    /// Readable when the leaf's program started or failed to.
-    pub status: Option<OwnedFd>,
+    /// The first process on the host, once it is known.
+    pub pid: Option<i32>,
+    pub first: First,
     pub words: String,
     /// Tells that memory ran out, if that is to be the end of all of it.
-    pub alarm: Option<OwnedFd>,
+    pub alarm: Option<Watched<OwnedFd>>,
     /// It told, and so all of it was killed.
     pub out_of_memory: bool,
+    /// It has its code.
+    pub assigned: bool,
+    /// What makes it a zygote, as long as it can fork.
+    pub nest: Option<Nest>,
+}
+
+/// How the first process comes to run.
+pub(super) enum First {
+    /// Its program is about to start; readable when it started or failed to.
+    Program(Watched<OwnedFd>),
+    /// It is being forked.
+    Birth(Watched<Cradle>),
+    /// It runs, or failed to.
+    Over,
+}
+
+/// A zygote's side of its children.
+pub(super) struct Nest {
+    /// Where it hears its orders.
+    pub channel: OwnedFd,
+    pub maker: Option<Watched<Maker>>,
+    /// Children ordered and not heard of yet.
+    pub births: usize,
 }
 
 impl Lease {
-    /// Reads what the leaf's status pipe says by now.
-    pub(super) fn listen(&mut self) {
-        if let Some(words) = self
-            .status
-            .as_ref()
-            .and_then(|status| last_words(status.as_fd()))
-        {
-            self.words = words;
-            self.status = None;
+    pub fn new(id: SandboxId, first: First) -> Self {
+        Self {
+            id,
+            pid: None,
+            first,
+            words: String::new(),
+            alarm: None,
+            out_of_memory: false,
+            assigned: false,
+            nest: None,
         }
     }
 
-    pub(super) fn death(&self, status: WaitStatus) -> Death {
+    /// Reads what the status pipe of a program says by now.
+    pub fn listen(&mut self) {
+        if let First::Program(status) = &self.first
+            && let Some(words) = last_words(status.as_fd())
+        {
+            self.words = words;
+            self.first = First::Over;
+        }
+    }
+
+    pub fn death(&self, status: WaitStatus) -> Death {
         match status.terminating_signal() {
             _ if !self.words.is_empty() => Death::NotStarted(self.words.clone()),
             Some(signal) => Death::Signalled(signal),

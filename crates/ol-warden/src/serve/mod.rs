@@ -9,10 +9,16 @@
 
 mod cells;
 mod lease;
+mod leasing;
+mod nursery;
 mod outbox;
+mod requests;
+mod watch;
+mod zygotes;
 
-use crate::cgroup::{self, Layout};
-use crate::protocol::{self, Event, LeafSpec, Request};
+use crate::cgroup::{self, Layout, Limits};
+use crate::fit::Fitter;
+use crate::protocol::{self, Content, Event, Request, Role};
 use crate::rootfs::{Base, PYTHONS, Runtime, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
@@ -28,6 +34,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use watch::{Token, Watch};
 
 /// What a warden needs to know. All paths are the operator's.
 #[derive(Clone, Debug)]
@@ -48,6 +56,8 @@ pub struct Config {
     pub shells_ready: usize,
     /// Size of the scratch in bytes that ready shells have.
     pub scratch: u64,
+    /// The limits that most sandboxes have.
+    pub usual: Limits,
     /// The most that any sandbox gets.
     pub ceiling: Ceiling,
     /// Whether leaves get the seccomp filter.
@@ -57,8 +67,10 @@ pub struct Config {
 /// What the warden grants at most. The worker resolves limits; this holds even if somebody else speaks in its place.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
-    /// Bytes of memory of one sandbox.
+    /// Bytes of memory of one leaf.
     pub memory: u64,
+    /// Bytes of memory of one zygote.
+    pub zygote_memory: u64,
     /// Processes of one sandbox.
     pub pids: u32,
     /// Percent of one core for one sandbox.
@@ -70,14 +82,19 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// Is `spec` within it?
-    pub(crate) fn allows(&self, spec: &LeafSpec) -> bool {
-        let limits = &spec.limits;
-        (1..=self.memory).contains(&limits.memory)
-            && limits.swap <= self.memory
+    /// Is what is asked within it?
+    pub(crate) fn allows(&self, role: Role, content: &Content) -> bool {
+        let limits = &content.limits;
+        let memory = if role.is_zygote() {
+            self.zygote_memory.max(self.memory)
+        } else {
+            self.memory
+        };
+        (1..=memory).contains(&limits.memory)
+            && limits.swap <= memory
             && (1..=self.pids).contains(&limits.pids)
             && (1..=self.cpu_percent).contains(&limits.cpu_percent)
-            && (1..=self.scratch).contains(&spec.scratch)
+            && (1..=self.scratch).contains(&content.scratch)
     }
 }
 
@@ -105,8 +122,11 @@ pub fn serve(
     rustix::process::set_child_subreaper(Pid::from_raw(1))?;
     let signals = signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
     rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK)?;
+    let watch = Watch::new()?;
+    watch.add(socket.as_fd(), Token::Worker)?;
+    watch.add(signals.as_fd(), Token::Signals)?;
     let mut outbox = Outbox::default();
-    let mut cells = match begin(config, layout, proof) {
+    let mut cells = match begin(config, layout, proof, watch) {
         Ok(cells) => cells,
         Err(error) => {
             // The worker waits for our first word; the end of the socket is one.
@@ -172,7 +192,7 @@ enum End {
     HungUp,
 }
 
-fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Cells> {
+fn begin(config: &Config, layout: &Layout, proof: SingleThread, watch: Watch) -> io::Result<Cells> {
     // Namespaces of shells are made under their own uids, with the capabilities of this process.
     privilege::keep_capabilities_over_setuid()?;
     build(
@@ -188,8 +208,8 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
         .prefix
         .bytes()
         .fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
-    let filter = config.seccomp.then(ol_sys::seccomp::leaf);
-    let leaf_mold = leaf::mold(&config.code, python, filter, config.scratch)?;
+    let largest_file = config.ceiling.memory.max(config.ceiling.scratch);
+    let leaf_mold = leaf::Mold::new(python, config.seccomp, largest_file)?;
     let shell_mold = shell::Mold {
         keeper: keeper_program()?,
         scratch: config.scratch,
@@ -198,9 +218,10 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread) -> io::Result<Ce
         proof,
         layout.clone(),
         config,
+        watch,
+        (shell_mold, leaf_mold),
+        Fitter::new(&config.code, config.scratch)?,
         Block::claim(seed)?,
-        shell_mold,
-        leaf_mold,
     ))
 }
 
@@ -244,6 +265,11 @@ fn keeper_program() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// How long it must be quiet before spare shells are made.
+const QUIET: Duration = Duration::from_millis(1);
+/// A shell that couldn't be made, or a group that was busy, announces nothing: look again soon.
+const SOON: Duration = Duration::from_millis(10);
+
 fn run(
     cells: &mut Cells,
     outbox: &mut Outbox,
@@ -251,60 +277,46 @@ fn run(
     signals: &OwnedFd,
     worker: &Child,
 ) -> io::Result<End> {
+    let mut writing = false;
+    let mut idle = true;
     loop {
-        cells.look_at_alarms();
-        let again = cells.refill(outbox);
+        let again = cells.refill(idle, outbox);
         outbox.flush(socket.as_fd())?;
-        let readable = wait_for_news(cells, outbox, socket, signals, again)?;
-        while let Some(signal) = next_signal(signals.as_fd()) {
-            if signal != libc::SIGCHLD {
-                // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
-                let _ = pidfd_send_signal(&worker.pidfd, Signal::TERM);
+        if writing == outbox.is_empty() {
+            writing = !outbox.is_empty();
+            cells.watch.also_to_write(socket.as_fd(), writing)?;
+        }
+        let patience = if again || cells.has_removals() {
+            Some(SOON)
+        } else {
+            cells.has_spares_to_make().then_some(QUIET)
+        };
+        let tokens = cells.watch.wait(patience)?;
+        idle = tokens.is_empty();
+        for token in tokens.iter().copied() {
+            match token {
+                Token::Alarm(slot) => cells.look_at_alarm(slot),
+                Token::Maker(zygote) => cells.look_at_maker(zygote, outbox),
+                Token::Status(slot) => cells.look_at_status(slot, outbox),
+                Token::Signals | Token::Worker => {}
             }
         }
-        if let Some(ending) = reap(cells, outbox, worker)? {
-            return Ok(End::Worker(ending));
+        if tokens.contains(&Token::Signals) {
+            while let Some(signal) = next_signal(signals.as_fd()) {
+                if signal != libc::SIGCHLD {
+                    // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
+                    let _ = pidfd_send_signal(&worker.pidfd, Signal::TERM);
+                }
+            }
+            if let Some(ending) = reap(cells, outbox, worker)? {
+                return Ok(End::Worker(ending));
+            }
         }
-        if readable && !take_requests(cells, outbox, socket.as_fd())? {
+        if tokens.contains(&Token::Worker) && !take_requests(cells, outbox, socket.as_fd())? {
             return Ok(End::HungUp);
         }
-        cells.look_at_status(outbox);
         cells.retry_removals(outbox);
     }
-}
-
-/// Sleeps until something happened; says whether the socket has something to read.
-fn wait_for_news(
-    cells: &Cells,
-    outbox: &Outbox,
-    socket: &OwnedFd,
-    signals: &OwnedFd,
-    again: bool,
-) -> io::Result<bool> {
-    let mut interest = PollFlags::IN;
-    interest.set(PollFlags::OUT, !outbox.is_empty());
-    let mut fds = vec![
-        PollFd::new(socket, interest),
-        PollFd::new(signals, PollFlags::IN),
-    ];
-    fds.extend(
-        cells
-            .status_pipes()
-            .chain(cells.alarms())
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-    );
-    let soon = Timespec {
-        tv_sec: 0,
-        tv_nsec: 10_000_000,
-    };
-    // A shell that couldn't be made, or a group that was busy, announces nothing: look again soon.
-    match poll(&mut fds, (again || cells.has_removals()).then_some(&soon)) {
-        Err(rustix::io::Errno::INTR) => return Ok(false),
-        other => other?,
-    };
-    Ok(fds
-        .first()
-        .is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP)))
 }
 
 /// Handles what the worker sent, a bounded number at a time so that deaths are noticed in between; false when it hung up.

@@ -1,6 +1,6 @@
 //! Events on their way to the worker. The warden never waits for a slow worker: what doesn't fit the socket stays here.
 
-use crate::protocol::{self, Event};
+use crate::protocol::{self, Event, SandboxId};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,6 +11,15 @@ pub(super) struct Outbox(VecDeque<(Event, Vec<OwnedFd>)>);
 impl Outbox {
     pub(super) fn push(&mut self, event: Event, fds: Vec<OwnedFd>) {
         self.0.push_back((event, fds));
+    }
+
+    pub(super) fn refuse(&mut self, id: SandboxId, reason: String, by_parent: bool) {
+        let refused = Event::Refused {
+            id,
+            reason,
+            by_parent,
+        };
+        self.push(refused, Vec::new());
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,0 +1,160 @@
+//! The root zygote, kept alive: made at start, replaced when it dies or fails too often.
+
+use super::spawn::{Recipe, Zygote};
+use ol_model::{Limits, MiB};
+use ol_sandbox::{Parent, Pool};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Forks that may fail in a row before a zygote is given up: one may fail for a reason of its own, such as a limit too small for a
+/// process.
+const FAILURES_IN_A_ROW: u32 = 3;
+
+/// How long to wait before a zygote that lived shortly is made anew; doubles up to the longest.
+const SHORTEST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// One that lived this long didn't die of what it is.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+
+/// The root has imported nothing of anybody's: this is plenty for Python itself.
+const ROOT_MEMORY: MiB = MiB(64);
+
+/// The zygotes of a worker.
+#[derive(Default)]
+pub(crate) struct Zygotes {
+    current: Mutex<Current>,
+    failures: AtomicU32,
+    /// The one that serves is to be replaced, or all of it is to end.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Current {
+    zygote: Option<Arc<Zygote>>,
+    ended: bool,
+}
+
+impl Zygotes {
+    /// Keeps a root zygote alive, from now until [`Self::end`]; until the first is there, everything starts afresh. `limits` are those
+    /// of a zygote.
+    pub(crate) fn keep(self: &Arc<Self>, pool: &Arc<dyn Pool>, limits: Limits, shells: u16) {
+        let limits = Limits {
+            mem: MiB(limits.mem.0.min(ROOT_MEMORY.0)),
+            ..limits
+        };
+        let recipe = Recipe {
+            parent: Parent::Root,
+            limits,
+            shells,
+            path: Vec::new(),
+            imports: Vec::new(),
+        };
+        tokio::spawn(keep(Arc::downgrade(self), Arc::clone(pool), recipe));
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The zygote to fork from, if there is one.
+    pub(crate) fn root(&self) -> Option<Arc<Zygote>> {
+        self.current().zygote.clone()
+    }
+
+    /// `zygote` forked somebody.
+    pub(crate) fn praise(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// `zygote` failed to fork somebody, and why.
+    pub(crate) fn suspect(&self, zygote: &Arc<Zygote>, why: &str) {
+        tracing::warn!("the zygote in sandbox {} failed: {why}", zygote.id());
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 < FAILURES_IN_A_ROW {
+            return;
+        }
+        let mut current = self.current();
+        if current
+            .zygote
+            .as_ref()
+            .is_some_and(|z| Arc::ptr_eq(z, zygote))
+        {
+            current.zygote = None;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Lets go of all zygotes, for good.
+    pub(crate) fn end(&self) {
+        let mut current = self.current();
+        current.ended = true;
+        current.zygote = None;
+        self.changed.notify_one();
+    }
+
+    /// For people: what there is.
+    pub(crate) fn describe(&self) -> Option<String> {
+        self.current().zygote.as_ref().map(|z| z.describe())
+    }
+
+    /// Puts `zygote` in service; false if all of it has ended.
+    fn serve(&self, zygote: &Arc<Zygote>) -> bool {
+        let mut current = self.current();
+        if !current.ended {
+            current.zygote = Some(Arc::clone(zygote));
+            self.praise();
+        }
+        !current.ended
+    }
+
+    /// Takes `zygote` out of service.
+    fn drop_it(&self, zygote: &Arc<Zygote>) {
+        let mut current = self.current();
+        if current
+            .zygote
+            .as_ref()
+            .is_some_and(|z| Arc::ptr_eq(z, zygote))
+        {
+            current.zygote = None;
+        }
+    }
+}
+
+async fn keep(zygotes: Weak<Zygotes>, pool: Arc<dyn Pool>, recipe: Recipe) {
+    let mut rest = SHORTEST_REST;
+    loop {
+        let begun = Instant::now();
+        match Zygote::spawn(&*pool, recipe.clone()).await {
+            Ok(zygote) => {
+                let zygote = Arc::new(zygote);
+                let Some(zygotes) = zygotes.upgrade().filter(|z| z.serve(&zygote)) else {
+                    return;
+                };
+                let mut obituary = zygote.obituary();
+                tokio::select! {
+                    death = obituary.wait() => {
+                        let how = death.map_or_else(|| "the warden is gone".to_owned(), |d| d.to_string());
+                        tracing::warn!("the zygote in sandbox {} is gone ({how}); making another", zygote.id());
+                    }
+                    () = zygotes.changed.notified() => {}
+                }
+                zygotes.drop_it(&zygote);
+                if zygotes.current().ended {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(
+                "no zygote could be made, so functions start afresh, which is slower: {error}"
+            ),
+        }
+        if begun.elapsed() > LONG_LIFE {
+            rest = SHORTEST_REST;
+        }
+        tokio::time::sleep(rest).await;
+        rest = (rest * 2).min(LONGEST_REST);
+        if zygotes.upgrade().is_none_or(|z| z.current().ended) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Making a zygote: a sandbox that is told to import and then to fork.
+
+use crate::guest::frame::sections;
+use crate::guest::{Channel, ChannelError, Kind};
+use bytes::BytesMut;
+use ol_model::{Limits, MiB, OomScope};
+use ol_sandbox::{
+    Content, CreateError, Created, Obituary, Parent, Pool, Role, Running, SandboxSpec,
+};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+/// How long a zygote may take until it greets, and again until it has imported what it should.
+const IMPORTS: Duration = Duration::from_secs(60);
+
+/// How long memory for one is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a zygote may need beyond what it uses once it has imported: each fork makes it copy some pages.
+const ROOM: MiB = MiB(8);
+
+/// A zygote that forks.
+pub(crate) struct Zygote {
+    sandbox: Running,
+    /// Held open: a guest whose connection ends, ends.
+    _channel: Channel,
+}
+
+/// What to make of a sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub parent: Parent,
+    pub limits: Limits,
+    /// Shells to keep ready for its leaves.
+    pub shells: u16,
+    /// What to add to the module search path, as paths inside.
+    pub path: Vec<String>,
+    /// Modules to import.
+    pub imports: Vec<String>,
+}
+
+/// Why there is no zygote.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    #[error("{0}")]
+    Guest(#[from] ChannelError),
+    #[error("it said something else than a zygote should")]
+    Nonsense,
+    #[error("it could not import: {0}")]
+    Import(String),
+    #[error("it took longer than {IMPORTS:?}")]
+    Slow,
+}
+
+impl Zygote {
+    /// Makes one.
+    pub(crate) async fn spawn(pool: &dyn Pool, recipe: Recipe) -> Result<Self, SpawnError> {
+        let spec = SandboxSpec {
+            parent: recipe.parent,
+            role: Role::Zygote {
+                shells: recipe.shells,
+            },
+            content: Content {
+                limits: recipe.limits,
+                oom: OomScope::Process,
+                code: None,
+                patience: PATIENCE,
+            },
+        };
+        let Created {
+            sandbox,
+            guest,
+            output,
+        } = pool.create(spec).await?;
+        tokio::spawn(listen(sandbox.id().0, output));
+        let channel = Channel::new(guest, 1);
+        let head = serde_json::json!({"path": recipe.path, "imports": recipe.imports});
+        let introduce = async {
+            let mut conversation = channel.about_itself();
+            let ready = channel.next(&mut conversation).await?;
+            if ready.kind != Kind::Ready {
+                return Err(SpawnError::Nonsense);
+            }
+            let head = head.to_string();
+            let length = u32::try_from(head.len())
+                .map_err(|_| SpawnError::Nonsense)?
+                .to_le_bytes();
+            let parts = [&length[..], head.as_bytes(), &[]];
+            channel.send(Kind::Zygote, (true, false), 0, parts).await?;
+            let bound = channel.next(&mut conversation).await?;
+            match bound.kind {
+                Kind::Bound => sections(bound.payload)
+                    .map(|_| ())
+                    .map_err(|_| SpawnError::Nonsense),
+                Kind::BindFailed => Err(SpawnError::Import(
+                    String::from_utf8_lossy(&bound.payload).into_owned(),
+                )),
+                _ => Err(SpawnError::Nonsense),
+            }
+        };
+        tokio::time::timeout(IMPORTS, introduce)
+            .await
+            .unwrap_or(Err(SpawnError::Slow))?;
+        pool.downsize(&sandbox, ROOM).await;
+        Ok(Self {
+            sandbox,
+            _channel: channel,
+        })
+    }
+
+    /// It as the parent of others.
+    pub(crate) fn as_parent(&self) -> Parent {
+        self.sandbox.as_parent()
+    }
+
+    /// The number of its sandbox.
+    pub(crate) fn id(&self) -> u64 {
+        self.sandbox.id().0
+    }
+
+    /// Where its death is told.
+    pub(crate) fn obituary(&self) -> Obituary {
+        self.sandbox.obituary()
+    }
+
+    /// For people: what it is.
+    pub(crate) fn describe(&self) -> String {
+        format!(
+            "sandbox {}: zygote, pid {}",
+            self.sandbox.id().0,
+            self.sandbox.pid()
+        )
+    }
+}
+
+/// Reads what a zygote prints, so that it never waits on its pipe; packages may print as they are imported.
+async fn listen(sandbox: u64, mut output: pipe::Receiver) {
+    let mut text = BytesMut::with_capacity(4 << 10);
+    while matches!(output.read_buf(&mut text).await, Ok(1..)) {
+        tracing::debug!(
+            "zygote in sandbox {sandbox}: {}",
+            String::from_utf8_lossy(&text)
+        );
+        text.clear();
+    }
+}

@@ -1,0 +1,136 @@
+//! Making processes from a single-threaded one.
+
+use std::convert::Infallible;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Proof that this process had one thread when asked. A fork copies only the calling thread, so locks that other
+/// threads hold would stay locked for ever in the child; the proof can't leave the thread that made it.
+pub struct SingleThread(PhantomData<*const ()>);
+
+impl SingleThread {
+    /// Counts the threads of this process (`/proc/self/task`).
+    ///
+    /// # Errors
+    /// When `/proc` can't be read, or there is more than one thread.
+    pub fn prove() -> io::Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads == 1 {
+            Ok(Self(PhantomData))
+        } else {
+            Err(io::Error::other(format!(
+                "{threads} threads run where only one may: can't fork safely"
+            )))
+        }
+    }
+}
+
+/// Proof of being in a child made by [`fork`], which ends in an exec or an exit: owners of descriptors live on in the
+/// parent, and no destructor of theirs runs here. So what would break them elsewhere is sound with this in hand.
+pub struct InChild(PhantomData<*const ()>);
+
+/// A child that was just made.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id as this process sees it.
+    pub pid: i32,
+    /// A handle that never means another process.
+    pub pidfd: OwnedFd,
+}
+
+/// How a child differs from one that fork(2) makes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Birth<'a> {
+    /// New namespaces for it, `CLONE_NEW*`.
+    pub namespaces: libc::c_int,
+    /// A cgroup v2 directory that it is in from its first instruction (`CLONE_INTO_CGROUP`, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Its number in the pid namespace that it is born into (`set_tid`, Linux 5.5).
+    pub number: Option<i32>,
+    /// Its parent is this process's own parent (`CLONE_PARENT`).
+    pub sibling: bool,
+}
+
+/// Forks a child that runs `body` and never returns (clone3(2)).
+///
+/// The child inherits every descriptor; `body` ends in an exec or [`crate::process::exit_now`]. A panic in it ends the child with 101.
+///
+/// # Errors
+/// Those of clone3(2).
+pub fn fork(
+    _proof: &SingleThread,
+    birth: Birth<'_>,
+    body: impl FnOnce(&InChild) -> Infallible,
+) -> io::Result<Child> {
+    let body = || body(&InChild(PhantomData));
+    let Birth {
+        namespaces,
+        cgroup,
+        number,
+        sibling,
+    } = birth;
+    if namespaces == 0 && cgroup.is_none() && number.is_none() && !sibling {
+        return plain_fork(body);
+    }
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is a plain structure of integers, for which zeroes mean "not asked".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
+    args.pidfd = (&raw mut pidfd) as u64;
+    if sibling {
+        // It then tells of its end as we do of ours.
+        args.flags |= u64::from(libc::CLONE_PARENT.cast_unsigned());
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(group) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+    }
+    if let Some(number) = &number {
+        args.set_tid = (&raw const *number) as u64;
+        args.set_tid_size = 1;
+    }
+    // SAFETY: without CLONE_VM the child has its own copy of memory, and the proof says no other thread held a lock
+    // when it was copied; `args` and what it points to outlive the call and have the sizes passed.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match i32::try_from(pid) {
+        Ok(0) => be_child(body),
+        Ok(pid) if pid > 0 => {
+            // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid, pidfd })
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn be_child(body: impl FnOnce() -> Infallible) -> ! {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(never) => match never {},
+        Err(_) => crate::process::exit_now(101),
+    }
+}
+
+/// By the C library, so that what it keeps of a thread (its number) is right in a child that will have more of them.
+fn plain_fork(body: impl FnOnce() -> Infallible) -> io::Result<Child> {
+    // SAFETY: the caller proved that no other thread holds a lock; see `fork`.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => be_child(body),
+        pid => {
+            let handle = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+            // Not reaped yet, so the number still means it.
+            let pidfd = rustix::process::pidfd_open(handle, rustix::process::PidfdFlags::empty())?;
+            Ok(Child { pid, pidfd })
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Ordering a zygote to fork into a shell, and hearing of the child.
+//!
+//! The zygote's half is `runtime/python/native/forker.rs`, which reads what is laid out here. Nothing that comes back is believed
+//! but what the kernel adds to it: who sent the message, and in which pid namespace that process is.
+
+use crate::cgroup::Entrances;
+use crate::inside::Inside;
+use ol_sys::confine::Rights;
+use ol_sys::process::host_pid_of_sender;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    sendmsg, socketpair,
+};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The resource limits of a leaf or zygote: how many files it may have open, how long one may be, and what the kernel would else
+/// count for all children of a zygote together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub files: (u64, u64),
+    pub largest_file: u64,
+    pub pending_signals: u64,
+    pub message_queues: u64,
+}
+
+/// The most descriptors of one order.
+const MAX_FDS: usize = 12;
+
+/// What goes to a zygote.
+pub(crate) struct Order<'a> {
+    pub inside: &'a Inside,
+    pub bounds: Bounds,
+    pub rights: Rights,
+    /// The second filter, as the kernel reads it; empty if there is to be none.
+    pub filter: &'a [u8],
+    pub keeper: BorrowedFd<'a>,
+    pub guest: BorrowedFd<'a>,
+    pub log: BorrowedFd<'a>,
+    /// The child's end of its orders, if it is to be a zygote.
+    pub channel: Option<BorrowedFd<'a>>,
+    pub entrances: &'a Entrances,
+}
+
+/// Where a child that is being born is heard.
+#[derive(Debug)]
+pub(crate) struct Cradle(OwnedFd);
+
+/// What is heard.
+#[derive(Debug)]
+pub(crate) enum Cry {
+    /// Nothing yet.
+    Silence,
+    /// This process of the host has confined itself and runs.
+    Born(i32),
+    /// It will not come; why, as far as the zygote tells.
+    Stillborn(String),
+}
+
+impl Order<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (early, late) = (&self.entrances.early, &self.entrances.late);
+        let Bounds {
+            files,
+            largest_file,
+            pending_signals,
+            message_queues,
+        } = self.bounds;
+        let mut bytes = Vec::with_capacity(128 + self.filter.len());
+        for word in [u32::from(self.channel.is_some()), self.inside.tenant()] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for word in [
+            files.0,
+            files.1,
+            largest_file,
+            pending_signals,
+            message_queues,
+            self.rights.handled,
+            self.rights.reading,
+            self.rights.of_a_file,
+            self.rights.scoped,
+        ] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for word in [
+            number(early.len()),
+            number(late.len()),
+            number(self.filter.len() / 8),
+            0,
+        ] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(self.filter);
+        bytes
+    }
+}
+
+/// Sends `order` on a zygote's `channel`; never waits.
+///
+/// # Errors
+/// When the zygote is gone, or has so much to do already that the channel is full.
+pub(crate) fn order(channel: BorrowedFd<'_>, order: &Order<'_>) -> io::Result<Cradle> {
+    let (ours, status) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::sockopt::set_socket_passcred(&ours, true)?;
+    let mut fds = vec![order.keeper, order.guest, order.log, status.as_fd()];
+    fds.extend(order.channel);
+    fds.extend(order.entrances.early.iter().map(AsFd::as_fd));
+    fds.extend(order.entrances.late.iter().map(AsFd::as_fd));
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("too many descriptors for one order"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(
+        channel,
+        &[IoSlice::new(&order.bytes())],
+        &mut ancillary,
+        flags,
+    )?;
+    Ok(Cradle(ours))
+}
+
+impl AsFd for Cradle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Cradle {
+    /// What is heard by now.
+    pub fn listen(&self) -> Cry {
+        let mut bytes = [0; 8];
+        match host_pid_of_sender(self.0.as_fd(), &mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Cry::Silence,
+            Err(error) => Cry::Stillborn(error.to_string()),
+            Ok((0, _)) => Cry::Stillborn("the zygote let go of it without a word".to_owned()),
+            Ok((1, Some(pid))) => Cry::Born(pid),
+            Ok((5, _)) => {
+                let [step, a, b, c, d, ..] = bytes;
+                Cry::Stillborn(failure(step, i32::from_le_bytes([a, b, c, d])))
+            }
+            Ok(_) => Cry::Stillborn("the zygote answered nonsense".to_owned()),
+        }
+    }
+}
+
+/// In words, what the zygote or the child says went wrong (the numbers are `Step`'s in `native/confine.rs`).
+fn failure(step: u8, number: i32) -> String {
+    const STEPS: [&str; 14] = [
+        "fork",
+        "enter the cgroup",
+        "join the shell",
+        "fork inside",
+        "make the cgroup namespace",
+        "become the sandbox's uid",
+        "setsid",
+        "set a resource limit",
+        "enter /handler",
+        "arrange descriptors",
+        "give up capabilities",
+        "confine with Landlock",
+        "install the seccomp filter",
+        "an unknown step",
+    ];
+    if step == 1 {
+        return format!(
+            "the zygote has {number} threads, and a fork copies one: something that it imported started others"
+        );
+    }
+    let step = usize::from(step).saturating_sub(2).min(STEPS.len() - 1);
+    let step = STEPS.get(step).copied().unwrap_or_default();
+    format!("{step}: {}", io::Error::from_raw_os_error(number))
+}

@@ -1,0 +1,81 @@
+//! Fitting a shell for a function from outside: its code is moved in, its scratch gets its size.
+//!
+//! The warden enters the shell's mount namespace for two calls and comes back. A leaf that waits there already sees the code appear and
+//! can't undo it: the mount is locked for whoever is in a user namespace below.
+
+use crate::protocol::Content;
+use ol_sys::process::exit_now;
+use ol_sys::{mount, namespaces};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, mount_remount};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What it takes.
+pub(crate) struct Fitter {
+    /// The directory whose numbered children are code.
+    code: OwnedFd,
+    /// The warden's own mount namespace, and where it works in it.
+    home: OwnedFd,
+    template: OwnedFd,
+    /// The scratch size that shells are made with, in bytes.
+    scratch: u64,
+}
+
+impl Fitter {
+    /// `code` is the worker's directory; the working directory is the template. Called in the mount namespace to come back to.
+    pub fn new(code: &Path, scratch: u64) -> io::Result<Self> {
+        let open = |path: &Path, flags| {
+            rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+        };
+        Ok(Self {
+            code: open(code, OFlags::PATH | OFlags::DIRECTORY)?,
+            home: open("/proc/self/ns/mnt".as_ref(), OFlags::RDONLY)?,
+            template: open(".".as_ref(), OFlags::PATH | OFlags::DIRECTORY)?,
+            scratch,
+        })
+    }
+
+    /// Fits the shell of `keeper`, which has no code yet.
+    ///
+    /// # Errors
+    /// The step that failed; the shell is of no use then.
+    pub fn fit(&self, keeper: BorrowedFd<'_>, content: &Content) -> io::Result<()> {
+        let told = |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
+        let attributes = mount::attr::RDONLY | mount::attr::NOSUID | mount::attr::NODEV;
+        let code = content.code.map(|code| {
+            mount::detached(self.code.as_fd(), &code.0.to_string(), attributes)
+                .map_err(|e| told("take the code", e))
+        });
+        let code = code.transpose()?;
+        if code.is_none() && content.scratch == self.scratch {
+            return Ok(());
+        }
+        let options = CString::new(format!(
+            "size={},nr_inodes={}",
+            content.scratch,
+            crate::shell::inodes(content.scratch)
+        ))?;
+        namespaces::join(keeper, libc::CLONE_NEWNS).map_err(|e| told("enter the shell", e))?;
+        let done = code
+            .map_or(Ok(()), |code| mount::attach(code.as_fd(), "/handler"))
+            .map_err(|e| told("move the code in", e))
+            .and_then(|()| {
+                if content.scratch == self.scratch {
+                    return Ok(());
+                }
+                let quiet = MountFlags::NOSUID | MountFlags::NODEV;
+                mount_remount("/host", quiet, options.as_c_str())
+                    .map_err(|e| told("resize the scratch", e.into()))
+            });
+        let home = namespaces::join(self.home.as_fd(), libc::CLONE_NEWNS)
+            .and_then(|()| Ok(rustix::process::fchdir(&self.template)?));
+        if home.is_err() {
+            // In a sandbox's file system nothing that a warden does is right any more. Without it the kernel ends all sandboxes.
+            exit_now(70);
+        }
+        done
+    }
+}

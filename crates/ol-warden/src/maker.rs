@@ -1,0 +1,200 @@
+//! The maker of one zygote: makes the shells into which that zygote forks, which must lie below the zygote's own.
+//!
+//! The kernel lets a process without any capability enter a user namespace if it owns it and is in its parent. So the maker is in
+//! the zygote's user and pid namespaces, and has the zygote's effective uid when it makes a shell. Its other uids are the
+//! keeper's, so that the zygote can't signal it. It lives in the warden's mount namespace, holds nothing but its socket and
+//! the keeper's program, and what it makes are the warden's own children.
+//!
+//! ```text
+//!   warden ──fork──▶ joins the namespaces ──fork (PARENT)──▶ maker ──clone (PARENT)──▶ keeper
+//!      ◀───────────────────── a handle of each keeper ─────────┘
+//! ```
+
+use crate::child::{self, Failed, Step};
+use crate::inside::{Inside, Kind};
+use crate::shell;
+use crate::uids::Pair;
+use ol_sys::process::{Birth, InChild, SingleThread, close_all_but, exit_now, fork};
+use ol_sys::{namespaces, privilege};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What the warden asks for; beside it, where the keeper says what fails.
+#[derive(Serialize, Deserialize)]
+struct Wanted {
+    slot: u32,
+    pair: (u32, u32),
+    block: (u32, u32),
+    /// The zygote's depth, for the shell of one.
+    depth: Option<u32>,
+}
+
+/// What the maker says; beside [`Self::Made`], the keeper's pidfd.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The keeper of this slot's shell is there.
+    Made(u32),
+    /// It could not be made, and why.
+    Failed(u32, String),
+}
+
+/// A running maker. Its end follows from that of its socket, or of the zygote's keeper.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    socket: OwnedFd,
+}
+
+impl Maker {
+    /// Starts the maker of the zygote whose shell `keeper` holds.
+    pub fn start(
+        proof: &SingleThread,
+        mold: &shell::Mold,
+        keeper: BorrowedFd<'_>,
+        zygote: Pair,
+    ) -> io::Result<Self> {
+        let (socket, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let warden = std::process::id();
+        fork(proof, Birth::default(), |child| {
+            child::run(child, libc::STDERR_FILENO, || {
+                namespaces::join(keeper, libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
+                    .step("join the zygote's namespaces")?;
+                let sibling = Birth {
+                    sibling: true,
+                    ..Birth::default()
+                };
+                // A pid namespace takes effect for children only.
+                fork(proof, sibling, |child| {
+                    child::run(child, libc::STDERR_FILENO, || {
+                        become_maker(child, proof, mold, &theirs, zygote, warden)
+                    })
+                })
+                .step("fork the maker")?;
+                exit_now(0)
+            })
+        })?;
+        rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::NONBLOCK)?;
+        Ok(Self { socket })
+    }
+
+    /// Asks for the shell of `slot`. What fails after its keeper is there is said on `words`.
+    pub fn ask(&self, slot: u32, inside: &Inside, words: BorrowedFd<'_>) -> io::Result<()> {
+        let wanted = Wanted {
+            slot,
+            pair: (inside.pair.leaf, inside.pair.keeper),
+            block: inside.block,
+            depth: match inside.kind {
+                Kind::Leaf => None,
+                Kind::Zygote { depth } => Some(depth),
+            },
+        };
+        crate::protocol::send(self.socket.as_fd(), &wanted, &[words])
+    }
+
+    /// The next answer; `None` when there is none now.
+    ///
+    /// # Errors
+    /// When the maker is gone.
+    pub fn answer(&self) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
+        match crate::protocol::receive(self.socket.as_fd()) {
+            Ok(Some(answer)) => Ok(Some(answer)),
+            Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Maker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn become_maker(
+    child: &InChild,
+    proof: &SingleThread,
+    mold: &shell::Mold,
+    socket: &OwnedFd,
+    zygote: Pair,
+    warden: u32,
+) -> Result<Infallible, Failed> {
+    close_all_but(
+        child,
+        &[0, 1, 2, socket.as_raw_fd(), mold.keeper.as_raw_fd()],
+    )
+    .step("close descriptors")?;
+    // For those who list processes.
+    let _ = rustix::thread::set_name(c"ol-maker");
+    privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
+    privilege::become_user(zygote.keeper).step("become the keeper's uid")?;
+    privilege::act_as(zygote.leaf).step("act as the zygote's uid")?;
+    // Its keepers' maps are written through /proc, whose files are root's while this is off.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+        .step("open its own /proc")?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step("set the parent's death signal")?;
+    if !shell::is_child_of(warden).step("ask for the parent")? {
+        return Err(Errno::SRCH).step("look for the warden");
+    }
+    loop {
+        let received = crate::protocol::receive::<Wanted>(socket.as_fd());
+        let Some((wanted, words)) = received.step("receive")? else {
+            exit_now(0);
+        };
+        let slot = wanted.slot;
+        if let Err(error) = make(proof, mold, socket, &wanted, &words, warden) {
+            let answer = Answer::Failed(slot, crate::protocol::reason(&error.to_string()));
+            crate::protocol::send(socket.as_fd(), &answer, &[]).step("answer")?;
+        }
+    }
+}
+
+fn make(
+    proof: &SingleThread,
+    mold: &shell::Mold,
+    socket: &OwnedFd,
+    wanted: &Wanted,
+    words: &[OwnedFd],
+    warden: u32,
+) -> io::Result<()> {
+    let words = words.first().ok_or(io::ErrorKind::InvalidData)?;
+    let inside = Inside {
+        kind: wanted
+            .depth
+            .map_or(Kind::Leaf, |depth| Kind::Zygote { depth }),
+        pair: Pair {
+            leaf: wanted.pair.0,
+            keeper: wanted.pair.1,
+        },
+        block: wanted.block,
+    };
+    let (keeper, permit) = shell::make(proof, mold, &inside, true, warden, words.as_fd())?;
+    let pid = host_number(&keeper.pidfd)?;
+    let answer = Answer::Made(wanted.slot);
+    // Before it goes on, so that whoever hears that it is ready can know it.
+    crate::protocol::send(socket.as_fd(), &answer, &[keeper.pidfd.as_fd()])?;
+    shell::settle(pid, &inside, &permit)
+}
+
+/// The number that the process behind a pidfd has in the pid namespace of the `/proc` in sight.
+///
+/// # Errors
+/// When it is reaped already.
+pub(crate) fn host_number(pidfd: &OwnedFd) -> io::Result<i32> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|pid| pid.trim().parse().ok())
+        .filter(|pid| *pid > 0)
+        .ok_or_else(|| io::Error::other("the process is gone"))
+}

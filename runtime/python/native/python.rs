@@ -1,0 +1,95 @@
+//! The module as Python sees it: the few names of its stable interface (3.9 and newer) that it takes.
+
+use core::ffi::{c_char, c_int, c_long, c_void};
+use core::ptr::{null, null_mut};
+
+#[repr(C)]
+pub struct Definition {
+    references: isize,
+    kind: *mut c_void,
+    init: *mut c_void,
+    index: isize,
+    copy: *mut c_void,
+    name: *const c_char,
+    doc: *const c_char,
+    size: isize,
+    methods: *mut Method,
+    slots: *mut c_void,
+    traverse: *mut c_void,
+    clear: *mut c_void,
+    free: *mut c_void,
+}
+
+#[repr(C)]
+pub struct Method {
+    name: *const c_char,
+    function: Option<extern "C" fn(*mut c_void, *mut c_void) -> *mut c_void>,
+    flags: c_int,
+    doc: *const c_char,
+}
+
+/// `METH_O`: one argument, handed over as it is.
+const ONE_ARGUMENT: c_int = 8;
+/// The version of the stable interface.
+const STABLE: c_int = 3;
+
+unsafe extern "C" {
+    fn PyModule_Create2(definition: *mut Definition, version: c_int) -> *mut c_void;
+    fn PyLong_AsLong(object: *mut c_void) -> c_long;
+    fn PyLong_FromLong(value: c_long) -> *mut c_void;
+    pub fn PyOS_BeforeFork();
+    pub fn PyOS_AfterFork_Parent();
+    pub fn PyOS_AfterFork_Child();
+}
+
+extern "C" fn serve(_module: *mut c_void, channel: *mut c_void) -> *mut c_void {
+    // SAFETY: Python calls with its lock held and a valid object.
+    let channel = unsafe { PyLong_AsLong(channel) };
+    if channel < 0 {
+        return null_mut(); // the exception is set
+    }
+    let role = super::serve(channel as c_int);
+    // SAFETY: as above.
+    unsafe { PyLong_FromLong(role) }
+}
+
+static mut METHODS: [Method; 2] = [
+    Method {
+        name: c"serve".as_ptr(),
+        function: Some(serve),
+        flags: ONE_ARGUMENT,
+        doc: null(),
+    },
+    Method {
+        name: null(),
+        function: None,
+        flags: 0,
+        doc: null(),
+    },
+];
+
+static mut DEFINITION: Definition = Definition {
+    references: 1,
+    kind: null_mut(),
+    init: null_mut(),
+    index: 0,
+    copy: null_mut(),
+    name: c"_ol_forker".as_ptr(),
+    doc: null(),
+    size: -1,
+    methods: null_mut(),
+    slots: null_mut(),
+    traverse: null_mut(),
+    clear: null_mut(),
+    free: null_mut(),
+};
+
+/// What Python calls at import.
+#[unsafe(no_mangle)]
+pub extern "C" fn PyInit__ol_forker() -> *mut c_void {
+    // SAFETY: called once, under Python's lock; both statics live as long as the process.
+    unsafe {
+        DEFINITION.methods = (&raw mut METHODS).cast();
+        PyModule_Create2(&raw mut DEFINITION, STABLE)
+    }
+}
