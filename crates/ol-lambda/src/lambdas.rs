@@ -2,10 +2,11 @@
 
 use crate::autoscale::Policy;
 use crate::call::{CallError, Rest, call};
-use crate::function::{Function, PrepareError, UploadFailed};
+use crate::function::{Function, PrepareError, UploadFailed, Version};
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
 use crate::pauser::Pauser;
+use crate::phases::Phases;
 use crate::registry::{Registry, RegistryError};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -202,22 +203,28 @@ impl Lambdas {
         }
     }
 
-    /// Calls a function. Dropping the future gives up: a queued call leaves the queue, a running one finishes unheard.
+    /// Calls a function, and notes in `phases` where its time goes. Dropping the future gives up: a queued call leaves the
+    /// queue, a running one finishes unheard.
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn invoke(&self, request: &Request<'_>, body: Body) -> Result<Answer, InvokeError> {
+    pub async fn invoke(
+        &self,
+        request: &Request<'_>,
+        body: Body,
+        phases: &mut Phases,
+    ) -> Result<Answer, InvokeError> {
         if !self.accepts() {
             return Err(InvokeError::Draining);
         }
         let begun = Instant::now();
         let function = self.find(request.name).await?;
-        let version = match function.version().await {
-            Err(InvokeError::NotFound(name)) => {
-                self.forget(&function);
-                return Err(InvokeError::NotFound(name));
-            }
-            other => other?,
+        let version = match function.fresh_version() {
+            Some(version) => version,
+            None => self
+                .look(&function)
+                .await
+                .inspect(|_| phases.looked(begun.elapsed()))?,
         };
         let method = request.parts.method.as_str();
         if !version.config.allows(method) {
@@ -235,10 +242,10 @@ impl Lambdas {
         let (first, mut rest) = beginning(body).await?;
         for _ in 0..TRIES {
             let lease = function
-                .acquire()
+                .acquire(phases)
                 .await
                 .inspect_err(|error| function.note(request.id, error))?;
-            match call(lease, request, &first, &mut rest).await {
+            match call(lease, request, &first, &mut rest, phases).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());
                     return Ok(answer);
@@ -253,6 +260,15 @@ impl Lambdas {
         Err(InvokeError::Died {
             reason: "its instances end as soon as they are idle".to_owned(),
         })
+    }
+
+    /// The version to call, once the registry was looked at.
+    async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
+        let version = function.version().await;
+        if let Err(InvokeError::NotFound(_)) = version {
+            self.forget(function);
+        }
+        version
     }
 
     /// A name that nothing is registered under leaves no trace.

@@ -16,6 +16,7 @@
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the one task that freezes what has been idle
 //! - `output`: what functions print
+//! - `phases`: where a call's time went
 //! - [`registry`]: where bundles live and how they become files
 //!
 //! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another. An invocation that
@@ -32,8 +33,10 @@ mod guest;
 mod instance;
 mod output;
 mod pauser;
+mod phases;
 mod provision;
 
 pub use call::AnswerStream;
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
 pub use lambdas::{Lambdas, Settings, UploadError};
+pub use phases::Phases;

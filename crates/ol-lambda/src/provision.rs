@@ -8,6 +8,8 @@ use crate::guest::{Channel, ChannelError, Frame, Kind};
 use crate::instance::{About, FunctionKind, Instance};
 use crate::invoke::InvokeError;
 use crate::output::Outlet;
+use crate::phases::Origin;
+use ol_model::kinds::StartKind;
 use ol_model::steps;
 use ol_sandbox::{CreateError, Created, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub(crate) async fn provision(
         guest,
         output,
     } = created;
+    let lease = begun.elapsed();
     let output = Outlet::start(Arc::clone(&function.log), sandbox.id().0, output);
     let channel = Channel::new(guest, version.config.concurrency);
     let mut about_itself = channel.about_itself();
@@ -58,9 +61,9 @@ pub(crate) async fn provision(
         .await?;
     let greeting: Greeting =
         serde_json::from_slice(&ready.payload).map_err(|_| start.nonsense())?;
-    steps::CREATE.record(begun.elapsed());
+    let create = begun.elapsed();
+    steps::CREATE.record(create);
 
-    let begun = Instant::now();
     start
         .bind(&greeting, &source, function.shared.settings.site_packages)
         .await;
@@ -86,8 +89,17 @@ pub(crate) async fn provision(
             function.name
         );
     }
-    steps::BIND.record(begun.elapsed());
-    let instance = Instance::new(version, channel, sandbox, about, output);
+    let bind = begun.elapsed() - create;
+    steps::BIND.record(bind);
+    let origin = Origin {
+        kind: StartKind::Fresh,
+        begun,
+        create,
+        lease: Some(lease),
+        fork: None,
+        bind,
+    };
+    let instance = Instance::new(version, channel, sandbox, about, output, origin);
     Ok(Some(Arc::new(instance)))
 }
 
