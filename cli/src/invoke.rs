@@ -43,7 +43,7 @@ pub(crate) struct Invoke {
 }
 
 /// Checks the name at the front; what follows is between the caller and the function.
-fn parse_target(text: &str) -> Result<String, ol_model::NameError> {
+pub(crate) fn parse_target(text: &str) -> Result<String, ol_model::NameError> {
     let end = text.find(['/', '?']).unwrap_or(text.len());
     FunctionName::parse(&text[..end]).map(|_| text.to_owned())
 }
