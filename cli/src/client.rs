@@ -57,14 +57,14 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        content_type: Option<&str>,
+        headers: &[(&str, &str)],
         body: impl AsSendBody,
     ) -> Result<Response<Body>> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url));
-        if let Some(content_type) = content_type {
-            request = request.header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request
             .body(body)
@@ -88,7 +88,7 @@ impl Client {
 
     /// A request with an empty body.
     pub(crate) fn ask(&self, method: Method, path: &str) -> Result<Response<Body>> {
-        self.send(method, path, None, ())
+        self.send(method, path, &[], ())
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -16,6 +16,10 @@ use ureq::http::{Method, Response};
 use crate::at::At;
 use crate::client::{Client, error_text};
 use crate::out::Out;
+
+mod timing;
+
+use timing::Timing;
 
 #[derive(Debug, Args)]
 pub(crate) struct Invoke {
@@ -31,7 +35,7 @@ pub(crate) struct Invoke {
     /// The HTTP method
     #[arg(short = 'X', long, default_value = "POST")]
     method: Method,
-    /// Print on standard error how long it took
+    /// Print on standard error how long it took, and where in the worker the time went
     #[arg(long)]
     timing: bool,
     #[command(flatten)]
@@ -39,7 +43,7 @@ pub(crate) struct Invoke {
 }
 
 /// Checks the name at the front; what follows is between the caller and the function.
-fn parse_target(text: &str) -> Result<String, ol_model::NameError> {
+pub(crate) fn parse_target(text: &str) -> Result<String, ol_model::NameError> {
     let end = text.find(['/', '?']).unwrap_or(text.len());
     FunctionName::parse(&text[..end]).map(|_| text.to_owned())
 }
@@ -52,14 +56,19 @@ impl Invoke {
             (None, Some(file)) => read(file)?,
             (None, None) => Vec::new(),
         };
-        let content_type = (!body.is_empty()).then_some("application/json");
         let path = format!("/run/{}", self.name);
         let started = Instant::now();
-        let mut answer = client.send(self.method, &path, content_type, &body[..])?;
+        let mut headers = Vec::new();
+        headers.extend((!body.is_empty()).then_some(("content-type", "application/json")));
+        headers.extend(self.timing.then_some((timing::HEADER, "1")));
+        let mut answer = client.send(self.method, &path, &headers, &body[..])?;
+        let timing = self
+            .timing
+            .then(|| Timing::read(&answer, started.elapsed()));
         let status = answer.status();
         let failed = status.is_client_error() || status.is_server_error();
         if out.is_json() {
-            print_json(out, &mut answer, started)?;
+            print_json(out, &mut answer, started, timing.as_ref())?;
         } else if failed {
             let text = error_text(&mut answer);
             out.note(format_args!(
@@ -69,8 +78,9 @@ impl Invoke {
         } else {
             print_body(out, &mut answer)?;
         }
-        if self.timing && !out.is_json() {
-            out.note(format_args!("{:.1} ms", milliseconds(started)));
+        if let Some(timing) = timing.filter(|_| !out.is_json()) {
+            let all = milliseconds(started.elapsed());
+            out.note(format_args!("{timing}\nall in all{all:>19.3} ms"));
         }
         Ok(ExitCode::from(u8::from(failed)))
     }
@@ -89,8 +99,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn milliseconds(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1000.0
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// Prints the body as it arrives, so that a stream is seen while it runs.
@@ -115,14 +125,19 @@ fn print_body(out: Out, answer: &mut Response<Body>) -> Result<()> {
     Ok(())
 }
 
-fn print_json(out: Out, answer: &mut Response<Body>, started: Instant) -> Result<()> {
+fn print_json(
+    out: Out,
+    answer: &mut Response<Body>,
+    started: Instant,
+    timing: Option<&Timing>,
+) -> Result<()> {
     let mut bytes = Vec::new();
     answer
         .body_mut()
         .as_reader()
         .read_to_end(&mut bytes)
         .context("the answer broke off; see the function's log with `ol logs`")?;
-    let ms = (milliseconds(started) * 10.0).round() / 10.0;
+    let ms = (milliseconds(started.elapsed()) * 10.0).round() / 10.0;
     let body = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
     let headers: Map<String, Value> = answer
@@ -134,10 +149,11 @@ fn print_json(out: Out, answer: &mut Response<Body>, started: Instant) -> Result
         })
         .collect();
     let status = answer.status().as_u16();
-    out.result(
-        &json!({"status": status, "headers": headers, "body": body, "ms": ms}),
-        "",
-    );
+    let mut value = json!({"status": status, "headers": headers, "body": body, "ms": ms});
+    if let Some(timing) = timing {
+        value["timing"] = timing.value();
+    }
+    out.result(&value, "");
     Ok(())
 }
 

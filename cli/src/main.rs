@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 
 mod admin;
 mod at;
+mod bench;
 mod client;
 mod completions;
 mod doctor;
@@ -56,6 +57,9 @@ enum Command {
     /// Install functions
     #[command(subcommand)]
     Admin(admin::Command),
+    /// Measure how many calls a worker serves
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Call a function
     Invoke(invoke::Invoke),
     /// List the functions
@@ -74,7 +78,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let out = Out::new(cli.output);
+    let out = Out::new(&cli.output);
     match run(cli.command, out) {
         Ok(code) => code,
         Err(error) => {
@@ -88,6 +92,7 @@ fn run(command: Command, out: Out) -> Result<ExitCode> {
     match command {
         Command::Worker(command) => command.run(out),
         Command::Admin(command) => command.run(out),
+        Command::Bench(command) => command.run(out),
         Command::Invoke(command) => command.run(out),
         Command::Ls(command) => command.run(out),
         Command::Rm(command) => command.run(out),

@@ -4,44 +4,57 @@
 //! Not by `println!`, which panics when the reader leaves (`ol ls | head -1`). A reader who left
 //! has what it wanted, so the program then ends without complaint.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 /// `--output`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Format {
     /// For people
     #[default]
     Text,
     /// One JSON value per line
     Json,
+    /// A benchmark's result goes into this file too: there the option is the original's, and older than ours
+    #[value(skip)]
+    File(PathBuf),
+}
+
+impl Format {
+    /// Reads the option where it may be a file.
+    pub(crate) fn or_file(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::from_str(text, false).unwrap_or_else(|_| Self::File(text.into())))
+    }
 }
 
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
-    format: Format,
+    json: bool,
 }
 
 impl Out {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format }
+    pub(crate) fn new(format: &Format) -> Self {
+        Self {
+            json: *format == Format::Json,
+        }
     }
 
     pub(crate) fn is_json(self) -> bool {
-        self.format == Format::Json
+        self.json
     }
 
     /// A result: `value` for programs, `text` for people (nothing when empty).
     pub(crate) fn result(self, value: &impl Serialize, text: impl Display) {
-        let text = match self.format {
-            Format::Text => text.to_string(),
-            Format::Json => {
-                serde_json::to_string(value).expect("what we print has only text keys and numbers")
-            }
+        let text = if self.json {
+            serde_json::to_string(value).expect("what we print has only text keys and numbers")
+        } else {
+            text.to_string()
         };
         if !text.is_empty() {
             self.bytes(format!("{}\n", text.trim_end_matches('\n')).as_bytes());

@@ -63,7 +63,7 @@ impl Install {
         let mut answer = client.send(
             Method::POST,
             &format!("/registry/{name}"),
-            Some("application/gzip"),
+            &[("content-type", "application/gzip")],
             &packed.bytes[..],
         )?;
         if !answer.status().is_success() {

@@ -21,6 +21,8 @@ mod install;
 mod pack;
 mod source;
 
+pub(crate) use pack::Bundle;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Pack a directory, or fetch a git repository, and upload it as a function

@@ -32,7 +32,7 @@ pub(super) const TEXT_BYTES: u64 = 1 << 20;
 
 /// The members of a bundle and where their content is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Bundle {
+pub(crate) struct Bundle {
     /// By their path in the bundle, without a trailing slash.
     members: BTreeMap<PathBuf, Member>,
 }
@@ -41,6 +41,7 @@ pub(super) struct Bundle {
 enum Member {
     Directory,
     File(PathBuf),
+    Text(String),
 }
 
 impl Bundle {
@@ -64,6 +65,15 @@ impl Bundle {
         };
         bundle.walk(source, Path::new(""))?;
         Ok(bundle)
+    }
+
+    /// Files whose content is at hand: name and text.
+    pub(crate) fn of_texts(files: &[(&str, &str)]) -> Self {
+        let member =
+            |(name, text): &(&str, &str)| (PathBuf::from(name), Member::Text((*text).to_owned()));
+        Self {
+            members: files.iter().map(member).collect(),
+        }
     }
 
     fn walk(&mut self, source: &Path, inside: &Path) -> Result<()> {
@@ -110,12 +120,12 @@ impl Bundle {
 
     /// How many files it has.
     pub(super) fn files(&self) -> usize {
-        let is_file = |member: &&Member| matches!(member, Member::File(_));
+        let is_file = |member: &&Member| !matches!(member, Member::Directory);
         self.members.values().filter(is_file).count()
     }
 
     /// The tar.gz.
-    pub(super) fn write(&self) -> Result<Vec<u8>> {
+    pub(crate) fn write(&self) -> Result<Vec<u8>> {
         // The fast level packs source code nearly as small, in a third of the time.
         let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         for (path, member) in &self.members {
@@ -135,12 +145,15 @@ impl Bundle {
 
 impl Files for Bundle {
     fn has_file(&self, name: &str) -> bool {
-        matches!(self.members.get(Path::new(name)), Some(Member::File(_)))
+        let member = self.members.get(Path::new(name));
+        matches!(member, Some(Member::File(_) | Member::Text(_)))
     }
 
     fn text(&self, name: &str) -> Result<Option<String>> {
-        let Some(Member::File(path)) = self.members.get(Path::new(name)) else {
-            return Ok(None);
+        let path = match self.members.get(Path::new(name)) {
+            Some(Member::File(path)) => path,
+            Some(Member::Text(text)) => return Ok(Some(text.clone())),
+            Some(Member::Directory) | None => return Ok(None),
         };
         let mut text = String::new();
         let read = open(path).and_then(|file| file.take(TEXT_BYTES).read_to_string(&mut text));
@@ -160,6 +173,12 @@ fn append(archive: &mut Builder<impl io::Write>, path: &Path, member: &Member) -
             header.set_mode(0o755);
             header.set_size(0);
             archive.append_data(&mut header, path, io::empty())
+        }
+        Member::Text(text) => {
+            header.set_entry_type(EntryType::Regular);
+            header.set_mode(0o644);
+            header.set_size(text.len() as u64);
+            archive.append_data(&mut header, path, text.as_bytes())
         }
         Member::File(source) => {
             let file = open(source)?;

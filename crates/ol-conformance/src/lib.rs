@@ -22,4 +22,6 @@
 //! | `sandbox_view` | what does a function see, and what not? |
 //! | `system_calls` | which system calls does it not have, and what works without them? |
 //! | `faults` | who notices when a process is killed, and what is left then? |
+//! | `timing` | is it told where a call's time went, to who asks and nobody else? |
+//! | `bench` | do the original's benchmarks run, and say what they found? |
 //! | `warm` | many calls: none lost, none confused, nothing kept |

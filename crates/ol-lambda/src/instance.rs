@@ -3,6 +3,7 @@
 use crate::function::Version;
 use crate::guest::Channel;
 use crate::output::Outlet;
+use crate::phases::Origin;
 use ol_model::steps;
 use ol_sandbox::{Death, Obituary, Paused, Running};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -55,6 +56,9 @@ pub(crate) struct Instance {
     pub(crate) sandbox: u64,
     pub(crate) about: About,
     pub(crate) output: Arc<Outlet>,
+    origin: Origin,
+    /// A call has it, or had.
+    used: AtomicBool,
     parting: AtomicBool,
     state: Mutex<State>,
     obituary: Obituary,
@@ -80,12 +84,16 @@ impl Instance {
         sandbox: Running,
         about: About,
         output: Arc<Outlet>,
+        origin: Origin,
     ) -> Self {
+        origin.kind.count();
         Self {
             version,
             channel,
             about,
             output,
+            origin,
+            used: AtomicBool::new(false),
             parting: AtomicBool::new(false),
             sandbox: sandbox.id().0,
             obituary: sandbox.obituary(),
@@ -120,19 +128,29 @@ impl Instance {
         Ok(())
     }
 
-    /// Makes it run, once a use has begun.
-    pub(crate) fn thaw(&self) -> Result<(), Lost> {
+    /// A call has got it: how it was made, for the first.
+    pub(crate) fn first_call(&self) -> Option<Origin> {
+        let used = self.used.load(Ordering::Relaxed) || self.used.swap(true, Ordering::Relaxed);
+        (!used).then_some(self.origin)
+    }
+
+    /// Makes it run, once a use has begun; says how long that took if it was frozen.
+    pub(crate) fn thaw(&self) -> Result<Option<Duration>, Lost> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Gone) {
-            State::Running(running) => *state = State::Running(running),
+            State::Running(running) => {
+                *state = State::Running(running);
+                Ok(None)
+            }
             State::Paused(paused) => {
                 let begun = Instant::now();
                 *state = State::Running(paused.unpause().map_err(|_| Lost)?);
-                steps::UNPAUSE.record(begun.elapsed());
+                let took = begun.elapsed();
+                steps::UNPAUSE.record(took);
+                Ok(Some(took))
             }
-            State::Gone => return Err(Lost),
+            State::Gone => Err(Lost),
         }
-        Ok(())
     }
 
     /// Ends a use.

@@ -2,12 +2,13 @@
 
 use crate::autoscale::Policy;
 use crate::call::{CallError, Rest, call};
-use crate::function::{Function, PrepareError, UploadFailed};
+use crate::function::{Function, PrepareError, UploadFailed, Version};
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
 use crate::pauser::Pauser;
+use crate::phases::Phases;
 use crate::registry::{Registry, RegistryError};
-use crate::zygote::Zygotes;
+use crate::zygote::{Blanks, Kept, Zygotes};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use ol_model::worker_config::{ImportCache, ScalingPolicy};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub(crate) site_packages: bool,
     /// The limits of zygotes, and the shells kept ready for the leaves of one; none if everything is to start afresh.
     pub(crate) zygotes: Option<(Limits, u16)>,
+    /// The most blanks that are kept.
+    pub(crate) blanks: usize,
 }
 
 impl Settings {
@@ -84,6 +87,7 @@ impl Settings {
                 let shells = u16::try_from(config.shells_ready).unwrap_or(u16::MAX);
                 (config.zygote_limits(), shells)
             }),
+            blanks: config.blanks.max as usize,
         }
     }
 }
@@ -112,6 +116,8 @@ pub(crate) struct Shared {
     pub(crate) unpacking: Semaphore,
     /// What starts are forked from.
     pub(crate) zygotes: Arc<Zygotes>,
+    /// Forks made ahead.
+    pub(crate) blanks: Arc<Blanks>,
     /// Processor cores that sandboxes have.
     pub(crate) cores: u32,
     /// Guests that are ending in their own time.
@@ -153,6 +159,10 @@ impl Shared {
     /// Their memory comes back when the kernel has nothing left of them; whoever waits for the budget gets it then.
     pub(crate) fn make_room(&self, wanted: MiB) {
         let mut room = self.pool.free_memory().0;
+        if room < wanted.0 {
+            // What nobody has asked for goes first.
+            room += self.blanks.let_go().0;
+        }
         while room < wanted.0 {
             let functions = self.read();
             let idlest = functions
@@ -187,6 +197,11 @@ impl Lambdas {
         if let Some((limits, shells)) = settings.zygotes.clone() {
             zygotes.keep(&pool, limits, shells);
         }
+        let kept = Kept {
+            limits: settings.default_limits.clone(),
+            most: settings.blanks,
+        };
+        let blanks = Blanks::keep(kept, &zygotes, &pool);
         let lambdas = Arc::new(Self {
             shared: Arc::new(Shared {
                 settings,
@@ -195,6 +210,7 @@ impl Lambdas {
                 pauser,
                 unpacking: Semaphore::new(2),
                 zygotes,
+                blanks,
                 cores: std::thread::available_parallelism()
                     .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
                 farewells: Mutex::default(),
@@ -216,22 +232,28 @@ impl Lambdas {
         }
     }
 
-    /// Calls a function. Dropping the future gives up: a queued call leaves the queue, a running one finishes unheard.
+    /// Calls a function, and notes in `phases` where its time goes. Dropping the future gives up: a queued call leaves the
+    /// queue, a running one finishes unheard.
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn invoke(&self, request: &Request<'_>, body: Body) -> Result<Answer, InvokeError> {
+    pub async fn invoke(
+        &self,
+        request: &Request<'_>,
+        body: Body,
+        phases: &mut Phases,
+    ) -> Result<Answer, InvokeError> {
         if !self.accepts() {
             return Err(InvokeError::Draining);
         }
         let begun = Instant::now();
         let function = self.find(request.name).await?;
-        let version = match function.version().await {
-            Err(InvokeError::NotFound(name)) => {
-                self.forget(&function);
-                return Err(InvokeError::NotFound(name));
-            }
-            other => other?,
+        let version = match function.fresh_version() {
+            Some(version) => version,
+            None => self
+                .look(&function)
+                .await
+                .inspect(|_| phases.looked(begun.elapsed()))?,
         };
         let method = request.parts.method.as_str();
         if !version.config.allows(method) {
@@ -249,10 +271,10 @@ impl Lambdas {
         let (first, mut rest) = beginning(body).await?;
         for _ in 0..TRIES {
             let lease = function
-                .acquire()
+                .acquire(phases)
                 .await
                 .inspect_err(|error| function.note(request.id, error))?;
-            match call(lease, request, &first, &mut rest).await {
+            match call(lease, request, &first, &mut rest, phases).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());
                     return Ok(answer);
@@ -267,6 +289,15 @@ impl Lambdas {
         Err(InvokeError::Died {
             reason: "its instances end as soon as they are idle".to_owned(),
         })
+    }
+
+    /// The version to call, once the registry was looked at.
+    async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
+        let version = function.version().await;
+        if let Err(InvokeError::NotFound(_)) = version {
+            self.forget(function);
+        }
+        version
     }
 
     /// A name that nothing is registered under leaves no trace.
@@ -374,6 +405,16 @@ impl Lambdas {
         Ok((version.config.clone(), version.limits.clone()))
     }
 
+    /// For people: the zygote, and how many blanks stand ready.
+    pub fn describe_zygotes(&self) -> Vec<String> {
+        let blanks = self.shared.blanks.count();
+        let zygote = self.shared.zygotes.describe();
+        zygote
+            .into_iter()
+            .chain((blanks > 0).then(|| format!("{blanks} blanks ready")))
+            .collect()
+    }
+
     /// For people: each function that was used, and what its instances do.
     pub fn describe(&self) -> Vec<(FunctionName, Vec<String>)> {
         let table = self.shared.read();
@@ -408,6 +449,7 @@ impl Lambdas {
         let _ = timeout(patience, parted).await;
         drop(farewells);
         self.shared.zygotes.end();
+        self.shared.blanks.let_go();
         let drained = self.shared.pool.drained();
         timeout(patience, drained).await.is_ok()
     }

@@ -16,6 +16,7 @@
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the one task that freezes what has been idle
 //! - `output`: what functions print
+//! - `phases`: where a call's time went
 //! - `zygote`: what instances are forked from
 //! - [`registry`]: where bundles live and how they become files
 //!
@@ -33,9 +34,11 @@ mod guest;
 mod instance;
 mod output;
 mod pauser;
+mod phases;
 mod provision;
 mod zygote;
 
 pub use call::AnswerStream;
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
 pub use lambdas::{Lambdas, Settings, UploadError};
+pub use phases::Phases;

@@ -8,6 +8,9 @@ use crate::guest::{Channel, ChannelError, Frame, Kind};
 use crate::instance::{About, FunctionKind, Instance};
 use crate::invoke::InvokeError;
 use crate::output::Outlet;
+use crate::phases::Origin;
+use crate::zygote::{Blank, Zygote};
+use ol_model::kinds::StartKind;
 use ol_model::steps;
 use ol_sandbox::{Content, CreateError, Created, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
@@ -35,16 +38,29 @@ pub(crate) async fn provision(
         .clone()
         .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
-    let Some(created) = create(function, &version).await? else {
+    let Some((made, zygote)) = create(function, &version).await? else {
         return Ok(None);
     };
-    let Created {
-        sandbox,
-        guest,
-        output,
-    } = created;
+    let lease = begun.elapsed();
+    let concurrency = version.config.concurrency;
+    let (kind, sandbox, output, channel, magic) = match made {
+        Made::Blank(blank) => {
+            let channel = blank.channel.for_calls(concurrency);
+            (
+                StartKind::Blank,
+                blank.sandbox,
+                blank.output,
+                channel,
+                Some(blank.magic),
+            )
+        }
+        Made::New(created) => {
+            let channel = Channel::new(created.guest, concurrency);
+            let kind = zygote.map_or(StartKind::Fresh, |_| StartKind::Fork);
+            (kind, created.sandbox, created.output, channel, None)
+        }
+    };
     let output = Outlet::start(Arc::clone(&function.log), sandbox.id().0, output);
-    let channel = Channel::new(guest, version.config.concurrency);
     let mut about_itself = channel.about_itself();
     let start = Start {
         channel: &channel,
@@ -52,17 +68,15 @@ pub(crate) async fn provision(
         version: &version,
         name: function.name.as_str(),
     };
+    let magic = match magic {
+        Some(magic) => magic,
+        None => start.greeting(&mut about_itself).await?,
+    };
+    let create = begun.elapsed();
+    steps::CREATE.record(create);
 
-    let ready = start
-        .expect(&mut about_itself, Kind::Ready, GREETING)
-        .await?;
-    let greeting: Greeting =
-        serde_json::from_slice(&ready.payload).map_err(|_| start.nonsense())?;
-    steps::CREATE.record(begun.elapsed());
-
-    let begun = Instant::now();
     start
-        .bind(&greeting, &source, function.shared.settings.site_packages)
+        .bind(&magic, &source, function.shared.settings.site_packages)
         .await;
     let bound = start
         .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
@@ -70,15 +84,11 @@ pub(crate) async fn provision(
     let (about, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
     let about: About = serde_json::from_slice(&about).map_err(|_| start.nonsense())?;
     if bound.compiled {
-        let compiled = crate::function::Compiled {
-            magic: greeting.magic,
-            code,
-        };
+        let compiled = crate::function::Compiled { magic, code };
         // Another instance may have brought it first.
         let _ = version.compiled.set(compiled);
     }
     channel.close(about_itself);
-    let concurrency = version.config.concurrency;
     let first = version.kind.set(about.kind).is_ok();
     if first && concurrency > 1 && about.kind != FunctionKind::Asgi {
         tracing::warn!(
@@ -86,8 +96,17 @@ pub(crate) async fn provision(
             function.name
         );
     }
-    steps::BIND.record(begun.elapsed());
-    let instance = Instance::new(version, channel, sandbox, about, output);
+    let bind = begun.elapsed() - create;
+    steps::BIND.record(bind);
+    let origin = Origin {
+        kind,
+        begun,
+        create,
+        lease: Some(lease),
+        fork: None,
+        bind,
+    };
+    let instance = Instance::new(version, channel, sandbox, about, output, origin);
     Ok(Some(Arc::new(instance)))
 }
 
@@ -96,7 +115,7 @@ pub(crate) async fn provision(
 async fn create(
     function: &Arc<Function>,
     version: &Version,
-) -> Result<Option<Created>, InvokeError> {
+) -> Result<Option<(Made, Option<Arc<Zygote>>)>, InvokeError> {
     let patience = function.shared.settings.queue_wait;
     let begun = Instant::now();
     let mut afresh = false;
@@ -109,16 +128,30 @@ async fn create(
             // Nobody's idle instance goes for one that only stands by.
             function.shared.make_room(version.limits.mem);
         }
+        let content = Content {
+            limits: version.limits.clone(),
+            oom: version.config.oom,
+            code: Some(version.code),
+            patience: TURN,
+        };
         let zygote = function.shared.zygotes.root().filter(|_| !afresh);
+        if let Some(blank) = zygote.as_ref().and_then(|_| function.shared.blanks.take()) {
+            // One that fails is let go of, and the start made in another way.
+            if function
+                .shared
+                .pool
+                .assign(&blank.sandbox, &content)
+                .await
+                .is_ok()
+            {
+                function.short_of_memory(None);
+                return Ok(Some((Made::Blank(Box::new(blank)), zygote)));
+            }
+        }
         let spec = SandboxSpec {
             parent: zygote.as_ref().map_or(Parent::Root, |z| z.as_parent()),
             role: Role::Leaf,
-            content: Content {
-                limits: version.limits.clone(),
-                oom: version.config.oom,
-                code: Some(version.code),
-                patience: TURN,
-            },
+            content,
         };
         match function.shared.pool.create(spec).await {
             Ok(created) => {
@@ -126,7 +159,7 @@ async fn create(
                 if zygote.is_some() {
                     function.shared.zygotes.praise();
                 }
-                return Ok(Some(created));
+                return Ok(Some((Made::New(created), zygote)));
             }
             Err(CreateError::NoMemory {
                 asked_mb, pool_mb, ..
@@ -153,6 +186,13 @@ async fn create(
     }
 }
 
+/// A sandbox that is bound to nothing yet.
+enum Made {
+    New(Created),
+    /// It has greeted already.
+    Blank(Box<Blank>),
+}
+
 struct Start<'a> {
     channel: &'a Channel,
     obituary: Obituary,
@@ -161,8 +201,16 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
+    /// Waits until its runtime is there; says which compiled code its Python takes.
+    async fn greeting(&self, about_itself: &mut Conversation) -> Result<String, InvokeError> {
+        let ready = self.expect(about_itself, Kind::Ready, GREETING).await?;
+        let greeting: Greeting =
+            serde_json::from_slice(&ready.payload).map_err(|_| self.nonsense())?;
+        Ok(greeting.magic)
+    }
+
     /// Sends the code, compiled if a guest of the same Python did that before.
-    async fn bind(&self, greeting: &Greeting, source: &[u8], site_packages: bool) {
+    async fn bind(&self, magic: &str, source: &[u8], site_packages: bool) {
         // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
         let shared = self.version.config.concurrency > 1;
         let head = serde_json::json!({
@@ -174,11 +222,7 @@ impl Start<'_> {
             "tag": shared,
         })
         .to_string();
-        let compiled = self
-            .version
-            .compiled
-            .get()
-            .filter(|c| c.magic == greeting.magic);
+        let compiled = self.version.compiled.get().filter(|c| c.magic == magic);
         let code = compiled.map_or(source, |c| &c.code);
         let length = u32::try_from(head.len())
             .expect("ol.yaml, which it is made of, is bounded at 256 KiB")

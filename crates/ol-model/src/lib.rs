@@ -18,6 +18,7 @@
 //! | [`function_config`] | `ol.yaml` |
 //! | [`dotenv`] | `.env`, the environment of a function whose `ol.yaml` sets none |
 //! | [`worker_config`] | `config.json` and its `-o` overrides |
+//! | [`kinds`] | how sandboxes began, what served calls: what `/metrics` counts |
 //! | [`steps`] | what `/stats` counts and times |
 //! | [`warnings`] | what was odd but not fatal in any of them |
 //!
@@ -26,6 +27,7 @@
 
 pub mod dotenv;
 pub mod function_config;
+pub mod kinds;
 pub mod limits;
 pub mod name;
 pub mod steps;

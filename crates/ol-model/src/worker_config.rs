@@ -32,7 +32,7 @@ mod words;
 pub use access::ImportCacheTree;
 pub use error::WorkerConfigError;
 pub use sections::{
-    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
+    BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
     StorageSection, TraceSection,
 };
 pub use words::{
@@ -100,6 +100,8 @@ pub struct WorkerConfig {
     pub trace: TraceSection,
     /// How many instances a function has.
     pub scaling: ScalingSection,
+    /// Leaves forked ahead of any demand.
+    pub blanks: BlanksSection,
     /// What a sandbox's folders are made of.
     pub storage: StorageSection,
     /// Settings of the Kafka trigger, which knows their shape.

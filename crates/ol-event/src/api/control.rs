@@ -194,7 +194,13 @@ pub(crate) fn stats_text() -> String {
 
 async fn debug(State(context): State<Context>) -> String {
     let mut text = String::new();
-    for (name, lines) in context.lambdas.describe() {
+    let zygotes = ("(zygotes)".to_owned(), context.lambdas.describe_zygotes());
+    let functions = context.lambdas.describe().into_iter();
+    let functions = functions.map(|(name, lines)| (name.to_string(), lines));
+    for (name, lines) in functions
+        .chain([zygotes])
+        .filter(|(_, lines)| !lines.is_empty())
+    {
         // Writing to a String can't fail.
         let _ = writeln!(text, "{name}");
         for line in lines {

@@ -1,6 +1,8 @@
-//! `GET /metrics`: what `/stats` shows, in the text format that Prometheus reads (0.0.4), in its base units: seconds.
+//! `GET /metrics`: what `/stats` shows and how many there were of each kind, in the text format that Prometheus reads (0.0.4),
+//! in its base units: seconds.
 
 use http::header::CONTENT_TYPE;
+use ol_model::kinds::{ServedBy, StartKind};
 use ol_model::steps::{self, Step};
 use std::fmt::Write as _;
 
@@ -8,7 +10,30 @@ const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The answer.
 pub(crate) async fn metrics() -> ([(http::HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, KIND)], text(&steps::ALL))
+    ([(CONTENT_TYPE, KIND)], text(&steps::ALL) + &kinds())
+}
+
+/// A counter for each kind, whether there was one of it or not: a rate needs its zero.
+fn kinds() -> String {
+    let mut text = String::new();
+    let mut counter = |name: &str, help: &str, counts: &[(&str, u64)]| {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (kind, count) in counts {
+            let _ = writeln!(text, "{name}{{kind=\"{kind}\"}} {count}");
+        }
+    };
+    counter(
+        "ol_starts_total",
+        "Sandboxes that were started and bound to a function, by how they began.",
+        &StartKind::ALL.map(|kind| (kind.word(), kind.counted())),
+    );
+    counter(
+        "ol_calls_total",
+        "Calls that reached a function, by what served them: one started for them, a frozen or a running one.",
+        &ServedBy::ALL.map(|kind| (kind.word(), kind.counted())),
+    );
+    text
 }
 
 /// A summary for each step that was taken. A step's quantiles are right within a sixteenth.

@@ -6,7 +6,7 @@ use crate::respond::Problem;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use ol_lambda::{Answer, InvocationId, Lambdas, Request as Call};
+use ol_lambda::{Answer, InvocationId, Lambdas, Phases, Request as Call};
 use ol_model::{FunctionName, MiB};
 use std::net::SocketAddr;
 
@@ -27,6 +27,9 @@ const OURS: &str = "x-ol-";
 
 /// Names the invocation, for `ol logs NAME --invocation`.
 const X_OL_INVOCATION: HeaderName = HeaderName::from_static("x-ol-invocation");
+
+/// Asks, by `1`, where the time goes; and answers that.
+const X_OL_TIMING: HeaderName = HeaderName::from_static("x-ol-timing");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -51,12 +54,19 @@ pub(crate) async fn run(
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     let id = lambdas.number();
-    let mut response = match answer(lambdas, max_body, ends, &parts, id, body).await {
+    let mut phases = Phases::default();
+    let answer = answer(lambdas, max_body, ends, &parts, id, body, &mut phases).await;
+    let mut response = match answer {
         Ok(answer) => respond(answer, &parts.method),
         Err(problem) => problem.respond(&parts.headers),
     };
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(X_OL_INVOCATION, id);
+    }
+    if parts.headers.get(X_OL_TIMING).is_some_and(|v| v == "1")
+        && let Ok(phases) = HeaderValue::try_from(phases.to_string())
+    {
+        response.headers_mut().insert(X_OL_TIMING, phases);
     }
     response
 }
@@ -68,6 +78,7 @@ async fn answer(
     parts: &http::request::Parts,
     id: InvocationId,
     body: Incoming,
+    phases: &mut Phases,
 ) -> Result<Answer, Problem> {
     let name = name_in(parts.uri.path()).unwrap_or_default();
     let name = FunctionName::parse(name)
@@ -80,7 +91,7 @@ async fn answer(
         client: ends.client,
         server: ends.server,
     };
-    Ok(lambdas.invoke(&call, body).await?)
+    Ok(lambdas.invoke(&call, body, phases).await?)
 }
 
 fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {

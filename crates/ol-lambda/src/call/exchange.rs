@@ -11,6 +11,7 @@ use crate::guest::frame::{CHUNK, HEADER, sections};
 use crate::guest::{ChannelError, Frame, Kind, head};
 use crate::instance::{Instance, Lost};
 use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
+use crate::phases::Phases;
 use bytes::{Buf, Bytes};
 use futures_util::stream;
 use ol_model::{Limits, steps};
@@ -49,6 +50,7 @@ pub(crate) async fn call(
     request: &Request<'_>,
     first: &Bytes,
     rest: &mut Option<Rest>,
+    phases: &mut Phases,
 ) -> Result<Answer, CallError> {
     let begun = std::time::Instant::now();
     let instance = Arc::clone(lease.instance());
@@ -71,14 +73,17 @@ pub(crate) async fn call(
     } else {
         Vec::new()
     };
-    if let Err(error) = send_first(&instance, whole, id, head, part.clone(), limit).await {
-        exchange.give_up();
-        return Err(match error {
-            Unsent::Channel(ChannelError::Closed) => CallError::Stale,
-            Unsent::Channel(other) => CallError::Failed(died(&other.to_string())),
-            Unsent::Lost => CallError::Failed(died("it was ended for another call's sake")),
-            Unsent::Limit => CallError::Failed(InvokeError::TimeLimit { limit }),
-        });
+    match send_first(&instance, whole, id, head, part.clone(), limit).await {
+        Ok(unpause) => phases.runs(unpause),
+        Err(error) => {
+            exchange.give_up();
+            return Err(match error {
+                Unsent::Channel(ChannelError::Closed) => CallError::Stale,
+                Unsent::Channel(other) => CallError::Failed(died(&other.to_string())),
+                Unsent::Lost => CallError::Failed(died("it was ended for another call's sake")),
+                Unsent::Limit => CallError::Failed(InvokeError::TimeLimit { limit }),
+            });
+        }
     }
     if !whole {
         let caller = Stopwatch::new();
@@ -91,7 +96,9 @@ pub(crate) async fn call(
         exchange.pump = Some(Pump::start(instance, id, part.len(), rest, caller));
     }
     let frame = exchange.next_of_answer().await;
-    steps::CALL.record(begun.elapsed());
+    let took = begun.elapsed();
+    steps::CALL.record(took);
+    phases.called(took);
     let frame = frame.map_err(CallError::Failed)?;
     exchange
         .answer(frame, request.id)
@@ -139,7 +146,7 @@ enum Unsent {
 }
 
 /// Sends the first frame and makes the guest run. A small frame goes first: it waits in the socket, and the guest wakes
-/// once, to find it, instead of twice. Nothing ran if this fails.
+/// once, to find it, instead of twice. Nothing ran if this fails. Says how long thawing took, if it was frozen.
 async fn send_first(
     instance: &Arc<Instance>,
     whole: bool,
@@ -147,15 +154,16 @@ async fn send_first(
     head: Vec<u8>,
     part: Bytes,
     limit: Duration,
-) -> Result<(), Unsent> {
+) -> Result<Option<Duration>, Unsent> {
     let thaw = || {
         instance
             .thaw()
             .map_err(|Lost| Unsent::Channel(ChannelError::Closed))
     };
     let fits = HEADER + head.len() + part.len() <= FITS_A_SOCKET;
+    let mut unpause = None;
     if !fits {
-        thaw()?;
+        unpause = thaw()?;
     }
     let sending = {
         let instance = Arc::clone(instance);
@@ -176,7 +184,7 @@ async fn send_first(
         // A caller who leaves now must not cut the frame: a task of its own finishes it.
         std::task::Poll::Pending => {
             if fits {
-                thaw()?;
+                unpause = thaw()?;
             }
             match timeout(limit, tokio::spawn(sending)).await {
                 Ok(sent) => sent.unwrap_or(Err(ChannelError::Closed)),
@@ -186,12 +194,12 @@ async fn send_first(
     };
     sent.map_err(Unsent::Channel)?;
     if !fits {
-        return Ok(());
+        return Ok(unpause);
     }
     match thaw() {
         // It ran for others all the time, and may have begun.
         Err(_) if instance.is_shared() => Err(Unsent::Lost),
-        thawed => thawed,
+        thawed => Ok(thawed?.or(unpause)),
     }
 }
 

@@ -82,7 +82,8 @@ impl Function {
         self.current().is_some()
     }
 
-    fn fresh_version(&self) -> Option<Arc<Version>> {
+    /// The version to call, if it needs no look at the registry.
+    pub(crate) fn fresh_version(&self) -> Option<Arc<Version>> {
         let current = self.current();
         let current = current.as_ref()?;
         (current.looked.elapsed() < self.shared.settings.registry_cache)

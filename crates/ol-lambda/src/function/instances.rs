@@ -12,6 +12,7 @@ use super::queue::Queue;
 use crate::autoscale::ServiceTime;
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
+use crate::phases::Phases;
 use ol_model::{MiB, steps};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -100,13 +101,18 @@ impl Function {
     }
 
     /// Leases an instance of the version in service.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, InvokeError> {
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        phases: &mut Phases,
+    ) -> Result<Lease, InvokeError> {
+        phases.seek();
         let begun = Instant::now();
         let turn = loop {
             match self.take_idle_or_wait()? {
                 Place::Turn(turn) => break turn,
                 Place::Instance(instance) => {
                     if self.is_current(&instance.version) && instance.begin().is_ok() {
+                        instance.first_call();
                         return Ok(self.lease(instance));
                     }
                     self.drop_instance(&instance);
@@ -115,7 +121,9 @@ impl Function {
         };
         // Who waits too long is told so by the queue's watch.
         let lease = turn.await.unwrap_or(Err(InvokeError::Draining))?;
-        steps::QUEUE.record(begun.elapsed());
+        let waited = begun.elapsed();
+        steps::QUEUE.record(waited);
+        phases.waited(begun, waited, lease.instance().first_call());
         Ok(lease)
     }
 

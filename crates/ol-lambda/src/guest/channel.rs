@@ -137,6 +137,14 @@ impl Channel {
         }
     }
 
+    /// The same connection, on which up to `calls` are in flight at once from now on. Nothing may be.
+    pub(crate) fn for_calls(self, calls: u32) -> Self {
+        Self {
+            open: (calls > 1).then(Mutex::default),
+            ..self
+        }
+    }
+
     /// Opens the conversation about the connection itself (READY, BIND), id 0.
     pub(crate) fn about_itself(&self) -> Conversation {
         self.open_as(0)

@@ -11,7 +11,11 @@
 //! A zygote is not trusted: it may hang, lie or die. What is forked from it is checked by the warden and bounded in time by the pool,
 //! and nobody's call fails because of it.
 
+mod blanks;
+mod demand;
 mod root;
 mod spawn;
 
+pub(crate) use blanks::{Blank, Blanks, Kept};
 pub(crate) use root::Zygotes;
+pub(crate) use spawn::Zygote;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::sections::{
-    DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
+    BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
     StorageSection, TraceSection,
 };
 use super::words::{
@@ -89,6 +89,7 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             package: false,
             latency: false,
         },
+        blanks: BlanksSection { max: 8 },
         scaling: ScalingSection {
             policy: ScalingPolicy::Work,
             target_ms: 5,

@@ -84,6 +84,13 @@ pub struct ScalingSection {
     pub keep_idle_sec: u32,
 }
 
+/// `blanks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlanksSection {
+    /// The most leaves that are kept forked ahead; 0 keeps none.
+    pub max: u32,
+}
+
 /// `storage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageSection {

@@ -1,0 +1,99 @@
+//! `ol bench init`: the functions that are called by the benchmarks.
+//!
+//! Written into the registry's folder, as the original does, and not uploaded: a hundred thousand uploads, each made durable, would
+//! take as many seconds. A worker that runs finds them when they are called.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, value_parser};
+use serde_json::json;
+
+use super::workload::{Kind, MOST_FUNCTIONS};
+use crate::admin::Bundle;
+use crate::at::{At, facts};
+use crate::out::Out;
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// How many functions of each kind: 64 are enough for py64-seq and the like; all of them take half a GiB of disk
+    #[arg(long, value_name = "NUMBER", default_value_t = MOST_FUNCTIONS,
+        value_parser = value_parser!(u32).range(1..=i64::from(MOST_FUNCTIONS)))]
+    functions: u32,
+    #[command(flatten)]
+    at: At,
+}
+
+/// The correlation of two columns of a frame that is made once: what the original's does.
+const PANDAS: &str = "\
+import numpy
+import pandas
+
+frame = None
+
+
+def f(event):
+    global frame
+    if frame is None:
+        frame = pandas.DataFrame(numpy.random.random((1000, 10)))
+    left, right = numpy.random.randint(10, size=2)
+    return float(frame[left].corr(frame[right]))
+";
+
+impl Init {
+    pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
+        let (config, _) = self.at.open()?.load(&[], &facts()?)?;
+        let folder = config.registry_path()?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("failed to make {}; check that you may", folder.display()))?;
+        // The same for all of a kind, so packed once.
+        let pandas = [
+            ("f.py", PANDAS),
+            ("ol.yaml", "limits: {mem_mb: 128}\n"),
+            ("requirements.txt", "numpy\npandas\n"),
+        ];
+        let pandas = Bundle::of_texts(&pandas).write()?;
+        let mut written = 0_u32;
+        for number in 0..self.functions {
+            let code = format!("def f(event):\n    return {number}\n");
+            let python = Bundle::of_texts(&[("f.py", &code)]).write()?;
+            for (kind, bundle) in [(Kind::Python, &python), (Kind::Pandas, &pandas)] {
+                let name = kind.function(number);
+                let put = put(&folder, &name, bundle).with_context(|| {
+                    let folder = folder.display();
+                    format!("failed to put {name} into {folder}; check its disk and that you may")
+                });
+                written += u32::from(put?);
+            }
+            if (number + 1) % 10_000 == 0 {
+                out.note(format_args!("{} of each kind", number + 1));
+            }
+        }
+        let (functions, folder) = (self.functions, folder.display());
+        let value = json!({"functions": functions, "written": written});
+        let text = format!(
+            "{functions} functions of each kind are in {folder} ({written} written, the others were there)"
+        );
+        out.result(&value, text);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Puts a bundle into its place, whole; says whether it wasn't there. One that is the same keeps its time: to a worker it is not new.
+fn put(folder: &Path, name: &str, bundle: &[u8]) -> io::Result<bool> {
+    let path = folder.join(format!("{name}.tar.gz"));
+    match fs::read(&path) {
+        Ok(there) if there == bundle => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // By the name of an upload in flight, which a worker that starts removes if we are killed.
+    let staged = folder.join(format!("{name}.tar.gz#{}", std::process::id()));
+    fs::write(&staged, bundle)?;
+    fs::rename(&staged, &path).inspect_err(|_| drop(fs::remove_file(&staged)))?;
+    Ok(true)
+}
