@@ -9,6 +9,8 @@
 //! | `cold` | `bench cold`: first calls of functions |
 //! | `churn` | `bench churn`: sandboxes made and destroyed |
 //! | `burst` | `bench burst`: many first callers at once |
+//! | `density` | `bench density`: sandboxes that only wait |
+//! | `tail` | `bench tail`: a warm function beside churn |
 //! | `session` | what every benchmark begins and ends with |
 //! | `worker` | the worker under test, from outside |
 //! | `floor_http`, `floor.py` | the floor of an HTTP call |
@@ -32,6 +34,7 @@ mod client;
 mod cold;
 mod correctness;
 mod crowd;
+mod density;
 mod fleet;
 mod floor_create;
 mod floor_fork;
@@ -43,6 +46,7 @@ mod printed_address;
 mod process_tree;
 mod session;
 mod summary;
+mod tail;
 mod timing;
 mod warm;
 mod wire;
@@ -65,6 +69,10 @@ pub(crate) enum Bench {
     Churn(churn::Args),
     /// A hundred callers at once of a function that has no sandbox yet
     Burst(burst::Args),
+    /// Sandboxes that only wait: what one weighs, and whether a thousand slow others down
+    Density(density::Args),
+    /// Calls of a warm function while other sandboxes come and go
+    Tail(tail::Args),
 }
 
 /// Runs the named benchmark.
@@ -74,5 +82,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Cold(args) => cold::run(args),
         Bench::Churn(args) => churn::run(args),
         Bench::Burst(args) => burst::run(args),
+        Bench::Density(args) => density::run(args),
+        Bench::Tail(args) => tail::run(args),
     }
 }
