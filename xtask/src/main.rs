@@ -47,6 +47,9 @@ enum Task {
     FloorHttp {
         pythons: usize,
     },
+    /// The floor of `bench churn`, a process of its own
+    #[command(name = "__floor-create", hide = true)]
+    FloorCreate(bench::FloorCreateArgs),
     /// Becomes PROGRAM, which the kernel ends with this process's parent
     #[command(name = "__child", hide = true)]
     Child {
@@ -72,6 +75,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(args) => vm::vm(args),
         Task::Bench(bench) => bench::run(&bench).map(done),
         Task::FloorHttp { pythons } => bench::serve_floor_http(pythons).map(done),
+        Task::FloorCreate(args) => bench::run_floor_create(&args).map(done),
         Task::Child { program } => bench::become_program(&program).map(done),
     }
 }

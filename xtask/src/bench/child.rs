@@ -5,6 +5,7 @@
 //! * normal end, error, panic: [`Server`]'s drop asks with SIGTERM, then insists with SIGKILL on the
 //!   whole process tree;
 //! * the benchmark is killed outright: the kernel sends the child SIGTERM ([`die_with_parent`]);
+//! * a floor that speaks through pipes instead: [`Helper`]'s drop kills it;
 //! * a server's own child outlives it: the benchmark is a subreaper ([`adopt_orphans`]), inherits
 //!   the orphan, and the drop finds it.
 
@@ -63,6 +64,41 @@ pub(super) fn started() -> BTreeSet<u32> {
 fn started_set() -> std::sync::MutexGuard<'static, BTreeSet<u32>> {
     // An insert or a removal can't be half done, so a poisoned lock is still sound.
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A floor that isn't a server: it answers through pipes, makes no orphans, and is killed when dropped.
+pub(super) struct Helper(Child);
+
+impl Helper {
+    /// Starts `command`. Call from the main thread only: the child dies with the thread that started it.
+    pub(super) fn start(mut command: Command) -> Result<Self> {
+        let child = command
+            .process_group(0)
+            .spawn()
+            .context("failed to start a floor")?;
+        started_set().insert(child.id());
+        Ok(Self(child))
+    }
+
+    pub(super) fn process(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Not reaped yet unless it is waited for by `process`, and then this does nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        started_set().remove(&self.0.id());
+    }
+}
+
+/// A command that runs `program` as a child that dies with this process.
+pub(super) fn tied(program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("__child").arg(program);
+    Ok(command)
 }
 
 /// Which side of a comparison a server stands on.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::fleet::Function;
 use super::interrupt;
+use super::timing::Timing;
 use super::wire::{self, ECHO};
 
 /// Past this, an answer counts as lost. Longer than the worker's own limits (queue 30 s).
@@ -28,6 +30,12 @@ pub(super) struct Client {
     stream: TcpStream,
     request: Vec<u8>,
     received: Vec<u8>,
+}
+
+/// A call whose answer is due.
+pub(super) struct Asked {
+    at: Instant,
+    wanted: Vec<u8>,
 }
 
 /// An answer that owns its body.
@@ -71,18 +79,57 @@ impl Client {
         let took = sent.elapsed();
         wire::parse(&self.received)?
             .context("the answer is incomplete")?
-            .must_echo(body)?;
+            .must_say(body)?;
         Ok(took)
+    }
+
+    /// Calls `function` and checks its answer; how long that took, and by what way if the worker says.
+    pub(super) fn run(&mut self, function: &Function) -> Result<(Duration, Timing)> {
+        let asked = self.ask(function)?;
+        let timing = self.hear(&asked)?;
+        Ok((asked.at.elapsed(), timing))
+    }
+
+    /// The first half of [`Client::run`], for whoever has more to ask before the answer.
+    pub(super) fn ask(&mut self, function: &Function) -> Result<Asked> {
+        let number = next_number();
+        let lines = "X-OL-Timing: 1\r\n";
+        let body = function.event(number);
+        wire::write_request_with(&mut self.request, "POST", &function.path(), lines, &body);
+        let at = Instant::now();
+        self.send()?;
+        let wanted = function.answer(number);
+        Ok(Asked { at, wanted })
+    }
+
+    /// For whoever waits for several.
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The second half.
+    pub(super) fn hear(&mut self, asked: &Asked) -> Result<Timing> {
+        self.receive()?;
+        let answer = wire::parse(&self.received)?.context("the answer is incomplete")?;
+        answer.must_say(&asked.wanted)?;
+        Timing::parse(answer.header("x-ol-timing"))
     }
 
     /// Sends what is in `request`, and receives until one answer is complete.
     fn exchange(&mut self) -> Result<()> {
+        self.send()?;
+        self.receive()
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let sent = self.stream.write_all(&self.request);
+        sent.context("failed to send")
+    }
+
+    fn receive(&mut self) -> Result<()> {
         let Self {
-            stream,
-            request,
-            received,
+            stream, received, ..
         } = self;
-        stream.write_all(request).context("failed to send")?;
         received.clear();
         let mut room = [0; 16 * 1024];
         loop {
@@ -129,6 +176,6 @@ pub(super) fn spaced(address: SocketAddr, gap: Duration, calls: usize) -> Result
     Ok(times)
 }
 
-fn micros(time: Duration) -> f64 {
+pub(super) fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }

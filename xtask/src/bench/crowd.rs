@@ -132,7 +132,7 @@ impl Connection {
         let Some(answer) = wire::parse(&self.received)? else {
             return Ok(None);
         };
-        answer.must_echo(&self.body)?;
+        answer.must_say(&self.body)?;
         ensure!(
             answer.length == self.received.len(),
             "bytes after the answer"

@@ -6,8 +6,18 @@
 //! |---|---|
 //! | `warm` | the plan of `bench warm`: what is measured, in which order, against which goal |
 //! | `pauses` | its part about pausing |
+//! | `cold` | `bench cold`: first calls of functions |
+//! | `churn` | `bench churn`: sandboxes made and destroyed |
+//! | `burst` | `bench burst`: many first callers at once |
+//! | `density` | `bench density`: sandboxes that only wait |
+//! | `tail` | `bench tail`: a warm function beside churn |
+//! | `session` | what every benchmark begins and ends with |
 //! | `worker` | the worker under test, from outside |
 //! | `floor_http`, `floor.py` | the floor of an HTTP call |
+//! | `floor_fork`, `floor_fork.py` | the floor of a start by fork |
+//! | `floor_create` | the floor of making a sandbox |
+//! | `fleet` | many functions, each known by its answers |
+//! | `timing` | by which way a call got its sandbox |
 //! | `client`, `crowd` | load: one blocking client for latency, one epoll loop for throughput |
 //! | `correctness` | many clients, every answer different |
 //! | `wire` | the HTTP that both speak |
@@ -17,17 +27,27 @@
 //! | `interrupt` | Ctrl-C as an ordinary error |
 //! | `summary` | medians, ratios, the table, the JSON |
 
+mod burst;
 mod child;
+mod churn;
 mod client;
+mod cold;
 mod correctness;
 mod crowd;
+mod density;
+mod fleet;
+mod floor_create;
+mod floor_fork;
 mod floor_http;
 mod interrupt;
 mod pair;
 mod pauses;
 mod printed_address;
 mod process_tree;
+mod session;
 mod summary;
+mod tail;
+mod timing;
 mod warm;
 mod wire;
 mod worker;
@@ -36,17 +56,33 @@ use anyhow::Result;
 use clap::Subcommand;
 
 pub(crate) use child::become_program;
+pub(crate) use floor_create::{Args as FloorCreateArgs, run as run_floor_create};
 pub(crate) use floor_http::serve as serve_floor_http;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// Calls of a function whose sandbox is there: latency, throughput, CPU, pauses; start and memory
     Warm(warm::Args),
+    /// First calls of functions: what a cold start adds, by each way to start
+    Cold(cold::Args),
+    /// Sandboxes made and destroyed, per second
+    Churn(churn::Args),
+    /// A hundred callers at once of a function that has no sandbox yet
+    Burst(burst::Args),
+    /// Sandboxes that only wait: what one weighs, and whether a thousand slow others down
+    Density(density::Args),
+    /// Calls of a warm function while other sandboxes come and go
+    Tail(tail::Args),
 }
 
 /// Runs the named benchmark.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Warm(args) => warm::run(args),
+        Bench::Cold(args) => cold::run(args),
+        Bench::Churn(args) => churn::run(args),
+        Bench::Burst(args) => burst::run(args),
+        Bench::Density(args) => density::run(args),
+        Bench::Tail(args) => tail::run(args),
     }
 }

@@ -20,6 +20,15 @@ pub(super) struct Sides {
     pub(super) floor: Vec<f64>,
 }
 
+/// Who goes first in this round, and who second.
+pub(super) fn order(round: usize) -> [Side; 2] {
+    if round.is_multiple_of(2) {
+        [Side::Ours, Side::Floor]
+    } else {
+        [Side::Floor, Side::Ours]
+    }
+}
+
 impl Pair {
     /// Does `one` to both sides, the other one first in every second round, and hands the results
     /// to `keep`.
@@ -29,9 +38,11 @@ impl Pair {
         mut one: impl FnMut(&Server) -> Result<T>,
         mut keep: impl FnMut(Side, T),
     ) -> Result<()> {
-        let mut order = [(Side::Ours, &self.ours), (Side::Floor, &self.floor)];
-        order.rotate_left(round % 2);
-        for (side, server) in order {
+        for side in order(round) {
+            let server = match side {
+                Side::Ours => &self.ours,
+                Side::Floor => &self.floor,
+            };
             keep(side, one(server)?);
         }
         Ok(())

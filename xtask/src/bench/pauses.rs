@@ -14,8 +14,9 @@ use anyhow::Result;
 
 use super::child::{Server, Side};
 use super::pair::{Pair, Sides};
+use super::session::progress;
 use super::summary::{Goal, Report, quantile};
-use super::warm::{TURNS, progress};
+use super::warm::TURNS;
 use super::{client, process_tree, worker};
 
 /// A gap and how many calls follow one in each turn.

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 
+/// Above this share of the cores, what other programs do shows in the results.
+const NOISY: f64 = 0.05;
+
 /// `USER_HZ`: the unit of `/proc/PID/stat` on every Linux architecture that this runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -171,10 +174,24 @@ impl Neighbours {
     }
 
     /// The share of all cores, 0 to 1, that others have used since.
-    pub(super) fn share_since(&self) -> Result<f64> {
+    fn share_since(&self) -> Result<f64> {
         let now = Self::now()?;
         let foreign = (now.busy - self.busy) - (now.own - self.own);
         Ok((foreign / (now.whole - self.whole).max(1.0)).clamp(0.0, 1.0))
+    }
+
+    /// That share as a sentence, with a warning when it is too much.
+    pub(super) fn note(&self) -> Result<String> {
+        let share = self.share_since()?;
+        let warning = if share > NOISY {
+            ": TOO MANY, measure again"
+        } else {
+            ""
+        };
+        let percent = share * 100.0;
+        Ok(format!(
+            "other programs used {percent:.0} % of the cores meanwhile{warning}"
+        ))
     }
 }
 

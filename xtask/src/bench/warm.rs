@@ -12,7 +12,6 @@
 //!
 //! Every answer is checked, always. Who goes first changes from round to round.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,9 +21,9 @@ use super::client;
 use super::crowd::Crowd;
 use super::pair::{Pair, Sides};
 use super::process_tree::Neighbours;
+use super::session::{Common, Session, progress};
 use super::summary::{Goal, Report, quantile};
-use super::{correctness, floor_http, interrupt, pauses, process_tree, worker};
-use crate::cargo::workspace;
+use super::{correctness, floor_http, pauses, process_tree, worker};
 
 /// With one client a call takes half as long when the scheduler happens to keep everybody on one
 /// core, and a pause is a few microseconds among hundreds that an idle core takes to wake up. So in
@@ -33,14 +32,10 @@ pub(super) const TURNS: u32 = 4;
 /// Before anything is timed: time for processes to start, files to be read, sandboxes to multiply.
 const WARM_UP: Duration = Duration::from_millis(700);
 
-/// Above this share of the cores, what other programs do shows in the results.
-const NOISY: f64 = 0.05;
-
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often everything is measured, ours and the floor by turns
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    common: Common,
     /// Length of one timed stretch of calls, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -53,33 +48,21 @@ pub(crate) struct Args {
     /// Measure floor-http against a second floor-http: shows the noise of the method, needs no worker
     #[arg(long)]
     only_floor: bool,
-    /// Use this binary instead of building `ol`
-    #[arg(long, value_name = "PATH")]
-    ol: Option<PathBuf>,
-    /// Override a key of the worker's configuration
-    #[arg(short, long = "option", value_name = "KEY=VALUE")]
-    options: Vec<String>,
 }
 
 /// Runs the benchmark; an error only when a server can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(
-        args.rounds > 0 && args.clients > 0 && args.seconds > 0.0,
-        "--rounds, --clients and --seconds must be above zero"
+        args.clients > 0 && args.seconds > 0.0,
+        "--clients and --seconds must be above zero"
     );
-    child::adopt_orphans()?;
-    interrupt::watch()?;
-    let target = workspace()?.target_directory;
-    let results = target.join("bench");
-    std::fs::create_dir_all(&results)?;
-    let log = results.join("warm.log");
-    std::fs::write(&log, "")?;
-
-    let mut report = Report::new("warm");
+    let mut session = Session::begin("warm", &args.common)?;
+    let log = session.log.clone();
     let start_floor = |side| {
         let command = floor_http::command(args.pythons.unwrap_or(args.clients))?;
         Server::start(side, "floor-http", command, &log)
     };
+    let report = &mut session.report;
     if args.only_floor {
         report
             .notes
@@ -88,26 +71,22 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ours: start_floor(Side::Ours)?,
             floor: start_floor(Side::Floor)?,
         };
-        measure(&pair, args, &mut report)?;
+        measure(&pair, args, report)?;
     } else {
-        let ol = match &args.ol {
-            Some(ol) => std::path::absolute(ol)?,
-            None => worker::build(&target)?,
-        };
-        let directory = worker::Directory::init(ol, &args.options, &log)?;
-        starts(&directory, args.rounds, &mut report)?;
+        let directory = session.directory("", &[])?;
+        let report = &mut session.report;
+        starts(&directory, args.common.rounds, report)?;
         let pair = Pair {
             ours: directory.up()?,
             floor: start_floor(Side::Floor)?,
         };
         worker::install_echo(&pair.ours)
             .with_context(|| format!("its log ends:\n{}", child::tail(&log)))?;
-        measure(&pair, args, &mut report)
+        measure(&pair, args, report)
             .with_context(|| format!("the servers' log: {}", log.display()))?;
         directory.down(pair.ours)?;
     }
-    report.print();
-    report.write(&results.join("warm.json"))
+    session.end()
 }
 
 /// Target 12: how long `up` takes, and what an idle worker weighs.
@@ -152,20 +131,11 @@ fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> 
 fn measure(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     let neighbours = Neighbours::now()?;
     calls(pair, args, report)?;
-    pauses::added_by_an_unpause(pair, args.rounds, !args.only_floor, report)?;
+    pauses::added_by_an_unpause(pair, args.common.rounds, !args.only_floor, report)?;
     if !args.only_floor {
         pauses::while_paused(&pair.ours, report)?;
     }
-    let share = neighbours.share_since()?;
-    report.notes.push(format!(
-        "other programs used {:.0} % of the cores meanwhile{}",
-        share * 100.0,
-        if share > NOISY {
-            ": TOO MANY, measure again"
-        } else {
-            ""
-        }
-    ));
+    report.notes.push(neighbours.note()?);
     progress("4,000 calls from 16 clients");
     let tally = correctness::run(pair.ours.address(), 16, 4000)?;
     tally.must_be_clean()?;
@@ -187,8 +157,12 @@ fn calls(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     let (mut one_p50, mut one_p99) = (Sides::default(), Sides::default());
     let (mut rate, mut cpu) = (Sides::default(), Sides::default());
     let (mut many_p50, mut many_p99) = (Sides::default(), Sides::default());
-    for round in 0..args.rounds {
-        progress(&format!("calls, round {} of {}", round + 1, args.rounds));
+    for round in 0..args.common.rounds {
+        progress(&format!(
+            "calls, round {} of {}",
+            round + 1,
+            args.common.rounds
+        ));
         let one = |server: &Server| {
             client::steady(server.address(), WARM_UP / 4)?;
             client::steady(server.address(), stretch / TURNS)
@@ -255,8 +229,4 @@ fn calls(pair: &Pair, args: &Args, report: &mut Report) -> Result<()> {
     row(2, format!("{many}: p50"), "µs", &many_p50, Goal::Informs);
     row(2, format!("{many}: p99"), "µs", &many_p99, Goal::Informs);
     Ok(())
-}
-
-pub(super) fn progress(what: &str) {
-    eprintln!("bench warm: {what}");
 }

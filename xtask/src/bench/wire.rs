@@ -1,4 +1,4 @@
-//! Just enough HTTP/1.1 to ask for an echo and to check the answer, at little CPU.
+//! Just enough HTTP/1.1 to ask a function and to check its answer, at little CPU.
 //!
 //! Exists because the load generator shares two cores with what it measures: a general client would
 //! cost as much as the server. Both the floor and the worker are asked in the same bytes.
@@ -12,8 +12,19 @@ pub(super) const ECHO: &str = "/run/echo";
 
 /// Puts one request into `out`, replacing what was there.
 pub(super) fn write_request(out: &mut Vec<u8>, method: &str, path: &str, body: &[u8]) {
+    write_request_with(out, method, path, "", body);
+}
+
+/// The same with more of a head: `lines`, each with its end.
+pub(super) fn write_request_with(
+    out: &mut Vec<u8>,
+    method: &str,
+    path: &str,
+    lines: &str,
+    body: &[u8],
+) {
     out.clear();
-    for part in [method, " ", path, " HTTP/1.1\r\nHost: bench\r\n"] {
+    for part in [method, " ", path, " HTTP/1.1\r\nHost: bench\r\n", lines] {
         out.extend_from_slice(part.as_bytes());
     }
     if method != "GET" {
@@ -37,27 +48,38 @@ pub(super) fn echo_body(number: u64, padding: usize) -> Vec<u8> {
 /// A complete answer at the start of a buffer.
 pub(super) struct Answer<'a> {
     pub(super) status: u16,
+    /// The status line and the header lines.
+    head: &'a str,
     pub(super) body: Cow<'a, [u8]>,
     /// How many bytes of the buffer it took.
     pub(super) length: usize,
 }
 
 impl Answer<'_> {
-    /// An error unless this is a 200 that says what `sent` said. Spaces don't count, for JSON may be
-    /// written with or without them; `sent` has none inside its strings.
-    pub(super) fn must_echo(&self, sent: &[u8]) -> Result<()> {
+    /// The value of the header `name`.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.split("\r\n").skip(1);
+        fields
+            .filter_map(|line| line.split_once(':'))
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+
+    /// An error unless this is a 200 that says `wanted`. Spaces don't count, for JSON may be written
+    /// with or without them; `wanted` has none inside its strings.
+    pub(super) fn must_say(&self, wanted: &[u8]) -> Result<()> {
         let letters = |text: &[u8]| {
             text.iter()
                 .copied()
                 .filter(|b| *b != b' ')
                 .collect::<Vec<_>>()
         };
-        if self.status == 200 && (*self.body == *sent || letters(&self.body) == letters(sent)) {
+        if self.status == 200 && (*self.body == *wanted || letters(&self.body) == letters(wanted)) {
             return Ok(());
         }
         bail!(
-            "wrong answer: sent {}, got status {} and {}",
-            shortened(sent),
+            "wrong answer: wanted {}, got status {} and {}",
+            shortened(wanted),
             self.status,
             shortened(&self.body)
         )
@@ -104,6 +126,7 @@ pub(super) fn parse(buffer: &[u8]) -> Result<Option<Answer<'_>>> {
     };
     Ok(taken.map(|(body, length)| Answer {
         status,
+        head,
         body,
         length: body_start + length,
     }))
@@ -152,19 +175,21 @@ mod tests {
             let more = format!("{text}HTTP/1.1 500");
             let answer = parse(more.as_bytes()).expect("well formed").expect("whole");
             assert_eq!((answer.status, answer.length), (200, text.len()));
+            assert_eq!(answer.header("x-none"), None);
             assert_eq!(&*answer.body, b"{\"call\":1");
         }
     }
 
     #[test]
-    fn an_echo_is_compared_by_what_it_says() {
+    fn an_answer_is_compared_by_what_it_says() {
         let answer = |status, body: &[u8]| {
             Answer {
                 status,
+                head: "",
                 body: Cow::Owned(body.to_vec()),
                 length: 0,
             }
-            .must_echo(&echo_body(7, 3))
+            .must_say(&echo_body(7, 3))
         };
         assert!(answer(200, b"{\"call\": 7, \"pad\": \"hij\"}").is_ok());
         assert!(answer(200, b"{\"call\":7,\"pad\":\"hij\"}").is_ok());

@@ -1,6 +1,5 @@
 //! The worker under test, driven only from outside: its command line and its HTTP.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -8,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::child::{self, Ending, Server, Side};
 use super::client::{Client, next_number};
-use super::wire;
+use super::{fleet, wire};
 use crate::cargo::cargo;
 
 const ECHO_SOURCE: &str = "def f(event):\n    return event\n";
@@ -32,10 +31,11 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// `ol worker init`, with `options` (`KEY=VALUE`) for every later `up`.
-    pub(super) fn init(ol: PathBuf, options: &[String], log: &Path) -> Result<Self> {
+    /// `ol worker init`, with `options` (`KEY=VALUE`, the last of a key counts) for every later `up`.
+    /// `label` tells several of one benchmark apart.
+    pub(super) fn init(ol: PathBuf, label: &str, options: &[String], log: &Path) -> Result<Self> {
         // A short path: a Unix socket in it may have 107 bytes.
-        let path = std::env::temp_dir().join(format!("ol-bench-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("ol-bench-{}{label}", std::process::id()));
         ensure!(!path.exists(), "{} is in the way", path.display());
         let directory = Self {
             path,
@@ -52,12 +52,21 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Sets a section of `config.json`. There, unlike on the command line, a worker that is too old for
+    /// it only warns.
+    pub(super) fn configure(&self, section: &str, value: serde_json::Value) -> Result<()> {
+        let path = self.path.join("config.json");
+        let mut config: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&std::fs::read(&path)?)?;
+        config.insert(section.to_owned(), value);
+        std::fs::write(&path, serde_json::to_vec_pretty(&config)?)
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
     /// Starts the worker in the foreground, as a child that dies with this process.
     pub(super) fn up(&self) -> Result<Server> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = child::tied(&self.ol)?;
         command
-            .arg("__child")
-            .arg(&self.ol)
             .args(["worker", "up", "-o", &self.options, "-p"])
             .arg(&self.path);
         Server::start(Side::Ours, "ol worker up", command, &self.log)
@@ -110,29 +119,11 @@ impl Drop for Directory {
 /// Uploads the echo function and calls it until its first answer.
 pub(super) fn install_echo(server: &Server) -> Result<()> {
     let mut client = Client::connect(server.address())?;
-    let reply = client.call("POST", "/registry/echo", &bundle()?)?;
-    ensure!(
-        (200..300).contains(&reply.status),
-        "the upload was answered {}: {}",
-        reply.status,
-        String::from_utf8_lossy(&reply.body)
-    );
+    fleet::install(&mut client, "echo", &[("f.py", ECHO_SOURCE)])?;
     client
         .echo(&wire::echo_body(next_number(), 8))
         .context("the first call of the echo function failed")?;
     Ok(())
-}
-
-/// `echo.tar.gz`: one file, `f.py`.
-fn bundle() -> Result<Vec<u8>> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(ECHO_SOURCE.len() as u64);
-    header.set_mode(0o644);
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "f.py", ECHO_SOURCE.as_bytes())?;
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(&archive.into_inner()?)?;
-    Ok(packed.finish()?)
 }
 
 /// `GET /stats`, a JSON object of numbers.

@@ -1,0 +1,137 @@
+//! `floor-fork`: the least that starting a function in a Python of its own could cost.
+//!
+//! ```text
+//! a Python with the runtime's imports ──fork──▶ child: read and compile f.py, f(event), answer, exit
+//! ```
+//!
+//! No namespaces, no limits, no other uid, no HTTP; the parent measures itself, so that the load
+//! generator's own wake-ups aren't counted. What it runs is in `floor_fork.py`.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::child::{self, Helper};
+use super::client::next_number;
+use super::fleet::{Function, Work};
+use super::interrupt;
+
+pub(super) const PYTHON: &str = "/usr/bin/python3";
+const PROGRAM: &str = include_str!("floor_fork.py");
+
+/// The forking Python, and the folder in which its functions lie.
+pub(super) struct FloorFork {
+    _python: Helper,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    folder: PathBuf,
+    made: usize,
+}
+
+/// What one start took.
+pub(super) struct Start {
+    pub(super) micros: f64,
+    /// User and system time of parent and child.
+    pub(super) cpu_micros: f64,
+}
+
+impl FloorFork {
+    /// Call from the main thread only: the child dies with the thread that started it.
+    pub(super) fn start() -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("ol-bench-{}-floor", std::process::id()));
+        std::fs::create_dir(&folder)
+            .with_context(|| format!("failed to make {}", folder.display()))?;
+        let mut command = child::tied(PYTHON)?;
+        command
+            .args(["-I", "-S", "-B", "-c", PROGRAM])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut python = Helper::start(command)?;
+        let orders = python.process().stdin.take().context("it is piped")?;
+        let answers = python.process().stdout.take().context("it is piped")?;
+        Ok(Self {
+            _python: python,
+            orders,
+            answers: BufReader::new(answers),
+            folder,
+            made: 0,
+        })
+    }
+
+    /// Starts one more function, which it hasn't seen before.
+    pub(super) fn one(&mut self) -> Result<Start> {
+        let function = Function::new(format!("floor-{}", self.made), Work::Nothing);
+        self.made += 1;
+        let folder = self.folder.join(&function.name);
+        std::fs::create_dir(&folder)?;
+        std::fs::write(folder.join("f.py"), function.source())?;
+        let number = next_number();
+        let event = String::from_utf8(function.event(number))?;
+        let line = self.exchange(&format!("{} {event}", folder.display()))?;
+        let mut parts = line.splitn(3, ' ');
+        let mut time = || -> Result<f64> {
+            let part = parts.next().context("floor-fork left a time out")?;
+            part.parse()
+                .with_context(|| format!("floor-fork answered {line:?}"))
+        };
+        let (nanos, cpu_micros) = (time()?, time()?);
+        let answer = parts.next().unwrap_or_default();
+        ensure!(
+            answer.as_bytes() == function.answer(number),
+            "floor-fork answered {line:?}"
+        );
+        Ok(Start {
+            micros: nanos / 1e3,
+            cpu_micros,
+        })
+    }
+
+    /// `count` starts, each some time after a line that only wakes it; see [`paced`].
+    pub(super) fn several(&mut self, count: usize) -> Result<Vec<Start>> {
+        (0..count)
+            .map(|_| {
+                paced(|| self.exchange("").map(drop))?;
+                self.one()
+            })
+            .collect()
+    }
+
+    fn exchange(&mut self, order: &str) -> Result<String> {
+        writeln!(self.orders, "{order}").context("floor-fork has ended")?;
+        let mut line = String::new();
+        let read = self.answers.read_line(&mut line);
+        ensure!(read? > 0, "floor-fork has ended");
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for FloorFork {
+    fn drop(&mut self) {
+        // The process still runs, but reads nothing any more.
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!(
+                "warning: failed to remove {}: {error}",
+                self.folder.display()
+            );
+        }
+    }
+}
+
+/// What comes before each single start, on both sides alike: 25 ms in which whatever the start before
+/// set off comes to its end, one call of something warm, 5 ms. So neither side meets a core that has
+/// slept for long, and a worker has the time to get ready for the next start.
+pub(super) fn paced(warm: impl FnOnce() -> Result<()>) -> Result<()> {
+    interrupt::check()?;
+    std::thread::sleep(Duration::from_millis(25));
+    warm()?;
+    std::thread::sleep(Duration::from_millis(5));
+    Ok(())
+}
+
+/// The mean CPU of these starts, in microseconds.
+pub(super) fn mean_cpu(starts: &[Start]) -> f64 {
+    starts.iter().map(|start| start.cpu_micros).sum::<f64>() / starts.len().max(1) as f64
+}
