@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ol_sys::namespaces::SANDBOX;
-use ol_sys::process::{SingleThread, exit_now, fork};
+use ol_sys::process::{Birth, SingleThread, exit_now, fork};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -191,10 +191,16 @@ fn one(proof: &SingleThread, groups: &[PathBuf], has_v2: bool) -> Result<()> {
     let birthplace = v2.first().map(File::open).transpose()?;
     let entrances = v1
         .iter()
-        .map(|group| File::options().write(true).open(group.join("cgroup.procs")))
+        // Not `cgroup.procs`: a thread that moves itself need not wait for the forks of the whole machine.
+        .map(|group| File::options().write(true).open(group.join("tasks")))
         .collect::<std::io::Result<Vec<File>>>()?;
     let birthplace = birthplace.as_ref().map(|file| file.as_fd());
-    let child = fork(proof, SANDBOX, birthplace, |_| inside(&entrances))?;
+    let birth = Birth {
+        namespaces: SANDBOX,
+        cgroup: birthplace,
+        ..Birth::default()
+    };
+    let child = fork(proof, birth, |_| inside(&entrances))?;
     let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)?
         .and_then(|status| status.exit_status());
     if status != Some(0) {
