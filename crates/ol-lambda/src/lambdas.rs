@@ -405,13 +405,12 @@ impl Lambdas {
         Ok((version.config.clone(), version.limits.clone()))
     }
 
-    /// For people: the zygote, and how many blanks stand ready.
+    /// For people: the zygote, and the blanks that stand ready.
     pub fn describe_zygotes(&self) -> Vec<String> {
-        let blanks = self.shared.blanks.count();
         let zygote = self.shared.zygotes.describe();
         zygote
             .into_iter()
-            .chain((blanks > 0).then(|| format!("{blanks} blanks ready")))
+            .chain(self.shared.blanks.describe())
             .collect()
     }
 

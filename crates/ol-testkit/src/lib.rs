@@ -35,6 +35,7 @@ pub mod residue;
 pub mod worker;
 
 mod skip;
+mod starts;
 
 pub use skip::root_or_skip;
 
@@ -44,4 +45,5 @@ pub use flow::{Incoming, Outgoing};
 pub use http::{Client, Reply};
 pub use patience::{Over, eventually, measured, patience, slowness};
 pub use place::{Place, Said, in_place};
+pub use starts::Starts;
 pub use worker::{Worker, with_worker};

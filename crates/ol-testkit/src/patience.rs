@@ -27,16 +27,21 @@ pub fn patience(seconds: f64) -> Duration {
 ///
 /// # Panics
 /// When nothing was found within [`patience`]`(seconds)`; `what` says what was waited for.
-pub fn eventually<T>(what: &str, seconds: f64, mut look: impl FnMut() -> Option<T>) -> T {
-    let limit = patience(seconds);
-    let deadline = Instant::now() + limit;
+pub fn eventually<T>(what: &str, seconds: f64, look: impl FnMut() -> Option<T>) -> T {
+    within(seconds, look)
+        .unwrap_or_else(|| panic!("waited {:?} in vain: {what}", patience(seconds)))
+}
+
+/// The same, for what may also never be.
+pub fn within<T>(seconds: f64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience(seconds);
     loop {
         // The time is read first, so that a look after the deadline is always the last.
         let late = Instant::now() >= deadline;
-        if let Some(found) = look() {
+        let found = look();
+        if late || found.is_some() {
             return found;
         }
-        assert!(!late, "waited {limit:?} in vain: {what}");
         thread::sleep(LOOK);
     }
 }

@@ -93,6 +93,15 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Is something mounted at `path` where it lives?
+    #[must_use]
+    pub fn has_mount(self, path: &str) -> bool {
+        let mounts = self.read("mountinfo");
+        mounts
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some(path))
+    }
+
     /// Sends it a signal, if it is still the same process.
     ///
     /// # Panics

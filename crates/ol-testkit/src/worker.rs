@@ -5,6 +5,7 @@ use crate::http::{Client, Reply};
 use crate::patience::eventually;
 use crate::place::{Place, in_place};
 use crate::process::{Process, descendants};
+use crate::starts::Starts;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::{self, File};
@@ -47,6 +48,15 @@ impl Place {
     /// When it doesn't.
     #[must_use]
     pub fn up(&self, options: &[&str]) -> Worker<'_> {
+        self.up_with(Starts::of_this_run(), options)
+    }
+
+    /// The same, with its functions started so.
+    ///
+    /// # Panics
+    /// As [`Self::up`].
+    #[must_use]
+    pub fn up_with(&self, starts: Starts, options: &[&str]) -> Worker<'_> {
         let ol = self.command(&["worker", "up", "-o", "worker_port=0"]);
         // Should this process be killed, the kernel ends the worker too.
         let mut command = Command::new("setpriv");
@@ -54,7 +64,7 @@ impl Place {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(ol.get_program())
             .args(ol.get_args());
-        for option in options {
+        for option in starts.options().iter().chain(options) {
             command.args(["-o", option]);
         }
         let log = File::options()
@@ -81,6 +91,7 @@ impl Place {
             line.contains(&format!("ready at http://{}", worker.address)),
             "{line}"
         );
+        starts.prepare(&worker);
         worker
     }
 
@@ -210,25 +221,43 @@ impl Worker<'_> {
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    /// The processes in sandboxes, with the cgroup (in one hierarchy) that each is in.
+    /// The processes in sandboxes of functions, with the cgroup (in one hierarchy) that each is in. Zygotes and leaves that wait for a
+    /// function are not among them: they have no code.
     #[must_use]
     pub fn leaves(&self) -> Vec<(Process, PathBuf)> {
-        let mut leaves = Vec::new();
+        let all = self.inhabitants().into_iter();
+        all.filter(|(process, _)| process.has_mount("/handler"))
+            .collect()
+    }
+
+    /// All processes in sandboxes, with the cgroup (in one hierarchy) that each is in.
+    #[must_use]
+    pub fn inhabitants(&self) -> Vec<(Process, PathBuf)> {
+        let mut inhabitants = Vec::new();
         for group in self.place.traits().cgroups() {
-            if !["cgroup.freeze", "freezer.state"]
-                .iter()
-                .any(|file| group.join(file).exists())
+            let freezes = |file: &&str| group.join(file).exists();
+            let top = group
+                .file_name()
+                .is_some_and(|name| !name.to_string_lossy().starts_with("sandbox-"));
+            if top
+                || !["cgroup.freeze", "freezer.state"]
+                    .iter()
+                    .any(|f| freezes(&f))
             {
                 continue;
             }
-            let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-            let pids = procs.lines().filter_map(|line| line.parse().ok());
-            leaves.extend(
+            // A threaded group doesn't tell its processes, but their threads.
+            let text = fs::read_to_string(group.join("cgroup.procs"))
+                .or_else(|_| fs::read_to_string(group.join("cgroup.threads")))
+                .unwrap_or_default();
+            let pids = text.lines().filter_map(|line| line.parse().ok());
+            inhabitants.extend(
                 pids.filter_map(Process::of)
+                    .filter(|process| process.status("Tgid") == Some(process.pid.to_string()))
                     .map(|process| (process, group.clone())),
             );
         }
-        leaves
+        inhabitants
     }
 
     /// A process in a sandbox whose program has this name: by `sleep`, say, a function shows the host that it runs, and

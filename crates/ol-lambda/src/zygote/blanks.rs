@@ -102,9 +102,14 @@ impl Blanks {
         MiB(count.saturating_mul(self.kept.limits.mem.0))
     }
 
-    /// How many stand ready.
-    pub(crate) fn count(&self) -> usize {
-        self.state().ready.len()
+    /// For people: those that stand ready.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let state = self.state();
+        let line = |blank: &Blank| {
+            let sandbox = &blank.sandbox;
+            format!("sandbox {}: blank, pid {}", sandbox.id().0, sandbox.pid())
+        };
+        state.ready.iter().map(line).collect()
     }
 
     /// Is one more to be made? Lets go of those that are too many or of a zygote that isn't `zygote`.

@@ -1,0 +1,68 @@
+//! How the functions of a test start: the same tests hold whatever their leaves are made from.
+//!
+//! `OL_TEST_STARTS` says it for a whole run: `fork` (from the zygote, where it isn't set), `fresh` (an interpreter of their own) or
+//! `blank` (forked ahead; how a worker starts functions that are in demand).
+
+use crate::patience::{eventually, within};
+use crate::worker::Worker;
+
+/// Names the variable.
+const STARTS: &str = "OL_TEST_STARTS";
+
+/// How leaves are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starts {
+    /// By a new interpreter.
+    Fresh,
+    /// By a fork of the zygote.
+    Fork,
+    /// By binding one that was forked ahead.
+    Blank,
+}
+
+impl Starts {
+    /// As this run wants it.
+    ///
+    /// # Panics
+    /// When the variable has another value.
+    #[must_use]
+    pub fn of_this_run() -> Self {
+        match std::env::var(STARTS).as_deref() {
+            Ok("fresh") => Self::Fresh,
+            Ok("blank") => Self::Blank,
+            Ok("fork") | Err(_) => Self::Fork,
+            Ok(other) => panic!("{STARTS} is fresh, fork or blank, not {other:?}"),
+        }
+    }
+
+    /// The worker's options for it.
+    pub(crate) fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Fresh => &["features.import_cache="],
+            Self::Fork => &["blanks.max=0"],
+            Self::Blank => &[],
+        }
+    }
+
+    /// Waits until `worker` can start functions so; a worker whose memory holds no zygote never will, and starts them afresh.
+    pub(crate) fn prepare(self, worker: &Worker<'_>) {
+        match self {
+            Self::Fresh => {}
+            Self::Fork => {
+                let _ = within(2.0, || worker.debug().contains(": zygote").then_some(()));
+            }
+            Self::Blank => {
+                eventually("a zygote", 10.0, || {
+                    worker.debug().contains(": zygote").then_some(())
+                });
+                worker.install("prelude", &[("f.py", "def f(event):\n    return event\n")]);
+                let _ = worker.call("prelude", &serde_json::json!({})).ok();
+                let _ = worker.request("DELETE", "/registry/prelude", b"");
+                eventually("a blank, and the prelude to end", 10.0, || {
+                    let ready = worker.debug().contains(": blank");
+                    (ready && worker.leaves().is_empty()).then_some(())
+                });
+            }
+        }
+    }
+}
