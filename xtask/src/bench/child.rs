@@ -4,18 +4,16 @@
 //!
 //! * normal end, error, panic: [`Server`]'s drop asks with SIGTERM, then insists with SIGKILL on the
 //!   whole process tree;
-//! * the benchmark is killed outright: the kernel sends the child SIGTERM ([`die_with_parent`]);
-//! * a floor that speaks through pipes instead: [`Helper`]'s drop kills it;
+//! * the benchmark is killed outright: the kernel sends the child SIGTERM ([`tied`]);
 //! * a server's own child outlives it: the benchmark is a subreaper ([`adopt_orphans`]), inherits
 //!   the orphan, and the drop finds it.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,7 +21,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::client::Client;
 use super::process_tree::{self, Tree};
-use super::{interrupt, printed_address};
+use super::{interrupt, printed_address, tied};
 
 /// How long a server may take from its start to its first 200.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -32,73 +30,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(35);
 /// How long what a server started may outlive it, before it counts as left behind.
 const SWEEP_LIMIT: Duration = Duration::from_secs(1);
 
-/// Makes the kernel send this process SIGTERM when the thread that started it ends.
-pub(crate) fn die_with_parent() -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
-        .context("failed to ask for a signal at the parent's death")
-}
-
-/// The body of `xtask __child`: [`die_with_parent`], then becomes `program`. Exists because that
-/// request must be made by the child itself, and survives its exec.
-pub(crate) fn become_program(program: &[String]) -> Result<()> {
-    die_with_parent()?;
-    let (name, args) = program.split_first().context("no program was named")?;
-    let error = Command::new(name).args(args).exec();
-    Err(error).with_context(|| format!("failed to run {name}"))
-}
-
 /// Makes this process the parent of every descendant whose own parent dies.
 pub(super) fn adopt_orphans() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("failed to become a subreaper")
-}
-
-/// Children of this process that a [`Server`] started; any other child is an adopted orphan.
-static STARTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
-/// See [`STARTED`].
-pub(super) fn started() -> BTreeSet<u32> {
-    started_set().clone()
-}
-
-fn started_set() -> std::sync::MutexGuard<'static, BTreeSet<u32>> {
-    // An insert or a removal can't be half done, so a poisoned lock is still sound.
-    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A floor that isn't a server: it answers through pipes, makes no orphans, and is killed when dropped.
-pub(super) struct Helper(Child);
-
-impl Helper {
-    /// Starts `command`. Call from the main thread only: the child dies with the thread that started it.
-    pub(super) fn start(mut command: Command) -> Result<Self> {
-        let child = command
-            .process_group(0)
-            .spawn()
-            .context("failed to start a floor")?;
-        started_set().insert(child.id());
-        Ok(Self(child))
-    }
-
-    pub(super) fn process(&mut self) -> &mut Child {
-        &mut self.0
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // Not reaped yet unless it is waited for by `process`, and then this does nothing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        started_set().remove(&self.0.id());
-    }
-}
-
-/// A command that runs `program` as a child that dies with this process.
-pub(super) fn tied(program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("__child").arg(program);
-    Ok(command)
 }
 
 /// Which side of a comparison a server stands on.
@@ -146,7 +81,7 @@ impl Server {
             .with_context(|| format!("failed to start {name}"))?;
         let stdout = child.stdout.take();
         // From here on `server` owns the child, so that every early return below ends it.
-        started_set().insert(child.id());
+        tied::started_set().insert(child.id());
         let mut server = Self {
             side,
             name,
@@ -241,7 +176,7 @@ impl Server {
     /// Reaps what the ended server left to us, and kills what doesn't end by itself in a moment.
     /// Ours by adoption and not yet reaped, so none of these ids can have passed to another process.
     fn sweep(&self, ending: Ending) -> Result<Ending> {
-        started_set().remove(&self.child.id());
+        tied::started_set().remove(&self.child.id());
         let ended = Instant::now();
         while reap_adopted()? > 0 && ended.elapsed() < SWEEP_LIMIT {
             std::thread::sleep(Duration::from_millis(2));

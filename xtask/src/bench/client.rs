@@ -94,7 +94,7 @@ impl Client {
     pub(super) fn ask(&mut self, function: &Function) -> Result<Asked> {
         let number = next_number();
         let lines = "X-OL-Timing: 1\r\n";
-        let body = function.event(number);
+        let body = Function::event(number);
         wire::write_request_with(&mut self.request, "POST", &function.path(), lines, &body);
         let at = Instant::now();
         self.send()?;

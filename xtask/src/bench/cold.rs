@@ -13,29 +13,23 @@
 //!
 //! Which way each call went is read from its answer. A row is judged only if nearly all went its way.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
-
 use anyhow::{Context as _, Result, ensure};
 
 use super::child::{Server, Side};
 use super::client::{Client, micros};
 use super::fleet::{self, Function, Work};
-use super::floor_fork::{FloorFork, PYTHON, mean_cpu, paced};
+use super::floor_fork::{FloorFork, mean_cpu, paced};
+use super::holders;
 use super::pair::{Sides, order};
 use super::process_tree::Neighbours;
 use super::session::{Common, Session, progress};
 use super::summary::{Goal, quantile};
 use super::timing::Ways;
+use super::whole_python::{install_pandas, whole_start};
 use super::worker::Directory;
 
 /// Cold calls before anything is timed: a worker keeps as many blanks as it has lately seen wanted.
 const WARM_UP: usize = 40;
-/// How many functions are called once each with memory to hold.
-const CROWD: usize = 200;
-/// How often a round starts a whole Python for target 5.
-const WHOLE_STARTS: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -109,7 +103,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         lane.directory.down(lane.server)?;
     }
     drop(floor);
-    crowd(&mut session, args.common.rounds)?;
+    holders::run(&mut session, args.common.rounds)?;
     session.end()
 }
 
@@ -227,86 +221,4 @@ fn rows(lanes: &[Lane], whole: &[(&str, Vec<f64>)], session: &mut Session<'_>) {
     if whole.last().is_some_and(|(_, times)| times.is_empty()) {
         session.note("no pandas for /usr/bin/python3; --with-pandas gets it once");
     }
-}
-
-fn pandas(results: &Path) -> PathBuf {
-    results.join("pandas")
-}
-
-fn install_pandas(results: &Path) -> Result<()> {
-    let place = pandas(results);
-    if place.exists() {
-        return Ok(());
-    }
-    progress("installing pandas");
-    let status = Command::new(PYTHON)
-        .args(["-m", "pip", "install", "--quiet", "--target"])
-        .arg(&place)
-        .arg("pandas")
-        .status()
-        .context("failed to start pip")?;
-    ensure!(status.success(), "pip couldn't install pandas");
-    Ok(())
-}
-
-/// The median time of a whole Python that runs `statement` and ends; `None` when it can't.
-fn whole_start(statement: &str, results: &Path) -> Result<Option<f64>> {
-    let mut times = Vec::new();
-    for _ in 0..WHOLE_STARTS {
-        let began = Instant::now();
-        let status = Command::new(PYTHON)
-            .args(["-c", statement])
-            .env("PYTHONPATH", pandas(results))
-            .stderr(Stdio::null())
-            .status()
-            .with_context(|| format!("failed to start {PYTHON}"))?;
-        if !status.success() {
-            return Ok(None);
-        }
-        times.push(micros(began.elapsed()));
-    }
-    Ok(Some(quantile(&times, 500)))
-}
-
-/// Many functions with memory to hold, with and without zygotes: no target, but no answer may be wrong.
-fn crowd(session: &mut Session<'_>, rounds: usize) -> Result<()> {
-    let clients = std::thread::available_parallelism()?.get();
-    let functions = Function::several("crowd", CROWD, Work::Allocate);
-    let mut rates = [Vec::new(), Vec::new()];
-    let caches = ["", "tree"];
-    let mut ways = [Ways::default(), Ways::default()];
-    let directories = [
-        session.roomy("-none", &["features.import_cache="])?,
-        session.roomy("-tree", &["features.import_cache=tree"])?,
-    ];
-    for round in 0..rounds {
-        progress(&format!(
-            "{CROWD} functions of 10 MB, round {} of {rounds}",
-            round + 1
-        ));
-        for which in [round % 2, (round + 1) % 2] {
-            let server = directories[which].up()?;
-            if round == 0 {
-                fleet::upload(&server, &functions)?;
-            }
-            let calls = fleet::call_each(&server, &functions, clients)
-                .with_context(|| format!("features.import_cache=\"{}\"", caches[which]))?;
-            rates[which].push(calls.rate());
-            ways[which].merge(calls.ways);
-            directories[which].down(server)?;
-        }
-    }
-    for which in 0..2 {
-        let cache = caches[which];
-        let what = format!("{CROWD} functions of 10 MB once each, import_cache \"{cache}\"");
-        session
-            .report
-            .row(4, what, "calls/s", &rates[which], &[], Goal::Informs);
-        session.note(format!(
-            "{} calls with import_cache \"{cache}\": every answer right; {}",
-            CROWD * rounds,
-            ways[which].text()
-        ));
-    }
-    Ok(())
 }

@@ -59,8 +59,7 @@ impl Function {
     }
 
     /// What it is called with.
-    #[expect(clippy::unused_self, reason = "the other half of `answer`")]
-    pub(super) fn event(&self, number: u64) -> Vec<u8> {
+    pub(super) fn event(number: u64) -> Vec<u8> {
         format!("{{\"call\": {number}}}").into_bytes()
     }
 
@@ -224,7 +223,7 @@ mod tests {
     #[test]
     fn an_answer_names_its_function_and_its_call() {
         let function = Function::new("a-1", Work::Sleep);
-        assert_eq!(function.event(7), b"{\"call\": 7}");
+        assert_eq!(Function::event(7), b"{\"call\": 7}");
         assert_eq!(function.answer(7), b"{\"call\": 7, \"name\": \"a-1\"}");
         let lines = "import time\nNAME = \"a-1\"\n\n\ndef f(event):\n    time.sleep(1)\n";
         assert!(

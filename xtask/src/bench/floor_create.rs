@@ -25,8 +25,8 @@ use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::child::{self, Helper};
 use super::interrupt;
+use super::tied::{self, Helper};
 
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 const MOUNTS: [&str; 4] = ["1", "2", "3", "4"];
@@ -68,7 +68,7 @@ impl Place {
     pub(super) fn rate(&self, clients: usize, duration: Duration) -> Result<f64> {
         let mut loops = Vec::new();
         for client in 0..clients {
-            let mut command = child::tied(std::env::current_exe()?)?;
+            let mut command = tied::command(std::env::current_exe()?)?;
             command
                 .args(["__floor-create", &duration.as_millis().to_string()])
                 .arg(client.to_string())
@@ -157,7 +157,7 @@ pub(crate) struct Args {
 
 /// The body of `xtask __floor-create`: one loop; prints its rate.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    child::die_with_parent()?;
+    tied::die_with_parent()?;
     let proof = SingleThread::prove()?;
     std::env::set_current_dir(&args.folder)?;
     let own: Vec<PathBuf> = args

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::child::{self, Helper};
 use super::client::next_number;
 use super::fleet::{Function, Work};
+use super::floor_http::PYTHON;
 use super::interrupt;
+use super::tied::{self, Helper};
 
-pub(super) const PYTHON: &str = "/usr/bin/python3";
 const PROGRAM: &str = include_str!("floor_fork.py");
 
 /// The forking Python, and the folder in which its functions lie.
@@ -44,7 +44,7 @@ impl FloorFork {
         let folder = std::env::temp_dir().join(format!("ol-bench-{}-floor", std::process::id()));
         std::fs::create_dir(&folder)
             .with_context(|| format!("failed to make {}", folder.display()))?;
-        let mut command = child::tied(PYTHON)?;
+        let mut command = tied::command(PYTHON)?;
         command
             .args(["-I", "-S", "-B", "-c", PROGRAM])
             .stdin(Stdio::piped())
@@ -69,7 +69,7 @@ impl FloorFork {
         std::fs::create_dir(&folder)?;
         std::fs::write(folder.join("f.py"), function.source())?;
         let number = next_number();
-        let event = String::from_utf8(function.event(number))?;
+        let event = String::from_utf8(Function::event(number))?;
         let line = self.exchange(&format!("{} {event}", folder.display()))?;
         let mut parts = line.splitn(3, ' ');
         let mut time = || -> Result<f64> {

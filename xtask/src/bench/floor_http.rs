@@ -31,9 +31,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::child;
+use super::tied;
 
-const PYTHON: &str = "/usr/bin/python3";
+pub(super) const PYTHON: &str = "/usr/bin/python3";
 const PROGRAM: &str = include_str!("floor.py");
 
 /// The command that starts this floor with `pythons` processes, as a child of the benchmark.
@@ -45,7 +45,7 @@ pub(super) fn command(pythons: usize) -> Result<Command> {
 
 /// The body of `xtask __floor-http`: serves until it is killed, or its parent dies.
 pub(crate) fn serve(pythons: usize) -> Result<()> {
-    child::die_with_parent()?;
+    tied::die_with_parent()?;
     ensure!(pythons > 0, "floor-http needs at least one Python process");
     tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -7,6 +7,7 @@
 //! | `warm` | the plan of `bench warm`: what is measured, in which order, against which goal |
 //! | `pauses` | its part about pausing |
 //! | `cold` | `bench cold`: first calls of functions |
+//! | `holders`, `whole_python` | its parts about memory and about whole Pythons |
 //! | `churn` | `bench churn`: sandboxes made and destroyed |
 //! | `burst` | `bench burst`: many first callers at once |
 //! | `density` | `bench density`: sandboxes that only wait |
@@ -21,6 +22,7 @@
 //! | `client`, `crowd` | load: one blocking client for latency, one epoll loop for throughput |
 //! | `correctness` | many clients, every answer different |
 //! | `wire` | the HTTP that both speak |
+//! | `tied` | children that end with the benchmark |
 //! | `child`, `process_tree` | starting, surely ending, and weighing a server's processes |
 //! | `printed_address` | where a server that chose its own port listens |
 //! | `pair` | ours and the floor by turns |
@@ -39,6 +41,7 @@ mod fleet;
 mod floor_create;
 mod floor_fork;
 mod floor_http;
+mod holders;
 mod interrupt;
 mod pair;
 mod pauses;
@@ -47,17 +50,19 @@ mod process_tree;
 mod session;
 mod summary;
 mod tail;
+mod tied;
 mod timing;
 mod warm;
+mod whole_python;
 mod wire;
 mod worker;
 
 use anyhow::Result;
 use clap::Subcommand;
 
-pub(crate) use child::become_program;
 pub(crate) use floor_create::{Args as FloorCreateArgs, run as run_floor_create};
 pub(crate) use floor_http::serve as serve_floor_http;
+pub(crate) use tied::become_program;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {

@@ -94,7 +94,7 @@ pub(super) fn adopted() -> Result<Vec<u32>> {
 
 /// Those of this process's children that it didn't start as a server.
 fn orphans_among(children: Vec<Process>) -> impl Iterator<Item = Process> {
-    let started = super::child::started();
+    let started = super::tied::started();
     children
         .into_iter()
         .filter(move |process| !started.contains(&process.pid))

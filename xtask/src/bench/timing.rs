@@ -120,6 +120,6 @@ mod tests {
             ways.add(Timing::parse(Some(kind)).expect("well formed"));
         }
         assert!(ways.mostly("fork") && !ways.mostly("fresh"));
-        assert_eq!(ways.text(), "2 fresh, 18 fork; p50: create 7 µs");
+        assert_eq!(ways.text(), "18 fork, 2 fresh; p50: create 7 µs");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::child::{self, Ending, Server, Side};
 use super::client::{Client, next_number};
-use super::{fleet, wire};
+use super::{fleet, tied, wire};
 use crate::cargo::cargo;
 
 const ECHO_SOURCE: &str = "def f(event):\n    return event\n";
@@ -65,7 +65,7 @@ impl Directory {
 
     /// Starts the worker in the foreground, as a child that dies with this process.
     pub(super) fn up(&self) -> Result<Server> {
-        let mut command = child::tied(&self.ol)?;
+        let mut command = tied::command(&self.ol)?;
         command
             .args(["worker", "up", "-o", &self.options, "-p"])
             .arg(&self.path);

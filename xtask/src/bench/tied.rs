@@ -1,0 +1,76 @@
+//! Children that end with the benchmark, and how it knows them from processes that it has inherited.
+//!
+//! Exists because the benchmark is a subreaper: what a dead worker leaves becomes its child, and is told
+//! from what it started itself only by a list.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+/// Makes the kernel send this process SIGTERM when the thread that started it ends.
+pub(crate) fn die_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .context("failed to ask for a signal at the parent's death")
+}
+
+/// The body of `xtask __child`: [`die_with_parent`], then becomes `program`. Exists because that
+/// request must be made by the child itself, and survives its exec.
+pub(crate) fn become_program(program: &[String]) -> Result<()> {
+    die_with_parent()?;
+    let (name, args) = program.split_first().context("no program was named")?;
+    let error = Command::new(name).args(args).exec();
+    Err(error).with_context(|| format!("failed to run {name}"))
+}
+
+/// A command that runs `program` as a child that dies with this process.
+pub(super) fn command(program: impl AsRef<OsStr>) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("__child").arg(program);
+    Ok(command)
+}
+
+/// Children of this process that it started itself; any other child is an adopted orphan.
+static STARTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// See [`STARTED`].
+pub(super) fn started() -> BTreeSet<u32> {
+    started_set().clone()
+}
+
+pub(super) fn started_set() -> MutexGuard<'static, BTreeSet<u32>> {
+    // An insert or a removal can't be half done, so a poisoned lock is still sound.
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A floor that isn't a server: it answers through pipes, makes no orphans, and is killed when dropped.
+pub(super) struct Helper(Child);
+
+impl Helper {
+    /// Starts `command`. Call from the main thread only: the child dies with the thread that started it.
+    pub(super) fn start(mut command: Command) -> Result<Self> {
+        let child = command
+            .process_group(0)
+            .spawn()
+            .context("failed to start a floor")?;
+        started_set().insert(child.id());
+        Ok(Self(child))
+    }
+
+    pub(super) fn process(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Not reaped yet unless it is waited for by `process`, and then this does nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        started_set().remove(&self.0.id());
+    }
+}
