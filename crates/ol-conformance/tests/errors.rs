@@ -224,7 +224,8 @@ fn a_full_queue_and_a_long_wait_are_429() {
 
 #[test]
 fn memory_that_can_not_be_had_in_time_is_429() {
-    with_worker(&["mem_pool_mb=100", "queue_wait_sec=1"], |worker| {
+    // Two functions, what a zygote uses, and not enough for another.
+    with_worker(&["mem_pool_mb=140", "queue_wait_sec=1"], |worker| {
         worker.install("hold", &[("f.py", HOLD)]);
         let mut held: Vec<_> = (0..2)
             .map(|number: u8| {
@@ -253,7 +254,7 @@ fn memory_that_can_not_be_had_in_time_is_429() {
             call,
             429,
             "no-memory",
-            &["50 MiB within 1s", "100 MiB"],
+            &["50 MiB within 1s", "140 MiB"],
         );
         while let Some((sleep, _)) = worker
             .leaves()

@@ -279,7 +279,8 @@ fn a_fresh_sandbox_for_every_call() {
 /// The pool has room for two. The idlest goes for another function; a busy one never does.
 #[test]
 fn memory_is_taken_from_the_idle_only() {
-    with_worker(&["mem_pool_mb=100", "queue_wait_sec=1"], |worker| {
+    // Two functions, what a zygote uses, and not enough for another.
+    with_worker(&["mem_pool_mb=140", "queue_wait_sec=1"], |worker| {
         for name in ["a", "b", "c"] {
             worker.install(name, &[("f.py", ECHO)]);
             assert_eq!(worker.call(name, &json!(1)).ok(), json!(1));

@@ -35,6 +35,16 @@ impl Starts {
         }
     }
 
+    /// How many network namespaces a worker has that keeps `shells` ready and has started nothing, nor forked ahead: that many; below a
+    /// zygote, its own, and one for what isn't forked.
+    #[must_use]
+    pub fn namespaces(self, shells: usize) -> usize {
+        match self {
+            Self::Fresh => shells,
+            Self::Fork | Self::Blank => shells + 2,
+        }
+    }
+
     /// The worker's options for it.
     pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
@@ -49,17 +59,19 @@ impl Starts {
         match self {
             Self::Fresh => {}
             Self::Fork => {
-                let _ = within(2.0, || worker.debug().contains(": zygote").then_some(()));
+                let _ = within(2.0, || {
+                    worker.debug().contains("zygote in sandbox").then_some(())
+                });
             }
             Self::Blank => {
                 eventually("a zygote", 10.0, || {
-                    worker.debug().contains(": zygote").then_some(())
+                    worker.debug().contains("zygote in sandbox").then_some(())
                 });
                 worker.install("prelude", &[("f.py", "def f(event):\n    return event\n")]);
                 let _ = worker.call("prelude", &serde_json::json!({})).ok();
                 let _ = worker.request("DELETE", "/registry/prelude", b"");
                 eventually("a blank, and the prelude to end", 10.0, || {
-                    let ready = worker.debug().contains(": blank");
+                    let ready = worker.debug().contains("blank in sandbox");
                     (ready && worker.leaves().is_empty()).then_some(())
                 });
             }

@@ -107,28 +107,6 @@ fn become_leaf(
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(place.inside.tenant()).step("become the sandbox's uid")?;
     rustix::process::setsid().step("setsid")?;
-    let bounds = mold.bounds;
-    for (resource, soft, hard) in [
-        (Resource::Nofile, bounds.files.0, bounds.files.1),
-        (Resource::Core, 0, 0),
-        (Resource::Fsize, bounds.largest_file, bounds.largest_file),
-        (
-            Resource::Sigpending,
-            bounds.pending_signals,
-            bounds.pending_signals,
-        ),
-        (
-            Resource::Msgqueue,
-            bounds.message_queues,
-            bounds.message_queues,
-        ),
-    ] {
-        let limit = Rlimit {
-            current: Some(soft),
-            maximum: Some(hard),
-        };
-        setrlimit(resource, limit).step("set a resource limit")?;
-    }
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::chdir("/handler").step("enter /handler")?;
     ol_sys::process::ignore_signal(libc::SIGPIPE, false).step("reset SIGPIPE")?;
@@ -140,6 +118,29 @@ fn become_leaf(
     let words = RawFdNumber::try_from(inherited.len()).unwrap_or(RawFdNumber::MAX);
     // From here on last words go to the number after them.
     child::run(child, words, || {
+        // Not before its descriptors are in place: with a thousand sandboxes, the warden's are beyond what a leaf may have.
+        let bounds = mold.bounds;
+        for (resource, soft, hard) in [
+            (Resource::Nofile, bounds.files.0, bounds.files.1),
+            (Resource::Core, 0, 0),
+            (Resource::Fsize, bounds.largest_file, bounds.largest_file),
+            (
+                Resource::Sigpending,
+                bounds.pending_signals,
+                bounds.pending_signals,
+            ),
+            (
+                Resource::Msgqueue,
+                bounds.message_queues,
+                bounds.message_queues,
+            ),
+        ] {
+            let limit = Rlimit {
+                current: Some(soft),
+                maximum: Some(hard),
+            };
+            setrlimit(resource, limit).step("set a resource limit")?;
+        }
         privilege::renounce().step("give up capabilities")?;
         let leaf = place.inside.kind == Kind::Leaf;
         if leaf {

@@ -107,7 +107,7 @@ impl Blanks {
         let state = self.state();
         let line = |blank: &Blank| {
             let sandbox = &blank.sandbox;
-            format!("sandbox {}: blank, pid {}", sandbox.id().0, sandbox.pid())
+            format!("blank in sandbox {}: pid {}", sandbox.id().0, sandbox.pid())
         };
         state.ready.iter().map(line).collect()
     }

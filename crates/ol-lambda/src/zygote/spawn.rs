@@ -129,7 +129,7 @@ impl Zygote {
     /// For people: what it is.
     pub(crate) fn describe(&self) -> String {
         format!(
-            "sandbox {}: zygote, pid {}",
+            "zygote in sandbox {}: pid {}",
             self.sandbox.id().0,
             self.sandbox.pid()
         )
