@@ -333,14 +333,26 @@ def greet():
             return kind, flags, payload
 
 
+class Nowhere(Connection):
+    """Where the answers of a rehearsal go."""
+
+    def send(self, kind, flags, call, payload):
+        FRAME.pack(len(payload), kind, flags, microseconds(self.began), call) + payload
+
+
 def warm():
-    """Does once what binding and a call do, so that the memory which they write to is this process's own by then."""
-    code = compile("import sys\ndef f(event):\n    return event\n", "<warm>", "exec", dont_inherit=True)
-    space = {"__name__": "_ol_warm"}
-    exec(marshal.loads(marshal.dumps(code)), space)
-    sectioned({"kind": "f"}, b"")
-    to_json(space["f"](parse(b'{"a": [1, "b", null]}'))).encode()
-    flush()
+    """Binds and calls a function that answers its event, and forgets it. What the first time takes is then done, and in a child of a
+    zygote the memory that is written to by it is the child's own."""
+    head = {"entry": "_ol_warm.py", "environment": {}, "site_packages": False, "window": 0, "tag": False}
+    path = sys.path[:]
+    try:
+        for keep, flags in ((b"def f(event):\n    return event\n", 0), (None, COMPILED)):
+            kind, handler, compiled = bind(sectioned(head, keep or compiled), flags)
+            sectioned({"kind": kind}, compiled)
+            answer(Nowhere(-1), handler, 0, b'{"a": [1, "b", null, 0.5]}')
+            del sys.modules["_ol_warm"]
+    finally:
+        sys.path[:] = path
 
 
 def main():

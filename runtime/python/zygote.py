@@ -18,6 +18,7 @@ def become(connection, head, guest):
     for name in head.get("imports", ()):
         __import__(name)
     guest.compile_all()
+    guest.warm()
     forker = native()
     # What is alive now lives in every child; a collector that looks at it would copy its pages.
     gc.collect()
