@@ -320,10 +320,7 @@ def leave_if_forked(error=None):
 
 def greet():
     """Says that this process is there, and returns the first frame that makes something of it."""
-    magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER.hex()
-    version = "%d.%d.%d" % sys.version_info[:3]
-    hello = {"runtime": "python", "version": version, "magic": magic}
-    connection.send(READY, END, 0, json.dumps(hello).encode())
+    connection.send(READY, END, 0, HELLO)
     while True:
         kind, flags, _, payload = connection.receive()
         if kind == WARM:
@@ -401,6 +398,13 @@ def be_leaf(flags, payload):
 
 
 JSON = json.JSONDecoder()
+HELLO = json.dumps(
+    {
+        "runtime": "python",
+        "version": "%d.%d.%d" % sys.version_info[:3],
+        "magic": sys.modules["_frozen_importlib_external"].MAGIC_NUMBER.hex(),
+    }
+).encode()
 to_json = make_encoder()
 connection = Connection(FD)
 compiled = {}

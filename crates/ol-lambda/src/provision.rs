@@ -3,7 +3,7 @@
 use crate::call::describe;
 use crate::function::{Function, Version};
 use crate::guest::channel::Conversation;
-use crate::guest::frame::{CHUNK, sections};
+use crate::guest::frame::{CHUNK, HEADER, header, sections};
 use crate::guest::{Channel, ChannelError, Frame, Kind};
 use crate::instance::{About, FunctionKind, Instance};
 use crate::invoke::InvokeError;
@@ -12,7 +12,9 @@ use crate::phases::Origin;
 use crate::zygote::{Blank, Zygote};
 use ol_model::kinds::StartKind;
 use ol_model::steps;
-use ol_sandbox::{Content, CreateError, Created, Obituary, Parent, Role, SandboxSpec};
+use ol_sandbox::{
+    Content, CreateError, Created, LONGEST_OPENING, Obituary, Parent, Role, SandboxSpec,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,11 +40,12 @@ pub(crate) async fn provision(
         .clone()
         .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
-    let Some((made, zygote)) = create(function, &version).await? else {
+    let Some((made, zygote)) = create(function, &version, &source).await? else {
         return Ok(None);
     };
     let lease = begun.elapsed();
     let concurrency = version.config.concurrency;
+    let told = matches!(made, Made::New { told: true, .. });
     let (kind, sandbox, output, channel, magic) = match made {
         Made::Blank(blank) => {
             let channel = blank.channel.for_calls(concurrency);
@@ -54,7 +57,7 @@ pub(crate) async fn provision(
                 Some(blank.magic),
             )
         }
-        Made::New(created) => {
+        Made::New { created, .. } => {
             let channel = Channel::new(created.guest, concurrency);
             let kind = zygote.map_or(StartKind::Fresh, |_| StartKind::Fork);
             (kind, created.sandbox, created.output, channel, None)
@@ -66,7 +69,6 @@ pub(crate) async fn provision(
         channel: &channel,
         obituary: sandbox.obituary(),
         version: &version,
-        name: function.name.as_str(),
     };
     let magic = match magic {
         Some(magic) => magic,
@@ -75,9 +77,10 @@ pub(crate) async fn provision(
     let create = begun.elapsed();
     steps::CREATE.record(create);
 
-    start
-        .bind(&magic, &source, function.shared.settings.site_packages)
-        .await;
+    if !told {
+        let binding = Binding::new(function, &version, &source, &magic);
+        binding.send(&channel).await;
+    }
     let bound = start
         .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
         .await?;
@@ -115,6 +118,7 @@ pub(crate) async fn provision(
 async fn create(
     function: &Arc<Function>,
     version: &Version,
+    source: &[u8],
 ) -> Result<Option<(Made, Option<Arc<Zygote>>)>, InvokeError> {
     let patience = function.shared.settings.queue_wait;
     let begun = Instant::now();
@@ -152,14 +156,19 @@ async fn create(
             parent: zygote.as_ref().map_or(Parent::Root, |z| z.as_parent()),
             role: Role::Leaf,
             content,
+            // Its Python is known, so it need not be asked first.
+            opening: zygote.as_ref().map_or_else(Vec::new, |zygote| {
+                Binding::new(function, version, source, zygote.magic()).opening()
+            }),
         };
+        let told = !spec.opening.is_empty();
         match function.shared.pool.create(spec).await {
             Ok(created) => {
                 function.short_of_memory(None);
                 if zygote.is_some() {
                     function.shared.zygotes.praise();
                 }
-                return Ok(Some((Made::New(created), zygote)));
+                return Ok(Some((Made::New { created, told }, zygote)));
             }
             Err(CreateError::NoMemory {
                 asked_mb, pool_mb, ..
@@ -188,16 +197,84 @@ async fn create(
 
 /// A sandbox that is bound to nothing yet.
 enum Made {
-    New(Created),
+    New {
+        created: Created,
+        /// It was told what to be when it was made.
+        told: bool,
+    },
     /// It has greeted already.
     Blank(Box<Blank>),
+}
+
+/// What a guest is told of the function that it is to be.
+struct Binding<'a> {
+    head: String,
+    /// Its code, compiled if a guest of the same Python did that before.
+    code: &'a [u8],
+    compiled: bool,
+}
+
+impl<'a> Binding<'a> {
+    fn new(function: &Function, version: &'a Version, source: &'a [u8], magic: &str) -> Self {
+        // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
+        let shared = version.config.concurrency > 1;
+        let head = serde_json::json!({
+            "entry": version.entry,
+            "environment": version.config.environment.clone().unwrap_or_default(),
+            "name": function.name.as_str(),
+            "site_packages": function.shared.settings.site_packages,
+            "window": if shared { CHUNK } else { 0 },
+            "tag": shared,
+        })
+        .to_string();
+        let compiled = version.compiled.get().filter(|c| c.magic == magic);
+        Self {
+            head,
+            code: compiled.map_or(source, |c| &c.code),
+            compiled: compiled.is_some(),
+        }
+    }
+
+    fn length(&self) -> [u8; 4] {
+        u32::try_from(self.head.len())
+            .expect("ol.yaml, which it is made of, is bounded at 256 KiB")
+            .to_le_bytes()
+    }
+
+    /// As one frame, for a guest that isn't there yet; empty if it is too long for that.
+    fn opening(&self) -> Vec<u8> {
+        let length = 4 + self.head.len() + self.code.len();
+        if HEADER + length > LONGEST_OPENING {
+            return Vec::new();
+        }
+        let header = header(Kind::Bind, true, self.compiled, 0, length);
+        [&header[..], &self.length(), self.head.as_bytes(), self.code].concat()
+    }
+
+    async fn send(&self, channel: &Channel) {
+        let (first, rest) = self.code.split_at(self.code.len().min(CHUNK));
+        let flags = (rest.is_empty(), self.compiled);
+        // A guest that is gone already is noticed, with its reason, when its answer is awaited.
+        let _ = channel
+            .send(
+                Kind::Bind,
+                flags,
+                0,
+                [&self.length(), self.head.as_bytes(), first],
+            )
+            .await;
+        let mut left = rest.chunks(CHUNK).peekable();
+        while let Some(chunk) = left.next() {
+            let last = (left.peek().is_none(), false);
+            let _ = channel.send(Kind::Body, last, 0, [chunk, &[], &[]]).await;
+        }
+    }
 }
 
 struct Start<'a> {
     channel: &'a Channel,
     obituary: Obituary,
     version: &'a Version,
-    name: &'a str,
 }
 
 impl Start<'_> {
@@ -207,41 +284,6 @@ impl Start<'_> {
         let greeting: Greeting =
             serde_json::from_slice(&ready.payload).map_err(|_| self.nonsense())?;
         Ok(greeting.magic)
-    }
-
-    /// Sends the code, compiled if a guest of the same Python did that before.
-    async fn bind(&self, magic: &str, source: &[u8], site_packages: bool) {
-        // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
-        let shared = self.version.config.concurrency > 1;
-        let head = serde_json::json!({
-            "entry": self.version.entry,
-            "environment": self.version.config.environment.clone().unwrap_or_default(),
-            "name": self.name,
-            "site_packages": site_packages,
-            "window": if shared { CHUNK } else { 0 },
-            "tag": shared,
-        })
-        .to_string();
-        let compiled = self.version.compiled.get().filter(|c| c.magic == magic);
-        let code = compiled.map_or(source, |c| &c.code);
-        let length = u32::try_from(head.len())
-            .expect("ol.yaml, which it is made of, is bounded at 256 KiB")
-            .to_le_bytes();
-        let (first, rest) = code.split_at(code.len().min(CHUNK));
-        let flags = (rest.is_empty(), compiled.is_some());
-        // A guest that is gone already is noticed, with its reason, when its answer is awaited.
-        let _ = self
-            .channel
-            .send(Kind::Bind, flags, 0, [&length, head.as_bytes(), first])
-            .await;
-        let mut left = rest.chunks(CHUNK).peekable();
-        while let Some(chunk) = left.next() {
-            let last = (left.peek().is_none(), false);
-            let _ = self
-                .channel
-                .send(Kind::Body, last, 0, [chunk, &[], &[]])
-                .await;
-        }
     }
 
     async fn expect(

@@ -22,5 +22,6 @@ pub mod sock;
 pub use lifecycle::{Death, Obituary, Paused, Running};
 pub use ol_warden::protocol::{CodeId, SandboxId};
 pub use pool::{
-    Ancestor, Content, CreateError, Created, Parent, Pool, Role, SandboxEvent, SandboxSpec,
+    Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxEvent,
+    SandboxSpec,
 };

@@ -62,7 +62,12 @@ pub struct SandboxSpec {
     pub role: Role,
     /// What is in it.
     pub content: Content,
+    /// What its guest socket holds for it from the first instant; empty or at most [`LONGEST_OPENING`] bytes.
+    pub opening: Vec<u8>,
 }
+
+/// So much fits a socket that nobody reads yet, in bytes.
+pub const LONGEST_OPENING: usize = 64 << 10;
 
 /// What of a sandbox can be settled when it is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]

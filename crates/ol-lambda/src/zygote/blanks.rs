@@ -169,6 +169,7 @@ async fn make(pool: &dyn Pool, zygote: Arc<Zygote>, limits: Limits) -> Result<Bl
             code: None,
             patience: Duration::ZERO,
         },
+        opening: Vec::new(),
     };
     let created = pool.create(spec).await;
     let Created {

@@ -25,6 +25,13 @@ pub(crate) struct Zygote {
     sandbox: Running,
     /// Held open: a guest whose connection ends, ends.
     _channel: Channel,
+    /// Which compiled code its Python takes, and so that of its children.
+    magic: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Greeting {
+    magic: String,
 }
 
 /// What to make of a sandbox.
@@ -69,6 +76,7 @@ impl Zygote {
                 code: None,
                 patience: PATIENCE,
             },
+            opening: Vec::new(),
         };
         let Created {
             sandbox,
@@ -84,6 +92,8 @@ impl Zygote {
             if ready.kind != Kind::Ready {
                 return Err(SpawnError::Nonsense);
             }
+            let greeting: Greeting =
+                serde_json::from_slice(&ready.payload).map_err(|_| SpawnError::Nonsense)?;
             let head = head.to_string();
             let length = u32::try_from(head.len())
                 .map_err(|_| SpawnError::Nonsense)?
@@ -93,7 +103,7 @@ impl Zygote {
             let bound = channel.next(&mut conversation).await?;
             match bound.kind {
                 Kind::Bound => sections(bound.payload)
-                    .map(|_| ())
+                    .map(|_| greeting.magic)
                     .map_err(|_| SpawnError::Nonsense),
                 Kind::BindFailed => Err(SpawnError::Import(
                     String::from_utf8_lossy(&bound.payload).into_owned(),
@@ -101,19 +111,25 @@ impl Zygote {
                 _ => Err(SpawnError::Nonsense),
             }
         };
-        tokio::time::timeout(IMPORTS, introduce)
+        let magic = tokio::time::timeout(IMPORTS, introduce)
             .await
             .unwrap_or(Err(SpawnError::Slow))?;
         pool.downsize(&sandbox, ROOM).await;
         Ok(Self {
             sandbox,
             _channel: channel,
+            magic,
         })
     }
 
     /// It as the parent of others.
     pub(crate) fn as_parent(&self) -> Parent {
         self.sandbox.as_parent()
+    }
+
+    /// Which compiled code its children take.
+    pub(crate) fn magic(&self) -> &str {
+        &self.magic
     }
 
     /// The number of its sandbox.

@@ -73,11 +73,16 @@ impl SockPool {
             parent,
             role,
             content,
+            opening,
         } = spec;
         let reservation = self.reserve(content.limits.mem, content.patience).await?;
         let own: Hold = Arc::new(Mutex::new(reservation));
         let id = SandboxId(self.next.fetch_add(1, Ordering::Relaxed));
         let (guest, theirs) = UnixStream::pair().map_err(mechanism)?;
+        // Nobody reads it yet, and it fits: written in one go.
+        if !opening.is_empty() && rustix::io::write(&guest, &opening) != Ok(opening.len()) {
+            return Err(CreateError::Mechanism("the opening is too long".to_owned()));
+        }
         let (output_end, output) = pipe::pipe().map_err(mechanism)?;
         // The guest's ends block, as any program's standard output does.
         let fds = vec![
