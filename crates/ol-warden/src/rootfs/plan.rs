@@ -187,6 +187,8 @@ fn etc_files() -> Vec<Step> {
 mod tests {
     use super::*;
 
+    const RUNTIME: Runtime = &[("guest.py", b"print()")];
+
     fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<Step> {
         let top: Vec<String> = entries
             .iter()
@@ -199,13 +201,7 @@ mod tests {
                 .find(|(n, _)| *n == name)
                 .map(|(_, e)| e.clone())
         };
-        plan(
-            base,
-            &top,
-            &look,
-            &[("guest.py", b"print()".as_slice())],
-            Path::new("/w/packages"),
-        )
+        plan(base, &top, &look, RUNTIME, Path::new("/w/packages"))
     }
 
     #[test]
