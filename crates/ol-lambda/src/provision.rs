@@ -11,7 +11,7 @@ use crate::output::Outlet;
 use crate::phases::Origin;
 use crate::zygote::{Blank, Zygote};
 use ol_model::kinds::StartKind;
-use ol_model::steps;
+use ol_model::{Limits, steps};
 use ol_sandbox::{Content, CreateError, Created, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,8 +65,7 @@ pub(crate) async fn provision(
     let start = Start {
         channel: &channel,
         obituary: sandbox.obituary(),
-        version: &version,
-        name: function.name.as_str(),
+        limits: &version.limits,
     };
     let magic = match magic {
         Some(magic) => magic,
@@ -75,19 +74,15 @@ pub(crate) async fn provision(
     let create = begun.elapsed();
     steps::CREATE.record(create);
 
-    start
-        .bind(&magic, &source, function.shared.settings.site_packages)
-        .await;
-    let bound = start
-        .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
+    let binding = Binding {
+        version: &version,
+        name: function.name.as_str(),
+        site_packages: function.shared.settings.site_packages,
+        path: &[],
+    };
+    let about = start
+        .bind(&mut about_itself, magic, &source, &binding)
         .await?;
-    let (about, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
-    let about: About = serde_json::from_slice(&about).map_err(|_| start.nonsense())?;
-    if bound.compiled {
-        let compiled = crate::function::Compiled { magic, code };
-        // Another instance may have brought it first.
-        let _ = version.compiled.set(compiled);
-    }
     channel.close(about_itself);
     let first = version.kind.set(about.kind).is_ok();
     if first && concurrency > 1 && about.kind != FunctionKind::Asgi {
@@ -193,36 +188,72 @@ enum Made {
     Blank(Box<Blank>),
 }
 
-struct Start<'a> {
-    channel: &'a Channel,
-    obituary: Obituary,
-    version: &'a Version,
-    name: &'a str,
+/// A guest that is being started.
+pub(crate) struct Start<'a> {
+    pub channel: &'a Channel,
+    pub obituary: Obituary,
+    pub limits: &'a Limits,
+}
+
+/// What a guest is bound to.
+pub(crate) struct Binding<'a> {
+    pub version: &'a Version,
+    pub name: &'a str,
+    pub site_packages: bool,
+    /// What to add to the module search path, as paths inside.
+    pub path: &'a [String],
 }
 
 impl Start<'_> {
     /// Waits until its runtime is there; says which compiled code its Python takes.
-    async fn greeting(&self, about_itself: &mut Conversation) -> Result<String, InvokeError> {
+    pub(crate) async fn greeting(
+        &self,
+        about_itself: &mut Conversation,
+    ) -> Result<String, InvokeError> {
         let ready = self.expect(about_itself, Kind::Ready, GREETING).await?;
         let greeting: Greeting =
             serde_json::from_slice(&ready.payload).map_err(|_| self.nonsense())?;
         Ok(greeting.magic)
     }
 
+    /// Binds it, and keeps the code that it may have compiled.
+    pub(crate) async fn bind(
+        &self,
+        about_itself: &mut Conversation,
+        magic: String,
+        source: &[u8],
+        binding: &Binding<'_>,
+    ) -> Result<About, InvokeError> {
+        self.send_code(&magic, source, binding).await;
+        let bound = self
+            .expect(about_itself, Kind::Bound, self.limits.runtime)
+            .await?;
+        let (about, code) = sections(bound.payload).map_err(|_| self.nonsense())?;
+        let about: About = serde_json::from_slice(&about).map_err(|_| self.nonsense())?;
+        if bound.compiled {
+            let compiled = crate::function::Compiled { magic, code };
+            // Another instance may have brought it first.
+            let _ = binding.version.compiled.set(compiled);
+        }
+        Ok(about)
+    }
+
     /// Sends the code, compiled if a guest of the same Python did that before.
-    async fn bind(&self, magic: &str, source: &[u8], site_packages: bool) {
+    async fn send_code(&self, magic: &str, source: &[u8], binding: &Binding<'_>) {
+        let version = binding.version;
         // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
-        let shared = self.version.config.concurrency > 1;
+        let shared = version.config.concurrency > 1;
         let head = serde_json::json!({
-            "entry": self.version.entry,
-            "environment": self.version.config.environment.clone().unwrap_or_default(),
-            "name": self.name,
-            "site_packages": site_packages,
+            "entry": version.entry,
+            "environment": version.config.environment.clone().unwrap_or_default(),
+            "name": binding.name,
+            "path": binding.path,
+            "site_packages": binding.site_packages,
             "window": if shared { CHUNK } else { 0 },
             "tag": shared,
         })
         .to_string();
-        let compiled = self.version.compiled.get().filter(|c| c.magic == magic);
+        let compiled = version.compiled.get().filter(|c| c.magic == magic);
         let code = compiled.map_or(source, |c| &c.code);
         let length = u32::try_from(head.len())
             .expect("ol.yaml, which it is made of, is bounded at 256 KiB")
@@ -262,7 +293,7 @@ impl Start<'_> {
                     .await
                     .ok()
                     .flatten();
-                let reason = describe(death, &self.version.limits);
+                let reason = describe(death, self.limits);
                 Err(InvokeError::CannotStart(format!(
                     "the function's process ended while it was starting: {reason}\n"
                 )))
@@ -282,7 +313,7 @@ impl Start<'_> {
     }
 }
 
-fn refused(error: &CreateError) -> InvokeError {
+pub(crate) fn refused(error: &CreateError) -> InvokeError {
     match error {
         CreateError::NoMemory { .. } => InvokeError::NoMemory(error.to_string()),
         CreateError::Mechanism(reason) => {
