@@ -255,3 +255,72 @@ fn a_sandbox_that_died_says_how_until_it_is_destroyed() {
         });
     });
 }
+
+/// The memory that `/debug` calls free, in MiB.
+fn free(worker: &Worker<'_>) -> u64 {
+    let text = worker.debug();
+    let line = text.lines().last().expect("a line");
+    let number = line.split(' ').next().and_then(|word| word.parse().ok());
+    number.unwrap_or_else(|| panic!("{text}"))
+}
+
+#[test]
+fn paused_sandboxes_give_back_what_they_do_not_use() {
+    with_worker(&[SOCK, "mem_pool_mb=500"], |worker| {
+        let code = code(worker, "echo", &[("f.py", ECHO)]);
+        let root = create(worker, &json!({"leaf": false}));
+        let order = json!({"code": code, "parent": root});
+        let mut paused = Vec::new();
+        for _ in 0..32 {
+            let id = create(worker, &order);
+            done(worker, &format!("/pause/{id}"));
+            paused.push(id);
+        }
+        // Beside them fifteen who make and drop sandboxes at once: without what was given back, the pool would be full of ten.
+        std::thread::scope(|scope| {
+            for _ in 0..15 {
+                scope.spawn(|| {
+                    for round in 0..4 {
+                        let id = create(worker, &order);
+                        assert_eq!(run(worker, &id, &json!(round)).ok(), json!(round));
+                        done(worker, &format!("/pause/{id}"));
+                        done(worker, &format!("/destroy/{id}"));
+                    }
+                });
+            }
+        });
+        for id in paused.iter().take(3) {
+            done(worker, &format!("/unpause/{id}"));
+            assert_eq!(run(worker, id, &json!(id)).ok(), json!(id));
+            done(worker, &format!("/pause/{id}"));
+        }
+        assert!(free(worker) > 50, "{}", worker.debug());
+    });
+}
+
+#[test]
+fn who_can_not_get_its_memory_back_stays_paused() {
+    with_worker(&[SOCK, "mem_pool_mb=100"], |worker| {
+        let code = code(worker, "echo", &[("f.py", ECHO)]);
+        let order = json!({"code": code});
+        let first = create(worker, &order);
+        done(worker, &format!("/pause/{first}"));
+        let second = create(worker, &order);
+        let small = [("f.py", ECHO), ("ol.yaml", "limits: {mem_mb: 20}\n")];
+        let third = create(
+            worker,
+            &json!({"code": self::code(worker, "small", &small)}),
+        );
+        let begun = Instant::now();
+        let unpause = format!("/unpause/{first}");
+        let told = post(worker, &unpause);
+        assert!(begun.elapsed() < patience(3.0));
+        let text = told.error(429, "no-memory");
+        assert!(text.contains("100 MiB"), "{text}");
+        assert!(line(worker, &first).expect("a line").contains("paused"));
+        done(worker, &format!("/destroy/{second}"));
+        done(worker, &format!("/destroy/{third}"));
+        done(worker, &unpause);
+        assert_eq!(run(worker, &first, &json!(1)).ok(), json!(1));
+    });
+}

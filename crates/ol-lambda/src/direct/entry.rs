@@ -1,20 +1,24 @@
 //! One sandbox: running, paused, or dead and not yet destroyed.
 
-use super::DirectError;
+use super::{DirectError, PATIENCE};
 use crate::call::describe;
 use crate::function::Version;
 use crate::guest::frame::{CHUNK, WINDOW, sections};
 use crate::guest::{Channel, ChannelError, Kind};
 use crate::instance::{About, FunctionKind};
 use crate::invoke::InvokeError;
+use crate::provision::refused;
 use bytes::{Buf, Bytes, BytesMut};
-use ol_model::{Limits, steps};
-use ol_sandbox::{Obituary, Parent, Paused, Running};
+use ol_model::{Limits, MiB, steps};
+use ol_sandbox::{Obituary, Parent, Paused, Pool, Running};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// The longest answer that is taken; it is kept in memory.
 const LONGEST_ANSWER: usize = 64 << 20;
+
+/// What a paused sandbox keeps beyond what it uses.
+const ROOM: MiB = MiB(1);
 
 /// Between two looks whether a freeze has taken hold, and how many there are at most.
 const LOOK: Duration = Duration::from_millis(1);
@@ -48,6 +52,8 @@ pub(super) struct Entry {
     bound: Option<Bound>,
     obituary: Obituary,
     pid: i32,
+    /// Its memory while it runs; less than its limit for a zygote.
+    had: MiB,
     /// One who changes it at a time, also while that takes long.
     state: Mutex<State>,
     /// One call at a time.
@@ -69,6 +75,7 @@ impl Entry {
             bound,
             obituary: sandbox.obituary(),
             pid: sandbox.pid(),
+            had: sandbox.allotment().size(),
             state: Mutex::new(State::Running(sandbox)),
             turn: Mutex::default(),
         }
@@ -90,7 +97,8 @@ impl Entry {
         }
     }
 
-    pub(super) async fn pause(&self) -> Result<(), DirectError> {
+    /// Freezes it; then lowers its memory, if a pool for that is given. Not to be dropped half way.
+    pub(super) async fn pause(&self, downsizing: Option<&dyn Pool>) -> Result<(), DirectError> {
         self.alive()?;
         let mut state = self.state.lock().await;
         let begun = Instant::now();
@@ -110,6 +118,9 @@ impl Entry {
         for look in 0..LOOKS {
             if paused.frozen().map_err(|error| broken(&error))? {
                 steps::PAUSE.record(begun.elapsed());
+                if let Some(pool) = downsizing {
+                    pool.downsize(&paused.allotment(), ROOM).await;
+                }
                 return Ok(());
             }
             // Mostly one of the first looks finds it frozen.
@@ -122,9 +133,14 @@ impl Entry {
         ))
     }
 
-    pub(super) async fn unpause(&self) -> Result<(), DirectError> {
+    /// Gets its memory back, then thaws it; without memory it stays paused.
+    pub(super) async fn unpause(&self, pool: &dyn Pool) -> Result<(), DirectError> {
         self.alive()?;
         let mut state = self.state.lock().await;
+        if let State::Paused(paused) = &*state {
+            let regained = pool.regain(&paused.allotment(), self.had, PATIENCE).await;
+            regained.map_err(|error| refused(&error))?;
+        }
         match std::mem::replace(&mut *state, State::Gone) {
             State::Paused(paused) => {
                 let begun = Instant::now();

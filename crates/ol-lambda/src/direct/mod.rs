@@ -139,7 +139,11 @@ impl Direct {
     /// # Errors
     /// See [`DirectError`].
     pub async fn pause(&self, id: &str) -> Result<(), DirectError> {
-        self.find(id)?.pause().await
+        let entry = self.find(id)?;
+        let (pool, downsize) = (Arc::clone(&self.pool), self.settings.downsize);
+        // A task of its own: who stops waiting must not cut it.
+        let pausing = tokio::spawn(async move { entry.pause(downsize.then_some(&*pool)).await });
+        pausing.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// Thaws a sandbox. Does nothing to one that runs.
@@ -147,7 +151,8 @@ impl Direct {
     /// # Errors
     /// See [`DirectError`].
     pub async fn unpause(&self, id: &str) -> Result<(), DirectError> {
-        self.find(id)?.unpause().await
+        let entry = self.find(id)?;
+        entry.unpause(&*self.pool).await
     }
 
     /// Calls the `f(event)` of a sandbox that was made with one. Who stops waiting lets it finish unheard.
@@ -157,8 +162,7 @@ impl Direct {
     pub async fn run(&self, id: &str, event: Bytes) -> Result<Bytes, DirectError> {
         let entry = self.find(id)?;
         let call = tokio::spawn(async move { entry.run(&event).await });
-        call.await
-            .unwrap_or_else(|_| Err(InvokeError::Internal("a call was lost").into()))
+        call.await.unwrap_or_else(|_| Err(lost()))
     }
 
     /// For people: a line for each sandbox, and the memory that is left.
@@ -191,4 +195,8 @@ impl Direct {
         let drained = self.pool.drained();
         tokio::time::timeout(patience, drained).await.is_ok()
     }
+}
+
+fn lost() -> DirectError {
+    InvokeError::Internal("a request was lost").into()
 }

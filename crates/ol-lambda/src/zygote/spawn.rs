@@ -104,7 +104,7 @@ impl Zygote {
         tokio::time::timeout(IMPORTS, introduce)
             .await
             .unwrap_or(Err(SpawnError::Slow))?;
-        pool.downsize(&sandbox, ROOM).await;
+        pool.downsize(&sandbox.allotment(), ROOM).await;
         Ok(Self { sandbox, channel })
     }
 
