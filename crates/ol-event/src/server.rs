@@ -2,11 +2,12 @@
 
 use crate::api::control::{self, Context};
 use crate::api::run::{self, Ends};
+use crate::api::sandboxes;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ol_lambda::Lambdas;
+use ol_lambda::{Direct, Lambdas};
 use ol_model::MiB;
 use std::convert::Infallible;
 use std::io;
@@ -45,7 +46,8 @@ pub struct Listeners {
 
 /// The HTTP server.
 pub struct Server {
-    lambdas: Arc<Lambdas>,
+    /// What `/run` is for, unless sandboxes are driven directly.
+    lambdas: Option<Arc<Lambdas>>,
     limits: Limits,
     public: Router,
     private: Router,
@@ -65,10 +67,21 @@ impl Server {
             control::private_router(context),
         );
         Arc::new(Self {
-            lambdas,
+            lambdas: Some(lambdas),
             limits,
             public,
             private,
+        })
+    }
+
+    /// A server in front of sandboxes that are driven directly.
+    #[must_use]
+    pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            lambdas: None,
+            limits,
+            public: sandboxes::router(Arc::clone(&direct)),
+            private: sandboxes::private_router(direct),
         })
     }
 
@@ -147,9 +160,11 @@ impl Server {
         request: http::Request<hyper::body::Incoming>,
         public: Option<Ends>,
     ) -> http::Response<crate::body::ResponseBody> {
-        if run::name_in(request.uri().path()).is_some() {
+        if let Some(lambdas) = &self.lambdas
+            && run::name_in(request.uri().path()).is_some()
+        {
             let ends = public.unwrap_or_default();
-            run::run(&self.lambdas, self.limits.body, ends, request).await
+            run::run(lambdas, self.limits.body, ends, request).await
         } else {
             let router = match public {
                 Some(_) => &self.public,

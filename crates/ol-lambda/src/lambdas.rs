@@ -53,6 +53,8 @@ pub struct Settings {
     pub(crate) site_packages: bool,
     /// The limits of zygotes, and the shells kept ready for the leaves of one; none if everything is to start afresh.
     pub(crate) zygotes: Option<(Limits, u16)>,
+    /// What is paused gives back the memory that it doesn't use.
+    pub(crate) downsize: bool,
     /// The most blanks that are kept.
     pub(crate) blanks: usize,
 }
@@ -87,6 +89,7 @@ impl Settings {
                 let shells = u16::try_from(config.shells_ready).unwrap_or(u16::MAX);
                 (config.zygote_limits(), shells)
             }),
+            downsize: config.features.downsize_paused_mem,
             blanks: config.blanks.max as usize,
         }
     }

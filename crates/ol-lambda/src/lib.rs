@@ -12,22 +12,26 @@
 //! - `function`: one function: its versions, its queue, its instances
 //! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
 //! - `autoscale`: how many instances a function should have; pure
+//! - `binding`: what a guest is told of the function that it is to be
 //! - `call`: one exchange with an instance, with its time limit
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the one task that freezes what has been idle
 //! - `output`: what functions print
 //! - `phases`: where a call's time went
+//! - [`direct`]: sandboxes without functions, driven one by one
 //! - `zygote`: what instances are forked from
 //! - [`registry`]: where bundles live and how they become files
 //!
 //! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another. An invocation that
 //! is dropped gives up its place in the queue; if it is being served, the answer is awaited in the background.
 
+pub mod direct;
 pub mod invoke;
 pub mod lambdas;
 pub mod registry;
 
 mod autoscale;
+mod binding;
 mod call;
 mod function;
 mod guest;
@@ -39,6 +43,7 @@ mod provision;
 mod zygote;
 
 pub use call::AnswerStream;
+pub use direct::{Direct, DirectError, Order};
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
 pub use lambdas::{Lambdas, Settings, UploadError};
 pub use phases::Phases;

@@ -1,9 +1,10 @@
 //! Backing an instance with a sandbox: made by the pool, greeted, bound to the function's code.
 
+use crate::binding::Binding;
 use crate::call::describe;
 use crate::function::{Function, Version};
 use crate::guest::channel::Conversation;
-use crate::guest::frame::{CHUNK, HEADER, header, sections};
+use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Frame, Kind};
 use crate::instance::{About, FunctionKind, Instance};
 use crate::invoke::InvokeError;
@@ -11,10 +12,8 @@ use crate::output::Outlet;
 use crate::phases::Origin;
 use crate::zygote::{Blank, Zygote};
 use ol_model::kinds::StartKind;
-use ol_model::steps;
-use ol_sandbox::{
-    Content, CreateError, Created, LONGEST_OPENING, Obituary, Parent, Role, SandboxSpec,
-};
+use ol_model::{Limits, steps};
+use ol_sandbox::{Content, CreateError, Created, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,7 +67,7 @@ pub(crate) async fn provision(
     let start = Start {
         channel: &channel,
         obituary: sandbox.obituary(),
-        version: &version,
+        limits: &version.limits,
     };
     let magic = match magic {
         Some(magic) => magic,
@@ -78,19 +77,10 @@ pub(crate) async fn provision(
     steps::CREATE.record(create);
 
     if !told {
-        let binding = Binding::new(function, &version, &source, &magic);
-        binding.send(&channel).await;
+        let binding = Binding::of(function, &version);
+        binding.message(&source, &magic).send(&channel).await;
     }
-    let bound = start
-        .expect(&mut about_itself, Kind::Bound, version.limits.runtime)
-        .await?;
-    let (about, code) = sections(bound.payload).map_err(|_| start.nonsense())?;
-    let about: About = serde_json::from_slice(&about).map_err(|_| start.nonsense())?;
-    if bound.compiled {
-        let compiled = crate::function::Compiled { magic, code };
-        // Another instance may have brought it first.
-        let _ = version.compiled.set(compiled);
-    }
+    let about = start.bound(&mut about_itself, magic, &version).await?;
     channel.close(about_itself);
     let first = version.kind.set(about.kind).is_ok();
     if first && concurrency > 1 && about.kind != FunctionKind::Asgi {
@@ -158,7 +148,9 @@ async fn create(
             content,
             // Its Python is known, so it need not be asked first.
             opening: zygote.as_ref().map_or_else(Vec::new, |zygote| {
-                Binding::new(function, version, source, zygote.magic()).opening()
+                Binding::of(function, version)
+                    .message(source, zygote.magic())
+                    .opening()
             }),
         };
         let told = !spec.opening.is_empty();
@@ -206,84 +198,43 @@ enum Made {
     Blank(Box<Blank>),
 }
 
-/// What a guest is told of the function that it is to be.
-struct Binding<'a> {
-    head: String,
-    /// Its code, compiled if a guest of the same Python did that before.
-    code: &'a [u8],
-    compiled: bool,
-}
-
-impl<'a> Binding<'a> {
-    fn new(function: &Function, version: &'a Version, source: &'a [u8], magic: &str) -> Self {
-        // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
-        let shared = version.config.concurrency > 1;
-        let head = serde_json::json!({
-            "entry": version.entry,
-            "environment": version.config.environment.clone().unwrap_or_default(),
-            "name": function.name.as_str(),
-            "site_packages": function.shared.settings.site_packages,
-            "window": if shared { CHUNK } else { 0 },
-            "tag": shared,
-        })
-        .to_string();
-        let compiled = version.compiled.get().filter(|c| c.magic == magic);
-        Self {
-            head,
-            code: compiled.map_or(source, |c| &c.code),
-            compiled: compiled.is_some(),
-        }
-    }
-
-    fn length(&self) -> [u8; 4] {
-        u32::try_from(self.head.len())
-            .expect("ol.yaml, which it is made of, is bounded at 256 KiB")
-            .to_le_bytes()
-    }
-
-    /// As one frame, for a guest that isn't there yet; empty if it is too long for that.
-    fn opening(&self) -> Vec<u8> {
-        let length = 4 + self.head.len() + self.code.len();
-        if HEADER + length > LONGEST_OPENING {
-            return Vec::new();
-        }
-        let header = header(Kind::Bind, true, self.compiled, 0, length);
-        [&header[..], &self.length(), self.head.as_bytes(), self.code].concat()
-    }
-
-    async fn send(&self, channel: &Channel) {
-        let (first, rest) = self.code.split_at(self.code.len().min(CHUNK));
-        let flags = (rest.is_empty(), self.compiled);
-        // A guest that is gone already is noticed, with its reason, when its answer is awaited.
-        let _ = channel
-            .send(
-                Kind::Bind,
-                flags,
-                0,
-                [&self.length(), self.head.as_bytes(), first],
-            )
-            .await;
-        let mut left = rest.chunks(CHUNK).peekable();
-        while let Some(chunk) = left.next() {
-            let last = (left.peek().is_none(), false);
-            let _ = channel.send(Kind::Body, last, 0, [chunk, &[], &[]]).await;
-        }
-    }
-}
-
-struct Start<'a> {
-    channel: &'a Channel,
-    obituary: Obituary,
-    version: &'a Version,
+/// A guest that is being started.
+pub(crate) struct Start<'a> {
+    pub channel: &'a Channel,
+    pub obituary: Obituary,
+    pub limits: &'a Limits,
 }
 
 impl Start<'_> {
     /// Waits until its runtime is there; says which compiled code its Python takes.
-    async fn greeting(&self, about_itself: &mut Conversation) -> Result<String, InvokeError> {
+    pub(crate) async fn greeting(
+        &self,
+        about_itself: &mut Conversation,
+    ) -> Result<String, InvokeError> {
         let ready = self.expect(about_itself, Kind::Ready, GREETING).await?;
         let greeting: Greeting =
             serde_json::from_slice(&ready.payload).map_err(|_| self.nonsense())?;
         Ok(greeting.magic)
+    }
+
+    /// Waits until it is bound to `version`, and keeps the code that it may have compiled.
+    pub(crate) async fn bound(
+        &self,
+        about_itself: &mut Conversation,
+        magic: String,
+        version: &Version,
+    ) -> Result<About, InvokeError> {
+        let bound = self
+            .expect(about_itself, Kind::Bound, self.limits.runtime)
+            .await?;
+        let (about, code) = sections(bound.payload).map_err(|_| self.nonsense())?;
+        let about: About = serde_json::from_slice(&about).map_err(|_| self.nonsense())?;
+        if bound.compiled {
+            let compiled = crate::function::Compiled { magic, code };
+            // Another instance may have brought it first.
+            let _ = version.compiled.set(compiled);
+        }
+        Ok(about)
     }
 
     async fn expect(
@@ -304,7 +255,7 @@ impl Start<'_> {
                     .await
                     .ok()
                     .flatten();
-                let reason = describe(death, &self.version.limits);
+                let reason = describe(death, self.limits);
                 Err(InvokeError::CannotStart(format!(
                     "the function's process ended while it was starting: {reason}\n"
                 )))
@@ -324,7 +275,7 @@ impl Start<'_> {
     }
 }
 
-fn refused(error: &CreateError) -> InvokeError {
+pub(crate) fn refused(error: &CreateError) -> InvokeError {
     match error {
         CreateError::NoMemory { .. } => InvokeError::NoMemory(error.to_string()),
         CreateError::Mechanism(reason) => {

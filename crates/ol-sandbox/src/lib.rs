@@ -19,7 +19,7 @@ pub mod lifecycle;
 pub mod pool;
 pub mod sock;
 
-pub use lifecycle::{Death, Obituary, Paused, Running};
+pub use lifecycle::{Allotment, Death, Obituary, Paused, Running};
 pub use ol_warden::protocol::{CodeId, SandboxId};
 pub use pool::{
     Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxEvent,

@@ -2,10 +2,11 @@
 
 use crate::pool::{Ancestor, Hold, Parent, SandboxEvent};
 use crate::sock::{Freezer, Link};
+use ol_model::MiB;
 use ol_warden::protocol::SandboxId;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 /// How a sandbox's first process ended.
@@ -75,6 +76,31 @@ struct Core {
     hold: Hold,
 }
 
+impl Core {
+    fn allotment(&self) -> Allotment {
+        Allotment {
+            id: self.id,
+            hold: Arc::clone(&self.hold),
+        }
+    }
+}
+
+/// The memory of a sandbox in either state. Not to be kept: it holds that memory too.
+#[derive(Clone, Debug)]
+pub struct Allotment {
+    pub(crate) id: SandboxId,
+    pub(crate) hold: Hold,
+}
+
+impl Allotment {
+    /// How much it is.
+    #[must_use]
+    pub fn size(&self) -> MiB {
+        let hold = self.hold.lock();
+        hold.unwrap_or_else(PoisonError::into_inner).size()
+    }
+}
+
 impl Drop for Core {
     fn drop(&mut self) {
         self.link.destroy(self.id);
@@ -110,6 +136,12 @@ impl Running {
 
     pub(crate) fn hold(&self) -> &Hold {
         &self.0.hold
+    }
+
+    /// Its memory, to be lowered or raised.
+    #[must_use]
+    pub fn allotment(&self) -> Allotment {
+        self.0.allotment()
     }
 
     /// It as the parent of others, which only a zygote can be.
@@ -155,6 +187,12 @@ impl Paused {
     #[must_use]
     pub fn id(&self) -> SandboxId {
         self.0.id
+    }
+
+    /// Its memory, to be lowered or raised.
+    #[must_use]
+    pub fn allotment(&self) -> Allotment {
+        self.0.allotment()
     }
 
     /// Thaws it.

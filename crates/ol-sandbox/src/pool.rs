@@ -1,7 +1,7 @@
 //! The door of the sandbox layer: what may be asked, and what comes back.
 
 use crate::budget::Reservation;
-use crate::lifecycle::{Death, Running};
+use crate::lifecycle::{Allotment, Death, Running};
 use ol_model::{Limits, MiB, OomScope};
 use ol_warden::protocol::{CodeId, SandboxId};
 use std::future::Future;
@@ -155,9 +155,20 @@ pub trait Pool: Send + Sync + 'static {
         content: &'a Content,
     ) -> Pending<'a, Result<(), CreateError>>;
 
-    /// Lowers the memory that `id` may use to what it uses and `room` more, and gives back what that frees; what it could not give up
-    /// stays its own. For a zygote that has imported what it will.
-    fn downsize<'a>(&'a self, sandbox: &'a Running, room: MiB) -> Pending<'a, ()>;
+    /// Lowers the memory that a sandbox may use to what it uses and `room` more, and gives back what that frees; what it could not give
+    /// up stays its own. For a zygote that has imported what it will, and for what is paused. Not to be dropped half way.
+    fn downsize<'a>(&'a self, sandbox: &'a Allotment, room: MiB) -> Pending<'a, ()>;
+
+    /// Gets back what [`Self::downsize`] gave away, up to `memory` in all. Waits for it at most `patience`.
+    ///
+    /// # Errors
+    /// [`CreateError::NoMemory`], and then it has what it had; [`CreateError::Mechanism`] if the limit can't be raised.
+    fn regain<'a>(
+        &'a self,
+        sandbox: &'a Allotment,
+        memory: MiB,
+        patience: Duration,
+    ) -> Pending<'a, Result<(), CreateError>>;
 
     /// Memory that no sandbox holds.
     fn free_memory(&self) -> MiB;

@@ -235,14 +235,13 @@ impl Worker<'_> {
     pub fn inhabitants(&self) -> Vec<(Process, PathBuf)> {
         let mut inhabitants = Vec::new();
         for group in self.place.traits().cgroups() {
-            let freezes = |file: &&str| group.join(file).exists();
             let top = group
                 .file_name()
                 .is_some_and(|name| !name.to_string_lossy().starts_with("sandbox-"));
             if top
                 || !["cgroup.freeze", "freezer.state"]
                     .iter()
-                    .any(|f| freezes(&f))
+                    .any(|file| group.join(file).exists())
             {
                 continue;
             }

@@ -5,8 +5,8 @@ use crate::up::say;
 use anyhow::{Context, Result, bail};
 use ol_event::{Limits, Listeners, Server};
 use ol_lambda::registry::Registry;
-use ol_lambda::{Lambdas, Settings};
-use ol_model::WorkerConfig;
+use ol_lambda::{Direct, Lambdas, Settings};
+use ol_model::{ServerMode, WorkerConfig};
 use ol_sandbox::budget::Budget;
 use ol_sandbox::sock::SockPool;
 use ol_sys::confine::Level;
@@ -87,6 +87,28 @@ fn runtime() -> io::Result<Runtime> {
     }
 }
 
+/// What the server is in front of.
+enum Served {
+    Functions(Arc<Lambdas>),
+    Sandboxes(Arc<Direct>),
+}
+
+impl Served {
+    fn stop_accepting(&self) {
+        match self {
+            Self::Functions(lambdas) => lambdas.stop_accepting(),
+            Self::Sandboxes(direct) => direct.stop_accepting(),
+        }
+    }
+
+    async fn end(&self, patience: Duration) -> bool {
+        match self {
+            Self::Functions(lambdas) => lambdas.end(patience).await,
+            Self::Sandboxes(direct) => direct.end(patience).await,
+        }
+    }
+}
+
 async fn serve(
     parts: &Parts<'_>,
     public: TcpListener,
@@ -105,15 +127,25 @@ async fn serve(
     let pool = Arc::new(
         SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?,
     );
-    let registry = Registry::open(&config.registry_path()?)?;
     let settings = Settings::new(config, directory.code(), directory.logs(), site_packages);
-    let lambdas = Lambdas::start(settings, registry, pool.clone());
     let limits = Limits {
         body: config.max_body(),
         header_bytes: config.max_header_bytes(),
         header_lines: config.max_header_lines as usize,
     };
-    let server = Server::new(Arc::clone(&lambdas), limits, directory.uploads());
+    let (what, server) = match config.server_mode {
+        ServerMode::Lambda => {
+            let registry = Registry::open(&config.registry_path()?)?;
+            let lambdas = Lambdas::start(settings, registry, pool.clone());
+            let server = Server::new(Arc::clone(&lambdas), limits, directory.uploads());
+            (Served::Functions(lambdas), server)
+        }
+        ServerMode::Sock => {
+            let direct = Direct::new(settings, config.pkgs_dir.clone(), pool.clone());
+            let server = Server::of_sandboxes(Arc::clone(&direct), limits);
+            (Served::Sandboxes(direct), server)
+        }
+    };
     let listeners = Listeners {
         public: tokio_listener(public)?,
         private: tokio_private(private)?,
@@ -139,13 +171,13 @@ async fn serve(
         );
     }
     tracing::info!("stopping: calls in flight may take {:?}", config.drain());
-    lambdas.stop_accepting();
+    what.stop_accepting();
     stop.send_replace(true);
     let cut_off = serving.await.context("the server failed")?;
     if cut_off > 0 {
         tracing::warn!("{cut_off} connections were cut off");
     }
-    if !lambdas.end(LAST_MOMENTS).await {
+    if !what.end(LAST_MOMENTS).await {
         tracing::warn!(
             "sandboxes are still ending after {LAST_MOMENTS:?}; the warden goes on with it"
         );

@@ -5,7 +5,7 @@ use crate::confine::confine;
 use crate::directory::{Directory, Lock};
 use anyhow::{Context, Result, bail};
 use ol_model::worker_config::ImportCache;
-use ol_model::{SandboxKind, ServerMode, Warning, WorkerConfig};
+use ol_model::{SandboxKind, Warning, WorkerConfig};
 use ol_sys::process::{Birth, SingleThread, close_inherited, exit_now, fork};
 use ol_warden::cgroup::{self, Layout, Limits};
 use ol_warden::{Ceiling, Config as WardenConfig, Ending};
@@ -34,11 +34,10 @@ pub fn up(
     for warning in &warnings {
         say(&format!("warning: {warning}"));
     }
-    if config.sandbox != SandboxKind::Sock || config.server_mode != ServerMode::Lambda {
+    if config.sandbox != SandboxKind::Sock {
         bail!(
-            "sandbox {} with server_mode {} is not built yet: leave them at sock and lambda",
-            config.sandbox,
-            config.server_mode
+            "sandbox {} is not built yet: leave it at sock",
+            config.sandbox
         );
     }
     // Modes below are meant as they are written.

@@ -13,6 +13,7 @@ use ol_lambda::{InvokeError, Lambdas};
 use ol_model::{FunctionName, MiB, steps};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
+use std::future::Ready;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,8 +38,12 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/stats", get(stats))
         .route("/metrics", get(metrics::metrics))
         .route("/debug", get(debug))
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method(
+            "POST stores a function there, DELETE removes it, everything else is for GET",
+        ))
+        .fallback(nowhere(
+            "call a function at /run/NAME, list them at /registry/",
+        ))
         .with_state(context)
 }
 
@@ -48,9 +53,9 @@ pub(crate) fn private_router(context: Context) -> Router {
 }
 
 /// A problem together with what the request accepts.
-struct Refusal(Box<(Problem, HeaderMap)>);
+pub(crate) struct Refusal(Box<(Problem, HeaderMap)>);
 
-fn refuse(problem: impl Into<Problem>, headers: HeaderMap) -> Refusal {
+pub(crate) fn refuse(problem: impl Into<Problem>, headers: HeaderMap) -> Refusal {
     Refusal(Box::new((problem.into(), headers)))
 }
 
@@ -213,25 +218,33 @@ async fn debug(State(context): State<Context>) -> String {
     text
 }
 
-async fn wrong_method(request: Request<Body>) -> axum::response::Response {
-    let text = format!(
-        "{} is not for {}: POST stores a function there, DELETE removes it, everything else is for GET",
-        request.method(),
-        request.uri().path().escape_default()
-    );
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", text)
-        .respond(request.headers())
-        .map(Body::new)
+/// Answers a method that a route doesn't have; `remedy` says which has which.
+pub(crate) fn wrong_method(
+    remedy: &'static str,
+) -> impl Fn(Request<Body>) -> Ready<axum::response::Response> + Clone + Send + Sync + 'static {
+    move |request| {
+        let text = format!(
+            "{} is not for {}: {remedy}",
+            request.method(),
+            request.uri().path().escape_default()
+        );
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", text);
+        std::future::ready(problem.respond(request.headers()).map(Body::new))
+    }
 }
 
-async fn nowhere(request: Request<Body>) -> axum::response::Response {
-    let text = format!(
-        "nothing is at {}: call a function at /run/NAME, list them at /registry/",
-        request.uri().path().escape_default()
-    );
-    Problem::new(StatusCode::NOT_FOUND, "no-route", text)
-        .respond(request.headers())
-        .map(Body::new)
+/// Answers where there is no route; `remedy` says where there is one.
+pub(crate) fn nowhere(
+    remedy: &'static str,
+) -> impl Fn(Request<Body>) -> Ready<axum::response::Response> + Clone + Send + Sync + 'static {
+    move |request| {
+        let text = format!(
+            "nothing is at {}: {remedy}",
+            request.uri().path().escape_default()
+        );
+        let problem = Problem::new(StatusCode::NOT_FOUND, "no-route", text);
+        std::future::ready(problem.respond(request.headers()).map(Body::new))
+    }
 }
 
 /// Answers one control request.

@@ -43,7 +43,12 @@ impl Demand {
         let per_second = self.weight_at(now) / MEMORY.as_secs_f64();
         let ahead = (per_second * AHEAD.as_secs_f64()).ceil().max(1.0);
         // A quarter of what is free at most: memory is for those who are called.
-        most.min(room / 4).min(ahead as usize)
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a float turns into the nearest whole number there is"
+        )]
+        let ahead = ahead as usize;
+        most.min(room / 4).min(ahead)
     }
 }
 

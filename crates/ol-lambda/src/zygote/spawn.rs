@@ -24,7 +24,7 @@ const ROOM: MiB = MiB(8);
 pub(crate) struct Zygote {
     sandbox: Running,
     /// Held open: a guest whose connection ends, ends.
-    _channel: Channel,
+    channel: Channel,
     /// Which compiled code its Python takes, and so that of its children.
     magic: String,
 }
@@ -114,12 +114,17 @@ impl Zygote {
         let magic = tokio::time::timeout(IMPORTS, introduce)
             .await
             .unwrap_or(Err(SpawnError::Slow))?;
-        pool.downsize(&sandbox, ROOM).await;
+        pool.downsize(&sandbox.allotment(), ROOM).await;
         Ok(Self {
             sandbox,
-            _channel: channel,
+            channel,
             magic,
         })
+    }
+
+    /// Its sandbox, and the connection that has to be held open.
+    pub(crate) fn into_parts(self) -> (Running, Channel) {
+        (self.sandbox, self.channel)
     }
 
     /// It as the parent of others.
@@ -152,12 +157,12 @@ impl Zygote {
     }
 }
 
-/// Reads what a zygote prints, so that it never waits on its pipe; packages may print as they are imported.
-async fn listen(sandbox: u64, mut output: pipe::Receiver) {
+/// Reads what a sandbox without a log prints, so that it never waits on its pipe; packages may print as they are imported.
+pub(crate) async fn listen(sandbox: u64, mut output: pipe::Receiver) {
     let mut text = BytesMut::with_capacity(4 << 10);
     while matches!(output.read_buf(&mut text).await, Ok(1..)) {
         tracing::debug!(
-            "zygote in sandbox {sandbox}: {}",
+            "sandbox {sandbox} printed: {}",
             String::from_utf8_lossy(&text)
         );
         text.clear();

@@ -1,7 +1,7 @@
 //! The [`Pool`] of SOCK sandboxes.
 
 use crate::budget::{Budget, Reservation};
-use crate::lifecycle::{Obituary, Running};
+use crate::lifecycle::{Allotment, Obituary, Running};
 use crate::pool::{
     Ancestor, Content, CreateError, Created, Hold, Parent, Pending, Pool, Role, SandboxEvent,
     SandboxSpec,
@@ -169,6 +169,11 @@ fn lock(hold: &Hold) -> MutexGuard<'_, Reservation> {
     hold.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Bytes as whole MiB, rounded up.
+fn whole(bytes: u64) -> MiB {
+    MiB(u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX))
+}
+
 fn on_the_wire(content: &Content) -> protocol::Content {
     let limits = &content.limits;
     protocol::Content {
@@ -201,12 +206,40 @@ impl Pool for SockPool {
         Box::pin(self.give(leaf, content))
     }
 
-    fn downsize<'a>(&'a self, sandbox: &'a Running, room: MiB) -> Pending<'a, ()> {
+    fn downsize<'a>(&'a self, sandbox: &'a Allotment, room: MiB) -> Pending<'a, ()> {
         Box::pin(async move {
             let size = Size::UsedAnd(room.bytes());
-            if let Some(memory) = self.link.resize(sandbox.id(), size).await {
-                let memory = memory.div_ceil(1 << 20);
-                lock(sandbox.hold()).shrink_to(MiB(u32::try_from(memory).unwrap_or(u32::MAX)));
+            if let Some(memory) = self.link.resize(sandbox.id, size).await {
+                lock(&sandbox.hold).shrink_to(whole(memory));
+            }
+        })
+    }
+
+    fn regain<'a>(
+        &'a self,
+        sandbox: &'a Allotment,
+        memory: MiB,
+        patience: Duration,
+    ) -> Pending<'a, Result<(), CreateError>> {
+        Box::pin(async move {
+            let missing = MiB(memory.0.saturating_sub(sandbox.size().0));
+            if missing.0 == 0 {
+                return Ok(());
+            }
+            // Held before the limit is raised: if nobody waits for that any more, too much is held rather than too little.
+            let more = self.reserve(missing, patience).await?;
+            lock(&sandbox.hold).merge(more);
+            let size = Size::Bytes(memory.bytes());
+            match self.link.resize(sandbox.id, size).await.map(whole) {
+                Some(raised) if raised.0 >= memory.0 => Ok(()),
+                Some(kept) => {
+                    lock(&sandbox.hold).shrink_to(kept);
+                    Err(CreateError::Mechanism(
+                        "its memory limit can't be raised".to_owned(),
+                    ))
+                }
+                // It is gone, and whoever uses it will see that.
+                None => Ok(()),
             }
         })
     }

@@ -1,0 +1,135 @@
+//! The routes of `server_mode: "sock"`: sandboxes driven directly. The first five are the original's, with its answers.
+
+use super::control::{Refusal, nowhere, refuse, stats, wrong_method};
+use super::metrics;
+use crate::respond::Problem;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, StatusCode};
+use ol_lambda::{Direct, DirectError, InvokeError, Order};
+use std::sync::Arc;
+
+/// The longest body: the event of `/run` goes to the guest in one window.
+const LONGEST_BODY: usize = 1 << 20;
+
+/// The routes for everybody.
+pub(crate) fn router(direct: Arc<Direct>) -> Router {
+    Router::new()
+        .route("/create", post(create))
+        .route("/destroy/{id}", post(destroy))
+        .route("/pause/{id}", post(pause))
+        .route("/unpause/{id}", post(unpause))
+        // The original has all its routes under POST.
+        .route("/debug", get(debug).post(debug))
+        .route("/run/{id}", post(run))
+        .route("/status", get(async || "ready\n"))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/stats", get(stats))
+        .route("/metrics", get(metrics::metrics))
+        .method_not_allowed_fallback(wrong_method(
+            "POST is for create, destroy, pause, unpause and run, everything else is for GET",
+        ))
+        .fallback(nowhere(
+            "make a sandbox by POST /create, list them at /debug",
+        ))
+        .with_state(direct)
+}
+
+/// The routes of the worker's own socket: those for everybody, and who it is.
+pub(crate) fn private_router(direct: Arc<Direct>) -> Router {
+    router(direct).route("/pid", get(async || format!("{}\n", std::process::id())))
+}
+
+impl From<DirectError> for Problem {
+    fn from(error: DirectError) -> Self {
+        match error {
+            DirectError::Call(error) => error.into(),
+            DirectError::Unknown(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-sandbox", error.to_string())
+            }
+            DirectError::Conflict(text) => Self::new(StatusCode::CONFLICT, "refused", text),
+        }
+    }
+}
+
+async fn taken(request: Request<Body>) -> Result<(HeaderMap, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, LONGEST_BODY).await {
+        Ok(body) => Ok((parts.headers, body)),
+        Err(error) => {
+            let text = format!("the body can't be taken ({error}): send at most 1 MiB");
+            Err(refuse(InvokeError::BadRequest(text), parts.headers))
+        }
+    }
+}
+
+async fn create(
+    State(direct): State<Arc<Direct>>,
+    request: Request<Body>,
+) -> Result<String, Refusal> {
+    let (headers, body) = taken(request).await?;
+    let made = async { direct.create(Order::parse(&body)?).await };
+    match made.await {
+        Ok(id) => Ok(format!("{id}\n")),
+        Err(error) => Err(refuse(error, headers)),
+    }
+}
+
+async fn destroy(
+    State(direct): State<Arc<Direct>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(), Refusal> {
+    let done = direct.destroy(&id).await;
+    done.map_err(|error| refuse(error, headers))
+}
+
+async fn pause(
+    State(direct): State<Arc<Direct>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(), Refusal> {
+    let done = direct.pause(&id).await;
+    done.map_err(|error| refuse(error, headers))
+}
+
+async fn unpause(
+    State(direct): State<Arc<Direct>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(), Refusal> {
+    let done = direct.unpause(&id).await;
+    done.map_err(|error| refuse(error, headers))
+}
+
+async fn run(
+    State(direct): State<Arc<Direct>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Result<impl IntoResponse, Refusal> {
+    let (headers, event) = taken(request).await?;
+    let answer = direct.run(&id, event).await;
+    let answer = answer.map_err(|error| refuse(error, headers))?;
+    Ok(([(CONTENT_TYPE, "application/json")], answer))
+}
+
+async fn debug(State(direct): State<Arc<Direct>>) -> String {
+    direct.describe().await
+}
+
+async fn ready(
+    State(direct): State<Arc<Direct>>,
+    headers: HeaderMap,
+) -> Result<&'static str, Refusal> {
+    if direct.accepts() {
+        Ok("ready\n")
+    } else {
+        Err(refuse(InvokeError::Draining, headers))
+    }
+}

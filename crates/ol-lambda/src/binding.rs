@@ -1,0 +1,89 @@
+//! What a guest is told of the function that it is to be.
+
+use crate::function::{Function, Version};
+use crate::guest::frame::{CHUNK, HEADER, header};
+use crate::guest::{Channel, Kind};
+use ol_sandbox::LONGEST_OPENING;
+
+/// What a guest is bound to.
+pub(crate) struct Binding<'a> {
+    pub version: &'a Version,
+    pub name: &'a str,
+    pub site_packages: bool,
+    /// What to add to the module search path, as paths inside.
+    pub path: &'a [String],
+}
+
+/// The frames that tell it.
+pub(crate) struct Message<'a> {
+    head: String,
+    code: &'a [u8],
+    compiled: bool,
+}
+
+impl<'a> Binding<'a> {
+    /// To `version` of a function.
+    pub(crate) fn of(function: &'a Function, version: &'a Version) -> Self {
+        Self {
+            version,
+            name: function.name.as_str(),
+            site_packages: function.shared.settings.site_packages,
+            path: &[],
+        }
+    }
+
+    /// For a guest whose Python takes compiled code of kind `magic`: sends that if such a guest compiled the code before, else `source`.
+    pub(crate) fn message(&self, source: &'a [u8], magic: &str) -> Message<'a> {
+        let version = self.version;
+        // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
+        let shared = version.config.concurrency > 1;
+        let head = serde_json::json!({
+            "entry": version.entry,
+            "environment": version.config.environment.clone().unwrap_or_default(),
+            "name": self.name,
+            "path": self.path,
+            "site_packages": self.site_packages,
+            "window": if shared { CHUNK } else { 0 },
+            "tag": shared,
+        })
+        .to_string();
+        let compiled = version.compiled.get().filter(|c| c.magic == magic);
+        Message {
+            head,
+            code: compiled.map_or(source, |c| &c.code),
+            compiled: compiled.is_some(),
+        }
+    }
+}
+
+impl Message<'_> {
+    fn length(&self) -> [u8; 4] {
+        u32::try_from(self.head.len())
+            .expect("ol.yaml, which it is made of, is bounded at 256 KiB")
+            .to_le_bytes()
+    }
+
+    /// As one frame, for a guest that isn't there yet; empty if it is too long for that.
+    pub(crate) fn opening(&self) -> Vec<u8> {
+        let length = 4 + self.head.len() + self.code.len();
+        if HEADER + length > LONGEST_OPENING {
+            return Vec::new();
+        }
+        let header = header(Kind::Bind, true, self.compiled, 0, length);
+        [&header[..], &self.length(), self.head.as_bytes(), self.code].concat()
+    }
+
+    /// Over the connection of a guest that is there.
+    pub(crate) async fn send(&self, channel: &Channel) {
+        let (first, rest) = self.code.split_at(self.code.len().min(CHUNK));
+        let flags = (rest.is_empty(), self.compiled);
+        let parts = [&self.length()[..], self.head.as_bytes(), first];
+        // A guest that is gone already is noticed, with its reason, when its answer is awaited.
+        let _ = channel.send(Kind::Bind, flags, 0, parts).await;
+        let mut left = rest.chunks(CHUNK).peekable();
+        while let Some(chunk) = left.next() {
+            let last = (left.peek().is_none(), false);
+            let _ = channel.send(Kind::Body, last, 0, [chunk, &[], &[]]).await;
+        }
+    }
+}

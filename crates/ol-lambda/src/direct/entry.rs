@@ -1,0 +1,306 @@
+//! One sandbox: running, paused, or dead and not yet destroyed.
+
+use super::{DirectError, PATIENCE};
+use crate::call::describe;
+use crate::function::Version;
+use crate::guest::frame::{CHUNK, WINDOW, sections};
+use crate::guest::{Channel, ChannelError, Kind};
+use crate::instance::{About, FunctionKind};
+use crate::invoke::InvokeError;
+use crate::provision::refused;
+use bytes::{Buf, Bytes, BytesMut};
+use ol_model::{Limits, MiB, steps};
+use ol_sandbox::{Obituary, Parent, Paused, Pool, Running};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// The longest answer that is taken; it is kept in memory.
+const LONGEST_ANSWER: usize = 64 << 20;
+
+/// What a paused sandbox keeps beyond what it uses.
+const ROOM: MiB = MiB(1);
+
+/// Between two looks whether a freeze has taken hold, and how many there are at most.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: u32 = 1000;
+
+/// What it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Leaf,
+    Zygote,
+}
+
+/// What a leaf was made with.
+pub(super) struct Bound {
+    /// Its code's directory goes with it.
+    pub _version: Version,
+    /// What it is; `None` if the code has no entry file.
+    pub about: Option<About>,
+}
+
+enum State {
+    Running(Running),
+    Paused(Paused),
+    Gone,
+}
+
+pub(super) struct Entry {
+    role: Role,
+    limits: Limits,
+    channel: Channel,
+    bound: Option<Bound>,
+    obituary: Obituary,
+    pid: i32,
+    /// Its memory while it runs; less than its limit for a zygote.
+    had: MiB,
+    /// One who changes it at a time, also while that takes long.
+    state: Mutex<State>,
+    /// One call at a time.
+    turn: Mutex<()>,
+}
+
+impl Entry {
+    pub(super) fn new(
+        role: Role,
+        sandbox: Running,
+        channel: Channel,
+        limits: Limits,
+        bound: Option<Bound>,
+    ) -> Self {
+        Self {
+            role,
+            limits,
+            channel,
+            bound,
+            obituary: sandbox.obituary(),
+            pid: sandbox.pid(),
+            had: sandbox.allotment().size(),
+            state: Mutex::new(State::Running(sandbox)),
+            turn: Mutex::default(),
+        }
+    }
+
+    /// It as the parent of another.
+    pub(super) async fn as_parent(&self) -> Result<Parent, DirectError> {
+        if self.role == Role::Leaf {
+            return Err(DirectError::bad(
+                "a leaf can't be a parent: name a sandbox that was made with leaf false",
+            ));
+        }
+        match &*self.state.lock().await {
+            State::Running(running) => Ok(running.as_parent()),
+            State::Paused(_) => Err(DirectError::Conflict(
+                "the parent is paused and forks nothing: POST /unpause/ID first".to_owned(),
+            )),
+            State::Gone => Err(gone()),
+        }
+    }
+
+    /// Freezes it; then lowers its memory, if a pool for that is given. Not to be dropped half way.
+    pub(super) async fn pause(&self, downsizing: Option<&dyn Pool>) -> Result<(), DirectError> {
+        self.alive()?;
+        let mut state = self.state.lock().await;
+        let begun = Instant::now();
+        match std::mem::replace(&mut *state, State::Gone) {
+            State::Running(running) => {
+                *state = State::Paused(running.pause().map_err(|error| broken(&error))?);
+            }
+            State::Paused(paused) => {
+                *state = State::Paused(paused);
+                return Ok(());
+            }
+            State::Gone => return Err(gone()),
+        }
+        let State::Paused(paused) = &*state else {
+            return Err(gone());
+        };
+        for look in 0..LOOKS {
+            if paused.frozen().map_err(|error| broken(&error))? {
+                steps::PAUSE.record(begun.elapsed());
+                if let Some(pool) = downsizing {
+                    pool.downsize(&paused.allotment(), ROOM).await;
+                }
+                return Ok(());
+            }
+            // Mostly one of the first looks finds it frozen.
+            if look >= 24 {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Err(DirectError::Conflict(
+            "its processes can't be stopped now: they wait in the kernel; it freezes when they return".to_owned(),
+        ))
+    }
+
+    /// Gets its memory back, then thaws it; without memory it stays paused.
+    pub(super) async fn unpause(&self, pool: &dyn Pool) -> Result<(), DirectError> {
+        self.alive()?;
+        let mut state = self.state.lock().await;
+        if let State::Paused(paused) = &*state {
+            let regained = pool.regain(&paused.allotment(), self.had, PATIENCE).await;
+            regained.map_err(|error| refused(&error))?;
+        }
+        match std::mem::replace(&mut *state, State::Gone) {
+            State::Paused(paused) => {
+                let begun = Instant::now();
+                *state = State::Running(paused.unpause().map_err(|error| broken(&error))?);
+                steps::UNPAUSE.record(begun.elapsed());
+                Ok(())
+            }
+            State::Running(running) => {
+                *state = State::Running(running);
+                Ok(())
+            }
+            State::Gone => Err(gone()),
+        }
+    }
+
+    /// Lets go of the sandbox, whatever it does.
+    pub(super) async fn end(&self) {
+        *self.state.lock().await = State::Gone;
+    }
+
+    fn alive(&self) -> Result<(), DirectError> {
+        match self.obituary.death() {
+            None => Ok(()),
+            Some(death) => Err(DirectError::Conflict(format!(
+                "the sandbox is dead: {}; POST /destroy/ID frees what it held",
+                describe(Some(death), &self.limits)
+            ))),
+        }
+    }
+
+    /// Calls its `f(event)`. Not to be dropped half way.
+    pub(super) async fn run(&self, event: &Bytes) -> Result<Bytes, DirectError> {
+        let about = self.bound.as_ref().and_then(|bound| bound.about);
+        if about.is_none_or(|about| about.kind != FunctionKind::F) {
+            return Err(DirectError::Conflict(
+                "it has no f(event) to call: create a leaf whose code has an f.py with one"
+                    .to_owned(),
+            ));
+        }
+        if event.len() > WINDOW {
+            let limit_mb = u32::try_from(WINDOW >> 20).unwrap_or(u32::MAX);
+            return Err(InvokeError::TooLarge { limit_mb }.into());
+        }
+        let _turn = self.turn.lock().await;
+        self.alive()?;
+        if !matches!(&*self.state.lock().await, State::Running(_)) {
+            return Err(DirectError::Conflict(
+                "it is paused: POST /unpause/ID first".to_owned(),
+            ));
+        }
+        let begun = Instant::now();
+        let limit = self.limits.runtime;
+        let answered = match tokio::time::timeout(limit, self.exchange(event)).await {
+            Err(_elapsed) => Err(InvokeError::TimeLimit { limit }),
+            Ok(Err(Broken::Fault(error))) => return Err(error.into()),
+            Ok(Err(Broken::Channel(ChannelError::Closed))) => {
+                let mut obituary = self.obituary.clone();
+                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait()).await;
+                let reason = describe(death.ok().flatten(), &self.limits);
+                Err(InvokeError::Died { reason })
+            }
+            Ok(Err(Broken::Channel(error))) => Err(InvokeError::Died {
+                reason: error.to_string(),
+            }),
+            Ok(Ok(answer)) => Ok(answer),
+        };
+        match answered {
+            Ok(answer) => {
+                steps::CALL.record(begun.elapsed());
+                Ok(answer)
+            }
+            Err(error) => {
+                // What is under way on the connection would be taken for the next answer.
+                self.end().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn exchange(&self, event: &Bytes) -> Result<Bytes, Broken> {
+        let mut conversation = self.channel.open();
+        let id = conversation.id;
+        let (first, rest) = event.split_at(event.len().min(CHUNK));
+        let nothing = 0_u32.to_le_bytes();
+        let whole = (rest.is_empty(), false);
+        self.channel
+            .send(Kind::Call, whole, id, [&nothing, first, &[]])
+            .await?;
+        let mut left = rest.chunks(CHUNK).peekable();
+        while let Some(chunk) = left.next() {
+            let last = (left.peek().is_none(), false);
+            self.channel
+                .send(Kind::Body, last, id, [chunk, &[], &[]])
+                .await?;
+        }
+        let mut answer = BytesMut::new();
+        loop {
+            let frame = self.channel.next(&mut conversation).await?;
+            let mut payload = frame.payload;
+            match frame.kind {
+                Kind::Result => {
+                    let (_, body) = sections(payload).map_err(ChannelError::from)?;
+                    answer.extend_from_slice(&body);
+                }
+                Kind::Body => answer.extend_from_slice(&payload),
+                Kind::Fault if payload.len() >= 2 => {
+                    self.channel.close(conversation);
+                    let status = payload.get_u16_le();
+                    let text = String::from_utf8_lossy(&payload).into_owned();
+                    return Err(Broken::Fault(if status == 400 {
+                        InvokeError::BadRequest(text)
+                    } else {
+                        InvokeError::Raised(text)
+                    }));
+                }
+                _ => return Err(ChannelError::Stray(id).into()),
+            }
+            if answer.len() > LONGEST_ANSWER {
+                return Err(ChannelError::Flooded(id).into());
+            }
+            if frame.end {
+                self.channel.close(conversation);
+                return Ok(answer.freeze());
+            }
+        }
+    }
+
+    pub(super) async fn describe(&self) -> String {
+        let role = match self.role {
+            Role::Leaf => "leaf",
+            Role::Zygote => "zygote",
+        };
+        let state = match (&*self.state.lock().await, self.obituary.death()) {
+            (_, Some(death)) => format!("dead, {death}"),
+            (State::Running(_), _) => "running".to_owned(),
+            (State::Paused(_), _) => "paused".to_owned(),
+            (State::Gone, _) => "ending".to_owned(),
+        };
+        format!("{role}, {state}, pid {}", self.pid)
+    }
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// The function's own words; the sandbox is good for another call.
+    Fault(InvokeError),
+    Channel(ChannelError),
+}
+
+impl From<ChannelError> for Broken {
+    fn from(error: ChannelError) -> Self {
+        Self::Channel(error)
+    }
+}
+
+fn gone() -> DirectError {
+    DirectError::Conflict("the sandbox was ended: POST /create makes another".to_owned())
+}
+
+fn broken(error: &std::io::Error) -> DirectError {
+    tracing::error!("a sandbox can't be frozen or thawed: {error}");
+    InvokeError::Internal("a sandbox can't be frozen or thawed").into()
+}

@@ -1,0 +1,82 @@
+//! Packages of the store, as sandboxes see them: `NAME==VERSION/files`.
+
+use super::DirectError;
+use std::fs;
+use std::path::Path;
+
+/// What is named in an order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Packages {
+    /// Where they lie inside a sandbox.
+    pub path: Vec<String>,
+    /// Their modules.
+    pub modules: Vec<String>,
+}
+
+/// Looks `entries` up in `store`. Blocking.
+pub(super) fn look_up(store: &Path, entries: &[String]) -> Result<Packages, DirectError> {
+    let mut packages = Packages::default();
+    for entry in entries {
+        let sound = |c: char| c.is_ascii_alphanumeric() || "._-=+!".contains(c);
+        if entry.is_empty() || entry.starts_with('.') || !entry.chars().all(sound) {
+            return Err(DirectError::bad(format!(
+                "{entry:?} is no package: write NAME or NAME==VERSION"
+            )));
+        }
+        let files = store.join(entry).join("files");
+        if !files.is_dir() {
+            return Err(DirectError::bad(format!(
+                "package {entry} is not in the store: put it there with `pip install --target PKGS_DIR/{entry}/files {entry}`, where PKGS_DIR is Pkgs_dir of config.json"
+            )));
+        }
+        packages.path.push(format!("/packages/{entry}/files"));
+        packages.modules.extend(modules(&files, entry));
+    }
+    Ok(packages)
+}
+
+/// The modules at the top of what was installed into `files`; the package's name if its metadata doesn't say.
+fn modules(files: &Path, entry: &str) -> Vec<String> {
+    let mut modules: Vec<String> = fs::read_dir(files)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|item| item.file_name().to_string_lossy().ends_with(".dist-info"))
+        .filter_map(|item| fs::read_to_string(item.path().join("top_level.txt")).ok())
+        .flat_map(|text| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    if modules.is_empty() {
+        let name = entry.split("==").next().unwrap_or(entry);
+        modules.push(name.replace('-', "_"));
+    }
+    modules.sort();
+    modules.dedup();
+    modules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_those_of_the_metadata_or_called_like_the_package() {
+        let store = tempfile::tempdir().expect("a temporary directory");
+        let told = store.path().join("told==1.0/files/told-1.0.dist-info");
+        fs::create_dir_all(&told).expect("made");
+        fs::write(told.join("top_level.txt"), "tell\n_tell\n").expect("written");
+        fs::create_dir_all(store.path().join("un-told/files")).expect("made");
+        let entries = ["told==1.0".to_owned(), "un-told".to_owned()];
+        let packages = look_up(store.path(), &entries).expect("both are there");
+        assert_eq!(packages.modules, ["_tell", "tell", "un_told"]);
+        assert_eq!(packages.path[0], "/packages/told==1.0/files");
+        for (entry, named) in [("absent==2", "pip install"), ("../x", "NAME==VERSION")] {
+            let error = look_up(store.path(), &[entry.to_owned()]).expect_err("refused");
+            let text = error.to_string();
+            assert!(text.contains(named) && text.contains(entry), "{text}");
+        }
+    }
+}

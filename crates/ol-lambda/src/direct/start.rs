@@ -1,0 +1,141 @@
+//! From an order to a sandbox that runs.
+
+use super::code;
+use super::entry::{Bound, Entry, Role};
+use super::packages::{self, Packages};
+use super::{Direct, DirectError, Order, PATIENCE};
+use crate::binding::Binding;
+use crate::function::Version;
+use crate::guest::Channel;
+use crate::invoke::InvokeError;
+use crate::provision::{Start, refused};
+use crate::zygote::{Recipe, SpawnError, Zygote, listen};
+use ol_model::OomScope;
+use ol_sandbox::{Content, CreateError, Created, Parent, SandboxSpec};
+use std::sync::Arc;
+
+impl Direct {
+    pub(super) async fn start(
+        &self,
+        order: Order,
+        parent: Option<Arc<Entry>>,
+    ) -> Result<Entry, DirectError> {
+        let parent = match parent {
+            Some(zygote) => zygote.as_parent().await?,
+            None => Parent::Root,
+        };
+        let (settings, store) = (self.settings.clone(), self.packages.clone());
+        let (names, path) = (order.pkgs.clone(), order.code.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let packages = packages::look_up(&store, &names)?;
+            let version = if path.is_empty() {
+                None
+            } else {
+                Some(code::prepare(&settings, &path)?)
+            };
+            Ok::<_, DirectError>((packages, version))
+        });
+        let (packages, version) = looking
+            .await
+            .map_err(|_| InvokeError::Internal("code can't be unpacked"))??;
+        if order.leaf {
+            self.leaf(parent, &packages, version).await
+        } else {
+            self.zygote(parent, packages).await
+        }
+    }
+
+    async fn zygote(&self, parent: Parent, packages: Packages) -> Result<Entry, DirectError> {
+        let recipe = Recipe {
+            parent,
+            limits: self.settings.default_limits.clone(),
+            // Made when they are asked for: who experiments counts what there is.
+            shells: 0,
+            path: packages.path,
+            imports: packages.modules,
+        };
+        let limits = recipe.limits.clone();
+        let zygote = Zygote::spawn(&*self.pool, recipe).await;
+        let (sandbox, channel) = zygote.map_err(not_spawned)?.into_parts();
+        Ok(Entry::new(Role::Zygote, sandbox, channel, limits, None))
+    }
+
+    async fn leaf(
+        &self,
+        parent: Parent,
+        packages: &Packages,
+        version: Option<Version>,
+    ) -> Result<Entry, DirectError> {
+        let limits = version
+            .as_ref()
+            .map_or(&self.settings.default_limits, |version| &version.limits)
+            .clone();
+        let spec = SandboxSpec {
+            parent,
+            role: ol_sandbox::Role::Leaf,
+            content: Content {
+                limits: limits.clone(),
+                oom: version
+                    .as_ref()
+                    .map_or(OomScope::Process, |version| version.config.oom),
+                code: version.as_ref().map(|version| version.code),
+                patience: PATIENCE,
+            },
+            opening: Vec::new(),
+        };
+        let Created {
+            sandbox,
+            guest,
+            output,
+        } = self.pool.create(spec).await.map_err(not_created)?;
+        tokio::spawn(listen(sandbox.id().0, output));
+        let channel = Channel::new(guest, 1);
+        let start = Start {
+            channel: &channel,
+            obituary: sandbox.obituary(),
+            limits: &limits,
+        };
+        let mut about_itself = channel.about_itself();
+        let magic = start.greeting(&mut about_itself).await?;
+        let mut bound = None;
+        if let Some(version) = version {
+            // Code without an entry file is there to be looked at from inside; it can't be called.
+            let about = match version.source.clone() {
+                Err(_) => None,
+                Ok(source) => {
+                    let binding = Binding {
+                        version: &version,
+                        name: "sandbox",
+                        site_packages: self.settings.site_packages,
+                        path: &packages.path,
+                    };
+                    binding.message(&source, &magic).send(&channel).await;
+                    Some(start.bound(&mut about_itself, magic, &version).await?)
+                }
+            };
+            bound = Some(Bound {
+                _version: version,
+                about,
+            });
+        }
+        channel.close(about_itself);
+        Ok(Entry::new(Role::Leaf, sandbox, channel, limits, bound))
+    }
+}
+
+fn not_spawned(error: SpawnError) -> DirectError {
+    match error {
+        SpawnError::Create(error) => not_created(error),
+        other => InvokeError::CannotStart(format!("the zygote could not be made: {other}")).into(),
+    }
+}
+
+/// What the warden has against it is said: here the one who asks is the operator.
+fn not_created(error: CreateError) -> DirectError {
+    match error {
+        CreateError::Mechanism(reason) | CreateError::Fork(reason) => {
+            DirectError::Conflict(format!("the sandbox could not be made: {reason}"))
+        }
+        other => refused(&other).into(),
+    }
+}
