@@ -25,4 +25,6 @@
 //! | `timing` | is it told where a call's time went, to who asks and nobody else? |
 //! | `bench` | do the original's benchmarks run, and say what they found? |
 //! | `sock_mode` | do sandboxes that are driven one by one do what they are told? |
+//! | `forks` | whose child is a leaf, what is a blank, and what if a zygote dies or hangs? |
+//! | `zygotes` | do siblings share anything random, and what can a hostile zygote do? |
 //! | `warm` | many calls: none lost, none confused, nothing kept |
