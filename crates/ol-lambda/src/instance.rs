@@ -4,8 +4,8 @@ use crate::function::Version;
 use crate::guest::Channel;
 use crate::output::Outlet;
 use crate::phases::Origin;
-use ol_model::steps;
-use ol_sandbox::{Death, Obituary, Paused, Running};
+use ol_model::{MiB, steps};
+use ol_sandbox::{Allotment, CreateError, Death, Obituary, Paused, Pool, Running};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ enum State {
     /// Given up: it ran too long, broke the protocol, or its code was replaced.
     Gone,
 }
+
+/// What a paused sandbox keeps beyond what it uses.
+const ROOM: MiB = MiB(1);
 
 /// How long a guest with a lifespan may take to end it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -69,8 +72,14 @@ pub(crate) struct Instance {
     made: Instant,
     /// When its last use ended, in ms after it was made.
     last_used: AtomicU64,
-    /// It has an entry in the pauser's queue.
+    /// It has an entry in the pauser's queue, and in that for what stays paused.
     pub(crate) watched: AtomicBool,
+    pub(crate) watched_longer: AtomicBool,
+    /// Its memory was lowered, or is about to be. Whoever uses it looks here after its use has begun, and whoever lowers it sets this
+    /// before looking for uses: one of both sees the other.
+    small: AtomicBool,
+    /// One who changes its memory at a time.
+    sizing: tokio::sync::Mutex<()>,
 }
 
 /// The sandbox is gone or can't be thawed.
@@ -103,6 +112,9 @@ impl Instance {
             made: Instant::now(),
             last_used: AtomicU64::new(0),
             watched: AtomicBool::new(false),
+            watched_longer: AtomicBool::new(false),
+            small: AtomicBool::new(false),
+            sizing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -123,7 +135,8 @@ impl Instance {
         if !self.alive() {
             return Err(Lost);
         }
-        self.active.fetch_add(1, Ordering::AcqRel);
+        // In one order with `small`.
+        self.active.fetch_add(1, Ordering::SeqCst);
         self.uses.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -150,6 +163,53 @@ impl Instance {
                 Ok(Some(took))
             }
             State::Gone => Err(Lost),
+        }
+    }
+
+    /// Must its memory be got back before it runs? To be asked once a use has begun.
+    pub(crate) fn is_small(&self) -> bool {
+        self.small.load(Ordering::SeqCst)
+    }
+
+    fn allotment(&self) -> Option<Allotment> {
+        match &*self.state() {
+            State::Running(running) => Some(running.allotment()),
+            State::Paused(paused) => Some(paused.allotment()),
+            State::Gone => None,
+        }
+    }
+
+    /// The memory that it holds now.
+    pub(crate) fn memory(&self) -> MiB {
+        self.allotment()
+            .map_or(MiB(0), |allotment| allotment.size())
+    }
+
+    /// Gets its memory back, once a use has begun; waits for that at most `patience`.
+    pub(crate) async fn regain(
+        &self,
+        pool: &dyn Pool,
+        patience: Duration,
+    ) -> Result<(), CreateError> {
+        let _alone = self.sizing.lock().await;
+        // One that is given up needs none, and its user will see it.
+        if let Some(allotment) = self.allotment() {
+            let memory = self.version.limits.mem;
+            pool.regain(&allotment, memory, patience).await?;
+        }
+        self.small.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Lowers its memory to what it uses, if it is paused and was since `uses` was read. Not to be dropped half way.
+    pub(crate) async fn downsize_if_paused(&self, uses: u64, pool: &dyn Pool) {
+        let _alone = self.sizing.lock().await;
+        let was = self.small.swap(true, Ordering::SeqCst);
+        let used = self.active.load(Ordering::SeqCst) > 0 || self.uses() != uses;
+        let paused = !used && matches!(*self.state(), State::Paused(_));
+        match self.allotment().filter(|_| paused && !was) {
+            Some(allotment) => pool.downsize(&allotment, ROOM).await,
+            None => self.small.store(was, Ordering::SeqCst),
         }
     }
 
@@ -226,7 +286,10 @@ impl Instance {
     }
 
     /// How it ends if it wants to be told: in its own time, for a moment. `None` if it doesn't, or is told already.
-    pub(crate) fn farewell(self: &Arc<Self>) -> Option<impl Future<Output = ()> + use<>> {
+    pub(crate) fn farewell(
+        self: &Arc<Self>,
+        pool: Arc<dyn Pool>,
+    ) -> Option<impl Future<Output = ()> + use<>> {
         let wanted = self.about.lifespan && !self.in_use() && self.alive();
         if !wanted || self.parting.swap(true, Ordering::AcqRel) {
             return None;
@@ -236,6 +299,10 @@ impl Instance {
             // A use, so that nothing freezes it again.
             if instance.begin().is_err() {
                 return;
+            }
+            if instance.is_small() {
+                // Without it, the little it may need is likely there all the same.
+                let _ = instance.regain(&*pool, Duration::ZERO).await;
             }
             if instance.thaw().is_ok() {
                 let ending = async {
@@ -273,7 +340,7 @@ impl Instance {
     pub(crate) fn describe(&self) -> String {
         let state = match &*self.state() {
             State::Running(running) => format!("running, pid {}", running.pid()),
-            State::Paused(_) => "paused".to_owned(),
+            State::Paused(paused) => format!("paused, {} MiB", paused.allotment().size().0),
             State::Gone => "ending".to_owned(),
         };
         format!(

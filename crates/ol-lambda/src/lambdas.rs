@@ -193,7 +193,10 @@ impl Lambdas {
     /// Starts the lambda layer over `registry` and `pool`. Call it inside a tokio runtime.
     #[must_use]
     pub fn start(settings: Settings, registry: Registry, pool: Arc<dyn Pool>) -> Arc<Self> {
-        let pauser = Pauser::start(settings.pause_after);
+        let pauser = Pauser::start(
+            settings.pause_after,
+            settings.downsize.then(|| Arc::clone(&pool)),
+        );
         let began = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = began.unwrap_or_default().as_secs();
         let zygotes = Arc::<Zygotes>::default();
@@ -277,6 +280,8 @@ impl Lambdas {
                 .acquire(phases)
                 .await
                 .inspect_err(|error| function.note(request.id, error))?;
+            let regained = function.regain(lease.instance()).await;
+            regained.inspect_err(|error| function.note(request.id, error))?;
             match call(lease, request, &first, &mut rest, phases).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());

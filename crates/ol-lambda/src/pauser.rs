@@ -1,14 +1,19 @@
-//! The one task that freezes instances which have been idle for a while.
+//! The one task that freezes instances which have been idle for a while; and one that lowers the memory of those that stay so.
 //!
 //! An instance that becomes idle is put into a queue, once; all wait equally long, so the queue is in order of their
-//! deadlines and one timer serves. Back-to-back calls so cost nothing but a flag.
+//! deadlines and one timer serves. Back-to-back calls so cost nothing but a flag. One that was frozen is put into a second such queue:
+//! only a pause that lasts is worth two messages to the warden.
 
 use crate::instance::Instance;
-use std::sync::atomic::Ordering;
+use ol_sandbox::Pool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+/// How long an instance stays frozen before its memory is lowered.
+const LASTING: Duration = Duration::from_secs(1);
 
 struct Watched {
     instance: Weak<Instance>,
@@ -16,14 +21,22 @@ struct Watched {
     since: Instant,
 }
 
-/// Where idle instances are reported.
+/// A queue of instances that do the same thing if they aren't used for the same time.
 #[derive(Clone)]
-pub(crate) struct Pauser(mpsc::UnboundedSender<Watched>);
+struct Watch {
+    queue: mpsc::UnboundedSender<Watched>,
+    /// Says of an instance that it is in the queue.
+    flag: fn(&Instance) -> &AtomicBool,
+}
 
-impl Pauser {
+impl Watch {
     /// Starts the task; it ends when the last handle is dropped. Its queue is bounded by the number of instances, each
     /// of which is in it once at most.
-    pub(crate) fn start(after: Duration) -> Self {
+    fn start(
+        after: Duration,
+        flag: fn(&Instance) -> &AtomicBool,
+        then: impl Fn(Arc<Instance>, u64) + Send + 'static,
+    ) -> Self {
         let (sender, mut queue) = mpsc::unbounded_channel::<Watched>();
         let again = sender.downgrade();
         tokio::spawn(async move {
@@ -38,37 +51,68 @@ impl Pauser {
                     continue;
                 };
                 // Unwatched before the look, so that a use which ends after it is reported anew.
-                instance.watched.store(false, Ordering::Release);
-                let now = instance.uses();
-                if now == uses {
-                    let pausing = Arc::clone(&instance);
-                    tokio::spawn(async move { pausing.pause_if_idle(uses).await });
-                } else if let Some(again) = again.upgrade()
-                    && !instance.watched.swap(true, Ordering::AcqRel)
-                {
+                flag(&instance).store(false, Ordering::Release);
+                if instance.uses() == uses {
+                    then(instance, uses);
+                } else if let Some(queue) = again.upgrade() {
                     // Used in between: another round. If it is busy, that round finds it used once more.
-                    let instance = Arc::downgrade(&instance);
-                    let _ = again.send(Watched {
-                        instance,
-                        uses: now,
-                        since: Instant::now(),
-                    });
+                    Self { queue, flag }.put(&instance);
                 }
             }
         });
-        Self(sender)
+        Self {
+            queue: sender,
+            flag,
+        }
     }
 
-    /// `instance` has become idle.
-    pub(crate) fn idle(&self, instance: &Arc<Instance>) {
-        if !instance.watched.swap(true, Ordering::AcqRel) {
+    fn put(&self, instance: &Arc<Instance>) {
+        if !(self.flag)(instance).swap(true, Ordering::AcqRel) {
             let watched = Watched {
                 instance: Arc::downgrade(instance),
                 uses: instance.uses(),
                 since: Instant::now(),
             };
             // The task lives as long as we do.
-            let _ = self.0.send(watched);
+            let _ = self.queue.send(watched);
         }
+    }
+}
+
+/// Where idle instances are reported.
+#[derive(Clone)]
+pub(crate) struct Pauser(Watch);
+
+impl Pauser {
+    /// Freezes what was idle for `after`; lowers its memory in `downsizing`, if given, when it stays frozen.
+    pub(crate) fn start(after: Duration, downsizing: Option<Arc<dyn Pool>>) -> Self {
+        let lasting = downsizing.map(|pool| {
+            Watch::start(
+                LASTING,
+                |i| &i.watched_longer,
+                move |instance, uses| {
+                    let pool = Arc::clone(&pool);
+                    tokio::spawn(async move { instance.downsize_if_paused(uses, &*pool).await });
+                },
+            )
+        });
+        Self(Watch::start(
+            after,
+            |i| &i.watched,
+            move |instance, uses| {
+                let lasting = lasting.clone();
+                tokio::spawn(async move {
+                    instance.pause_if_idle(uses).await;
+                    if let Some(lasting) = lasting {
+                        lasting.put(&instance);
+                    }
+                });
+            },
+        ))
+    }
+
+    /// `instance` has become idle.
+    pub(crate) fn idle(&self, instance: &Arc<Instance>) {
+        self.0.put(instance);
     }
 }

@@ -27,7 +27,7 @@ struct Greeting {
 
 /// How long one request for memory stands in line. Then idle sandboxes are looked for again, and whether it is still wanted:
 /// a large request so holds up the small ones behind it for no longer than this.
-const TURN: Duration = Duration::from_millis(250);
+pub(crate) const TURN: Duration = Duration::from_millis(250);
 
 /// Makes an instance of `version`; `None` if by now nobody waits for it.
 pub(crate) async fn provision(

@@ -13,7 +13,9 @@ use crate::autoscale::ServiceTime;
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use crate::phases::Phases;
+use crate::provision::{TURN, refused};
 use ol_model::{MiB, steps};
+use ol_sandbox::CreateError;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -151,6 +153,40 @@ impl Function {
         }
     }
 
+    /// Sees to it that an instance whose memory was lowered has it again, before it runs.
+    pub(crate) async fn regain(&self, instance: &Instance) -> Result<(), InvokeError> {
+        if !instance.is_small() {
+            return Ok(());
+        }
+        let (begun, patience) = (Instant::now(), self.shared.settings.queue_wait);
+        loop {
+            let missing = instance.version.limits.mem.0
+                - instance.memory().0.min(instance.version.limits.mem.0);
+            self.shared.make_room(MiB(missing));
+            let left = patience.saturating_sub(begun.elapsed());
+            match instance.regain(&*self.shared.pool, TURN.min(left)).await {
+                Err(CreateError::NoMemory {
+                    asked_mb, pool_mb, ..
+                }) if begun.elapsed() >= patience => {
+                    let waited = patience;
+                    let error = CreateError::NoMemory {
+                        asked_mb,
+                        pool_mb,
+                        waited,
+                    };
+                    return Err(InvokeError::NoMemory(error.to_string()));
+                }
+                // What is idle by now makes room.
+                Err(CreateError::NoMemory { .. }) => {}
+                Err(error) => {
+                    instance.doom();
+                    return Err(refused(&error));
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
     fn served(&self, took: Duration) {
         let mut instances = self.instances();
         instances.service.record(took, Instant::now());
@@ -239,7 +275,7 @@ impl Function {
 
     /// Bids a guest farewell that wants to be told of its end.
     fn part_with(&self, instance: &Arc<Instance>) {
-        if let Some(farewell) = instance.farewell() {
+        if let Some(farewell) = instance.farewell(Arc::clone(&self.shared.pool)) {
             self.shared.farewell(farewell);
         }
     }
@@ -262,8 +298,9 @@ impl Function {
             let unused = instances.idle.iter().filter(|i| !i.in_use());
             Arc::clone(unused.min_by_key(|i| i.last_used())?)
         };
+        let memory = idlest.memory();
         self.drop_instance(&idlest);
-        Some(idlest.version.limits.mem)
+        Some(memory)
     }
 
     /// Ends the sandboxes of all instances, whatever they do.
