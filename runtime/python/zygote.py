@@ -9,14 +9,19 @@ import os
 import sys
 
 CHANNEL = 4
+# What libraries ask how many threads to start when they are loaded. A fork copies one, so they may start none.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
 def become(connection, head, guest):
     """Imports and forks; returns in each child, never in the zygote itself."""
     os.set_inheritable(CHANNEL, False)
     sys.path.extend(head.get("path", ()))
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     for name in head.get("imports", ()):
         __import__(name)
+    for name in THREADS:
+        os.environ.pop(name, None)
     guest.compile_all()
     guest.warm()
     forker = native()

@@ -78,12 +78,24 @@ def draw():
 draw()
 ";
 
+const DRAW: &str = "
+import sys
+assert 'used' in sys.modules, 'the zygote has not imported it'
+import used
+
+def f(event):
+    return used.draw()
+";
+
+const PKGS: [&str; 2] = ["libraries", "used"];
+
 /// Draws from `count` children of each of three zygotes, each of which was forked from the one before; says what came twice.
 fn siblings(count: usize) {
     let packages = installed(&["numpy", "cryptography"]);
     with_worker(&OPTIONS, |worker| {
         pack(worker, "used", &[("used.py", USED)]);
-        let store = worker.place.dir().join("lambda/packages/used/files");
+        pack(worker, "libraries", &[]);
+        let store = worker.place.dir().join("lambda/packages/libraries/files");
         let copied = Command::new("cp")
             .arg("-r")
             .arg(packages.join("."))
@@ -102,10 +114,10 @@ fn siblings(count: usize) {
         let mut total = 0;
         let begun = Instant::now();
         for depth in 0..3 {
-            let zygote = json!({"leaf": false, "parent": parent, "pkgs": ["used"]});
+            let zygote = json!({"leaf": false, "parent": parent, "pkgs": PKGS});
             parent = create(worker, &zygote);
             for _ in 0..count {
-                let leaf = json!({"code": code, "parent": parent, "pkgs": ["used"]});
+                let leaf = json!({"code": code, "parent": parent, "pkgs": PKGS});
                 let id = create(worker, &leaf);
                 let (status, text) = post(worker, &format!("/run/{id}"), &json!(null));
                 assert_eq!(status, 200, "{text}");
