@@ -102,13 +102,7 @@ fn siblings(count: usize) {
             .arg(&store)
             .status();
         assert!(copied.expect("cp").success());
-        let code = worker.place.source(
-            "draw",
-            &[(
-                "f.py",
-                "import used\ndef f(event):\n    return used.draw()\n",
-            )],
-        );
+        let code = worker.place.source("draw", &[("f.py", DRAW)]);
         let mut parent = String::new();
         let mut drawn: HashSet<String> = HashSet::new();
         let mut total = 0;
