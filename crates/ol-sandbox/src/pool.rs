@@ -170,6 +170,11 @@ pub trait Pool: Send + Sync + 'static {
         patience: Duration,
     ) -> Pending<'a, Result<(), CreateError>>;
 
+    /// Gives back to the budget what `sandbox` doesn't use, and `room` is not given back; sets its limit to `most` all the same. For a zygote that
+    /// has imported: a page that it writes to while a child still has the old one counts twice in its group. That grows with its children, whose own
+    /// memory in the budget they never use up so.
+    fn give_back<'a>(&'a self, sandbox: &'a Allotment, room: MiB, most: MiB) -> Pending<'a, ()>;
+
     /// Memory that no sandbox holds.
     fn free_memory(&self) -> MiB;
 

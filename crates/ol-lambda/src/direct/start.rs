@@ -49,6 +49,7 @@ impl Direct {
         let recipe = Recipe {
             parent,
             limits: self.settings.default_limits.clone(),
+            most: self.settings.default_limits.mem,
             // Made when they are asked for: who experiments counts what there is.
             shells: 0,
             path: packages.path,

@@ -40,6 +40,7 @@ impl Zygotes {
     /// Keeps a root zygote alive, from now until [`Self::end`]; until the first is there, everything starts afresh. `limits` are those
     /// of a zygote.
     pub(crate) fn keep(self: &Arc<Self>, pool: &Arc<dyn Pool>, limits: Limits, shells: u16) {
+        let most = limits.mem;
         let limits = Limits {
             mem: MiB(limits.mem.0.min(ROOT_MEMORY.0)),
             ..limits
@@ -47,6 +48,7 @@ impl Zygotes {
         let recipe = Recipe {
             parent: Parent::Root,
             limits,
+            most,
             shells,
             path: Vec::new(),
             imports: Vec::new(),

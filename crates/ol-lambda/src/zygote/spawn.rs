@@ -39,6 +39,8 @@ struct Greeting {
 pub(crate) struct Recipe {
     pub parent: Parent,
     pub limits: Limits,
+    /// The memory that it may use once it has children.
+    pub most: MiB,
     /// Shells to keep ready for its leaves.
     pub shells: u16,
     /// What to add to the module search path, as paths inside.
@@ -114,7 +116,8 @@ impl Zygote {
         let magic = tokio::time::timeout(IMPORTS, introduce)
             .await
             .unwrap_or(Err(SpawnError::Slow))?;
-        pool.downsize(&sandbox.allotment(), ROOM).await;
+        pool.give_back(&sandbox.allotment(), ROOM, recipe.most)
+            .await;
         Ok(Self {
             sandbox,
             channel,

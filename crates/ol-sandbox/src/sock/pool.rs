@@ -215,6 +215,15 @@ impl Pool for SockPool {
         })
     }
 
+    fn give_back<'a>(&'a self, sandbox: &'a Allotment, room: MiB, most: MiB) -> Pending<'a, ()> {
+        Box::pin(async move {
+            self.downsize(sandbox, room).await;
+            let most = Size::Bytes(most.bytes());
+            // If it is gone, whoever uses it will see that.
+            let _ = self.link.resize(sandbox.id, most).await;
+        })
+    }
+
     fn regain<'a>(
         &'a self,
         sandbox: &'a Allotment,
