@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 const GREETING: Duration = Duration::from_secs(30);
 
 #[derive(serde::Deserialize)]
-struct Greeting {
-    magic: String,
+pub(crate) struct Greeting {
+    /// Which compiled code its Python takes.
+    pub(crate) magic: String,
 }
 
 /// How long one request for memory stands in line. Then idle sandboxes are looked for again, and whether it is still wanted:
@@ -53,7 +54,7 @@ pub(crate) async fn provision(
                 blank.sandbox,
                 blank.output,
                 channel,
-                Some(blank.magic),
+                Some(blank.zygote.magic().to_owned()),
             )
         }
         Made::New { created, .. } => {

@@ -29,15 +29,8 @@ pub(crate) struct Blank {
     pub sandbox: Running,
     pub channel: Channel,
     pub output: pipe::Receiver,
-    /// Which compiled code its Python takes.
-    pub magic: String,
-    /// Its zygote; its memory is held as long as one of its children lives.
-    zygote: Arc<Zygote>,
-}
-
-#[derive(serde::Deserialize)]
-struct Greeting {
-    magic: String,
+    /// Its zygote.
+    pub zygote: Arc<Zygote>,
 }
 
 /// What blanks are like, and how many there may be.
@@ -184,31 +177,24 @@ async fn make(pool: &dyn Pool, zygote: Arc<Zygote>, limits: Limits) -> Result<Bl
             .send(Kind::Warm, (true, false), 0, [&[], &[], &[]])
             .await
             .map_err(|error| error.to_string())?;
-        let mut magic = None;
-        loop {
+        for wanted in [Kind::Ready, Kind::Warmed] {
             let frame = channel
                 .next(&mut conversation)
                 .await
                 .map_err(|error| error.to_string())?;
-            match (frame.kind, &mut magic) {
-                (Kind::Ready, None) => {
-                    let greeting: Greeting = serde_json::from_slice(&frame.payload)
-                        .map_err(|error| error.to_string())?;
-                    magic = Some(greeting.magic);
-                }
-                (Kind::Warmed, Some(magic)) => return Ok(std::mem::take(magic)),
-                (kind, _) => return Err(format!("it said {kind:?}")),
+            if frame.kind != wanted {
+                return Err(format!("it said {:?}", frame.kind));
             }
         }
+        Ok(())
     };
-    let magic = tokio::time::timeout(WARMING, warming)
+    tokio::time::timeout(WARMING, warming)
         .await
         .unwrap_or_else(|_| Err(format!("it took longer than {WARMING:?}")))?;
     Ok(Blank {
         sandbox,
         channel,
         output,
-        magic,
         zygote,
     })
 }

@@ -76,13 +76,7 @@ impl Zygotes {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 < FAILURES_IN_A_ROW {
             return;
         }
-        let mut current = self.current();
-        if current
-            .zygote
-            .as_ref()
-            .is_some_and(|z| Arc::ptr_eq(z, zygote))
-        {
-            current.zygote = None;
+        if self.dismiss(zygote) {
             self.changed.notify_one();
         }
     }
@@ -110,16 +104,11 @@ impl Zygotes {
         !current.ended
     }
 
-    /// Takes `zygote` out of service.
-    fn drop_it(&self, zygote: &Arc<Zygote>) {
-        let mut current = self.current();
-        if current
-            .zygote
-            .as_ref()
-            .is_some_and(|z| Arc::ptr_eq(z, zygote))
-        {
-            current.zygote = None;
-        }
+    /// Takes `zygote` out of service; false if it wasn't in it.
+    fn dismiss(&self, zygote: &Arc<Zygote>) -> bool {
+        let serving = &mut self.current().zygote;
+        let dismissed = serving.take_if(|serving| Arc::ptr_eq(serving, zygote));
+        dismissed.is_some()
     }
 }
 
@@ -141,7 +130,7 @@ async fn keep(zygotes: Weak<Zygotes>, pool: Arc<dyn Pool>, recipe: Recipe) {
                     }
                     () = zygotes.changed.notified() => {}
                 }
-                zygotes.drop_it(&zygote);
+                zygotes.dismiss(&zygote);
                 if zygotes.current().ended {
                     return;
                 }

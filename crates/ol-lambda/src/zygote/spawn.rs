@@ -2,6 +2,7 @@
 
 use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Kind};
+use crate::provision::Greeting;
 use bytes::BytesMut;
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
@@ -26,11 +27,6 @@ pub(crate) struct Zygote {
     /// Held open: a guest whose connection ends, ends.
     channel: Channel,
     /// Which compiled code its Python takes, and so that of its children.
-    magic: String,
-}
-
-#[derive(serde::Deserialize)]
-struct Greeting {
     magic: String,
 }
 

@@ -299,14 +299,11 @@ impl Cells {
 
     /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
     pub(super) fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
-        if matches!(
-            self.cells.get(&slot).map(|c| &c.stage),
-            Some(Stage::Building { .. })
-        ) {
-            let words = match self.cells.get(&slot).map(|c| &c.stage) {
-                Some(Stage::Building { status }) => last_words(status.as_fd()),
-                _ => None,
-            };
+        let unbuilt = match self.cells.get(&slot).map(|cell| &cell.stage) {
+            Some(Stage::Building { status }) => Some(last_words(status.as_fd())),
+            _ => None,
+        };
+        if let Some(words) = unbuilt {
             self.building_failed(slot, &words.unwrap_or_default(), outbox);
         }
         if let Some((_, nursery)) = self.nursery_of(slot) {
