@@ -21,6 +21,12 @@ enum State {
 /// What a paused sandbox keeps beyond what it uses.
 const ROOM: MiB = MiB(1);
 
+/// How long it is looked again and again whether a freeze has taken hold: mostly its process runs only to be stopped, at once.
+const SOON: Duration = Duration::from_micros(200);
+/// The first wait between two looks after that, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(1);
+const LAST_WAIT: Duration = Duration::from_millis(64);
+
 /// How long a guest with a lifespan may take to end it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -264,15 +270,18 @@ impl Instance {
                 other => *state = other,
             }
         }
-        // Mostly one of the first looks finds it frozen; after those, a millisecond between two.
-        for look in 0..44 {
-            if look >= 24 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        let mut wait = FIRST_WAIT;
+        loop {
             match self.is_frozen() {
                 Some(false) => {}
                 Some(true) => return steps::PAUSE.record(begun.elapsed()),
                 None => return,
+            }
+            if begun.elapsed() < SOON {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LAST_WAIT);
             }
         }
     }
