@@ -27,6 +27,7 @@ test:
 # Soak and large suites join here as the issues that name them land.
 test-long: test test-v2
 	cargo xtask test --package ol-conformance --run-ignored only
+	cargo xtask test-v2 --limit 1800 zygote paused leaves_outlive more_functions
 
 test-v2: need
 	cargo xtask test-v2

@@ -181,7 +181,7 @@ def bind(payload, flags):
         import site
 
         sys.path.extend(p for p in site.getsitepackages() if p not in sys.path)
-    sys.path.extend(head.get("path", ()))
+    sys.path[:0] = [p for p in head.get("path", ()) if p not in sys.path]
     sys.path.append(HANDLER)
     entry = head["entry"]
     if not entry.endswith(".py"):

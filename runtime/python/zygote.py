@@ -16,7 +16,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
 def become(connection, head, guest):
     """Imports and forks; returns in each child, never in the zygote itself."""
     os.set_inheritable(CHANNEL, False)
-    sys.path.extend(head.get("path", ()))
+    sys.path[:0] = [p for p in head.get("path", ()) if p not in sys.path]
     os.environ.update(dict.fromkeys(THREADS, "1"))
     for name in head.get("imports", ()):
         __import__(name)

@@ -32,7 +32,7 @@ pub(crate) struct TestV2Args {
     #[command(flatten)]
     machine: MachineOptions,
     /// Run the tests whose names contain one of these
-    #[arg(value_name = "FILTER", default_value = "slice")]
+    #[arg(value_name = "FILTER", default_values_t = [String::from("slice"), String::from("a_blank"), String::from("a_zygote")])]
     filters: Vec<String>,
 }
 

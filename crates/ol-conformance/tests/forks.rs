@@ -139,8 +139,14 @@ fn a_blank_has_the_limits_of_its_function() {
     });
 }
 
-/// Clients call functions that are started anew for every call, while the zygote is treated by `harm` again and again.
-fn under_load(worker: &Worker<'_>, seconds: f64, mut harm: impl FnMut(&Worker<'_>)) -> u64 {
+/// Clients call functions that are started anew for every call, while the zygote is treated by `harm` again and again: for so many seconds, and on a
+/// slow machine until there were more than `calls`.
+fn under_load(
+    worker: &Worker<'_>,
+    seconds: f64,
+    enough: u64,
+    mut harm: impl FnMut(&Worker<'_>),
+) -> u64 {
     for number in 0..4 {
         worker.install(
             &format!("once{number}"),
@@ -161,7 +167,10 @@ fn under_load(worker: &Worker<'_>, seconds: f64, mut harm: impl FnMut(&Worker<'_
             });
         }
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs_f64(seconds) {
+        while begun.elapsed() < Duration::from_secs_f64(seconds)
+            || (calls.load(Ordering::Relaxed) <= enough
+                && begun.elapsed() < Duration::from_secs_f64(12.0 * seconds))
+        {
             harm(worker);
         }
         drop(until);
@@ -173,7 +182,7 @@ fn under_load(worker: &Worker<'_>, seconds: f64, mut harm: impl FnMut(&Worker<'_
 fn zygotes_killed_at_any_moment_fail_no_call() {
     forking(&[], |worker| {
         let mut killed = 0_u32;
-        let calls = under_load(worker, 5.0, |worker| {
+        let calls = under_load(worker, 5.0, 20, |worker| {
             if let Some(zygote) = zygote(worker) {
                 zygote.signal(Signal::KILL);
                 killed += 1;

@@ -180,3 +180,47 @@ fn failure(step: u8, number: i32) -> String {
     let step = STEPS.get(step).copied().unwrap_or_default();
     format!("{step}: {}", io::Error::from_raw_os_error(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The child has no C library and shares no code with us, so its list and ours are held together here.
+    #[test]
+    fn every_step_of_a_child_has_its_words() {
+        let source = include_str!("../../../runtime/python/native/confine.rs");
+        let list = source
+            .split("pub enum Step {")
+            .nth(1)
+            .and_then(|rest| rest.split('}').next());
+        let names: Vec<&str> = list
+            .expect("it has such a list")
+            .split(',')
+            .map(|line| line.trim().trim_end_matches("= 1").trim_end())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let words = [
+            "threads",
+            "fork",
+            "enter the",
+            "join the",
+            "fork inside",
+            "cgroup namespace",
+            "uid",
+            "setsid",
+            "resource",
+            "/handler",
+            "descriptors",
+            "capabilities",
+            "Landlock",
+            "seccomp",
+        ];
+        assert_eq!(names.len(), words.len(), "{names:?}");
+        for (step, (name, word)) in (1_u8..).zip(names.iter().zip(words)) {
+            let said = failure(step, 1);
+            assert!(said.contains(word), "{name}: {said}");
+        }
+        assert!(failure(15, 1).starts_with("an unknown step"));
+        assert!(failure(255, 1).starts_with("an unknown step"));
+    }
+}

@@ -21,6 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::child::Server;
 use super::churn::{Driver as _, FreshForEachCall};
 use super::fleet::{self, Function, Work};
+use super::floor_create::Place;
 use super::process_tree::{self, Neighbours};
 use super::session::{Common, Session, progress};
 use super::summary::{Goal, quantile};
@@ -83,7 +84,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let directory = session.roomy("", &[])?;
     let functions = Function::several("dense", args.many, Work::Nothing);
     let neighbours = Neighbours::now()?;
+    let place = Place::make()?;
     let (mut few, mut many) = (Vec::new(), Vec::new());
+    let (mut floor_few, mut floor_many) = (Vec::new(), Vec::new());
     let (mut pss, mut lost) = (Vec::new(), Vec::new());
     let mut ways = Ways::default();
     for round in 0..args.common.rounds {
@@ -100,9 +103,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         directory.down(server)?;
         let server = directory.up()?;
         let filling = Filling::of(&server, &functions, &mut ways);
-        let rates = rates(filling, Duration::from_secs_f64(args.seconds), args.many)?;
-        few.push(rates.0);
-        many.push(rates.1);
+        let stretch = Duration::from_secs_f64(args.seconds);
+        let (with_few, with_many) = rates(filling, &place, stretch, args.many)?;
+        few.push(with_few.ours);
+        many.push(with_many.ours);
+        floor_few.push(with_few.floor);
+        floor_many.push(with_many.floor);
         directory.down(server)?;
     }
     session.note(neighbours.note()?);
@@ -116,6 +122,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
         args.many
     );
     report.row(7, what, "1/s", &many, &few, Goal::TimesAtLeast(0.9));
+    let what = format!(
+        "floor-create/s with {} paused alive; beside it, with {FEW}",
+        args.many
+    );
+    report.row(7, what, "1/s", &floor_many, &floor_few, Goal::Informs);
     let what = "one more paused sandbox that served a call";
     report.row(8, what, "MiB PSS", &pss, &[], Goal::AtMost(1.5));
     let what = format!("memory the machine has less by each of {WEIGHED} more");
@@ -135,14 +146,28 @@ fn weight_of_one(filling: &mut Filling<'_>) -> Result<One> {
     })
 }
 
-/// Creations per second with [`FEW`] alive, and with `many`.
-fn rates(mut filling: Filling<'_>, stretch: Duration, many: usize) -> Result<(f64, f64)> {
+/// Creations per second, of the worker and of floor-create.
+struct Rates {
+    ours: f64,
+    floor: f64,
+}
+
+/// Those with [`FEW`] alive, and with `many`.
+fn rates(
+    mut filling: Filling<'_>,
+    place: &Place,
+    stretch: Duration,
+    many: usize,
+) -> Result<(Rates, Rates)> {
     let server = filling.server;
     let churn = FreshForEachCall::install(server)?;
     let rate = || {
         churn.run(server, CLIENTS, stretch / 4, None)?;
         let calls = churn.run(server, CLIENTS, stretch, None)?;
-        anyhow::Ok(calls.rate())
+        anyhow::Ok(Rates {
+            ours: calls.rate(),
+            floor: place.rate(CLIENTS, stretch)?,
+        })
     };
     filling.add(FEW)?;
     let few_rate = rate()?;
