@@ -1,7 +1,8 @@
 //! Which version of a function serves now. A version is used unexamined for `registry_cache`; the next invocation after
-//! that looks at the registry, and if the bundle changed, waits for the new version.
+//! that looks at the registry, and if the bundle changed, has the new version prepared and waits for it a moment.
 
 use super::instances::Instances;
+use super::preparing::{HURRY, Preparing, Progress, Reporting};
 use super::version::{PrepareError, Version, chain};
 use crate::invoke::{InvocationId, InvokeError};
 use crate::lambdas::Shared;
@@ -24,13 +25,15 @@ pub(crate) struct Function {
     current: Mutex<Option<Current>>,
     /// The bundle that could not be used when it was looked at last, and why.
     failed: Mutex<Option<Failed>>,
-    /// Held while a bundle is fetched or stored, so that it happens once.
+    /// The version that is being made, or the last attempt if that failed.
+    preparing: Mutex<Option<Arc<Preparing>>>,
+    /// Held while the registry is looked at or a bundle stored, so that it happens once.
     changing: tokio::sync::Mutex<()>,
 }
 
 struct Failed {
     stamp: Stamp,
-    why: String,
+    error: PrepareError,
     looked: Instant,
 }
 
@@ -55,6 +58,7 @@ impl Function {
             log,
             current: Mutex::new(None),
             failed: Mutex::new(None),
+            preparing: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
         })
     }
@@ -95,38 +99,113 @@ impl Function {
         if let Some(version) = self.fresh_version() {
             return Ok(version);
         }
-        let _once = self.changing.lock().await;
-        if let Some(version) = self.fresh_version() {
-            return Ok(version);
-        }
-        let stored = match self.shared.registry.look(&self.name).await {
-            Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
-            Err(error) => return self.version_before(PrepareError::Host(chain(&error))),
+        let preparing = {
+            let _once = self.changing.lock().await;
+            if let Some(version) = self.fresh_version() {
+                return Ok(version);
+            }
+            let stored = match self.shared.registry.look(&self.name).await {
+                Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
+                Err(error) => return self.version_before(PrepareError::Host(chain(&error))),
+            };
+            if let Some(current) = self.current().as_mut()
+                && current.stamp == stored
+            {
+                current.looked = Instant::now();
+                return Ok(Arc::clone(&current.version));
+            }
+            if let Some(error) = self.failed_already(&stored) {
+                return self.version_before(error);
+            }
+            self.begin(stored)
         };
-        if let Some(current) = self.current().as_mut()
-            && current.stamp == stored
+        self.await_version(&preparing).await
+    }
+
+    /// The version that `preparing` brings. If that takes long, the one before, where there is one.
+    async fn await_version(
+        &self,
+        preparing: &Arc<Preparing>,
+    ) -> Result<Arc<Version>, InvokeError> {
+        let outcome = if self.serves() {
+            let end = preparing.begun + HURRY;
+            tokio::time::timeout_at(end.into(), preparing.outcome()).await
+        } else {
+            Ok(preparing.outcome().await)
+        };
+        match outcome {
+            Ok(Err(error)) => return self.version_before(error),
+            Ok(Ok(())) => {}
+            Err(_elapsed) => {
+                if let Some(current) = self.current().as_mut() {
+                    current.looked = Instant::now();
+                }
+            }
+        }
+        // Deleted in the same moment.
+        let gone = || InvokeError::NotFound(self.name.clone());
+        self.known_version().ok_or_else(gone)
+    }
+
+    fn preparing(&self) -> MutexGuard<'_, Option<Arc<Preparing>>> {
+        self.preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of the last attempt at a version, or how far it is. `None` before the first, and after a success.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        self.preparing().as_ref().map(|p| p.progress())
+    }
+
+    /// Starts to make a version of the bundle that the registry has now, unless that is being done.
+    fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
+        let mut slot = self.preparing();
+        if let Some(preparing) = slot
+            .as_ref()
+            .filter(|p| p.stamp == stored && !p.is_over())
         {
-            current.looked = Instant::now();
-            return Ok(Arc::clone(&current.version));
+            return Arc::clone(preparing);
         }
-        if let Some(why) = self.failed_already(&stored) {
-            return self.version_before(PrepareError::Bundle(why));
-        }
-        match self.pull().await {
-            Ok((version, stamp)) => Ok(self.install(version, stamp)),
-            Err(Pull::Vanished) => Err(InvokeError::NotFound(self.name.clone())),
-            Err(Pull::Failed(error)) => {
-                if let PrepareError::Bundle(why) = &error {
-                    let (stamp, why) = (stored, why.clone());
+        let preparing = Arc::new(Preparing::new(stored));
+        *slot = Some(Arc::clone(&preparing));
+        drop(slot);
+        let (function, reporting) = (Arc::clone(self), Reporting(Arc::clone(&preparing)));
+        tokio::spawn(async move {
+            let made = function.pull(&reporting.0).await;
+            function.conclude(&reporting.0, made);
+        });
+        preparing
+    }
+
+    /// Ends an attempt: its version goes into service, unless another attempt has taken its place.
+    fn conclude(
+        self: &Arc<Self>,
+        preparing: &Arc<Preparing>,
+        made: Result<(Arc<Version>, Stamp), PrepareError>,
+    ) {
+        let mut slot = self.preparing();
+        let superseded = !slot.as_ref().is_some_and(|p| Arc::ptr_eq(p, preparing));
+        match made {
+            Ok(_) if superseded => {}
+            Ok((version, stamp)) => {
+                *slot = None;
+                self.install(version, stamp);
+            }
+            Err(error) => {
+                if !matches!(error, PrepareError::Host(_) | PrepareError::Vanished) {
                     *self.failed() = Some(Failed {
-                        stamp,
-                        why,
+                        stamp: preparing.stamp.clone(),
+                        error: error.clone(),
                         looked: Instant::now(),
                     });
                 }
-                self.version_before(error)
+                drop(slot);
+                return preparing.done(Err(error));
             }
         }
+        drop(slot);
+        preparing.done(Ok(()));
     }
 
     fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
@@ -134,11 +213,11 @@ impl Function {
     }
 
     /// Why this very bundle can't be used, if it was tried a moment ago: unpacking it again for each call would be dear.
-    fn failed_already(&self, stored: &Stamp) -> Option<String> {
+    fn failed_already(&self, stored: &Stamp) -> Option<PrepareError> {
         let failed = self.failed();
         let failed = failed.as_ref()?;
         let recent = failed.looked.elapsed() < self.shared.settings.registry_cache;
-        (recent && failed.stamp == *stored).then(|| failed.why.clone())
+        (recent && failed.stamp == *stored).then(|| failed.error.clone())
     }
 
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.
@@ -156,34 +235,44 @@ impl Function {
                 name: self.name.clone(),
                 why,
             },
+            PrepareError::Packages(why) => InvokeError::NoPackages {
+                name: self.name.clone(),
+                why,
+            },
             PrepareError::Host(why) => {
                 tracing::error!("{}: {why}", self.name);
                 InvokeError::Internal("the function's code can't be fetched")
             }
+            PrepareError::Vanished => InvokeError::NotFound(self.name.clone()),
         })
     }
 
-    async fn pull(&self) -> Result<(Arc<Version>, Stamp), Pull> {
+    async fn pull(&self, preparing: &Preparing) -> Result<(Arc<Version>, Stamp), PrepareError> {
         let begun = Instant::now();
+        let (version, stamp) = self.unpack().await?;
+        steps::PULL.record(begun.elapsed());
+        self.get_packages(&version, preparing).await?;
+        Ok((version, stamp))
+    }
+
+    async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
+        let host = |error: &dyn std::error::Error| PrepareError::Host(chain(error));
         for _ in 0..PULLS {
-            let fetched = self.shared.registry.fetch(&self.name).await.map_err(host)?;
-            let (stamp, file) = fetched.ok_or(Pull::Vanished)?;
+            let fetched = self.shared.registry.fetch(&self.name).await;
+            let (stamp, file) = fetched
+                .map_err(|error| host(&error))?
+                .ok_or(PrepareError::Vanished)?;
             let prepared = self.prepare(&file).await;
             // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
             // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
-            let after =
-                Stamp::of(&file).map_err(|e| Pull::Failed(PrepareError::Host(e.to_string())))?;
-            if after == stamp {
-                let version = prepared.map_err(Pull::Failed)?;
-                steps::PULL.record(begun.elapsed());
-                return Ok((version, stamp));
+            if Stamp::of(&file).map_err(|error| host(&error))? == stamp {
+                return Ok((prepared?, stamp));
             }
         }
-        let half = format!(
+        Err(PrepareError::Bundle(format!(
             "{}.tar.gz was being written while it was read: replace it by a rename",
             self.name
-        );
-        Err(Pull::Failed(PrepareError::Bundle(half)))
+        )))
     }
 
     /// Makes a version of a bundle, on a thread that may block.
@@ -200,18 +289,17 @@ impl Function {
     }
 
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
-    fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) -> Arc<Version> {
+    fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
         *self.current() = Some(Current {
-            version: Arc::clone(&version),
+            version,
             stamp,
             looked: Instant::now(),
         });
         self.retire_idle();
         self.tend();
-        version
     }
 
-    /// Stores an uploaded bundle durably and puts it into service.
+    /// Stores an uploaded bundle durably; it goes into service at once, or when its packages are there.
     pub(crate) async fn upload(
         self: &Arc<Self>,
         path: &std::path::Path,
@@ -226,7 +314,17 @@ impl Function {
             .put(&self.name, path)
             .await
             .map_err(UploadFailed::Store)?;
-        self.install(version, stamp);
+        let preparing = Arc::new(Preparing::new(stamp.clone()));
+        *self.preparing() = Some(Arc::clone(&preparing));
+        if version.requirements.is_none() {
+            self.conclude(&preparing, Ok((version, stamp)));
+            return Ok(());
+        }
+        let (function, reporting) = (Arc::clone(self), Reporting(preparing));
+        tokio::spawn(async move {
+            let got = function.get_packages(&version, &reporting.0).await;
+            function.conclude(&reporting.0, got.map(|()| (version, stamp)));
+        });
         Ok(())
     }
 
@@ -243,6 +341,7 @@ impl Function {
 
     /// Takes the function out of service.
     pub(crate) fn retire(&self) {
+        *self.preparing() = None;
         *self.current() = None;
         self.retire_idle();
     }
@@ -258,13 +357,4 @@ impl Function {
 pub(crate) enum UploadFailed {
     Prepare(PrepareError),
     Store(RegistryError),
-}
-
-enum Pull {
-    Vanished,
-    Failed(PrepareError),
-}
-
-fn host(error: RegistryError) -> Pull {
-    Pull::Failed(PrepareError::Host(chain(&error)))
 }

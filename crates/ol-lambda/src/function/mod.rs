@@ -2,12 +2,14 @@
 //!
 //! - [`version`]: one immutable unpacked copy of its code
 //! - [`current`]: which version serves now, and when to look again
+//! - [`preparing`]: a version on its way into service
 //! - [`instances`]: those there are, and the leases on them
 //! - [`queue`]: calls that wait for one
 //! - [`scaling`]: how they follow the load
 
 mod current;
 mod instances;
+mod preparing;
 mod queue;
 mod scaling;
 mod version;

@@ -40,14 +40,20 @@ pub(crate) struct Version {
 }
 
 /// Why a bundle makes no version.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
     /// The bundle itself is wrong; the sentence is for its owner.
     #[error("{0}")]
     Bundle(String),
+    /// Its packages can't be had; why, with the installer's own words.
+    #[error("{0}")]
+    Packages(String),
     /// This host failed; the sentence is for the operator.
     #[error("{0}")]
     Host(String),
+    /// It was deleted meanwhile.
+    #[error("it was deleted")]
+    Vanished,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
