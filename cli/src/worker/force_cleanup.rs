@@ -36,6 +36,7 @@ impl ForceCleanup {
         let value = json!({
             "killed": killed,
             "cgroups": removed.cgroups,
+            "network": removed.network,
             "paths": removed.paths,
         });
         let root = directory.root().display();
@@ -43,9 +44,10 @@ impl ForceCleanup {
             out.result(&value, format_args!("nothing to clean up in {root}"));
         } else {
             let text = format!(
-                "cleaned up {root}: {} processes ended, {} cgroups and {} paths removed",
+                "cleaned up {root}: {} processes ended, {} cgroups, {} parts of its network and {} paths removed",
                 killed.len(),
                 removed.cgroups,
+                removed.network,
                 removed.paths.len()
             );
             out.result(&value, text);

@@ -11,7 +11,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::zygote::{Blanks, Kept, Zygotes};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use ol_model::worker_config::{ImportCache, ScalingPolicy};
+use ol_model::worker_config::{ImportCache, Networks, ScalingPolicy};
 use ol_model::{FunctionName, Limits, MaxLimits, MiB, WorkerConfig, steps};
 use ol_sandbox::Pool;
 use std::collections::HashMap;
@@ -57,13 +57,21 @@ pub struct Settings {
     pub(crate) downsize: bool,
     /// The most blanks that are kept.
     pub(crate) blanks: usize,
+    /// Which networks functions may have.
+    pub(crate) networks: Networks,
 }
 
 impl Settings {
     /// Those of `config`; `code` and `logs` are directories that exist. `site_packages`: whether the base brings packages
     /// of its own that functions are to see.
     #[must_use]
-    pub fn new(config: &WorkerConfig, code: PathBuf, logs: PathBuf, site_packages: bool) -> Self {
+    pub fn new(
+        config: &WorkerConfig,
+        code: PathBuf,
+        logs: PathBuf,
+        site_packages: bool,
+        networks: Networks,
+    ) -> Self {
         Self {
             code,
             logs,
@@ -91,6 +99,7 @@ impl Settings {
             }),
             downsize: config.features.downsize_paused_mem,
             blanks: config.blanks.max as usize,
+            networks,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::phases::Origin;
 use crate::zygote::{Blank, Zygote};
 use ol_model::kinds::StartKind;
 use ol_model::{Limits, steps};
-use ol_sandbox::{Content, CreateError, Created, Obituary, Parent, Role, SandboxSpec};
+use ol_sandbox::{Content, CreateError, Created, Network, Obituary, Parent, Role, SandboxSpec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,8 @@ async fn create(
 ) -> Result<Option<(Made, Option<Arc<Zygote>>)>, InvokeError> {
     let patience = function.shared.settings.queue_wait;
     let begun = Instant::now();
-    let mut afresh = false;
+    // What is forked can't leave its zygote's network namespace for the host's.
+    let mut afresh = version.network == Network::Host;
     loop {
         if !function.wants_start(version) {
             function.short_of_memory(None);
@@ -128,6 +129,7 @@ async fn create(
             oom: version.config.oom,
             code: Some(version.code),
             patience: TURN,
+            network: version.network,
         };
         let zygote = function.shared.zygotes.root().filter(|_| !afresh);
         if let Some(blank) = zygote.as_ref().and_then(|_| function.shared.blanks.take()) {

@@ -23,6 +23,7 @@ mod defaults;
 mod error;
 mod load;
 mod merge;
+mod network;
 mod overrides;
 mod registry;
 mod sections;
@@ -31,13 +32,14 @@ mod words;
 
 pub use access::ImportCacheTree;
 pub use error::WorkerConfigError;
+pub use network::{NetworkRefused, Networks, Subnet};
 pub use sections::{
-    BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
-    StorageSection, TraceSection,
+    BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, NetworkSection,
+    ScalingSection, StorageSection, TraceSection,
 };
 pub use words::{
-    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy, ScratchStorage,
-    ServerMode,
+    CodeStorage, DefaultNetwork, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy,
+    ScratchStorage, ServerMode,
 };
 
 /// What the defaults depend on. Measured by the caller, so that this crate does no I/O.
@@ -102,6 +104,8 @@ pub struct WorkerConfig {
     pub scaling: ScalingSection,
     /// Leaves forked ahead of any demand.
     pub blanks: BlanksSection,
+    /// What functions reach.
+    pub network: NetworkSection,
     /// What a sandbox's folders are made of.
     pub storage: StorageSection,
     /// Settings of the Kafka trigger, which knows their shape.

@@ -3,13 +3,13 @@
 use crate::budget::Reservation;
 use crate::lifecycle::{Allotment, Death, Running};
 use ol_model::{Limits, MiB, OomScope};
-use ol_warden::protocol::{CodeId, SandboxId};
+use ol_warden::protocol::{CodeId, Network, SandboxId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::broadcast;
 
 /// Which process a sandbox descends from.
@@ -78,6 +78,9 @@ pub struct Content {
     pub oom: OomScope,
     /// The code at `/handler`, by number; nothing if `None`.
     pub code: Option<CodeId>,
+    /// How it reaches a network. [`Network::Host`] is for [`Parent::Root`] only; it and [`Network::Gate`] can't be assigned later, and
+    /// zygotes have [`Network::None`].
+    pub network: Network,
     /// How long to wait for memory before giving up.
     pub patience: Duration,
 }
@@ -91,6 +94,8 @@ pub struct Created {
     pub guest: UnixStream,
     /// What it writes to standard output and error.
     pub output: pipe::Receiver,
+    /// Of a [`Network::Gate`]: takes the connections that it makes to its own 127.0.0.1:3128, for a proxy.
+    pub gate: Option<TcpListener>,
 }
 
 /// Why there is no sandbox.

@@ -3,7 +3,7 @@
 //! The warden enters the shell's mount namespace for two calls and comes back. A leaf that waits there already sees the code appear and
 //! can't undo it: the mount is locked for whoever is in a user namespace below.
 
-use crate::protocol::Content;
+use crate::protocol::{Content, Network};
 use ol_sys::process::exit_now;
 use ol_sys::{mount, namespaces};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -50,7 +50,11 @@ impl Fitter {
                 .map_err(|e| told("take the code", e))
         });
         let code = code.transpose()?;
-        if code.is_none() && content.scratch == self.scratch {
+        let resolver = (content.network == Network::Host).then(host_resolver);
+        let resolver = resolver
+            .transpose()
+            .map_err(|e| told("take the resolver's file", e))?;
+        if code.is_none() && resolver.is_none() && content.scratch == self.scratch {
             return Ok(());
         }
         let options = CString::new(format!(
@@ -62,6 +66,13 @@ impl Fitter {
         let done = code
             .map_or(Ok(()), |code| mount::attach(code.as_fd(), "/handler"))
             .map_err(|e| told("move the code in", e))
+            .and_then(|()| {
+                // A base may have no such file, and then nothing is hidden by it.
+                let there = resolver.filter(|_| Path::new(RESOLVER).is_file());
+                there
+                    .map_or(Ok(()), |file| mount::attach(file.as_fd(), RESOLVER))
+                    .map_err(|e| told("show the host's resolvers", e))
+            })
             .and_then(|()| {
                 if content.scratch == self.scratch {
                     return Ok(());
@@ -78,4 +89,15 @@ impl Fitter {
         }
         done
     }
+}
+
+/// What names the resolvers, on the host and inside.
+const RESOLVER: &str = "/etc/resolv.conf";
+
+/// The host's own, for who has the host's network.
+fn host_resolver() -> io::Result<OwnedFd> {
+    let path = Path::new(RESOLVER).canonicalize()?;
+    let path = path.to_str().ok_or(io::ErrorKind::InvalidData)?;
+    let attributes = mount::attr::RDONLY | mount::attr::NOSUID | mount::attr::NODEV;
+    mount::detached(CWD, path, attributes)
 }

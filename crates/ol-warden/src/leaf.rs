@@ -58,6 +58,8 @@ pub(crate) struct Place<'a> {
     pub keeper: BorrowedFd<'a>,
     pub group: &'a Group,
     pub inside: &'a Inside,
+    /// It stays in the host's network namespace, which is the warden's.
+    pub host_network: bool,
 }
 
 /// Starts a leaf or zygote in a shell; `channel` is where a zygote hears its orders.
@@ -102,7 +104,11 @@ fn become_leaf(
     for group in entrances.early.iter().chain(&entrances.late) {
         rustix::io::write(group, b"0").step("enter the cgroup")?;
     }
-    namespaces::join(place.keeper, namespaces::JOINABLE).step("join the shell")?;
+    let mut joined = namespaces::JOINABLE;
+    if place.host_network {
+        joined &= !libc::CLONE_NEWNET;
+    }
+    namespaces::join(place.keeper, joined).step("join the shell")?;
     namespaces::leave(libc::CLONE_NEWCGROUP).step("make the cgroup namespace")?;
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(place.inside.tenant()).step("become the sandbox's uid")?;

@@ -11,6 +11,7 @@
 //! - [`protocol`]: the messages; none carries a path, so nothing a tenant wrote is resolved with privilege
 //! - [`cgroup`]: limits, freezing and counting on v2, v1 and hybrid machines behind one interface
 //! - [`rootfs`]: what a sandbox sees, as data, then as mounts
+//! - [`network`]: how sandboxes reach the outside, and what none of them reaches
 //! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands; `inside` is what they are to
 //!   each other
 //! - `maker`: makes the shells below a zygote's; `birth`: orders a zygote to fork into one, and hears of the child
@@ -21,6 +22,7 @@
 //! clears at the next start.
 
 pub mod cgroup;
+pub mod network;
 pub mod protocol;
 pub mod rootfs;
 

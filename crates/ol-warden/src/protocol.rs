@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Raised whenever a message changes its shape; both ends are of one program, so a difference means a mixed install.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE: usize = 4096;
@@ -36,6 +36,26 @@ pub enum Network {
     /// An empty namespace with loopback only.
     #[default]
     None,
+    /// A namespace of its own with a way out, and to nothing private.
+    Egress,
+    /// The host's namespace. Only for what is forked from none: a zygote's children can't leave for it.
+    Host,
+    /// As [`Self::None`], and the worker gets a socket that listens inside, at 127.0.0.1:3128.
+    Gate,
+}
+
+/// Whether sandboxes can have [`Network::Egress`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Egress {
+    /// They can. Beside it: a UDP and a listening TCP socket, to which they send their questions of names.
+    On {
+        /// The host forwards packets only since now.
+        forwarding_is_new: bool,
+    },
+    /// It was not asked for.
+    Off,
+    /// This machine can't, and why.
+    Unable(String),
 }
 
 /// What a sandbox is for.
@@ -67,8 +87,6 @@ pub struct Spec {
     pub parent: Option<SandboxId>,
     /// What it may use, and has inside.
     pub content: Content,
-    /// Its network.
-    pub network: Network,
 }
 
 /// What of a sandbox can be settled when it is there already.
@@ -80,6 +98,8 @@ pub struct Content {
     pub scratch: u64,
     /// What lies at `/handler`; nothing if `None`.
     pub code: Option<CodeId>,
+    /// Its network.
+    pub network: Network,
 }
 
 /// How much memory.
@@ -149,8 +169,11 @@ pub enum Event {
     Ready {
         /// [`VERSION`] of the warden.
         version: u16,
+        /// Which networks there are.
+        egress: Egress,
     },
-    /// It runs (its program is about to start, or it is forked and confined). Beside it: the freezer's files.
+    /// It runs (its program is about to start, or it is forked and confined). Beside it: the freezer's files, then the socket of a
+    /// [`Network::Gate`].
     Created {
         /// Which.
         id: SandboxId,

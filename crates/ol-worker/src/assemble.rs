@@ -1,14 +1,16 @@
 //! The only place where the parts meet: pool, lambdas, server; and their end in the opposite order.
 
 use crate::directory::Directory;
+use crate::relay::{Relay, Resolvers};
 use crate::up::say;
 use anyhow::{Context, Result, bail};
 use ol_event::{Limits, Listeners, Server};
 use ol_lambda::registry::Registry;
 use ol_lambda::{Direct, Lambdas, Settings};
+use ol_model::worker_config::{DefaultNetwork, Networks};
 use ol_model::{ServerMode, WorkerConfig};
 use ol_sandbox::budget::Budget;
-use ol_sandbox::sock::SockPool;
+use ol_sandbox::sock::{Egress, SockPool};
 use ol_sys::confine::Level;
 use std::fs;
 use std::io::{self, Write};
@@ -32,6 +34,8 @@ pub(crate) struct Parts<'a> {
     pub site_packages: bool,
     /// Where it will answer.
     pub url: &'a str,
+    /// Whom functions' questions of names go to.
+    pub resolvers: Resolvers,
 }
 
 /// Runs the worker in this process until it is told to stop; returns its exit status.
@@ -121,13 +125,24 @@ async fn serve(
         config,
         site_packages,
         url,
+        ref resolvers,
     } = *parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pool = Arc::new(
         SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?,
     );
-    let settings = Settings::new(config, directory.code(), directory.logs(), site_packages);
+    if !pool.warden_ready().await {
+        bail!("the warden could not start; its own message says why");
+    }
+    let networks = networks(config, pool.egress(), resolvers)?;
+    let settings = Settings::new(
+        config,
+        directory.code(),
+        directory.logs(),
+        site_packages,
+        networks,
+    );
     let limits = Limits {
         body: config.max_body(),
         header_bytes: config.max_header_bytes(),
@@ -151,10 +166,6 @@ async fn serve(
         private: tokio_private(private)?,
     };
     let (stop, stopped) = watch::channel(false);
-
-    if !pool.warden_ready().await {
-        bail!("the warden could not start; its own message says why");
-    }
     let serving = Arc::clone(&server).serve(listeners, stopped, config.drain());
     let serving = tokio::spawn(serving);
     announce(directory, url, notify)?;
@@ -184,6 +195,36 @@ async fn serve(
     }
     fs::write(directory.stats_file(), server.stats_text()).context("write the statistics")?;
     Ok(())
+}
+
+/// Starts what functions' networks need of the worker, and says what the operator should know of them.
+fn networks(config: &WorkerConfig, egress: Egress, resolvers: &Resolvers) -> Result<Networks> {
+    let unable = match egress {
+        Egress::Off => None,
+        Egress::On {
+            forwarding_is_new,
+            udp,
+            tcp,
+        } => {
+            if forwarding_is_new {
+                tracing::info!(
+                    "this host forwards packets from now on (net.ipv4.ip_forward was 0): those of functions with egress; network.egress=false does without"
+                );
+            }
+            Relay::start(udp, tcp, resolvers.clone()).context("answer questions of names")?;
+            None
+        }
+        Egress::Unable(why) => {
+            match config.network.default {
+                DefaultNetwork::Auto => {
+                    tracing::warn!("functions have no network but their own loopback: {why}");
+                }
+                _ => tracing::warn!("functions can't have network egress: {why}"),
+            }
+            Some(why)
+        }
+    };
+    Ok(Networks::new(&config.network, unable))
 }
 
 fn tokio_listener(listener: TcpListener) -> Result<tokio::net::TcpListener> {

@@ -9,6 +9,7 @@
 //! - [`up`]: from a directory and a configuration to two processes, and what each exit means
 //! - `confine`: what the worker gives up before it reads its first byte
 //! - `view`: reaching directories that lie in somebody's home without the right to pass it
+//! - `relay`: answers functions' questions of names
 //! - `assemble`: the only place where the parts meet, and their end in order
 //!
 //! Failure: whichever of the two processes dies, the other notices by their socket, cleans up, and exits with a reason.
@@ -17,6 +18,7 @@ pub mod directory;
 
 mod assemble;
 mod confine;
+mod relay;
 mod runtime;
 mod up;
 mod view;

@@ -3,11 +3,13 @@
 use crate::assemble::{self, Parts};
 use crate::confine::confine;
 use crate::directory::{Directory, Lock};
+use crate::relay::Resolvers;
 use anyhow::{Context, Result, bail};
-use ol_model::worker_config::ImportCache;
+use ol_model::worker_config::{ImportCache, Subnet};
 use ol_model::{SandboxKind, Warning, WorkerConfig};
 use ol_sys::process::{Birth, SingleThread, close_inherited, exit_now, fork};
 use ol_warden::cgroup::{self, Layout, Limits};
+use ol_warden::network::Plan;
 use ol_warden::{Ceiling, Config as WardenConfig, Ending};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -67,6 +69,7 @@ pub fn up(
         config: &config,
         site_packages,
         url: &url,
+        resolvers: Resolvers::of(&config),
     };
     // Before there is a second process: on a delegated subtree all must have left its top.
     for said in layout
@@ -218,6 +221,17 @@ fn warden_config(
         },
         ceiling: ceiling(config),
         seccomp: config.features.enable_seccomp,
+        egress: config
+            .network_range()
+            .filter(|_| config.network.egress)
+            .map(|range| {
+                let net = |net: Subnet| (net.address, net.length);
+                Plan {
+                    range: net(range),
+                    allow: config.network_allow().into_iter().map(net).collect(),
+                }
+            }),
+        host_network: config.network.host,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::invoke::InvokeError;
 use crate::provision::{Start, refused};
 use crate::zygote::{Recipe, SpawnError, Zygote, listen};
 use ol_model::OomScope;
-use ol_sandbox::{Content, CreateError, Created, Parent, SandboxSpec};
+use ol_sandbox::{Content, CreateError, Created, Network, Parent, SandboxSpec};
 use std::sync::Arc;
 
 impl Direct {
@@ -71,6 +71,13 @@ impl Direct {
             .as_ref()
             .map_or(&self.settings.default_limits, |version| &version.limits)
             .clone();
+        let network = version
+            .as_ref()
+            .map_or(Network::None, |version| version.network);
+        if network == Network::Host && !matches!(parent, Parent::Root) {
+            let why = "what is forked can't have the host's network: leave its parent out";
+            return Err(DirectError::bad(why));
+        }
         let spec = SandboxSpec {
             parent,
             role: ol_sandbox::Role::Leaf,
@@ -81,6 +88,7 @@ impl Direct {
                     .map_or(OomScope::Process, |version| version.config.oom),
                 code: version.as_ref().map(|version| version.code),
                 patience: PATIENCE,
+                network,
             },
             opening: Vec::new(),
         };
@@ -88,6 +96,7 @@ impl Direct {
             sandbox,
             guest,
             output,
+            ..
         } = self.pool.create(spec).await.map_err(not_created)?;
         tokio::spawn(listen(sandbox.id().0, output));
         let channel = Channel::new(guest, 1);

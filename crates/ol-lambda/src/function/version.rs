@@ -6,7 +6,7 @@ use crate::lambdas::Settings;
 use crate::registry::{ExtractLimits, extract};
 use bytes::Bytes;
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
-use ol_sandbox::CodeId;
+use ol_sandbox::{CodeId, Network};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ pub(crate) struct Version {
     pub code: CodeId,
     pub config: FunctionConfig,
     pub limits: Limits,
+    pub network: Network,
     /// Name of the entry file within the bundle.
     pub entry: String,
     /// Its text, or why there is none.
@@ -78,6 +79,10 @@ impl Version {
             &settings.max_limits,
         )
         .map_err(|error| PrepareError::Bundle(error.to_string()))?;
+        let network = settings
+            .networks
+            .resolve(config.network)
+            .map_err(|refused| PrepareError::Bundle(refused.to_string()))?;
         let entry = config
             .environment
             .as_ref()
@@ -90,6 +95,11 @@ impl Version {
             code,
             config,
             limits,
+            network: match network {
+                ol_model::Network::None => Network::None,
+                ol_model::Network::Egress => Network::Egress,
+                ol_model::Network::Host => Network::Host,
+            },
             entry,
             source,
             compiled: OnceLock::new(),

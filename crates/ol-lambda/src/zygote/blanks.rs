@@ -10,7 +10,7 @@ use super::root::Zygotes;
 use super::spawn::Zygote;
 use crate::guest::{Channel, Kind};
 use ol_model::{Limits, MiB, OomScope};
-use ol_sandbox::{Content, CreateError, Created, Pool, Role, Running, SandboxSpec};
+use ol_sandbox::{Content, CreateError, Created, Network, Pool, Role, Running, SandboxSpec};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -161,6 +161,7 @@ async fn make(pool: &dyn Pool, zygote: Arc<Zygote>, limits: Limits) -> Result<Bl
             oom: OomScope::Process,
             code: None,
             patience: Duration::ZERO,
+            network: Network::None,
         },
         opening: Vec::new(),
     };
@@ -169,6 +170,7 @@ async fn make(pool: &dyn Pool, zygote: Arc<Zygote>, limits: Limits) -> Result<Bl
         sandbox,
         guest,
         output,
+        ..
     } = created.map_err(|error: CreateError| error.to_string())?;
     let channel = Channel::new(guest, 1);
     let warming = async {

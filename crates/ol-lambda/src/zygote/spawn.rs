@@ -6,7 +6,7 @@ use crate::provision::Greeting;
 use bytes::BytesMut;
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
-    Content, CreateError, Created, Obituary, Parent, Pool, Role, Running, SandboxSpec,
+    Content, CreateError, Created, Network, Obituary, Parent, Pool, Role, Running, SandboxSpec,
 };
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -73,6 +73,7 @@ impl Zygote {
                 oom: OomScope::Process,
                 code: None,
                 patience: PATIENCE,
+                network: Network::None,
             },
             opening: Vec::new(),
         };
@@ -80,6 +81,7 @@ impl Zygote {
             sandbox,
             guest,
             output,
+            ..
         } = pool.create(spec).await?;
         tokio::spawn(listen(sandbox.id().0, output));
         let channel = Channel::new(guest, 1);

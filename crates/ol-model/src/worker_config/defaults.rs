@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::sections::{
-    BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, ScalingSection,
-    StorageSection, TraceSection,
+    BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, NetworkSection,
+    ScalingSection, StorageSection, TraceSection,
 };
 use super::words::{
-    CodeStorage, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy, ScratchStorage,
-    ServerMode,
+    CodeStorage, DefaultNetwork, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy,
+    ScratchStorage, ServerMode,
 };
 use super::{HostFacts, WorkerConfig};
 
@@ -94,6 +94,15 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             policy: ScalingPolicy::Work,
             target_ms: 5,
             keep_idle_sec: 600,
+        },
+        network: NetworkSection {
+            default: DefaultNetwork::Auto,
+            egress: true,
+            host: false,
+            allow: Vec::new(),
+            resolvers: Vec::new(),
+            // Of the space that carriers share: no site's own network has it, and the Internet doesn't route it.
+            range: "100.127.0.0/16".to_owned(),
         },
         storage: StorageSection {
             root: RootStorage::Private,

@@ -75,6 +75,7 @@ fn check_type(path: &str, default: &Value, value: &Value) -> Result<(), WorkerCo
     let fits = match (default, value) {
         (Value::Number(_), Value::Number(n)) => n.as_u64().is_some_and(|n| n <= u32::MAX.into()),
         (Value::Bool(_), Value::Bool(_)) | (Value::String(_), Value::String(_)) => true,
+        (Value::Array(_), Value::Array(list)) => list.iter().all(Value::is_string),
         _ => false,
     };
     if fits {
@@ -88,6 +89,7 @@ pub(super) fn wrong_type(path: &str, default: &Value, found: String) -> WorkerCo
     let (expected, example) = match default {
         Value::Bool(_) => ("true or false", format!("{path}=true")),
         Value::Number(n) => (NUMBER, format!("{path}={n}")),
+        Value::Array(_) => ("a list of strings", format!("{path}=[\"…\"]")),
         Value::String(s) => ("a string", format!("{path}={}", Value::from(s.as_str()))),
         _ => {
             let inner = default.as_object().and_then(|map| map.iter().next());

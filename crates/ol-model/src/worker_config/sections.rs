@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{CodeStorage, ImportCache, RootStorage, ScalingPolicy, ScratchStorage};
+use super::words::{
+    CodeStorage, DefaultNetwork, ImportCache, RootStorage, ScalingPolicy, ScratchStorage,
+};
 
 /// `docker`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +91,23 @@ pub struct ScalingSection {
 pub struct BlanksSection {
     /// The most leaves that are kept forked ahead; 0 keeps none.
     pub max: u32,
+}
+
+/// `network`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSection {
+    /// What a function gets whose `ol.yaml` doesn't say.
+    pub default: DefaultNetwork,
+    /// May functions reach the outside, through a network of their own?
+    pub egress: bool,
+    /// May functions have the host's network?
+    pub host: bool,
+    /// Private IPv4 networks that `egress` reaches all the same, as `10.1.2.0/24`.
+    pub allow: Vec<String>,
+    /// IP addresses of the resolvers that functions' questions go to; the host's if there is none.
+    pub resolvers: Vec<String>,
+    /// The IPv4 network that addresses of sandboxes and uplinks are taken from.
+    pub range: String,
 }
 
 /// `storage`.

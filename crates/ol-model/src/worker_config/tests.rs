@@ -6,6 +6,7 @@ use super::*;
 use crate::units::{CpuPercent, MiB};
 use serde_json::json;
 
+mod network;
 mod overrides;
 mod properties;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::WorkerConfig;
 use super::error::WorkerConfigError;
 use super::merge::kind;
+use super::network;
 use super::words::{ImportCache, SandboxKind};
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
     swappiness(config)?;
     pool(config)?;
     opaque_shapes(config)?;
+    network::validate(config)?;
     if config.sandbox == SandboxKind::Docker && config.features.import_cache != ImportCache::Off {
         return Err(value(
             "features.import_cache",
@@ -23,7 +25,7 @@ pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
     config.registry_path().map(|_| ())
 }
 
-fn value(key: &str, message: String) -> WorkerConfigError {
+pub(super) fn value(key: &str, message: String) -> WorkerConfigError {
     WorkerConfigError::Value {
         key: key.to_owned(),
         message,

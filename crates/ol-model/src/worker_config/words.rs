@@ -86,6 +86,20 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// The network of a function that doesn't say.
+    pub enum DefaultNetwork {
+        /// `egress` where this machine can, else `none`.
+        Auto = "auto",
+        /// Nothing but itself.
+        None = "none",
+        /// Outbound connections.
+        Egress = "egress",
+        /// The host's network.
+        Host = "host",
+    }
+}
+
 /// A TCP port. The original's file holds it as a string, so ours does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port(pub u16);

@@ -7,10 +7,13 @@
 use crate::lifecycle::Death;
 use crate::pool::{CreateError, Hold, SandboxEvent};
 use crate::sock::freezer::Freezer;
-use ol_warden::protocol::{self, Content, Event, FreezerKind, Request, SandboxId, Size, Spec};
+use ol_warden::protocol::{
+    self, Content, Egress, Event, FreezerKind, Request, SandboxId, Size, Spec,
+};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -24,7 +27,12 @@ const TOO_MANY_REFERENCES: i32 = rustix::io::Errno::TOOMANYREFS.raw_os_error();
 pub(crate) struct Made {
     pub pid: i32,
     pub freezer: Freezer,
+    /// Listens inside.
+    pub gate: Option<OwnedFd>,
 }
+
+/// What the warden has said of networks: whether there is egress, and the sockets that came with it.
+pub(crate) type Networks = Arc<Mutex<Option<(Egress, Vec<OwnedFd>)>>>;
 
 enum Order {
     Create {
@@ -81,6 +89,7 @@ pub(crate) enum Warden {
 pub(crate) struct Link {
     orders: mpsc::UnboundedSender<Order>,
     events: broadcast::Sender<SandboxEvent>,
+    networks: Networks,
 }
 
 impl Link {
@@ -98,9 +107,22 @@ impl Link {
             draining: Vec::new(),
             events: events.clone(),
             warden,
+            networks: Networks::default(),
         };
+        let networks = Arc::clone(&task.networks);
         tokio::spawn(task.run_to_end(inbox));
-        Ok((Self { orders, events }, watched))
+        let link = Self {
+            orders,
+            events,
+            networks,
+        };
+        Ok((link, watched))
+    }
+
+    /// What the warden said of egress when it was ready, once.
+    pub(crate) fn take_networks(&self) -> Option<(Egress, Vec<OwnedFd>)> {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        networks.take()
     }
 
     /// Asks for a leaf. `fds` are its ends of the guest socket and the output pipe.
@@ -213,6 +235,7 @@ struct Task {
     draining: Vec<oneshot::Sender<()>>,
     events: broadcast::Sender<SandboxEvent>,
     warden: watch::Sender<Warden>,
+    networks: Networks,
 }
 
 impl Task {
@@ -302,13 +325,16 @@ impl Task {
 
     fn hear(&mut self, event: Event, fds: Vec<OwnedFd>) {
         match event {
-            Event::Ready { version } => {
+            Event::Ready { version, egress } => {
                 if version != protocol::VERSION {
                     tracing::error!(
                         "the warden speaks version {version}, this worker {}",
                         protocol::VERSION
                     );
                 }
+                let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+                *networks = Some((egress, fds));
+                drop(networks);
                 self.warden.send_replace(Warden::Ready);
             }
             Event::Created { id, pid, freezer } => {
@@ -386,17 +412,22 @@ impl Task {
     }
 }
 
-/// The files beside [`Event::Created`]: the freezer's.
+/// The files beside [`Event::Created`]: the freezer's, and a gate's.
 fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateError> {
     let mut files = fds.into_iter();
-    let freezer = match (kind, files.next(), files.next()) {
-        (FreezerKind::V2, Some(freeze), Some(events)) => Freezer::V2 { freeze, events },
-        (FreezerKind::V1, Some(state), None) => Freezer::V1 { state },
-        _ => {
-            return Err(CreateError::Mechanism(
-                "the warden sent a sandbox without its freezer".to_owned(),
-            ));
-        }
+    let mut file = || {
+        let missing = "the warden sent a sandbox without its freezer";
+        files
+            .next()
+            .ok_or_else(|| CreateError::Mechanism(missing.to_owned()))
     };
-    Ok(Made { pid, freezer })
+    let freezer = match kind {
+        FreezerKind::V2 => Freezer::V2 {
+            freeze: file()?,
+            events: file()?,
+        },
+        FreezerKind::V1 => Freezer::V1 { state: file()? },
+    };
+    let gate = files.next();
+    Ok(Made { pid, freezer, gate })
 }

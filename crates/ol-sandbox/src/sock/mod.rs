@@ -10,4 +10,4 @@ mod pool;
 
 pub(crate) use freezer::Freezer;
 pub(crate) use link::{Link, Warden};
-pub use pool::SockPool;
+pub use pool::{Egress, SockPool};

@@ -10,8 +10,9 @@ use crate::sock::link::Memory;
 use crate::sock::{Link, Warden};
 use ol_model::{MiB, OomScope};
 use ol_warden::cgroup;
-use ol_warden::protocol::{self, Network, SandboxId, Size};
+use ol_warden::protocol::{self, SandboxId, Size};
 use std::io;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,24 @@ pub struct SockPool {
     budget: Budget,
     next: AtomicU64,
     warden: watch::Receiver<Warden>,
+}
+
+/// Whether sandboxes can have a way out.
+#[derive(Debug)]
+pub enum Egress {
+    /// They can.
+    On {
+        /// The host forwards packets only since now.
+        forwarding_is_new: bool,
+        /// Takes their questions of names.
+        udp: UdpSocket,
+        /// Takes those that are too long for a datagram.
+        tcp: TcpListener,
+    },
+    /// It was not asked for.
+    Off,
+    /// This machine can't, and why.
+    Unable(String),
 }
 
 impl SockPool {
@@ -52,6 +71,26 @@ impl SockPool {
     /// Resolves when the warden has spoken: true if it is ready, false if it is gone.
     pub async fn warden_ready(&self) -> bool {
         self.warden_is(|warden| warden != Warden::Starting).await == Warden::Ready
+    }
+
+    /// Whether sandboxes have egress, as the warden said when it was ready. The first who asks gets the sockets by which they ask for names.
+    pub fn egress(&self) -> Egress {
+        let Some((said, fds)) = self.link.take_networks() else {
+            return Egress::Off;
+        };
+        let mut fds = fds.into_iter();
+        match (said, fds.next(), fds.next()) {
+            (protocol::Egress::On { forwarding_is_new }, Some(udp), Some(tcp)) => Egress::On {
+                forwarding_is_new,
+                udp: udp.into(),
+                tcp: tcp.into(),
+            },
+            (protocol::Egress::On { .. }, ..) => {
+                Egress::Unable("the warden sent no sockets".to_owned())
+            }
+            (protocol::Egress::Off, ..) => Egress::Off,
+            (protocol::Egress::Unable(why), ..) => Egress::Unable(why),
+        }
     }
 
     async fn warden_is(&self, what: impl Fn(Warden) -> bool) -> Warden {
@@ -103,7 +142,6 @@ impl SockPool {
             },
             parent,
             content: on_the_wire(&content),
-            network: Network::None,
         };
         let memory = Memory {
             _own: Arc::clone(&own),
@@ -123,6 +161,11 @@ impl SockPool {
             making.await
         };
         let (made, obituary) = made?;
+        let gate = made.gate.map(|gate| {
+            let gate = TcpListener::from(gate);
+            gate.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(gate)
+        });
         let sandbox = Running::new(
             id,
             made.pid,
@@ -135,6 +178,7 @@ impl SockPool {
             sandbox,
             guest,
             output,
+            gate: gate.transpose().map_err(mechanism)?,
         })
     }
 
@@ -186,6 +230,7 @@ fn on_the_wire(content: &Content) -> protocol::Content {
         },
         scratch: limits.scratch.bytes(),
         code: content.code,
+        network: content.network,
     }
 }
 

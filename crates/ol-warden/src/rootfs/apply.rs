@@ -7,6 +7,7 @@ use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,17 @@ use std::path::{Path, PathBuf};
 const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 
 /// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory, with the runtime
-/// and the package store in their places.
+/// and the package store in their places. `resolver` answers questions of names, if somebody does.
 ///
 /// # Errors
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
-pub(crate) fn build(base: &Base, at: &Path, runtime: Runtime, packages: &Path) -> io::Result<()> {
+pub(crate) fn build(
+    base: &Base,
+    at: &Path,
+    runtime: Runtime,
+    packages: &Path,
+    resolver: Option<Ipv4Addr>,
+) -> io::Result<()> {
     namespaces::leave(libc::CLONE_NEWNS)?;
     mount_change(
         "/",
@@ -40,7 +47,8 @@ pub(crate) fn build(base: &Base, at: &Path, runtime: Runtime, packages: &Path) -
         .filter_map(|e| e.file_name().into_string().ok())
         .collect();
     top.sort();
-    for step in plan(base, &top, &look, runtime, packages) {
+    let text = resolver.map_or_else(String::new, |address| format!("nameserver {address}\n"));
+    for step in plan(base, &top, &look, runtime, packages, &text) {
         apply(&step, at)?;
     }
     // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
@@ -78,6 +86,10 @@ fn apply(step: &Step, template: &Path) -> io::Result<()> {
         Step::Link(at, target) => {
             let path = template.join(at);
             std::os::unix::fs::symlink(target, &path).map_err(|e| told("link", &path, e))
+        }
+        Step::Cover { with, at } => {
+            let [from, target] = [with, at].map(|path| template.join(path));
+            bind(&from, &target, false).map_err(|e| told("cover", &target, e))
         }
         Step::Bind { from, at, devices } => {
             let target = template.join(at);

@@ -42,6 +42,8 @@ pub(super) enum Step {
         at: String,
         devices: bool,
     },
+    /// A file of the template's own over one of the base.
+    Cover { with: String, at: String },
 }
 
 /// An entry at the top of a base, or something in the host's `/etc`.
@@ -78,13 +80,17 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// The files of the program that serves inside: name and content of each.
 pub type Runtime = &'static [(&'static str, &'static [u8])];
 
-/// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root.
+const RESOLVER: &str = "etc/resolv.conf";
+
+/// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root. `resolver` is the text
+/// of `/etc/resolv.conf`.
 pub(super) fn plan(
     base: &Base,
     top: &[String],
     look: &dyn Fn(&str) -> Option<Entry>,
     runtime: Runtime,
     packages: &Path,
+    resolver: &str,
 ) -> Vec<Step> {
     let mut steps: Vec<Step> = OURS
         .iter()
@@ -95,7 +101,7 @@ pub(super) fn plan(
             steps.extend(HOST_TOP.iter().filter_map(|name| take(base, name, look)));
             steps.push(Step::Directory("etc".to_owned()));
             steps.push(Step::Directory("etc/ssl".to_owned()));
-            steps.extend(etc_files());
+            steps.extend(etc_files(resolver));
             steps.extend(
                 HOST_ETC
                     .iter()
@@ -118,6 +124,12 @@ pub(super) fn plan(
                 }
             }
         }
+    }
+    if matches!(base, Base::Directory(_)) && look(RESOLVER) == Some(Entry::File) {
+        let with = "runtime/resolv.conf".to_owned();
+        steps.push(Step::File(with.clone(), resolver.as_bytes().to_vec()));
+        let at = RESOLVER.to_owned();
+        steps.push(Step::Cover { with, at });
     }
     // Written, not bound: a bind would show where it lies on the host (mountinfo).
     for (name, text) in runtime {
@@ -164,7 +176,7 @@ pub(crate) const INNER_LEAF: u32 = 1000;
 /// The keeper's.
 pub(crate) const INNER_KEEPER: u32 = 1001;
 
-fn etc_files() -> Vec<Step> {
+fn etc_files(resolver: &str) -> Vec<Step> {
     let file = |name: &str, text: &str| Step::File(format!("etc/{name}"), text.as_bytes().to_vec());
     vec![
         file(
@@ -175,7 +187,7 @@ fn etc_files() -> Vec<Step> {
         file("group", "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n"),
         file("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
         file("hostname", "sandbox\n"),
-        file("resolv.conf", ""),
+        file("resolv.conf", resolver),
         file(
             "nsswitch.conf",
             "passwd: files\ngroup: files\nhosts: files dns\n",
@@ -201,7 +213,15 @@ mod tests {
                 .find(|(n, _)| *n == name)
                 .map(|(_, e)| e.clone())
         };
-        plan(base, &top, &look, RUNTIME, Path::new("/w/packages"))
+        let packages = Path::new("/w/packages");
+        plan(
+            base,
+            &top,
+            &look,
+            RUNTIME,
+            packages,
+            "nameserver 10.9.8.7\n",
+        )
     }
 
     #[test]
@@ -252,8 +272,13 @@ mod tests {
                 ("proc", Entry::Directory),
                 ("etc", Entry::Directory),
                 ("etc/shadow", Entry::File),
+                ("etc/resolv.conf", Entry::File),
             ],
         );
+        assert!(steps.contains(&Step::Cover {
+            with: "runtime/resolv.conf".to_owned(),
+            at: "etc/resolv.conf".to_owned(),
+        }));
         let bind = |from: &str, at: &str| Step::Bind {
             from: from.into(),
             at: at.to_owned(),

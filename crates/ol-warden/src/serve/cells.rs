@@ -17,6 +17,7 @@ use crate::cgroup::{Entrances, Group, Layout, Limits};
 use crate::fit::Fitter;
 use crate::inside::{Inside, Kind};
 use crate::leaf;
+use crate::network::Networking;
 use crate::protocol::{Event, SandboxId, reason};
 use crate::shell;
 use crate::uids::Block;
@@ -36,6 +37,8 @@ pub(super) struct Cell {
     /// Cells that lie directly below it.
     pub below: usize,
     pub group: Group,
+    /// Its way out, by number.
+    pub link: Option<u32>,
     /// For a process that forks into it.
     pub entrances: Option<Entrances>,
     pub stage: Stage,
@@ -75,6 +78,7 @@ pub(super) struct Cells {
     pub shell_mold: shell::Mold,
     pub leaf_mold: leaf::Mold,
     pub fitter: Fitter,
+    pub networking: Networking,
     pub rights: Rights,
     /// The limits that most sandboxes have, set before they are needed.
     pub usual: Limits,
@@ -98,7 +102,7 @@ impl Cells {
         config: &Config,
         watch: Watch,
         molds: (shell::Mold, leaf::Mold),
-        fitter: Fitter,
+        (fitter, networking): (Fitter, Networking),
         uids: Block,
     ) -> Self {
         let root = Nursery {
@@ -114,6 +118,7 @@ impl Cells {
             shell_mold,
             leaf_mold,
             fitter,
+            networking,
             rights: ol_sys::confine::rights(),
             usual: config.usual,
             ceiling: config.ceiling,
@@ -192,6 +197,7 @@ impl Cells {
             parent,
             below: 0,
             group,
+            link: None,
             entrances,
             stage: Stage::Building { status },
         };
@@ -314,6 +320,9 @@ impl Cells {
         let Some(cell) = self.cells.remove(&slot) else {
             return;
         };
+        if let Some(link) = cell.link {
+            self.networking.release(link);
+        }
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,
             Stage::Leased(lease) if lease.pid.is_none() => {

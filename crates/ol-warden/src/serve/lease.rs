@@ -20,6 +20,8 @@ pub(super) struct Lease {
     pub out_of_memory: bool,
     /// It has its code.
     pub assigned: bool,
+    /// A socket that listens inside, until the worker gets it.
+    pub gate: Option<OwnedFd>,
     /// What makes it a zygote, as long as it can fork.
     pub nest: Option<Nest>,
 }
@@ -53,6 +55,7 @@ impl Lease {
             alarm: None,
             out_of_memory: false,
             assigned: false,
+            gate: None,
             nest: None,
         }
     }

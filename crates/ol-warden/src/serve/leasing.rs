@@ -8,7 +8,8 @@ use super::watch::Token;
 use crate::birth::{self, Cry, Order};
 use crate::cgroup::Freezer;
 use crate::leaf::{self, Place};
-use crate::protocol::{Event, FreezerKind, Role, reason};
+use crate::network::Fitted;
+use crate::protocol::{Event, FreezerKind, Network, Role, reason};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::WaitStatus;
 use std::fs;
@@ -60,9 +61,12 @@ impl Cells {
         let gone = || io::Error::other("its shell is gone");
         let cell = self.cells.get_mut(&slot).ok_or_else(gone)?;
         let keeper = cell.keeper.as_ref().ok_or_else(gone)?;
-        let keeper = keeper.pidfd.try_clone()?;
         cell.group.limit(&spec.content.limits)?;
-        self.fitter.fit(keeper.as_fd(), &spec.content)?;
+        self.fitter.fit(keeper.pidfd.as_fd(), &spec.content)?;
+        let network = spec.content.network;
+        let Fitted { link, gate } = self.networking.fit(keeper, network)?;
+        cell.link = link;
+        let keeper = keeper.pidfd.try_clone()?;
         let alarm = spec
             .content
             .limits
@@ -89,6 +93,7 @@ impl Cells {
                     keeper: keeper.as_fd(),
                     group: &cell.group,
                     inside: &cell.inside,
+                    host_network: network == Network::Host,
                 };
                 let newborn = leaf::begin(&self.proof, &self.leaf_mold, &place, &ends, theirs)?;
                 let pid = newborn.child.pid;
@@ -124,6 +129,7 @@ impl Cells {
             }
         }
         lease.alarm = alarm;
+        lease.gate = gate;
         lease.assigned = spec.content.code.is_some();
         lease.nest = channel.map(|(ours, _)| Nest {
             channel: ours,
@@ -150,12 +156,13 @@ impl Cells {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return Ok(());
         };
-        let (freezer, files): (_, Vec<OwnedFd>) = match cell.group.freezer()? {
+        let (freezer, mut files): (_, Vec<OwnedFd>) = match cell.group.freezer()? {
             Freezer::V2 { freeze, events } => (FreezerKind::V2, vec![freeze, events]),
             Freezer::V1 { state } => (FreezerKind::V1, vec![state]),
         };
         if let Some(lease) = cell.lease_mut() {
             let id = lease.id;
+            files.extend(lease.gate.take());
             outbox.push(Event::Created { id, pid, freezer }, files);
         }
         Ok(())

@@ -18,7 +18,8 @@ mod zygotes;
 
 use crate::cgroup::{self, Layout, Limits};
 use crate::fit::Fitter;
-use crate::protocol::{self, Content, Event, Request, Role};
+use crate::network::{Networking, Plan};
+use crate::protocol::{self, Content, Egress, Event, Request, Role};
 use crate::rootfs::{Base, PYTHONS, Runtime, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
@@ -62,6 +63,10 @@ pub struct Config {
     pub ceiling: Ceiling,
     /// Whether leaves get the seccomp filter.
     pub seccomp: bool,
+    /// The network of those that may reach the outside; nobody may if `None`.
+    pub egress: Option<Plan>,
+    /// Whether any may have the host's network.
+    pub host_network: bool,
 }
 
 /// What the warden grants at most. The worker resolves limits; this holds even if somebody else speaks in its place.
@@ -126,8 +131,9 @@ pub fn serve(
     watch.add(socket.as_fd(), Token::Worker)?;
     watch.add(signals.as_fd(), Token::Signals)?;
     let mut outbox = Outbox::default();
-    let mut cells = match begin(config, layout, proof, watch) {
-        Ok(cells) => cells,
+    let begun = begin(config, layout, proof, watch);
+    let (mut cells, egress, sockets) = match begun {
+        Ok(begun) => begun,
         Err(error) => {
             // The worker waits for our first word; the end of the socket is one.
             rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?;
@@ -137,8 +143,9 @@ pub fn serve(
     outbox.push(
         Event::Ready {
             version: protocol::VERSION,
+            egress,
         },
-        Vec::new(),
+        sockets,
     );
     let end = run(&mut cells, &mut outbox, socket, &signals, worker);
     // In any case first what tenants may still be doing, then the worker.
@@ -156,6 +163,7 @@ pub fn serve(
         (Err(error), None) => outlast(worker).and(Err(error)),
     };
     ended?;
+    cells.networking.end()?;
     cgroup::remove_all(layout, &config.prefix)?;
     layout.leave(&config.prefix)?;
     ending
@@ -192,7 +200,14 @@ enum End {
     HungUp,
 }
 
-fn begin(config: &Config, layout: &Layout, proof: SingleThread, watch: Watch) -> io::Result<Cells> {
+fn begin(
+    config: &Config,
+    layout: &Layout,
+    proof: SingleThread,
+    watch: Watch,
+) -> io::Result<(Cells, Egress, Vec<OwnedFd>)> {
+    let (networking, egress, sockets) =
+        Networking::begin(config.egress.as_ref(), config.host_network, &config.prefix)?;
     // Namespaces of shells are made under their own uids, with the capabilities of this process.
     privilege::keep_capabilities_over_setuid()?;
     build(
@@ -200,6 +215,7 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread, watch: Watch) ->
         &config.template,
         config.runtime,
         &config.packages,
+        networking.resolver(),
     )?;
     // Shells begin in the working directory they inherit, see `shell::mounts`.
     rustix::process::chdir(&config.template)?;
@@ -214,15 +230,16 @@ fn begin(config: &Config, layout: &Layout, proof: SingleThread, watch: Watch) ->
         keeper: keeper_program()?,
         scratch: config.scratch,
     };
-    Ok(Cells::new(
+    let cells = Cells::new(
         proof,
         layout.clone(),
         config,
         watch,
         (shell_mold, leaf_mold),
-        Fitter::new(&config.code, config.scratch)?,
+        (Fitter::new(&config.code, config.scratch)?, networking),
         Block::claim(seed)?,
-    ))
+    );
+    Ok((cells, egress, sockets))
 }
 
 /// The base's Python, found as a process inside would find it.

@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::watch::Token;
 use crate::inside::{DEEPEST, Kind};
 use crate::leaf::Ends;
-use crate::protocol::{Content, Event, Request, Role, SandboxId, Size, Spec, reason};
+use crate::protocol::{Content, Event, Network, Request, Role, SandboxId, Size, Spec, reason};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -34,6 +34,9 @@ impl Cells {
         };
         if let Some(reason) = self.objection(id, &spec) {
             return outbox.refuse(id, reason.to_owned(), false);
+        }
+        if let Some(reason) = self.networking.objection(spec.content.network) {
+            return outbox.refuse(id, reason, false);
         }
         let parent = match spec.parent {
             None => None,
@@ -78,6 +81,10 @@ impl Cells {
             Some("that number is in use")
         } else if !self.ceiling.allows(spec.role, &spec.content) {
             Some("it asks for more than max_limits allows any sandbox")
+        } else if spec.role.is_zygote() && spec.content.network != Network::None {
+            Some("a zygote has no network")
+        } else if spec.parent.is_some() && spec.content.network == Network::Host {
+            Some("what is forked can't have the host's network")
         } else if self.cells.len() + waiting().count() >= self.ceiling.sandboxes + spare {
             Some("there are as many sandboxes as the memory pool can hold")
         } else {
@@ -92,6 +99,14 @@ impl Cells {
                 "it asks for more than max_limits allows any sandbox",
             ));
         }
+        if matches!(content.network, Network::Host | Network::Gate) {
+            return Err(io::Error::other(
+                "what is there already can't have that network",
+            ));
+        }
+        if let Some(reason) = self.networking.objection(content.network) {
+            return Err(io::Error::other(reason));
+        }
         let slot = *self.slot_by_id.get(&id).ok_or_else(unknown)?;
         let cell = self.cells.get_mut(&slot).ok_or_else(unknown)?;
         let Stage::Leased(lease) = &mut cell.stage else {
@@ -105,6 +120,7 @@ impl Cells {
         }
         cell.group.limit(&content.limits)?;
         self.fitter.fit(keeper.pidfd.as_fd(), content)?;
+        cell.link = self.networking.fit(keeper, content.network)?.link;
         if content.limits.oom_ends_all
             && let Some(alarm) = cell.group.out_of_memory_alarm()?
         {

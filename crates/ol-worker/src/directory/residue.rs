@@ -1,7 +1,7 @@
 //! What a worker that crashed leaves on the host, and its removal.
 //!
 //! The kernel ends its sandboxes (they die with the warden) and drops its mounts (they were in
-//! namespaces of their own). Left are empty cgroups and files that name a worker which is no more.
+//! namespaces of their own). Left are empty cgroups, a table of rules for an interface that is gone, and files that name a worker which is no more.
 //! Bundles, packages, logs and the configuration are no residue.
 
 use std::fs;
@@ -19,6 +19,8 @@ use super::{Directory, base};
 pub struct Removed {
     /// Cgroup directories.
     pub cgroups: usize,
+    /// What was left of its network on the host: an interface, a table of rules.
+    pub network: usize,
     /// Files and directories.
     pub paths: Vec<PathBuf>,
 }
@@ -27,7 +29,7 @@ impl Removed {
     /// Was there nothing?
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        self.cgroups == 0 && self.paths.is_empty()
+        self.cgroups == 0 && self.network == 0 && self.paths.is_empty()
     }
 }
 
@@ -39,7 +41,7 @@ impl Directory {
     /// something can't be removed.
     pub fn remove_residue(&self) -> Result<Removed, DirectoryError> {
         if !self.worker().exists() {
-            return self.remove_cgroups();
+            return self.remove_kernels();
         }
         // Held throughout, so that a worker which starts meanwhile doesn't lose what it just made.
         self.remove_residue_under(&self.lock()?)
@@ -47,7 +49,7 @@ impl Directory {
 
     /// The same for one who holds the lock already.
     pub(crate) fn remove_residue_under(&self, lock: &Lock) -> Result<Removed, DirectoryError> {
-        let mut removed = self.remove_cgroups()?;
+        let mut removed = self.remove_kernels()?;
         if base::settle(&self.root, &self.base_image(), lock)? {
             removed.paths.push(self.root.join(base::STAGING));
         }
@@ -73,12 +75,19 @@ impl Directory {
         Ok(removed)
     }
 
-    fn remove_cgroups(&self) -> Result<Removed, DirectoryError> {
+    fn remove_kernels(&self) -> Result<Removed, DirectoryError> {
+        let failed = |source| DirectoryError::Residue { source };
         let cgroups = cgroup::probe()
             .and_then(|layout| cgroup::remove_all(&layout, &self.prefix()))
-            .map_err(|source| DirectoryError::Residue { source })?;
+            .map_err(failed)?;
+        // Cgroups may be delegated to somebody who has no business with networks, and never had one.
+        let network = match ol_warden::network::remove_all(&self.prefix()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => 0,
+            other => other.map_err(failed)?,
+        };
         Ok(Removed {
             cgroups,
+            network,
             paths: Vec::new(),
         })
     }

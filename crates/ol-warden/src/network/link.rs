@@ -1,0 +1,212 @@
+//! What one sandbox gets of a network, when it is known for whom it is: an interface of its own to the router, a socket of the worker's inside,
+//! or nothing.
+
+use super::netlink::Netlink;
+use super::netlink::{Batch, End, Mac};
+use super::plan::Plan;
+use super::router::{Router, current, go_back, remove_all};
+use crate::protocol::{Egress, Network, reason};
+use ol_sys::namespaces;
+use ol_sys::process::Child;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Where the proxy of a [`Network::Gate`] is reached from inside.
+const GATE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3128);
+
+/// The numbers that interfaces of sandboxes have in the router begin here.
+const FIRST_INDEX: u32 = 1000;
+/// The number of a sandbox's own interface in its namespace, after the loopback.
+const INNER_INDEX: u32 = 2;
+
+/// A number may be in use still by a sandbox that the kernel is not done with.
+const TRIES: u32 = 64;
+
+/// Sockets in the router, for the worker; and the router itself.
+pub(super) struct Sockets {
+    pub udp: UdpSocket,
+    pub tcp: TcpListener,
+    pub namespace: OwnedFd,
+}
+
+/// What a sandbox got.
+#[derive(Debug, Default)]
+pub(crate) struct Fitted {
+    /// To be given back when it is gone.
+    pub link: Option<u32>,
+    /// For the worker.
+    pub gate: Option<OwnedFd>,
+}
+
+/// The networks that this warden can give.
+pub(crate) struct Networking {
+    home: OwnedFd,
+    name: String,
+    router: Result<Router, String>,
+    host: bool,
+    next: u32,
+    taken: BTreeSet<u32>,
+}
+
+impl Networking {
+    /// Makes the router, if there is a plan; what comes beside is for the worker. `host`: sandboxes may have the host's network. `name` is this
+    /// worker's on the host.
+    pub fn begin(
+        plan: Option<&Plan>,
+        host: bool,
+        name: &str,
+    ) -> io::Result<(Self, Egress, Vec<OwnedFd>)> {
+        let home = current()?;
+        let (router, egress, fds) = match plan.map(|plan| Router::make(plan, name, &home)) {
+            None => (
+                Err("it is switched off".to_owned()),
+                Egress::Off,
+                Vec::new(),
+            ),
+            Some(Err(why)) => {
+                let egress = Egress::Unable(reason(&why));
+                (Err(why), egress, Vec::new())
+            }
+            Some(Ok((router, sockets, forwarding_is_new))) => {
+                let egress = Egress::On { forwarding_is_new };
+                let fds = vec![sockets.udp.into(), sockets.tcp.into()];
+                (Ok(router), egress, fds)
+            }
+        };
+        let networking = Self {
+            home,
+            name: name.to_owned(),
+            router,
+            host,
+            next: 0,
+            taken: BTreeSet::new(),
+        };
+        Ok((networking, egress, fds))
+    }
+
+    /// The address at which questions of names are answered, if there is one.
+    pub fn resolver(&self) -> Option<Ipv4Addr> {
+        self.router.as_ref().ok().map(|router| router.plan.router())
+    }
+
+    /// Why `network` can't be had, if it can't.
+    pub fn objection(&self, network: Network) -> Option<String> {
+        match (network, &self.router) {
+            (Network::Host, _) if !self.host => {
+                Some("the host's network is not permitted (network.host)".to_owned())
+            }
+            (Network::Egress, Err(why)) => Some(format!("there is no egress: {why}")),
+            _ => None,
+        }
+    }
+
+    /// Gives the sandbox of `keeper` what it needs of `network`, before anybody runs in it.
+    pub fn fit(&mut self, keeper: &Child, network: Network) -> io::Result<Fitted> {
+        let mut fitted = Fitted::default();
+        match network {
+            Network::None | Network::Host => {}
+            Network::Egress => fitted.link = Some(self.attach(keeper)?),
+            Network::Gate => {
+                let listener = self.visit(keeper, || TcpListener::bind(GATE));
+                fitted.gate = Some(told("open the gate", listener)?.into());
+            }
+        }
+        Ok(fitted)
+    }
+
+    fn visit<T>(&self, keeper: &Child, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        namespaces::join(keeper.pidfd.as_fd(), libc::CLONE_NEWNET)?;
+        let done = act();
+        go_back(&self.home);
+        done
+    }
+
+    fn attach(&mut self, keeper: &Child) -> io::Result<u32> {
+        let inner = self.visit(keeper, || {
+            // Before there is an interface that would get an address; a kernel without IPv6 has no such file.
+            let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1");
+            Netlink::open()
+        });
+        let inner = told("enter its network", inner)?;
+        let router = match &self.router {
+            Ok(router) => router,
+            Err(why) => return Err(io::Error::other(why.clone())),
+        };
+        let (plan, gateway) = (&router.plan, router.plan.router());
+        for _ in 0..TRIES {
+            let number = self.next;
+            self.next = (self.next + 1) % plan.sandboxes();
+            if self.taken.contains(&number) {
+                continue;
+            }
+            let index = FIRST_INDEX + number;
+            let address = plan.sandbox(number);
+            let [near, far] = [1, 2].map(|end| mac(end, number));
+            let name = format!("s{number}");
+            let mut outer = Batch::default();
+            outer
+                .pair(
+                    &End {
+                        index,
+                        name: &name,
+                        mac: near,
+                    },
+                    &End {
+                        index: INNER_INDEX,
+                        name: "eth0",
+                        mac: far,
+                    },
+                    keeper.pid,
+                )
+                .neighbour(index, address, far)
+                .route(address, index);
+            match router.netlink.run(&outer) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                done => told("lay its link", done)?,
+            }
+            self.taken.insert(number);
+            let settled = inner.run(
+                Batch::default()
+                    .up(INNER_INDEX)
+                    .address(INNER_INDEX, address, 32)
+                    .neighbour(INNER_INDEX, gateway, near)
+                    .route(gateway, INNER_INDEX)
+                    .default_route(gateway, INNER_INDEX),
+            );
+            if settled.is_err() {
+                // Its namespace is about to end, and the link with it.
+                self.taken.remove(&number);
+            }
+            return told("address it", settled.map(|()| number));
+        }
+        Err(io::Error::other(
+            "no address is free: set network.range to a larger network",
+        ))
+    }
+
+    /// The sandbox that had `link` is gone.
+    pub fn release(&mut self, link: u32) {
+        self.taken.remove(&link);
+    }
+
+    /// Removes what is on the host; the router goes with its last socket.
+    pub fn end(&self) -> io::Result<()> {
+        if self.router.is_ok() {
+            remove_all(&self.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// A hardware address of a sandbox's link: locally administered, the same for nobody else in the router.
+fn mac(end: u8, number: u32) -> Mac {
+    let [a, b, c, d] = number.to_be_bytes();
+    [2, end, a, b, c, d]
+}
+
+fn told<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))
+}

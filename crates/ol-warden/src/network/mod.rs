@@ -1,0 +1,27 @@
+//! How sandboxes reach a network, and what none of them reaches.
+//!
+//! ```text
+//!   sandbox 1: eth0 ──────── s1 ┐   the router: a namespace of this worker's own, with all its rules made once     the host
+//!   sandbox 2: eth0 ──────── s2 ┼─▶ nobody to another, nothing private, no wrong sender ─▶ up ────────── ol-XXXXXXXX: nothing
+//!   sandbox 3: eth0 ──────── s3 ┘   a socket of the worker's answers questions of names                 of the host's; masqueraded
+//! ```
+//! - [`plan`](Plan): addresses as numbers
+//! - `rules`: what may pass, as text for `nft`
+//! - `netlink`: interfaces, addresses and routes, synchronously
+//! - `router`: the namespace, its uplink, and their removal
+//! - `link`: what one sandbox gets
+//!
+//! IPv6 is blocked wholly: it is switched off in the router and on every interface, and the rules drop it.
+//!
+//! Failure: without nft or what it needs of the kernel there is no router; the worker is told why, and nothing but `Egress` is
+//! missing. A warden that is killed leaves one table of rules that match an interface which is gone; [`remove_all`] removes it.
+
+mod link;
+mod netlink;
+mod plan;
+mod router;
+mod rules;
+
+pub(crate) use link::{Fitted, Networking};
+pub use plan::{Net, Plan};
+pub use router::{NFT_MISSING, find_nft, remove_all};

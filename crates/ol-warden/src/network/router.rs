@@ -1,0 +1,234 @@
+//! The router: a network namespace of this worker's own between its sandboxes and the host. Made once, before any sandbox; it lives as
+//! long as somebody holds a socket in it, and its uplink as long as it does.
+
+use super::link::Sockets;
+use super::netlink::{Batch, End, Netlink, remove_table};
+use super::plan::{Plan, Uplink};
+use super::rules::{self, UPLINK};
+use ol_sys::process::exit_now;
+use ol_sys::{loopback, namespaces};
+use rustix::fs::{CWD, Mode, OFlags};
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What is said where `nft` is missing.
+pub const NFT_MISSING: &str =
+    "there is no nft: install nftables (apt-get install nftables), then start the worker again";
+
+const LOOPBACK: u32 = 1;
+/// The number of the router's end of the uplink.
+const UP: u32 = 2;
+
+/// The router that was made.
+pub(super) struct Router {
+    /// Opened inside.
+    pub netlink: Netlink,
+    pub plan: Plan,
+}
+
+/// Where `nft` lies. Not looked for in `PATH`, which whoever starts the worker may have set.
+#[must_use]
+pub fn find_nft() -> Option<PathBuf> {
+    ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/bin/nft"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+}
+
+/// The calling thread's network namespace.
+pub(super) fn current() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(
+        CWD,
+        "/proc/self/ns/net",
+        flags,
+        Mode::empty(),
+    )?)
+}
+
+/// Goes back to the network namespace `home`. A warden that can't is one whose every later step would be in the wrong place; without
+/// it the kernel ends all sandboxes.
+pub(super) fn go_back(home: &OwnedFd) {
+    if namespaces::join(home.as_fd(), libc::CLONE_NEWNET).is_err() {
+        exit_now(70);
+    }
+}
+
+impl Router {
+    /// Makes it, with its rules and the host's; `name` names the uplink and the table on the host. Says too whether the host
+    /// forwards only since now.
+    ///
+    /// # Errors
+    /// In words, with the remedy where there is one. Nothing remains on the host then.
+    pub fn make(plan: &Plan, name: &str, home: &OwnedFd) -> Result<(Self, Sockets, bool), String> {
+        let nft = find_nft().ok_or(NFT_MISSING)?;
+        namespaces::leave(libc::CLONE_NEWNET).map_err(told("make a network namespace"))?;
+        let made = inside(plan, &nft);
+        go_back(home);
+        let (netlink, sockets) = made?;
+        let router = Self {
+            netlink,
+            plan: plan.clone(),
+        };
+        match router.connect(name, &nft, &sockets) {
+            Ok(turned_on) => Ok((router, sockets, turned_on)),
+            Err(why) => {
+                // What can't be removed now is removed by the next start.
+                let _ = remove_all(name);
+                Err(why)
+            }
+        }
+    }
+
+    /// Lays the uplink between host and router.
+    fn connect(&self, name: &str, nft: &Path, sockets: &Sockets) -> Result<bool, String> {
+        let uplink = self.plan.uplinks(name).find(|uplink| !is_taken(uplink));
+        let uplink = uplink.ok_or(
+            "every uplink's address is in use: set network.range to a network that nothing else uses",
+        )?;
+        let Uplink { host, router } = uplink;
+        // Rules first: there is no moment without them.
+        load(nft, &rules::of_host(&self.plan, name, &uplink))?;
+        let ends = [
+            ([2, 0x6f, 0x6c, 0, 0, 1], name),
+            ([2, 0x6f, 0x6c, 0, 0, 2], UPLINK),
+        ];
+        let [near, far] = ends.map(|(mac, name)| End {
+            index: 0,
+            name,
+            mac,
+        });
+        let far = End { index: UP, ..far };
+        let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
+        // The kernel numbers the host's end, in a space that isn't ours.
+        netlink
+            .run(Batch::default().pair_into(&near, &far, sockets.namespace.as_fd()))
+            .map_err(told("make the uplink"))?;
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), b"1");
+        let index = rustix::net::netdevice::name_to_index(
+            &UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(told("make a socket"))?,
+            name,
+        )
+        .map_err(|e| told("find the uplink")(e.into()))?;
+        netlink
+            .run(
+                Batch::default()
+                    .address(index, host, 31)
+                    .neighbour(index, router, far.mac),
+            )
+            .map_err(told("address the uplink"))?;
+        self.netlink
+            .run(
+                Batch::default()
+                    .up(UP)
+                    .address(UP, router, 31)
+                    .neighbour(UP, host, near.mac)
+                    .default_route(host, UP),
+            )
+            .map_err(told("address the router"))?;
+        forward()
+    }
+}
+
+/// The router's inside: called in the new namespace.
+fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
+    for (key, value) in [
+        ("ipv6/conf/all/disable_ipv6", "1"),
+        ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv4/ip_forward", "1"),
+        ("ipv4/conf/all/send_redirects", "0"),
+        ("ipv4/conf/default/send_redirects", "0"),
+        ("ipv4/conf/all/accept_redirects", "0"),
+        ("ipv4/conf/default/accept_redirects", "0"),
+    ] {
+        let path = format!("/proc/sys/net/{key}");
+        // A kernel without IPv6 has no such files.
+        if Path::new(&path).exists() {
+            fs::write(&path, value).map_err(told(&format!("write {value} to {path}")))?;
+        }
+    }
+    load(nft, &rules::of_router(plan))?;
+    loopback::up().map_err(told("bring loopback up"))?;
+    let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
+    let router = plan.router();
+    netlink
+        .run(Batch::default().address(LOOPBACK, router, 32))
+        .map_err(told("address the router"))?;
+    let at = SocketAddrV4::new(router, 53);
+    let sockets = Sockets {
+        udp: UdpSocket::bind(at).map_err(told("listen for questions"))?,
+        tcp: TcpListener::bind(at).map_err(told("listen for questions"))?,
+        namespace: current().map_err(told("open the namespace"))?,
+    };
+    Ok((netlink, sockets))
+}
+
+/// Has another the address of either end? Whoever connects to an address of his own machine does so from that address.
+fn is_taken(uplink: &Uplink) -> bool {
+    [uplink.host, uplink.router].into_iter().any(|address| {
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+            .and_then(|socket| socket.connect((address, 9)).map(|()| socket))
+            .and_then(|socket| socket.local_addr())
+            .is_ok_and(|own| own.ip() == address)
+    })
+}
+
+/// Has the host forward packets; true if it didn't.
+fn forward() -> Result<bool, String> {
+    const FILE: &str = "/proc/sys/net/ipv4/ip_forward";
+    let before = fs::read_to_string(FILE).map_err(told(&format!("read {FILE}")))?;
+    let off = before.trim() == "0";
+    if off {
+        fs::write(FILE, "1").map_err(told(&format!(
+            "write 1 to {FILE} (run `sysctl net.ipv4.ip_forward=1`)"
+        )))?;
+    }
+    Ok(off)
+}
+
+/// Has `nft` load a program in the current network namespace: all of it or nothing.
+fn load(nft: &Path, program: &str) -> Result<(), String> {
+    let child = Command::new(nft)
+        .args(["-f", "-"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(told("start nft"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // One that ends before it has read all says why.
+        let _ = input.write_all(program.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(told("wait for nft"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().next().unwrap_or("it says nothing");
+    Err(format!(
+        "nft refused the rules ({first}): it takes a kernel with nf_tables, NAT, fib and connlimit (most distributions' has them)"
+    ))
+}
+
+/// Removes what is left on the host of the network of the worker `name`; returns how many things there were.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_all(name: &str) -> io::Result<usize> {
+    let link = match Netlink::open()?.run(Batch::default().remove_link(name)) {
+        Ok(()) => 1,
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(link + usize::from(remove_table(name)?))
+}
+
+fn told(what: &str) -> impl Fn(io::Error) -> String {
+    let what = what.to_owned();
+    move |error| format!("{what}: {error}")
+}
