@@ -161,25 +161,15 @@ def only_binary(order):
 
 
 def uv_index(order):
-    if order.get("wheels"):
-        return ["--offline", "--no-index", "--find-links", order["wheels"]]
-    options = ["--default-index", order["index"]] if order.get("index") else []
-    for url in order.get("extra") or []:
-        options += ["--index", url]
-    return options
+    return ["--offline", "--no-index", "--find-links", order["wheels"]] if order.get("wheels") else []
 
 
 def pip(order):
-    return [python(order), "-m", "pip", "--isolated", "--no-input", "--disable-pip-version-check"]
+    return [python(order), "-m", "pip", "--no-input", "--disable-pip-version-check"]
 
 
 def pip_index(order):
-    if order.get("wheels"):
-        return ["--no-index", "--find-links", order["wheels"]]
-    options = ["--index-url", order["index"]] if order.get("index") else []
-    for url in order.get("extra") or []:
-        options += ["--extra-index-url", url]
-    return options + (["--cert", order["certificates"]] if order.get("certificates") else [])
+    return ["--no-index", "--find-links", order["wheels"]] if order.get("wheels") else []
 
 
 def pip_resolve(order, wanted):
@@ -220,7 +210,12 @@ def environment(order):
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     if order.get("certificates"):
-        known["SSL_CERT_FILE"] = order["certificates"]
+        known["SSL_CERT_FILE"] = known["PIP_CERT"] = order["certificates"]
+    # Not as arguments: everybody on the host may read those, and the URLs may hold passwords.
+    if order.get("index") and not order.get("wheels"):
+        known["UV_DEFAULT_INDEX"] = known["PIP_INDEX_URL"] = order["index"]
+    if order.get("extra") and not order.get("wheels"):
+        known["UV_INDEX"] = known["PIP_EXTRA_INDEX_URL"] = " ".join(order["extra"])
     if order.get("proxy") and not order.get("wheels"):
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             known[name] = order["proxy"]
@@ -283,11 +278,12 @@ def reason(words):
 
 def masked(text, order):
     """Without names and passwords of URLs, wherever they came from."""
+    from urllib.parse import unquote
+
     for url in [order.get("index"), order.get("proxy")] + list(order.get("extra") or []):
         found = re.match(r"\w+://([^/@]*)@", url or "")
-        if found:
-            for part in found.group(1).split(":", 1)[-1:]:
-                text = text.replace(part, "****") if part else text
+        for part in {found.group(1).split(":", 1)[-1], unquote(found.group(1).split(":", 1)[-1])} if found else ():
+            text = text.replace(part, "****") if part else text
     return re.sub(r"(\w://)[^/\s\"'@]*@", r"\1****@", text)
 
 
