@@ -110,6 +110,29 @@ fn a_tar_is_the_same_each_time_and_compiled_for_good() {
 }
 
 #[test]
+fn what_uv_learned_of_the_interpreter_serves_others() {
+    let packages = PackageIndex::start();
+    let dist = wheel("m", "1.0").file("m.py", "").build();
+    let order = json!({ "pin": "m==1.0", "hashes": [format!("sha256:{}", dist.sha256())] });
+    packages.add(dist);
+    let index = mirror(&packages.url());
+    let uv = uv();
+    let inside = Inside::new(&index, Some(&uv.path));
+    let (status, seed) = inside.ask("/seed", &json!({}));
+    assert_eq!(status, 200);
+    let folder = unpack(&seed, &inside.place.path().join("seed"));
+    let learned = std::fs::read_dir(&folder).expect("unpacked").count();
+    assert_eq!(learned, 1, "the interpreter's folder");
+    let plain = inside.install(&order).expect("installed");
+    let mut seeded = order.clone();
+    seeded["seed"] = folder.to_str().into();
+    assert!(
+        inside.install(&seeded).expect("installed") == plain,
+        "another tar"
+    );
+}
+
+#[test]
 fn each_failure_has_its_code() {
     let packages = PackageIndex::start();
     let good = wheel("good", "1.0").file("good.py", "").build();

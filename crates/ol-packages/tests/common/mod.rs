@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ol_packages::index::{Host, Index, Wanted};
-use ol_packages::inside::PROGRAM;
+use ol_packages::inside::FILES;
 use ol_packages::proxy::{Limits, Policy, Proxy, serve};
 use ol_packages::tool::Uv;
 use ol_testkit::PackageIndex;
@@ -36,7 +36,9 @@ pub fn uv() -> Uv {
 }
 
 const HARNESS: &str = "
-import importlib.util, sys
+import importlib.util, os, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 spec = importlib.util.spec_from_file_location('f', sys.argv[1])
 f = importlib.util.module_from_spec(spec)
@@ -66,8 +68,10 @@ impl Inside {
 
     pub fn with_limits(index: &Index, uv: Option<&Path>, limits: Limits) -> Self {
         let place = TempDir::new().expect("made");
+        for (name, text) in FILES {
+            std::fs::write(place.path().join(name), text).expect("written");
+        }
         let program = place.path().join("f.py");
-        std::fs::write(&program, PROGRAM).expect("written");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
