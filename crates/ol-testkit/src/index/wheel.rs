@@ -8,7 +8,6 @@ use zip::{CompressionMethod, ZipWriter};
 use super::{Dist, normalised};
 
 /// A wheel of a pure Python package, to be filled.
-#[must_use]
 pub fn wheel(name: &str, version: &str) -> Wheel {
     Wheel {
         name: name.to_owned(),
