@@ -42,6 +42,7 @@ const PLACES: &[(&str, Place)] = &[
         TESTKIT,
         Beside(&["ol-sandbox", "ol-warden", "ol-sys", "ol-model"]),
     ),
+    ("ol-packages", Beside(&["ol-model"])),
     ("ol-conformance", Beside(&[])),
     ("xtask", Beside(&["ol-sys"])),
 ];

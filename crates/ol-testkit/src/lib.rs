@@ -14,6 +14,7 @@
 //! - [`bases`]: base images with Python 3.9, 3.11 and 3.13
 //! - [`flow`]: answers as they come, requests as they are sent
 //! - [`bundle`]: functions as tar.gz, honest and hostile
+//! - [`index`]: a package index, honest or hostile
 //! - [`patience`]: how long to wait, and for what
 //!
 //! | variable | means |
@@ -28,6 +29,7 @@ pub mod bases;
 pub mod bundle;
 pub mod flow;
 pub mod http;
+pub mod index;
 pub mod patience;
 pub mod place;
 pub mod process;
@@ -43,6 +45,7 @@ pub use bases::bases;
 pub use bundle::bundle;
 pub use flow::{Incoming, Outgoing};
 pub use http::{Client, Reply};
+pub use index::{Dist, Hostile, Mischief, PackageIndex, sdist, wheel};
 pub use patience::{Over, eventually, measured, patience, slowness};
 pub use place::{Place, Said, in_place};
 pub use starts::Starts;

@@ -1,0 +1,160 @@
+//! A place that an installer may reach: a host, a port, and whether it may lie in the operator's own networks.
+//!
+//! A name can be pointed anywhere by whoever owns it. So a name that the operator didn't write himself must lead to a public
+//! address; only his own index may be on this machine or next to it. Addresses of the link (169.254.169.254 is where clouds
+//! tell a machine its keys) are never a package index.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Which addresses a name may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Those of the internet only.
+    Public,
+    /// Also those of private networks and of this machine: the operator wrote this host himself.
+    Own,
+}
+
+/// A host and port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    /// Lower case, no last dot; an address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Where its name may lead.
+    pub reach: Reach,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Reach {
+    /// May a name with this reach lead to this address?
+    #[must_use]
+    pub fn allows(self, address: IpAddr) -> bool {
+        match (self, kind(address)) {
+            (_, Kind::Public) | (Reach::Own, Kind::Private) => true,
+            (Reach::Public, Kind::Private) | (_, Kind::Never) => false,
+        }
+    }
+}
+
+enum Kind {
+    Public,
+    Private,
+    Never,
+}
+
+fn kind(address: IpAddr) -> Kind {
+    match address {
+        IpAddr::V4(v4) => kind_v4(v4),
+        IpAddr::V6(v6) => kind_v6(v6),
+    }
+}
+
+fn kind_v4(address: Ipv4Addr) -> Kind {
+    let [a, b, c, _] = address.octets();
+    if address.is_loopback() || address.is_private() || (a == 100 && b & 0xc0 == 64) {
+        return Kind::Private; // 100.64/10 is shared between a provider's customers
+    }
+    // "This network" reaches this machine; 192.0.0.0/24 holds a cloud's metadata, too; from 224 on: groups and reserved.
+    if a == 0 || address.is_link_local() || (a, b, c) == (192, 0, 0) || a >= 224 {
+        return Kind::Never;
+    }
+    Kind::Public
+}
+
+fn kind_v6(address: Ipv6Addr) -> Kind {
+    let part = address.segments();
+    let last_v4 = || {
+        let [.., a, b, c, d] = address.octets();
+        Ipv4Addr::new(a, b, c, d)
+    };
+    if address.is_loopback() || part[0] & 0xfe00 == 0xfc00 {
+        // AWS tells its machines their keys at fd00:ec2::254, amid the private ones.
+        return if part[..2] == [0xfd00, 0x0ec2] {
+            Kind::Never
+        } else {
+            Kind::Private
+        };
+    }
+    if address.is_unspecified() || part[0] & 0xffc0 == 0xfe80 || part[0] & 0xff00 == 0xff00 {
+        return Kind::Never;
+    }
+    // The ways to write an IPv4 address: mapped, compatible, NAT64, 6to4. What counts is where they lead.
+    if part[..5] == [0; 5] && matches!(part[5], 0 | 0xffff)
+        || part[..6] == [0x64, 0xff9b, 0, 0, 0, 0]
+    {
+        return kind_v4(last_v4());
+    }
+    if part[0] == 0x2002 {
+        let [_, _, a, b, c, d, ..] = address.octets();
+        return kind_v4(Ipv4Addr::new(a, b, c, d));
+    }
+    Kind::Public
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_others_must_lead_to_the_internet() {
+        let allowed = |text: &str| {
+            let address = text.parse().expect("an address");
+            (Reach::Public.allows(address), Reach::Own.allows(address))
+        };
+        for public in [
+            "151.101.0.223",
+            "1.1.1.1",
+            "2a04:4e42::223",
+            "::ffff:1.1.1.1",
+        ] {
+            assert_eq!(allowed(public), (true, true), "{public}");
+        }
+        for private in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "::1",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:0a00:0001::1",
+            "::127.0.0.1",
+        ] {
+            assert_eq!(allowed(private), (false, true), "{private}");
+        }
+        for never in [
+            "169.254.169.254",
+            "0.0.0.0",
+            "0.1.2.3",
+            "192.0.0.192",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::",
+        ] {
+            assert_eq!(allowed(never), (false, false), "{never}");
+        }
+    }
+}

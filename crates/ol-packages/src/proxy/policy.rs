@@ -1,0 +1,87 @@
+//! What may be reached through a proxy, and how much of it.
+
+use std::time::Duration;
+
+use crate::index::{Destination, Index, Upstream};
+
+use super::report::Refusal;
+use super::target::{Target, Way};
+
+/// How much one proxy carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the socket's queue. An installer opens at most 50.
+    pub connections: usize,
+    /// Bytes of one request's line and headers; at least 8192, for that is what the parser takes.
+    pub head_bytes: usize,
+    /// Bytes in both directions, of all connections together.
+    pub total_bytes: u64,
+    /// How long a connection may carry nothing.
+    pub idle: Duration,
+    /// How long connecting may take, with resolving the name.
+    pub connect: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            head_bytes: 16 << 10,
+            total_bytes: 4 << 30,
+            idle: Duration::from_secs(60),
+            connect: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What one proxy allows.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Everything that may be reached.
+    pub destinations: Vec<Destination>,
+    /// The host's own proxy.
+    pub upstream: Upstream,
+    /// How much.
+    pub limits: Limits,
+}
+
+impl Policy {
+    /// What an installer needs for this index.
+    #[must_use]
+    pub fn of(index: &Index, limits: Limits) -> Self {
+        Self {
+            destinations: index.destinations.clone(),
+            upstream: index.upstream.clone(),
+            limits,
+        }
+    }
+
+    /// The destination that a request may reach, or why it may not. A plain request may go wherever a tunnel may: what is
+    /// reached is the same.
+    pub(super) fn judge(&self, target: &Target) -> Result<&Destination, Refusal> {
+        let known = self
+            .destinations
+            .iter()
+            .find(|known| known.host == target.host);
+        let refused = |reason| Refusal {
+            host: target.host.clone(),
+            port: target.port,
+            reason,
+        };
+        let Some(known) = known else {
+            return Err(refused("is not a host of the package index"));
+        };
+        let exact = self
+            .destinations
+            .iter()
+            .find(|known| known.host == target.host && known.port == target.port);
+        exact.ok_or_else(|| {
+            refused(match target.way {
+                Way::Tunnel if known.port != target.port => {
+                    "is a host of the package index, but on another port"
+                }
+                _ => "is a host of the package index, but is not asked for on its port",
+            })
+        })
+    }
+}

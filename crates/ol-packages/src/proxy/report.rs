@@ -1,0 +1,135 @@
+//! What an installer asked for and didn't get: it sees closed connections, its user should see why.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// More are counted, not kept: a hostile installer asks for ever new hosts.
+const KEPT: usize = 32;
+
+/// A request that the policy forbids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was asked for.
+    pub host: String,
+    /// On which port; 0 if that can't be told.
+    pub port: u16,
+    /// A text that follows the host.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.host.as_str(), self.port) {
+            ("", _) => f.write_str(self.reason),
+            (host, 0) => write!(f, "{host} {}", self.reason),
+            (host, port) => write!(f, "{host}:{port} {}", self.reason),
+        }
+    }
+}
+
+/// What went wrong on an allowed way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// A name that can't be resolved.
+    #[error("the name {host} can't be resolved: {why}")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        why: String,
+    },
+    /// A name that leads where it must not.
+    #[error(
+        "{host} leads to {address}, which is not an address of the internet; if that is your own index, name it in pip_mirror or package_hosts"
+    )]
+    WrongAddress {
+        /// The name.
+        host: String,
+        /// Where it leads.
+        address: std::net::IpAddr,
+    },
+    /// Nothing answers there.
+    #[error("{host} can't be reached: {why}")]
+    Unreachable {
+        /// Host and port; also the proxy's on the way.
+        host: String,
+        /// What the system says.
+        why: String,
+    },
+    /// The host's own proxy refuses.
+    #[error("the proxy {proxy} answered {status} when asked for {host}")]
+    Upstream {
+        /// The host's own proxy.
+        proxy: String,
+        /// Its answer.
+        status: u16,
+        /// What was asked for.
+        host: String,
+    },
+    /// A connection carried nothing for too long.
+    #[error("a connection to {host} carried nothing for {seconds} s")]
+    Idle {
+        /// What it led to.
+        host: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// All connections together carried too much.
+    #[error("more than {mib} MiB went through the proxy")]
+    TooMuch {
+        /// The limit.
+        mib: u64,
+    },
+    /// A request's line and headers are too long.
+    #[error("a request had headers of more than {bytes} bytes")]
+    LongHead {
+        /// The limit.
+        bytes: usize,
+    },
+}
+
+/// What was refused or went wrong so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Each once, in the order in which they were first asked for; the first 32.
+    pub refused: Vec<Refusal>,
+    /// Each once; the first 32.
+    pub troubles: Vec<Trouble>,
+    /// How many requests were refused in all.
+    pub refusals: u64,
+    /// Bytes carried in both directions.
+    pub bytes: u64,
+}
+
+/// The report as the connections write it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<Report>>);
+
+impl Notes {
+    pub(super) fn refused(&self, refusal: Refusal) {
+        self.with(|report| {
+            report.refusals += 1;
+            if report.refused.len() < KEPT && !report.refused.contains(&refusal) {
+                report.refused.push(refusal);
+            }
+        });
+    }
+
+    pub(super) fn trouble(&self, trouble: Trouble) {
+        self.with(|report| {
+            if report.troubles.len() < KEPT && !report.troubles.contains(&trouble) {
+                report.troubles.push(trouble);
+            }
+        });
+    }
+
+    /// A copy.
+    pub(super) fn read(&self) -> Report {
+        self.with(|report| report.clone())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Report) -> T) -> T {
+        // What is under the lock can't be left half done.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,81 @@
+//! Why there is no installer.
+
+use std::path::PathBuf;
+
+use crate::index::ClientError;
+
+/// Why uv can't be had. None of the texts holds a password.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The index doesn't answer as one.
+    #[error("uv, which installs packages, can't be fetched: {0}; or install uv {series} on this host", series = super::release::SERIES)]
+    Index(#[from] ClientError),
+    /// The index has no such project.
+    #[error("the package index {index} has no project uv, which installs packages: add it there, or install uv {series} on this host", series = super::release::SERIES)]
+    NoProject {
+        /// The index, without credentials.
+        index: String,
+    },
+    /// It has none for this machine, or only versions that we don't know.
+    #[error("the package index {index} has no wheel of uv {series} for {platform}{has}: add one there, or install uv {series} on this host", series = super::release::SERIES)]
+    NoWheel {
+        /// The index, without credentials.
+        index: String,
+        /// Processor and C library.
+        platform: String,
+        /// What it has instead, if anything.
+        has: String,
+    },
+    /// The index tells no hash.
+    #[error("the package index tells no sha256 for {file}: what can't be checked isn't run; install uv {series} on this host", series = super::release::SERIES)]
+    NoHash {
+        /// The wheel.
+        file: String,
+    },
+    /// What came isn't what the index promised.
+    #[error(
+        "{file} has the wrong hash: the package index promises sha256 {promised}, and {found} came"
+    )]
+    WrongHash {
+        /// The wheel.
+        file: String,
+        /// As the index tells it.
+        promised: String,
+        /// As it is.
+        found: String,
+    },
+    /// It has the right hash and is still no wheel of uv.
+    #[error("{file} is no wheel of uv: {why}")]
+    NotUv {
+        /// The wheel.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What was unpacked doesn't run here.
+    #[error("uv was fetched to {path}, and doesn't run there: {why}", path = path.display())]
+    DoesNotRun {
+        /// The program.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// The disk.
+    #[error("{path}: {source}", path = path.display())]
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The connection broke.
+    #[error("{file} broke off after {bytes} bytes: {why}")]
+    BrokeOff {
+        /// The wheel.
+        file: String,
+        /// How many came.
+        bytes: u64,
+        /// What the system says.
+        why: String,
+    },
+}

@@ -1,0 +1,172 @@
+//! Downloads uv's wheel and takes the program out of it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use zip::ZipArchive;
+
+use super::release::{Release, newest};
+use super::{Progress, ToolError};
+use crate::index::{Client, FileLink, Index};
+
+/// Bytes; uv is 40 MB, its wheel half of that.
+const LARGEST: u64 = 200 << 20;
+const STEP: usize = 256 << 10;
+
+/// Fetches the newest that is known into `dir/uv-VERSION/uv`. The caller holds the lock on `dir`.
+pub(super) fn fetch(
+    dir: &Path,
+    index: &Index,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, ToolError> {
+    progress(Progress::Asking);
+    let client = Client::new(index);
+    let page = client.page("uv")?;
+    let name = index.default.to_string();
+    let page = page.ok_or_else(|| ToolError::NoProject {
+        index: name.clone(),
+    })?;
+    let processor = std::env::consts::ARCH;
+    let (release, file) = newest(&page, processor).map_err(|has| ToolError::NoWheel {
+        index: name,
+        platform: format!("Linux on {processor}"),
+        has,
+    })?;
+    let part = Part::new(dir.join(format!("uv-{release}.part")))?;
+    let wheel = part.0.join("wheel");
+    download(&client, file, &wheel, progress)?;
+    unpack(&wheel, release, &file.filename, &part.0.join("uv"))?;
+    let _ = fs::remove_file(&wheel);
+    part.keep(&dir.join(format!("uv-{release}")))
+}
+
+/// A folder in the making; gone if it isn't kept.
+struct Part(PathBuf);
+
+impl Part {
+    fn new(path: PathBuf) -> Result<Self, ToolError> {
+        // One that was left by a crash; nobody else makes one while we hold the lock.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).map_err(disk(&path))?;
+        Ok(Self(path))
+    }
+
+    /// Makes it visible, whole or not at all.
+    fn keep(self, to: &Path) -> Result<PathBuf, ToolError> {
+        // One is there only if it doesn't run: else it would have been found.
+        let _ = fs::remove_dir_all(to);
+        let synced = File::open(&self.0).and_then(|folder| folder.sync_all());
+        synced
+            .and_then(|()| fs::rename(&self.0, to))
+            .map_err(disk(to))?;
+        if let Some(parent) = to.parent() {
+            File::open(parent)
+                .and_then(|folder| folder.sync_all())
+                .map_err(disk(parent))?;
+        }
+        Ok(to.join("uv"))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After `keep` it isn't there any more.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn download(
+    client: &Client<'_>,
+    file: &FileLink,
+    to: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), ToolError> {
+    let name = &file.filename;
+    let promised = file
+        .sha256
+        .clone()
+        .ok_or_else(|| ToolError::NoHash { file: name.clone() })?;
+    let (mut body, of) = client.file(file)?;
+    let mut out = File::create(to).map_err(disk(to))?;
+    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; STEP]);
+    loop {
+        let broke_off = |why: String| ToolError::BrokeOff {
+            file: name.clone(),
+            bytes,
+            why,
+        };
+        let read = body
+            .read(&mut buffer)
+            .map_err(|error| broke_off(error.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        if bytes + read as u64 > LARGEST {
+            return Err(ToolError::NotUv {
+                file: name.clone(),
+                why: format!("it is longer than {} MiB", LARGEST >> 20),
+            });
+        }
+        hash.update(&buffer[..read]);
+        out.write_all(&buffer[..read]).map_err(disk(to))?;
+        bytes += read as u64;
+        progress(Progress::Downloading {
+            file: name.clone(),
+            bytes,
+            of,
+        });
+    }
+    let found: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if found != promised {
+        return Err(ToolError::WrongHash {
+            file: name.clone(),
+            promised,
+            found,
+        });
+    }
+    Ok(())
+}
+
+fn unpack(wheel: &Path, release: Release, name: &str, to: &Path) -> Result<(), ToolError> {
+    let not_uv = |why: String| ToolError::NotUv {
+        file: name.to_owned(),
+        why,
+    };
+    let file = File::open(wheel).map_err(disk(wheel))?;
+    let mut archive = ZipArchive::new(file).map_err(|error| not_uv(error.to_string()))?;
+    let inside = format!("uv-{release}.data/scripts/uv");
+    let member = archive
+        .by_name(&inside)
+        .map_err(|_| not_uv(format!("it holds no {inside}")))?;
+    // The name is ours, not the archive's: whatever else it holds stays in it.
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(to)
+        .map_err(disk(to))?;
+    let copied = io::copy(&mut member.take(LARGEST + 1), &mut out);
+    let copied = copied.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => disk(to)(error),
+        _ => not_uv(error.to_string()),
+    })?;
+    if copied > LARGEST {
+        return Err(not_uv(format!(
+            "its program is longer than {} MiB",
+            LARGEST >> 20
+        )));
+    }
+    out.sync_all().map_err(disk(to))
+}
+
+fn disk(path: &Path) -> impl FnOnce(io::Error) -> ToolError + use<> {
+    let path = path.to_owned();
+    move |source| ToolError::Disk { path, source }
+}

@@ -1,0 +1,60 @@
+//! A package index of the tests' own, on a port of this machine: honest, broken or hostile, as told.
+//!
+//! ```text
+//!   wheel("m", "1.0").file(…).build() ─┐
+//!   sdist("s", "1.0").hostile(…)      ─┼─▶ PackageIndex ◀── /simple/NAME/, /files/NAME ── installers
+//!   PyPI, each file fetched once      ─┘        └ counts requests, misbehaves per project
+//! ```
+//!
+//! - [`wheel`]: wheels made in memory, also such that no honest tool would make
+//! - [`sdist`]: sources whose `setup.py` does harm
+//! - [`server`]: serves them as HTML (PEP 503) or JSON (PEP 691)
+//! - [`mischief`]: what can be wrong with an index
+//! - [`pypi`]: the real one, kept in a folder after the first time
+
+pub mod mischief;
+pub mod pypi;
+pub mod sdist;
+pub mod server;
+pub mod wheel;
+
+pub use mischief::{Gate, Mischief};
+pub use sdist::{Hostile, Sdist, sdist};
+pub use server::PackageIndex;
+pub use wheel::{Wheel, wheel};
+
+/// A file that an index can serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dist {
+    /// The project, normalised.
+    pub project: String,
+    /// As `m-1.0-py3-none-any.whl`.
+    pub filename: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+impl Dist {
+    /// In hexadecimal digits.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        use sha2::Digest as _;
+        hex(&sha2::Sha256::digest(&self.bytes))
+    }
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A project's name as indexes write it.
+#[must_use]
+pub fn normalised(name: &str) -> String {
+    let parts: Vec<&str> = name
+        .split(['-', '_', '.'])
+        .filter(|part| !part.is_empty())
+        .collect();
+    parts.join("-").to_ascii_lowercase()
+}

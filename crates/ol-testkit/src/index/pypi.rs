@@ -1,0 +1,95 @@
+//! The real index, each page and file fetched once and kept: suites that need numpy download it once per machine.
+//!
+//! Pages are kept too, so that a run tomorrow tests the versions of today; remove the folder `pypi` to get newer ones. Fetched
+//! with curl, which finds the way (proxies, certificates) as everything else on the machine does.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+#[derive(Debug)]
+pub(super) struct PyPi {
+    folder: PathBuf,
+}
+
+impl PyPi {
+    pub(super) fn kept_in(folder: &Path) -> Self {
+        let folder = folder.join("pypi");
+        fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        Self { folder }
+    }
+
+    /// A project's page, its links to this server. They are relative, so the page fits each port.
+    pub(super) fn page(&self, project: &str) -> Option<Vec<u8>> {
+        let index =
+            std::env::var("PIP_INDEX_URL").unwrap_or_else(|_| "https://pypi.org/simple".to_owned());
+        let url = format!("{}/{project}/", index.trim_end_matches('/'));
+        let page = fs::read(self.kept(&format!("{project}.page"), &url)?).ok()?;
+        let mut page: Value = serde_json::from_slice(&page).ok()?;
+        for file in page.get_mut("files")?.as_array_mut()? {
+            let name = file.get("filename")?.as_str()?.to_owned();
+            // The real place is kept beside it for when the file is asked for.
+            file["url"] = Value::String(format!("../../files/{name}"));
+        }
+        Some(page.to_string().into_bytes())
+    }
+
+    /// A file, or a wheel's metadata.
+    pub(super) fn file(&self, name: &str) -> Option<Vec<u8>> {
+        let (wheel, suffix) = name
+            .strip_suffix(".metadata")
+            .map_or((name, ""), |wheel| (wheel, ".metadata"));
+        let project = super::normalised(project_of(wheel)?);
+        let page = fs::read(self.folder.join(format!("{project}.page"))).ok()?;
+        let page: Value = serde_json::from_slice(&page).ok()?;
+        let files = page.get("files")?.as_array()?;
+        let url = files.iter().find(|file| file["filename"] == wheel)?["url"].as_str()?;
+        fs::read(self.kept(name, &format!("{url}{suffix}"))?).ok()
+    }
+
+    /// The path of a file that is fetched if it isn't there. One process fetches, the others wait for it.
+    fn kept(&self, name: &str, url: &str) -> Option<PathBuf> {
+        if name.contains('/') {
+            return None;
+        }
+        let path = self.folder.join(name);
+        if path.exists() {
+            return Some(path);
+        }
+        let lock = File::create(self.folder.join(format!("{name}.lock"))).ok()?;
+        flock(&lock, FlockOperation::LockExclusive).ok()?;
+        if path.exists() {
+            return Some(path);
+        }
+        let part = self.folder.join(format!("{name}.part"));
+        let fetched = Command::new("curl")
+            .args([
+                "-fsSL",
+                "--retry",
+                "3",
+                "-H",
+                "Accept: application/vnd.pypi.simple.v1+json, */*;q=0.1",
+                "-o",
+            ])
+            .arg(&part)
+            .arg(url)
+            .status()
+            .expect("curl is needed: install it with `apt-get install curl`");
+        if !fetched.success() {
+            return None;
+        }
+        fs::rename(part, &path).ok()?;
+        Some(path)
+    }
+}
+
+/// The project in a file's name. That of sources may itself hold a dash; the version is what comes after the last.
+fn project_of(filename: &str) -> Option<&str> {
+    if filename.ends_with(".whl") {
+        return filename.split('-').next();
+    }
+    filename.rsplit_once('-').map(|(project, _)| project)
+}
