@@ -505,7 +505,9 @@ async fn more_connections_wait_and_closing_ends_them_all() {
     let mut third = TcpStream::connect(at).await.expect("connected");
     third.write_all(request.as_bytes()).await.expect("sent");
     drop(proxy);
-    let _ = third.read_to_end(&mut Vec::new()).await;
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), third.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "it is closed");
     assert!(
         TcpStream::connect(at).await.is_err(),
         "nobody listens any more"
