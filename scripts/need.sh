@@ -5,15 +5,17 @@ set -eu
 
 missing=
 need() { # COMMAND PACKAGE
-    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 need cc build-essential
 need curl curl
 need git git
+need nft nftables
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 # Tests run on base images of Debian.
 if [ "${1:-}" = test ]; then
     need mmdebstrap mmdebstrap
+    need ip iproute2
     [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 fi
 

@@ -6,6 +6,7 @@ use std::thread;
 
 use ol_sys::confine::{self, Level};
 use ol_warden::cgroup::{self, Layout};
+use ol_warden::network;
 use ol_worker::directory::{Found, in_path, python};
 use rustix::process::geteuid;
 
@@ -29,8 +30,21 @@ pub(super) fn look(found: &Found) -> Vec<Finding> {
         // Its text names the remedy itself.
         Err(error) => Finding::missing("python", error.to_string(), ""),
     });
+    findings.push(egress());
     findings.extend(programs());
     findings
+}
+
+fn egress() -> Finding {
+    let name = "network egress";
+    match network::find_nft() {
+        Some(path) => Finding::ok(name, format!("{}", path.display())),
+        None => Finding::optional(
+            name,
+            "no nft: functions reach nothing",
+            network::NFT_MISSING,
+        ),
+    }
 }
 
 fn root() -> Finding {
@@ -150,14 +164,13 @@ fn landlock() -> Finding {
 }
 
 /// Programs that a worker can do without: they make base images, or serve things that come later.
-fn programs() -> [Finding; 4] {
+fn programs() -> [Finding; 3] {
     let program = |name, what| match in_path(name) {
         Some(path) => Finding::ok(name, path.display().to_string()),
         None => Finding::optional(name, "not in PATH", what),
     };
     [
         program("uv", "will install packages, later"),
-        program("nft", "will give functions a network of their own, later"),
         program(
             "mmdebstrap",
             "`apt-get install mmdebstrap` to make base images of Debian (-i debian)",

@@ -205,7 +205,7 @@ fn cleaning_up_by_force_is_safe_at_any_time() {
             )
             .expect("JSON")
         };
-        let nothing = json!({"killed": [], "cgroups": 0, "paths": []});
+        let nothing = json!({"killed": [], "cgroups": 0, "network": 0, "paths": []});
         let _ = place.ol(&["worker", "init"]).ok();
         assert_eq!(force(place), nothing);
 

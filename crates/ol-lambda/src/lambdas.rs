@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use ol_model::worker_config::{ImportCache, Networks, ScalingPolicy};
 use ol_model::{FunctionName, Limits, MaxLimits, MiB, WorkerConfig, steps};
-use ol_sandbox::Pool;
+use ol_sandbox::{Network, Pool};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -215,6 +215,10 @@ impl Lambdas {
         let kept = Kept {
             limits: settings.default_limits.clone(),
             most: settings.blanks,
+            network: match settings.networks.resolve(None) {
+                Ok(ol_model::Network::Egress) => Network::Egress,
+                _ => Network::None,
+            },
         };
         let blanks = Blanks::keep(kept, &zygotes, &pool);
         let lambdas = Arc::new(Self {

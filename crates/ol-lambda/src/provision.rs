@@ -132,7 +132,10 @@ async fn create(
             network: version.network,
         };
         let zygote = function.shared.zygotes.root().filter(|_| !afresh);
-        if let Some(blank) = zygote.as_ref().and_then(|_| function.shared.blanks.take()) {
+        if let Some(blank) = zygote
+            .as_ref()
+            .and_then(|_| function.shared.blanks.take(version.network))
+        {
             // One that fails is let go of, and the start made in another way.
             if function
                 .shared

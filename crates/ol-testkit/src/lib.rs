@@ -11,6 +11,7 @@
 //! - [`residue`]: what of a worker is left, asked of the kernel and of nobody else
 //! - [`process`]: `/proc`, read
 //! - [`http`]: a client that shows what is on the wire, and can break off
+//! - [`network`]: a world of network namespaces around a worker
 //! - [`bases`]: base images with Python 3.9, 3.11 and 3.13
 //! - [`flow`]: answers as they come, requests as they are sent
 //! - [`bundle`]: functions as tar.gz, honest and hostile
@@ -30,6 +31,7 @@ pub mod bundle;
 pub mod flow;
 pub mod http;
 pub mod index;
+pub mod network;
 pub mod patience;
 pub mod place;
 pub mod process;

@@ -8,6 +8,7 @@ use crate::process::{self, Process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Names a worker as the kernel sees it.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Census {
     pub processes: Vec<String>,
     /// Lines of this process's mountinfo.
     pub mounts: Vec<String>,
+    /// Interfaces and tables of rules that bear its name, in the network namespace of the calling thread.
+    pub network: Vec<String>,
     /// Network namespaces that these processes are in, ours excepted.
     pub network_namespaces: BTreeSet<PathBuf>,
 }
@@ -57,6 +60,7 @@ impl Traits {
         let ours = ours.expect("this process lives");
         let mut census = Census {
             cgroups: self.cgroups(),
+            network: self.network(),
             ..Census::default()
         };
         let mentions = |text: &str| text.contains(&self.unique);
@@ -82,6 +86,20 @@ impl Traits {
             .network_namespaces
             .retain(|namespace| Some(namespace) != ours.link("ns/net").as_ref());
         census
+    }
+
+    fn network(&self) -> Vec<String> {
+        let interfaces = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+        let tables = Command::new("/usr/sbin/nft")
+            .args(["list", "tables"])
+            .output();
+        let tables = tables.map_or_else(|_| Vec::new(), |output| output.stdout);
+        interfaces
+            .lines()
+            .chain(String::from_utf8_lossy(&tables).lines())
+            .filter(|line| line.contains(&self.prefix))
+            .map(|line| line.trim().to_owned())
+            .collect()
     }
 
     /// What ties a process to the worker.
@@ -161,7 +179,7 @@ fn walk(folder: &Path, see: &mut impl FnMut(&Path)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
     /// A count that never finds anything would make every test pass.
     #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Blank {
 pub(crate) struct Kept {
     pub limits: Limits,
     pub most: usize,
+    /// They have it from the beginning, for laying a link takes longer than all else that a blank has yet to get.
+    pub network: Network,
 }
 
 /// The blanks of a worker.
@@ -72,8 +74,11 @@ impl Blanks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A start begins: takes a blank if there is one.
-    pub(crate) fn take(&self) -> Option<Blank> {
+    /// A start begins: takes a blank if there is one with that network.
+    pub(crate) fn take(&self, network: Network) -> Option<Blank> {
+        if network != self.kept.network {
+            return None;
+        }
         let mut state = self.state();
         state.demand.arrived(Instant::now());
         let alive = |blank: &Blank| blank.sandbox.obituary().death().is_none();
@@ -127,11 +132,11 @@ async fn tend(blanks: Weak<Blanks>, zygotes: Weak<Zygotes>, pool: Arc<dyn Pool>)
         let zygote = zygotes.root();
         drop(zygotes);
         let lacks = kept.lacks(zygote.as_ref(), &*pool);
-        let limits = kept.kept.limits.clone();
+        let (limits, network) = (kept.kept.limits.clone(), kept.kept.network);
         drop(kept);
         match zygote.filter(|_| lacks) {
             Some(zygote) => {
-                let made = make(&*pool, zygote, limits).await;
+                let made = make(&*pool, zygote, limits, network).await;
                 let Some(kept) = blanks.upgrade() else { return };
                 match made {
                     Ok(blank) => kept.state().ready.push_back(blank),
@@ -152,7 +157,12 @@ async fn tend(blanks: Weak<Blanks>, zygotes: Weak<Zygotes>, pool: Arc<dyn Pool>)
     }
 }
 
-async fn make(pool: &dyn Pool, zygote: Arc<Zygote>, limits: Limits) -> Result<Blank, String> {
+async fn make(
+    pool: &dyn Pool,
+    zygote: Arc<Zygote>,
+    limits: Limits,
+    network: Network,
+) -> Result<Blank, String> {
     let spec = SandboxSpec {
         parent: zygote.as_parent(),
         role: Role::Leaf,
@@ -161,7 +171,7 @@ async fn make(pool: &dyn Pool, zygote: Arc<Zygote>, limits: Limits) -> Result<Bl
             oom: OomScope::Process,
             code: None,
             patience: Duration::ZERO,
-            network: Network::None,
+            network,
         },
         opening: Vec::new(),
     };

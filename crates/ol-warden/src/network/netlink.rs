@@ -177,7 +177,11 @@ impl Batch {
         const INFO_KIND: u16 = 1;
         const INFO_DATA: u16 = 2;
         const PEER: u16 = 1;
-        self.begin(NEW_LINK, ACK | CREATE, &link_header(near.index, UP | NO_ARP));
+        self.begin(
+            NEW_LINK,
+            ACK | CREATE,
+            &link_header(near.index, UP | NO_ARP),
+        );
         self.named(NAME, near.name).attribute(ADDRESS, &near.mac);
         self.nest(INFO).attribute(INFO_KIND, b"veth");
         self.nest(INFO_DATA).nest(PEER);

@@ -118,9 +118,14 @@ impl Cells {
                 "it has its code already, or isn't there yet",
             ));
         }
+        if cell.link.is_some() && content.network == Network::None {
+            return Err(io::Error::other("it has a way out already"));
+        }
         cell.group.limit(&content.limits)?;
         self.fitter.fit(keeper.pidfd.as_fd(), content)?;
-        cell.link = self.networking.fit(keeper, content.network)?.link;
+        if cell.link.is_none() {
+            cell.link = self.networking.fit(keeper, content.network)?.link;
+        }
         if content.limits.oom_ends_all
             && let Some(alarm) = cell.group.out_of_memory_alarm()?
         {
