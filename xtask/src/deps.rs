@@ -8,6 +8,8 @@
 //!
 //! ol-testkit      only ever a dev-dependency
 //! ol-conformance  sees the binary from outside: nothing of ours but ol-testkit, and that for tests
+//! ol-packages     serves ol-lambda and those above it; knows nothing of sandboxes, so it may name ol-model and ol-archive only
+//! ol-archive      serves ol-packages and ol-lambda; names nothing of ours
 //! xtask           measures from outside: nothing of ours but ol-sys; nobody depends on it
 //! ```
 //!
@@ -22,11 +24,13 @@ use crate::find_unsafe;
 enum Place {
     /// One of the layers; may use every layer with a lower number.
     Layer(u8),
+    /// Serves the layers from this number up, and may name exactly these.
+    Serves(u8, &'static [&'static str]),
     /// Outside the layers; may use exactly these.
     Beside(&'static [&'static str]),
 }
 
-use Place::{Beside, Layer};
+use Place::{Beside, Layer, Serves};
 
 const PLACES: &[(&str, Place)] = &[
     ("ol", Layer(6)),
@@ -35,6 +39,8 @@ const PLACES: &[(&str, Place)] = &[
     ("ol-lambda", Layer(3)),
     ("ol-sandbox", Layer(2)),
     ("ol-warden", Layer(1)),
+    ("ol-packages", Serves(3, &["ol-model", "ol-archive"])),
+    ("ol-archive", Serves(3, &[])),
     ("ol-sys", Layer(0)),
     ("ol-model", Layer(0)),
     // The fakes imitate the sandbox layer's door, so they may name it and what is under it.
@@ -111,11 +117,12 @@ fn complaint(from: &str, dependency: &Dependency) -> Option<String> {
     }
     let allowed = match (place(from)?, place(to)) {
         (Layer(high), Some(Layer(low))) => low < high,
-        (Beside(list), _) => list.contains(&to),
+        (Layer(high), Some(Serves(lowest, _))) => high >= lowest,
+        (Beside(list) | Serves(_, list), _) => list.contains(&to),
         (Layer(_), _) => false,
     };
     (!allowed).then(|| match place(from) {
-        Some(Beside(list)) => format!(
+        Some(Beside(list) | Serves(_, list)) => format!(
             "{from} → {to}: {from} may use nothing of ours{}",
             if list.is_empty() {
                 String::new()
@@ -147,7 +154,7 @@ mod tests {
             .iter()
             .filter_map(|(name, place)| match place {
                 Layer(height) => Some((*name, *height)),
-                Beside(_) => None,
+                Beside(_) | Serves(..) => None,
             })
             .collect();
         for (from, high) in &layers {
@@ -163,6 +170,22 @@ mod tests {
             assert_eq!(arrow(from, TESTKIT, Some("dev")), None);
             assert!(arrow(from, TESTKIT, None).is_some());
             assert!(arrow(from, TESTKIT, Some("build")).is_some());
+        }
+    }
+
+    #[test]
+    fn what_serves_a_layer_knows_none() {
+        assert_eq!(arrow("ol-lambda", "ol-packages", None), None);
+        assert_eq!(arrow("ol-event", "ol-archive", None), None);
+        assert_eq!(arrow("ol-packages", "ol-archive", None), None);
+        for (from, to) in [
+            ("ol-sandbox", "ol-packages"),
+            ("ol-warden", "ol-archive"),
+            ("ol-packages", "ol-sandbox"),
+            ("ol-packages", "ol-sys"),
+            ("ol-archive", "ol-model"),
+        ] {
+            assert!(arrow(from, to, None).is_some(), "{from} → {to}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Packages of the store, as sandboxes see them: `NAME==VERSION/files`.
 
 use super::DirectError;
-use std::fs;
+use ol_packages::modules;
 use std::path::Path;
 
 /// What is named in an order.
@@ -30,37 +30,16 @@ pub(super) fn look_up(store: &Path, entries: &[String]) -> Result<Packages, Dire
             )));
         }
         packages.path.push(format!("/packages/{entry}/files"));
-        packages.modules.extend(modules(&files, entry));
+        let name = entry.split("==").next().unwrap_or(entry);
+        packages.modules.extend(modules::top_level(&files, name));
     }
     Ok(packages)
-}
-
-/// The modules at the top of what was installed into `files`; the package's name if its metadata doesn't say.
-fn modules(files: &Path, entry: &str) -> Vec<String> {
-    let mut modules: Vec<String> = fs::read_dir(files)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|item| item.file_name().to_string_lossy().ends_with(".dist-info"))
-        .filter_map(|item| fs::read_to_string(item.path().join("top_level.txt")).ok())
-        .flat_map(|text| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    if modules.is_empty() {
-        let name = entry.split("==").next().unwrap_or(entry);
-        modules.push(name.replace('-', "_"));
-    }
-    modules.sort();
-    modules.dedup();
-    modules
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn modules_are_those_of_the_metadata_or_called_like_the_package() {

@@ -3,8 +3,8 @@
 
 use crate::instance::FunctionKind;
 use crate::lambdas::Settings;
-use crate::registry::{ExtractLimits, extract};
 use bytes::Bytes;
+use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
 use ol_sandbox::{CodeId, Network};
 use std::fs::{self, File};

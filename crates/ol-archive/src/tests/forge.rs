@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
-use crate::registry::{ExtractError, ExtractLimits, Extracted, Refusal, extract};
+use crate::{ExtractError, ExtractLimits, Extracted, Refusal, extract};
 
 /// A tar archive in the making: every header says what it is told to, with a right checksum.
 #[derive(Debug, Default, Clone)]

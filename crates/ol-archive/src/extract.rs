@@ -1,7 +1,7 @@
-//! Turns a bundle into files, or says which member it won't take.
+//! Turns an archive into files, or says which member it won't take.
 //!
-//! Nothing a bundle holds is trusted: whoever can upload a function can upload this archive, and the
-//! worker unpacks it with its own rights. Each member passes four gates, in this order:
+//! Nothing an archive holds is trusted: whoever can upload a function can upload a bundle, a package's archive comes from
+//! where its installer ran, and the worker unpacks both with its own rights. Each member passes four gates, in this order:
 //!
 //! ```text
 //!   gauge      not too much, not too dense       (while the bytes come out)
@@ -23,7 +23,7 @@ use super::member::{Kind, MemberPath, shown};
 use super::refusal::{ExtractError, Refusal};
 use super::tree::{Budget, Tree, TreeError};
 
-/// How much one bundle may become.
+/// How much one archive may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractLimits {
     /// Bytes of the unpacked archive, its headers included.
@@ -32,7 +32,8 @@ pub struct ExtractLimits {
     pub entries: u64,
     /// Parts of a member's name.
     pub depth: u32,
-    /// Bytes that come out for one that goes in, judged once 64 MiB came out.
+    /// Bytes that come out for one that goes in, judged once 64 MiB came out. Nothing to a plain
+    /// archive.
     pub ratio: u64,
 }
 
@@ -47,7 +48,7 @@ impl Default for ExtractLimits {
     }
 }
 
-/// What a bundle became.
+/// What an archive became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extracted {
     /// Files and directories made.
@@ -70,19 +71,46 @@ pub fn extract(
     into: &Path,
     limits: &ExtractLimits,
 ) -> Result<Extracted, ExtractError> {
+    let gauge = Gauge::default();
+    unpack(Metered::gzip(bundle, &gauge, limits), &gauge, into, limits)
+}
+
+/// [`extract`] for a plain tar, that is, not packed. Reads `archive` to its end.
+///
+/// # Errors
+/// Those of [`extract`].
+pub fn extract_tar(
+    archive: impl Read,
+    into: &Path,
+    limits: &ExtractLimits,
+) -> Result<Extracted, ExtractError> {
+    let gauge = Gauge::default();
+    unpack(
+        Metered::plain(archive, &gauge, limits),
+        &gauge,
+        into,
+        limits,
+    )
+}
+
+fn unpack<R: Read>(
+    stream: Metered<'_, R>,
+    gauge: &Gauge,
+    into: &Path,
+    limits: &ExtractLimits,
+) -> Result<Extracted, ExtractError> {
     let tree = Tree::open(into, Budget::new(limits.entries))
         .map_err(|source| ExtractError::Into { source })?;
-    let gauge = Gauge::default();
     let mut unpacking = Unpacking {
         limits,
-        gauge: &gauge,
+        gauge,
         tree,
         members: 0,
         bytes: 0,
         at: None,
         buffer: vec![0; 64 << 10],
     };
-    let mut archive = Archive::new(Metered::new(bundle, &gauge, limits));
+    let mut archive = Archive::new(stream);
     unpacking.members(&mut archive)?;
     unpacking.end(archive.into_inner())?;
     Ok(Extracted {

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::forge::{Forge, Yard, gz, header, pax_records};
-use crate::registry::{ExtractError, ExtractLimits, Refusal, extract};
+use crate::{ExtractError, ExtractLimits, Refusal, extract};
 
 fn small() -> ExtractLimits {
     ExtractLimits {

@@ -1,10 +1,10 @@
-//! How much may come out of a bundle: gunzips it, counts both sides, and stops a bomb early.
+//! How much may come out of an archive: gunzips it if it is packed, counts both sides, and stops a bomb early.
 //!
 //! The tar reader sits on top and turns every trouble into an `io::Error` of its own making, so the
 //! reason is kept here, beside the stream, where `extract` can ask for it.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -55,19 +55,34 @@ impl Gauge {
     }
 }
 
-/// The unpacked stream of a bundle, under a [`Gauge`].
+/// The unpacked stream of an archive, under a [`Gauge`].
 pub(super) struct Metered<'g, R: Read> {
-    gunzip: MultiGzDecoder<BufReader<Source<'g, R>>>,
+    stream: Stream<BufReader<Source<'g, R>>>,
     gauge: &'g Gauge,
     bytes: u64,
     ratio: u64,
 }
 
 impl<'g, R: Read> Metered<'g, R> {
-    pub(super) fn new(bundle: R, gauge: &'g Gauge, limits: &ExtractLimits) -> Self {
-        let source = Source { bundle, gauge };
+    /// Of a tar.gz.
+    pub(super) fn gzip(bundle: R, gauge: &'g Gauge, limits: &ExtractLimits) -> Self {
+        let source = Source::buffered(bundle, gauge);
+        Self::new(Stream::Gzip(MultiGzDecoder::new(source)), gauge, limits)
+    }
+
+    /// Of a tar.
+    pub(super) fn plain(archive: R, gauge: &'g Gauge, limits: &ExtractLimits) -> Self {
+        let source = Source::buffered(archive, gauge);
+        Self::new(Stream::Plain(source), gauge, limits)
+    }
+
+    fn new(
+        stream: Stream<BufReader<Source<'g, R>>>,
+        gauge: &'g Gauge,
+        limits: &ExtractLimits,
+    ) -> Self {
         Metered {
-            gunzip: MultiGzDecoder::new(BufReader::with_capacity(64 << 10, source)),
+            stream,
             gauge,
             bytes: limits.bytes,
             ratio: limits.ratio,
@@ -77,7 +92,7 @@ impl<'g, R: Read> Metered<'g, R> {
 
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match self.gunzip.read(buffer) {
+        let read = match self.stream.read(buffer) {
             Ok(0) if buffer.is_empty() => return Ok(0),
             Ok(0) => {
                 self.gauge.ended.set(true);
@@ -87,6 +102,7 @@ impl<R: Read> Read for Metered<'_, R> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.gauge.stop(Stop::CutShort));
             }
+            // A plain stream fails where its source does, which was first to tell the gauge.
             Err(_) => return Err(self.gauge.stop(Stop::NotGzip)),
         };
         let out = self.gauge.came_out.get() + read as u64;
@@ -101,16 +117,37 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
+/// What lies between the source and the tar reader.
+enum Stream<S> {
+    Gzip(MultiGzDecoder<S>),
+    Plain(S),
+}
+
+impl<S: BufRead> Read for Stream<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Gzip(gunzip) => gunzip.read(buffer),
+            Stream::Plain(source) => source.read(buffer),
+        }
+    }
+}
+
 /// The packed side: counts what goes in, and tells a failing disk from a broken bundle.
 struct Source<'g, R> {
-    bundle: R,
+    archive: R,
     gauge: &'g Gauge,
+}
+
+impl<'g, R: Read> Source<'g, R> {
+    fn buffered(archive: R, gauge: &'g Gauge) -> BufReader<Self> {
+        BufReader::with_capacity(64 << 10, Source { archive, gauge })
+    }
 }
 
 impl<R: Read> Read for Source<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.bundle.read(buffer) {
+            match self.archive.read(buffer) {
                 Ok(read) => {
                     let went_in = self.gauge.went_in.get() + read as u64;
                     self.gauge.went_in.set(went_in);

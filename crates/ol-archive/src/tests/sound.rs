@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::forge::{Forge, Yard, gz, header, pax_records};
-use crate::registry::{ExtractLimits, Extracted};
+use crate::{ExtractLimits, Extracted};
 
 fn default() -> ExtractLimits {
     ExtractLimits::default()

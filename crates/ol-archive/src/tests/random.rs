@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::forge::{Forge, Yard, gz, header, seal};
-use crate::registry::ExtractLimits;
+use crate::ExtractLimits;
 
 fn limits() -> ExtractLimits {
     ExtractLimits {

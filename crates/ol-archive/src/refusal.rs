@@ -78,7 +78,7 @@ impl ExtractError {
     }
 }
 
-/// What a member of a bundle must not be, each with the remedy.
+/// What a member must not be, each with the remedy for whoever packed a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -155,4 +155,16 @@ pub enum Refusal {
     /// It unpacks to suspiciously much more than it is.
     #[error("the bundle unpacks to over {0} times its size; leave out files of padding")]
     Ratio(u64),
+}
+
+impl Refusal {
+    /// What is wrong, without the advice: for archives that no person packed.
+    #[must_use]
+    pub fn fact(&self) -> String {
+        let text = self.to_string();
+        let fact = text
+            .split_once("; ")
+            .map_or(text.as_str(), |(fact, _)| fact);
+        fact.replace("the bundle", "the archive")
+    }
 }

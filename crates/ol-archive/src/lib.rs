@@ -1,0 +1,28 @@
+//! The one way an archive becomes files: functions' bundles (tar.gz) and packages (plain tar) alike.
+//!
+//! ```text
+//!   extract (tar.gz) ─┐
+//!                     ├─▶ gauge ─▶ extension ─▶ member ─▶ tree ─▶ a directory
+//!   extract_tar ──────┘                                    or an error that names the member
+//! ```
+//!
+//! - `extract`: gunzip, untar and write, within [`ExtractLimits`]
+//! - reading: `gauge` (how much may come out), `extension` (long names), `member` (what a header may say)
+//! - writing: `tree` (nothing lands outside the directory)
+//! - saying no: `refusal`
+//!
+//! Failure: an [`ExtractError`] blames the archive ([`ExtractError::is_the_bundles_fault`]) or the host; either way what
+//! was written stays, for the caller to remove. Its sentences are for whoever packed a bundle.
+
+mod extension;
+mod extract;
+mod gauge;
+mod member;
+mod refusal;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use extract::{ExtractLimits, Extracted, extract, extract_tar};
+pub use refusal::{ExtractError, Refusal};

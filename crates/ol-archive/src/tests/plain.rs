@@ -1,0 +1,113 @@
+//! Archives that come as a plain tar: the same gates, less the gzip.
+
+use std::fs;
+use std::io::{self, Read};
+
+use super::forge::{Forge, Yard, header};
+use crate::{ExtractError, ExtractLimits, Refusal, extract_tar};
+
+fn unpack(yard: &Yard, tar: impl Read) -> Result<crate::Extracted, ExtractError> {
+    extract_tar(tar, &yard.inside(), &ExtractLimits::default())
+}
+
+/// Yields one byte at a time and is interrupted before each.
+struct Halting<'a>(&'a [u8], bool);
+
+impl Read for Halting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.1 = !self.1;
+        if self.1 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let most = buffer.len().min(1);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+#[test]
+fn a_plain_tar_comes_out_however_it_is_read() {
+    let tar = Forge::new().file(b"a/f.py", b"def f").end().0;
+    let yard = Yard::new();
+    unpack(&yard, Halting(&tar, false)).expect("sound");
+    let file = fs::read(yard.inside().join("a/f.py")).expect("a file");
+    assert_eq!(file, b"def f");
+}
+
+#[test]
+fn cut_at_any_byte_it_is_never_taken_for_whole() {
+    let tar = Forge::new()
+        .file(b"f.py", &[b'x'; 600])
+        .pax(&[(b"path", b"long")])
+        .file(b"x", b"y")
+        .end()
+        .0;
+    for length in 0..tar.len() - 512 {
+        let error = unpack(&Yard::new(), &tar[..length]).expect_err("cut");
+        assert!(
+            matches!(error, ExtractError::CutShort { .. }),
+            "{length}: {error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_tar_or_leads_out_or_is_too_much_is_refused() {
+    let not = unpack(&Yard::new(), &[b'x'; 2048][..]);
+    assert!(matches!(not, Err(ExtractError::NotTar { .. })), "{not:?}");
+    // What is packed isn't taken for a tar.
+    let packed = Forge::new().file(b"f.py", b"").end().gz();
+    unpack(&Yard::new(), &packed[..]).expect_err("packed");
+    let out = Forge::new().file(b"../f", b"").end().0;
+    let out = unpack(&Yard::new(), &out[..]);
+    assert!(
+        matches!(&out, Err(ExtractError::Refused { member, why: Refusal::Climbs }) if member == "../f"),
+        "{out:?}"
+    );
+    let two = [Forge::new().end().0, Forge::new().file(b"f", b"").end().0].concat();
+    let two = unpack(&Yard::new(), &two[..]);
+    assert!(
+        matches!(two, Err(ExtractError::TrailingData { .. })),
+        "{two:?}"
+    );
+    // Zeros without end behind the end are bounded too.
+    let limits = ExtractLimits {
+        bytes: 1 << 20,
+        ..ExtractLimits::default()
+    };
+    let endless = Forge::new().end().0;
+    let endless = extract_tar(endless.chain(io::repeat(0)), &Yard::new().inside(), &limits);
+    assert!(
+        matches!(&endless, Err(ExtractError::Refused { why: Refusal::Bytes(limit), .. }) if *limit == 1 << 20),
+        "{endless:?}"
+    );
+}
+
+#[test]
+fn a_source_that_fails_at_any_byte_is_the_hosts_fault() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+        }
+    }
+    let tar = Forge::new().raw(header(b"f", b'0', 3), b"abc").end().0;
+    for good in 0..tar.len() {
+        let error = unpack(&Yard::new(), tar[..good].chain(Failing)).expect_err("failed");
+        assert!(
+            matches!(error, ExtractError::Read { .. }),
+            "{good}: {error}"
+        );
+    }
+}
+
+#[test]
+fn every_refusal_has_a_fact_without_its_advice() {
+    for (why, fact) in [
+        (Refusal::Symlink, "it is a symbolic link"),
+        (Refusal::Twice, "it is in the archive twice"),
+        (Refusal::Kind(0x5a), "it is of kind 0x5a"),
+        (Refusal::Entries(3), "the archive holds over 3 entries"),
+    ] {
+        assert_eq!(why.fact(), fact);
+    }
+}

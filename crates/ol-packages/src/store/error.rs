@@ -1,0 +1,140 @@
+//! How the store says no: of a package to whoever asked for it, of the disk to the operator.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ol_archive::{ExtractError, Refusal};
+use thiserror::Error;
+
+use crate::pin::Pin;
+
+/// Why the store could not do what was asked. All who wait for one package get the same.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The folder can't be used at all. The only one that names a path: it is seen at start, by the operator.
+    #[error(
+        "failed to open the package store {folder:?}; make it a directory that this user may write"
+    )]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+        /// What the file system said.
+        source: Arc<io::Error>,
+    },
+    /// This host failed; the package may be fine.
+    #[error("failed to {what}; check the space and the rights in the package store")]
+    Host {
+        /// What was tried, of which package.
+        what: String,
+        /// What the file system said.
+        source: Arc<io::Error>,
+    },
+    /// Something that isn't a package lies in its place.
+    #[error("what lies at {0} in the package store is no package; remove it")]
+    Occupied(String),
+    /// A file in it is not to be had.
+    #[error("package {package} is refused: \"{member}\": {fact}; ask for another version of it")]
+    Refused {
+        /// `NAME==VERSION`.
+        package: String,
+        /// The file, escaped and cut.
+        member: String,
+        /// What is wrong with it.
+        fact: String,
+    },
+    /// Over the limit in bytes.
+    #[error(
+        "package {package} unpacks to over {limit} bytes, the limit of a package; ask for a smaller one"
+    )]
+    Bytes {
+        /// `NAME==VERSION`.
+        package: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Over the limit in files and directories.
+    #[error(
+        "package {package} holds over {limit} files and directories, the limit of a package; ask for a smaller one"
+    )]
+    Entries {
+        /// `NAME==VERSION`.
+        package: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The archive ended early or isn't one.
+    #[error(
+        "what the installer handed over of package {package} is no whole archive, {place}; try again"
+    )]
+    Damaged {
+        /// `NAME==VERSION`.
+        package: String,
+        /// At or after which file.
+        place: String,
+    },
+    /// An archive without a file.
+    #[error("the installer handed over no file of package {0}; try again")]
+    Empty(String),
+    /// The installer failed.
+    #[error("failed to install package {package}")]
+    Installer {
+        /// `NAME==VERSION`.
+        package: String,
+        /// Its own words.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// Used, so not removable.
+    #[error("package {package} is in use by {by}; remove these first")]
+    Held {
+        /// `NAME==VERSION`.
+        package: String,
+        /// Those who lease it, with commas.
+        by: String,
+    },
+}
+
+impl StoreError {
+    pub(super) fn host(what: &str, pin: &Pin, source: impl Into<io::Error>) -> Self {
+        StoreError::Host {
+            what: format!("{what} package {pin}"),
+            source: Arc::new(source.into()),
+        }
+    }
+
+    /// The installer's own error, or ours that it handed through.
+    pub(super) fn installer(pin: &Pin, error: Box<dyn Error + Send + Sync>) -> Self {
+        match error.downcast::<StoreError>() {
+            Ok(ours) => *ours,
+            Err(source) => StoreError::Installer {
+                package: pin.to_string(),
+                source: source.into(),
+            },
+        }
+    }
+
+    pub(super) fn unpacking(pin: &Pin, error: ExtractError) -> Self {
+        let package = pin.to_string();
+        match error {
+            ExtractError::Refused { member, why } => match why {
+                Refusal::Bytes(limit) => StoreError::Bytes { package, limit },
+                Refusal::Entries(limit) => StoreError::Entries { package, limit },
+                why => StoreError::Refused {
+                    package,
+                    member,
+                    fact: why.fact(),
+                },
+            },
+            ExtractError::CutShort { place }
+            | ExtractError::NotGzip { place }
+            | ExtractError::NotTar { place }
+            | ExtractError::TrailingData { place } => StoreError::Damaged { package, place },
+            ExtractError::Read { source } => Self::host("read what was installed of", pin, source),
+            ExtractError::Write { source, .. } | ExtractError::Into { source } => {
+                Self::host("write", pin, source)
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! [`Store`]: which packages there are.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use ol_archive::ExtractLimits;
+
+use super::error::StoreError;
+use super::flight::Flights;
+use super::lease::{Lease, Table};
+use super::{record, remove};
+use crate::modules;
+use crate::pin::Pin;
+
+/// How much one package may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Bytes of its archive, headers included.
+    pub bytes: u64,
+    /// Its files and directories.
+    pub entries: u64,
+}
+
+impl Default for StoreLimits {
+    /// 4 GiB, as the largest wheels unpack to; 60,000 files and directories.
+    fn default() -> Self {
+        Self {
+            bytes: 4 << 30,
+            entries: 60_000,
+        }
+    }
+}
+
+impl StoreLimits {
+    pub(super) fn extract(&self) -> ExtractLimits {
+        ExtractLimits {
+            bytes: self.bytes,
+            entries: self.entries,
+            ..ExtractLimits::default()
+        }
+    }
+}
+
+/// A package in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Which; its hashes when they were known as it was installed.
+    pub pin: Pin,
+    /// The lengths of its files together.
+    pub bytes: u64,
+    /// How many files it has.
+    pub files: u64,
+    /// When it was last leased, give or take a minute; else when it was installed.
+    pub last_used: SystemTime,
+}
+
+/// The folder of installed packages. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store(pub(super) Arc<Shared>);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub folder: PathBuf,
+    pub limits: StoreLimits,
+    /// Renames into and out of the folder happen under its lock, so that whoever holds it knows what is there.
+    table: Mutex<Table>,
+    pub flights: Flights,
+}
+
+impl Shared {
+    pub fn path(&self, pin: &Pin) -> PathBuf {
+        self.folder.join(pin.to_string())
+    }
+
+    pub fn files(&self, pin: &Pin) -> PathBuf {
+        self.path(pin).join(FILES)
+    }
+
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        // No step under the lock leaves the table half changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+/// Where a package's files lie in its directory; the original's name.
+pub(super) const FILES: &str = "files";
+
+impl Store {
+    /// Opens the store in `folder`, making it if it isn't there, and removes what a crash left of installing and removing.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When it is no directory, or can't be read or written.
+    pub fn open(folder: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
+        let opened = fs::create_dir_all(folder).and_then(|()| remove::sweep(folder));
+        opened.map_err(|source| StoreError::Open {
+            folder: folder.to_owned(),
+            source: Arc::new(source),
+        })?;
+        Ok(Self(Arc::new(Shared {
+            folder: folder.to_owned(),
+            limits,
+            table: Mutex::default(),
+            flights: Flights::default(),
+        })))
+    }
+
+    /// Whether `pin` is installed: by name and version, wherever it came from. One stat. Blocking.
+    #[must_use]
+    pub fn has(&self, pin: &Pin) -> bool {
+        self.0.files(pin).is_dir()
+    }
+
+    /// The installed packages, sorted. Entries that aren't called `NAME==VERSION` in normal form, as people may have put
+    /// there, are left out. Blocking; one that wasn't installed by us is measured file by file.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn list(&self) -> Result<Vec<Installed>, StoreError> {
+        let mut installed = Vec::new();
+        let failed = |source| StoreError::Host {
+            what: "list the packages".to_owned(),
+            source: Arc::new(source),
+        };
+        for entry in fs::read_dir(&self.0.folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(pin) = name.to_str().and_then(Pin::of_directory) else {
+                continue;
+            };
+            // It may be removed while we look.
+            if let Ok(one) = self.measure(pin) {
+                installed.push(one);
+            }
+        }
+        installed.sort_unstable_by(|a, b| a.pin.cmp(&b.pin));
+        Ok(installed)
+    }
+
+    fn measure(&self, pin: Pin) -> io::Result<Installed> {
+        let directory = self.0.path(&pin);
+        let last_used = fs::metadata(&directory)?.modified()?;
+        fs::metadata(directory.join(FILES))?;
+        let record = record::read_or_measure(&directory)?;
+        let (name, version) = (pin.name().clone(), pin.version().clone());
+        Ok(Installed {
+            pin: Pin::new(name, version, record.hashes),
+            bytes: record.bytes,
+            files: record.files,
+            last_used,
+        })
+    }
+
+    /// Leases `pin` for `holder` (as errors name it, like a function's name); `None` when it isn't installed. It isn't
+    /// removed as long as the lease lives. Blocking.
+    #[must_use]
+    pub fn lease(&self, pin: &Pin, holder: &str) -> Option<Lease> {
+        Lease::take(&self.0, &mut self.0.table(), pin, holder)
+    }
+
+    /// What can be imported from `pin`: see [`modules::top_level`]. Blocking.
+    #[must_use]
+    pub fn top_level_modules(&self, pin: &Pin) -> Vec<String> {
+        modules::top_level(&self.0.files(pin), pin.name().as_str())
+    }
+
+    /// Whether `pin` is brought into use for the first time since this store was opened: true once.
+    #[must_use]
+    pub fn first_use(&self, pin: &Pin) -> bool {
+        self.0.table().first_use(pin)
+    }
+}

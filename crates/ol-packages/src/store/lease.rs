@@ -1,0 +1,170 @@
+//! Who uses which package, and when each was last used.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+
+use super::folder::Shared;
+use crate::pin::Pin;
+
+/// How exactly the last use is known.
+const TOUCHED_EVERY: Duration = Duration::from_secs(60);
+
+/// What is known of the packages beside what is on disk. Its keys are directories' names.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    holders: HashMap<String, BTreeMap<u64, Arc<str>>>,
+    touched: HashMap<String, Instant>,
+    used: HashSet<String>,
+    next: u64,
+}
+
+impl Table {
+    /// Those who lease `pin`, each once; empty when nobody does.
+    pub fn holders(&self, pin: &Pin) -> BTreeSet<Arc<str>> {
+        let holders = self.holders.get(&pin.to_string());
+        holders
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .cloned()
+            .collect()
+    }
+
+    pub fn first_use(&mut self, pin: &Pin) -> bool {
+        self.used.insert(pin.to_string())
+    }
+
+    /// Forgets when `pin` was used; it is gone.
+    pub fn forget(&mut self, pin: &Pin) {
+        self.touched.remove(&pin.to_string());
+    }
+
+    /// Whether the use of `directory` at `now` is to be written down.
+    fn is_due(&mut self, directory: &str, now: Instant) -> bool {
+        match self.touched.get_mut(directory) {
+            Some(last) if now.duration_since(*last) < TOUCHED_EVERY => false,
+            Some(last) => {
+                *last = now;
+                true
+            }
+            None => {
+                self.touched.insert(directory.to_owned(), now);
+                true
+            }
+        }
+    }
+}
+
+/// A hold on one installed package: it stays as long as this lives.
+#[derive(Debug)]
+pub struct Lease {
+    shared: Arc<Shared>,
+    pin: Pin,
+    /// [`Lease::pin`] as a directory's name.
+    directory: String,
+    id: u64,
+}
+
+impl Lease {
+    /// With the table's lock held: a removal either comes before, and there is nothing to lease, or sees the lease.
+    pub(super) fn take(
+        shared: &Arc<Shared>,
+        table: &mut Table,
+        pin: &Pin,
+        holder: &str,
+    ) -> Option<Self> {
+        if !shared.files(pin).is_dir() {
+            return None;
+        }
+        let directory = pin.to_string();
+        let id = table.next;
+        table.next += 1;
+        let holders = table.holders.entry(directory.clone()).or_default();
+        holders.insert(id, holder.into());
+        let lease = Self {
+            shared: Arc::clone(shared),
+            pin: pin.clone(),
+            directory,
+            id,
+        };
+        if table.is_due(&lease.directory, Instant::now()) {
+            lease.write_down();
+        }
+        Some(lease)
+    }
+
+    /// Which package.
+    #[must_use]
+    pub fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
+    /// Where its files lie on the host.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.shared.files(&self.pin)
+    }
+
+    /// Says that the package is used now, for whoever collects the oldest. Writes at most once a minute, a directory's
+    /// time. Blocking, for as long as that takes.
+    pub fn touch(&self) {
+        let due = self.shared.table().is_due(&self.directory, Instant::now());
+        if due {
+            self.write_down();
+        }
+    }
+
+    fn write_down(&self) {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        // A time that can't be written only makes the package look older than it is.
+        let path = self.shared.folder.join(&self.directory);
+        if let Err(error) = rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()) {
+            tracing::debug!(package = %self.directory, %error, "can't note a package's use");
+        }
+    }
+}
+
+/// The end of a lease is a use too: a function may have served for days. Safe to drop anywhere: a short lock, and once a
+/// minute one inode's time.
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let due = {
+            let mut table = self.shared.table();
+            if let Some(holders) = table.holders.get_mut(&self.directory) {
+                holders.remove(&self.id);
+                if holders.is_empty() {
+                    table.holders.remove(&self.directory);
+                }
+            }
+            table.is_due(&self.directory, Instant::now())
+        };
+        if due {
+            self.write_down();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_is_written_down_once_a_minute() {
+        let mut table = Table::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(table.is_due("a", at(0)) && table.is_due("b", at(1)));
+        assert!(!table.is_due("a", at(59)) && table.is_due("a", at(60)));
+        assert!(!table.is_due("a", at(119)) && table.is_due("a", at(120)));
+    }
+}
