@@ -78,6 +78,7 @@ impl From<InvokeError> for Problem {
             E::NoMemory(_) => (StatusCode::TOO_MANY_REQUESTS, "no-memory"),
             E::Raised(_) => (StatusCode::INTERNAL_SERVER_ERROR, "raised"),
             E::BadBundle { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad-bundle"),
+            E::NoPackages { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "no-packages"),
             E::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             E::Died { .. } => (StatusCode::BAD_GATEWAY, "died"),
             E::CannotStart(_) => (StatusCode::BAD_GATEWAY, "cannot-start"),

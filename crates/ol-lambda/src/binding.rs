@@ -3,6 +3,7 @@
 use crate::function::{Function, Version};
 use crate::guest::frame::{CHUNK, HEADER, header};
 use crate::guest::{Channel, Kind};
+use crate::packages::PackageSet;
 use ol_sandbox::LONGEST_OPENING;
 
 /// What a guest is bound to.
@@ -28,7 +29,7 @@ impl<'a> Binding<'a> {
             version,
             name: function.name.as_str(),
             site_packages: function.shared.settings.site_packages,
-            path: &[],
+            path: version.packages.get().map_or(&[], PackageSet::path),
         }
     }
 

@@ -129,6 +129,14 @@ pub enum InvokeError {
         /// Why, naming the member or key.
         why: String,
     },
+    /// Its packages can't be had.
+    #[error("the packages of {name} can't be had: {why}")]
+    NoPackages {
+        /// The function.
+        name: FunctionName,
+        /// What went wrong, with the installer's own words.
+        why: String,
+    },
     /// It ran longer than it may.
     #[error("the function ran past its limit of {} s and was ended", limit.as_secs_f64())]
     TimeLimit {

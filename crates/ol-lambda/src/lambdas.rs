@@ -5,6 +5,7 @@ use crate::call::{CallError, Rest, call};
 use crate::function::{Function, PrepareError, UploadFailed, Version};
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
+use crate::packages::{Packages, PackagesSettings};
 use crate::pauser::Pauser;
 use crate::phases::Phases;
 use crate::registry::{Registry, RegistryError};
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     pub(crate) zygotes: Arc<Zygotes>,
     /// Forks made ahead.
     pub(crate) blanks: Arc<Blanks>,
+    /// What functions import and don't bring along.
+    pub(crate) packages: Packages,
     /// Processor cores that sandboxes have.
     pub(crate) cores: u32,
     /// Guests that are ending in their own time.
@@ -201,7 +204,12 @@ pub struct Lambdas {
 impl Lambdas {
     /// Starts the lambda layer over `registry` and `pool`. Call it inside a tokio runtime.
     #[must_use]
-    pub fn start(settings: Settings, registry: Registry, pool: Arc<dyn Pool>) -> Arc<Self> {
+    pub fn start(
+        settings: Settings,
+        registry: Registry,
+        packages: PackagesSettings,
+        pool: Arc<dyn Pool>,
+    ) -> Arc<Self> {
         let pauser = Pauser::start(
             settings.pause_after,
             settings.downsize.then(|| Arc::clone(&pool)),
@@ -230,6 +238,7 @@ impl Lambdas {
                 unpacking: Semaphore::new(2),
                 zygotes,
                 blanks,
+                packages: Packages::new(packages),
                 cores: std::thread::available_parallelism()
                     .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
                 farewells: Mutex::default(),
@@ -285,6 +294,9 @@ impl Lambdas {
                 sent: method.to_owned(),
                 allowed,
             });
+        }
+        if let Some(packages) = version.packages.get() {
+            packages.used(&self.shared);
         }
         drop(version);
         let (first, mut rest) = beginning(body).await?;
@@ -377,6 +389,12 @@ impl Lambdas {
         match uploaded {
             Ok(()) => Ok(()),
             Err(UploadFailed::Prepare(PrepareError::Bundle(why))) => Err(UploadError::Refused(why)),
+            Err(UploadFailed::Prepare(PrepareError::Packages(why))) => {
+                Err(UploadError::Refused(why))
+            }
+            Err(UploadFailed::Prepare(PrepareError::Vanished)) => Err(UploadError::Failed(
+                "the function was deleted while it was stored".to_owned(),
+            )),
             Err(UploadFailed::Prepare(PrepareError::Host(why))) => {
                 tracing::error!("an upload of {name} failed: {why}");
                 Err(UploadError::Failed(
@@ -402,6 +420,8 @@ impl Lambdas {
         if let Some(function) = self.shared.known(name) {
             self.forget(&function);
         }
+        let (shared, name) = (Arc::clone(&self.shared), name.clone());
+        tokio::task::spawn_blocking(move || shared.packages.forget(&name));
         Ok(deleted)
     }
 

@@ -114,7 +114,7 @@ async fn create(
     let patience = function.shared.settings.queue_wait;
     let begun = Instant::now();
     // What is forked can't leave its zygote's network namespace for the host's.
-    let mut afresh = version.network == Network::Host;
+    let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
         if !function.wants_start(version) {
             function.short_of_memory(None);
@@ -161,8 +161,11 @@ async fn create(
         };
         let told = !spec.opening.is_empty();
         match function.shared.pool.create(spec).await {
-            Ok(created) => {
+            Ok(mut created) => {
                 function.short_of_memory(None);
+                if let Some(gate) = created.gate.take() {
+                    function.put_gate(Some(gate));
+                }
                 if zygote.is_some() {
                     function.shared.zygotes.praise();
                 }

@@ -36,9 +36,23 @@ pub static UNPAUSE: Step = Step::new("unpause");
 /// Fetching and unpacking a bundle.
 pub static PULL: Step = Step::new("pull-code");
 
+/// Finding out, installing and leasing the packages of one version.
+pub static PREPARE: Step = Step::new("prepare-packages");
+/// One package brought into use by a called function, once each in a run: it takes no time, since it is there by then.
+pub static PULL_PACKAGE: Step = Step::new("pull-package");
+
 /// All steps, in the order of a request.
-pub static ALL: [&Step; 8] = [
-    &INVOKE, &QUEUE, &PULL, &CREATE, &BIND, &UNPAUSE, &CALL, &PAUSE,
+pub static ALL: [&Step; 10] = [
+    &INVOKE,
+    &QUEUE,
+    &PULL,
+    &PREPARE,
+    &PULL_PACKAGE,
+    &CREATE,
+    &BIND,
+    &UNPAUSE,
+    &CALL,
+    &PAUSE,
 ];
 
 /// What a step's recordings amount to.

@@ -35,7 +35,7 @@ pub use error::WorkerConfigError;
 pub use network::{NetworkRefused, Networks, Subnet};
 pub use sections::{
     BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, NetworkSection,
-    ScalingSection, StorageSection, TraceSection,
+    PackagesSection, ScalingSection, StorageSection, TraceSection,
 };
 pub use words::{
     CodeStorage, DefaultNetwork, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy,
@@ -106,6 +106,8 @@ pub struct WorkerConfig {
     pub blanks: BlanksSection,
     /// What functions reach.
     pub network: NetworkSection,
+    /// How packages are got, and how many are kept.
+    pub packages: PackagesSection,
     /// What a sandbox's folders are made of.
     pub storage: StorageSection,
     /// Settings of the Kafka trigger, which knows their shape.

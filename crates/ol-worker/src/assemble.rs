@@ -6,17 +6,21 @@ use crate::up::say;
 use anyhow::{Context, Result, bail};
 use ol_event::{Limits, Listeners, Server};
 use ol_lambda::registry::Registry;
-use ol_lambda::{Direct, Lambdas, Settings};
+use ol_lambda::{Direct, Lambdas, PackagesSettings, Settings};
 use ol_model::worker_config::{DefaultNetwork, Networks};
 use ol_model::{ServerMode, WorkerConfig};
+use ol_packages::index::{Host, Index, Wanted};
+use ol_packages::store::{Store, StoreLimits};
 use ol_sandbox::budget::Budget;
 use ol_sandbox::sock::{Egress, SockPool};
 use ol_sys::confine::Level;
+use ol_warden::rootfs::PYTHONS;
 use std::fs;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -36,6 +40,8 @@ pub(crate) struct Parts<'a> {
     pub url: &'a str,
     /// Whom functions' questions of names go to.
     pub resolvers: Resolvers,
+    /// Where the base lies on the host.
+    pub base: PathBuf,
 }
 
 /// Runs the worker in this process until it is told to stop; returns its exit status.
@@ -126,6 +132,7 @@ async fn serve(
         site_packages,
         url,
         ref resolvers,
+        ref base,
     } = *parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -151,7 +158,8 @@ async fn serve(
     let (what, server) = match config.server_mode {
         ServerMode::Lambda => {
             let registry = Registry::open(&config.registry_path()?)?;
-            let lambdas = Lambdas::start(settings, registry, pool.clone());
+            let packages = packages(config, directory, base)?;
+            let lambdas = Lambdas::start(settings, registry, packages, pool.clone());
             let server = Server::new(Arc::clone(&lambdas), limits, directory.uploads());
             (Served::Functions(lambdas), server)
         }
@@ -195,6 +203,39 @@ async fn serve(
     }
     fs::write(directory.stats_file(), server.stats_text()).context("write the statistics")?;
     Ok(())
+}
+
+/// Opens the store of packages, and looks where they come from on this host.
+fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result<PackagesSettings> {
+    let limits = StoreLimits::default();
+    let store = Store::open(&config.pkgs_dir, limits).context("open the packages")?;
+    let wanted = Wanted {
+        mirror: &config.pip_mirror,
+        package_hosts: &config.packages.hosts,
+    };
+    let index = Index::of(&Host::real(), &wanted).map_err(|error| error.to_string());
+    if let Err(why) = &index {
+        tracing::warn!("no package can be installed: {why}");
+    }
+    Ok(PackagesSettings {
+        store,
+        state: directory.packages_state(),
+        index,
+        python: python_of(base),
+        limits: PackagesSettings::limits(config),
+        allow_sdist: config.packages.allow_sdist,
+        quota: u64::from(config.packages.quota_mb) << 20,
+    })
+}
+
+/// What tells the Python of one base from that of another: where its `python3` leads, for that is named after its version.
+fn python_of(base: &Path) -> String {
+    let named = |python: &&str| {
+        let path = base.join(python.trim_start_matches('/'));
+        let leads = fs::read_link(&path).or_else(|_| fs::metadata(&path).map(|_| path.clone()));
+        leads.ok().map(|leads| leads.display().to_string())
+    };
+    PYTHONS.iter().find_map(named).unwrap_or_default()
 }
 
 /// Starts what functions' networks need of the worker, and says what the operator should know of them.

@@ -258,6 +258,12 @@ impl Directory {
         self.worker().join("uploads")
     }
 
+    /// Locks of functions, and uv if it had to be fetched. Outlives runs.
+    #[must_use]
+    pub fn packages_state(&self) -> PathBuf {
+        self.worker().join("packages")
+    }
+
     /// The counters of the last run, written when it ended.
     #[must_use]
     pub fn stats_file(&self) -> PathBuf {

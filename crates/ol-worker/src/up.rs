@@ -5,6 +5,7 @@ use crate::confine::confine;
 use crate::directory::{Directory, Lock};
 use crate::relay::Resolvers;
 use anyhow::{Context, Result, bail};
+use ol_lambda::PackagesSettings;
 use ol_model::worker_config::{ImportCache, Subnet};
 use ol_model::{SandboxKind, Warning, WorkerConfig};
 use ol_sys::process::{Birth, SingleThread, close_inherited, exit_now, fork};
@@ -70,6 +71,7 @@ pub fn up(
         site_packages,
         url: &url,
         resolvers: Resolvers::of(&config),
+        base: base.root().to_owned(),
     };
     // Before there is a second process: on a delegated subtree all must have left its top.
     for said in layout
@@ -238,12 +240,13 @@ fn warden_config(
 /// The most that the warden grants, whatever the worker asks: what `max_limits` and the pool allow.
 fn ceiling(config: &WorkerConfig) -> Ceiling {
     let (most, default) = (config.max_limits(), config.default_limits());
+    let installer = PackagesSettings::limits(config);
     Ceiling {
-        memory: most.mem.max(default.mem).bytes(),
+        memory: most.mem.max(default.mem).max(installer.mem).bytes(),
         zygote_memory: config.zygote_limits().mem.bytes(),
-        pids: most.procs.max(default.procs),
-        cpu_percent: most.cpu.0.max(default.cpu.0),
-        scratch: most.scratch.max(default.scratch).bytes(),
+        pids: most.procs.max(default.procs).max(installer.procs),
+        cpu_percent: most.cpu.0.max(default.cpu.0).max(installer.cpu.0),
+        scratch: most.scratch.max(default.scratch).max(installer.scratch).bytes(),
         // Nothing useful runs in less memory than this.
         sandboxes: (config.mem_pool().0 as usize / 4).max(16),
     }

@@ -7,11 +7,17 @@ use super::version::{PrepareError, Version, chain};
 use crate::invoke::{InvocationId, InvokeError};
 use crate::lambdas::Shared;
 use crate::output::Log;
+use crate::packages::prepare;
 use crate::registry::{RegistryError, Stamp};
 use ol_model::{FunctionName, steps};
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tokio::net::TcpListener;
+
+/// The folder of the logs of sandboxes of ours; no log is called so, for logs end in `.log`.
+const OURS: &str = "worker";
 
 /// How often a bundle is read that changes while it is.
 const PULLS: usize = 3;
@@ -29,6 +35,8 @@ pub(crate) struct Function {
     preparing: Mutex<Option<Arc<Preparing>>>,
     /// Held while the registry is looked at or a bundle stored, so that it happens once.
     changing: tokio::sync::Mutex<()>,
+    /// Of a sandbox of ours that was just made.
+    gate: Mutex<Option<TcpListener>>,
 }
 
 struct Failed {
@@ -39,17 +47,19 @@ struct Failed {
 
 struct Current {
     version: Arc<Version>,
+    /// The bundle that it was made of.
     stamp: Stamp,
     looked: Instant,
 }
 
 impl Function {
     pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
-        let log = Arc::new(Log::new(
-            &shared.settings.logs,
-            &name,
-            shared.settings.retention,
-        ));
+        let logs = shared.settings.logs.clone();
+        Self::with_log(name, shared, &logs)
+    }
+
+    fn with_log(name: FunctionName, shared: Arc<Shared>, logs: &Path) -> Arc<Self> {
+        let log = Arc::new(Log::new(logs, &name, shared.settings.retention));
         let instances = Mutex::new(Instances::default());
         Arc::new(Self {
             name,
@@ -60,7 +70,37 @@ impl Function {
             failed: Mutex::new(None),
             preparing: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
+            gate: Mutex::new(None),
         })
+    }
+
+    /// One of ours, in nobody's table: `version` serves until its end. Its log lies apart from those of functions.
+    pub(crate) fn of_ours(
+        name: &FunctionName,
+        shared: &Arc<Shared>,
+        version: &Arc<Version>,
+    ) -> std::io::Result<Arc<Self>> {
+        let logs = shared.settings.logs.join(OURS);
+        std::fs::create_dir_all(&logs)?;
+        let function = Self::with_log(name.clone(), Arc::clone(shared), &logs);
+        *function.current() = Some(Current {
+            version: Arc::clone(version),
+            stamp: Stamp::none(),
+            looked: Instant::now(),
+        });
+        Ok(function)
+    }
+
+    /// Where its sandbox's connections to the outside arrive, if that is new.
+    pub(crate) fn take_gate(&self) -> Option<TcpListener> {
+        self.gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    pub(crate) fn put_gate(&self, gate: Option<TcpListener>) {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -273,6 +313,25 @@ impl Function {
             "{}.tar.gz was being written while it was read: replace it by a rename",
             self.name
         )))
+    }
+
+    /// Sees to it that the packages of `version` are there.
+    async fn get_packages(
+        &self,
+        version: &Version,
+        preparing: &Preparing,
+    ) -> Result<(), PrepareError> {
+        let Some(wanted) = &version.requirements else {
+            return Ok(());
+        };
+        let begun = Instant::now();
+        let says = |what| preparing.says(what);
+        let packages = prepare(&self.shared, &self.name, wanted, &says).await;
+        let packages = packages.map_err(|failure| PrepareError::Packages(failure.0))?;
+        steps::PREPARE.record(begun.elapsed());
+        // Nobody else prepares this version.
+        let _ = version.packages.set(packages);
+        Ok(())
     }
 
     /// Makes a version of a bundle, on a thread that may block.

@@ -3,12 +3,15 @@
 
 use crate::instance::FunctionKind;
 use crate::lambdas::Settings;
+use crate::packages::PackageSet;
 use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
+use ol_packages::requirements::{Requirements, RequirementsError};
 use ol_sandbox::{CodeId, Network};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +38,10 @@ pub(crate) struct Version {
     /// Its text, or why there is none.
     pub source: Result<Bytes, String>,
     pub compiled: OnceLock<Compiled>,
+    /// What it asks for of the package index; `None` if nothing.
+    pub requirements: Option<Requirements>,
+    /// What became of that, once it is there.
+    pub packages: OnceLock<PackageSet>,
     /// What a guest found it to be.
     pub kind: OnceLock<FunctionKind>,
     directory: PathBuf,
@@ -90,6 +97,7 @@ impl Version {
             .map_or("f.py", String::as_str)
             .to_owned();
         let source = read_entry(&directory.0, &entry);
+        let requirements = read_requirements(&directory.0)?;
         let directory = directory.keep();
         Ok(Self {
             code,
@@ -102,9 +110,53 @@ impl Version {
             },
             entry,
             source,
+            requirements,
+            packages: OnceLock::new(),
             compiled: OnceLock::new(),
             kind: OnceLock::new(),
             directory,
+        })
+    }
+
+    /// A version of code of ours: `files` by name and content, `programs` copied from where they lie. Blocking.
+    pub(crate) fn of_ours(
+        settings: &Settings,
+        limits: Limits,
+        files: &[(&str, Vec<u8>)],
+        programs: &[(&str, &Path)],
+    ) -> io::Result<Self> {
+        const ENTRY: &str = "f.py";
+        let code = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = Directory(settings.code.join(code.0.to_string()));
+        fs::create_dir(&directory.0)?;
+        let mode = |path: &Path, bits| fs::set_permissions(path, Permissions::from_mode(bits));
+        mode(&directory.0, 0o755)?;
+        let mut source = Err(format!("there is no {ENTRY}"));
+        for (name, content) in files {
+            let path = directory.0.join(name);
+            fs::write(&path, content)?;
+            mode(&path, 0o644)?;
+            if *name == ENTRY {
+                source = Ok(Bytes::copy_from_slice(content));
+            }
+        }
+        for (name, from) in programs {
+            let path = directory.0.join(name);
+            fs::copy(from, &path)?;
+            mode(&path, 0o755)?;
+        }
+        Ok(Self {
+            code,
+            config: FunctionConfig::default(),
+            limits,
+            network: Network::Gate,
+            entry: ENTRY.to_owned(),
+            source,
+            requirements: None,
+            packages: OnceLock::new(),
+            compiled: OnceLock::new(),
+            kind: OnceLock::new(),
+            directory: directory.keep(),
         })
     }
 
@@ -188,6 +240,28 @@ fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>
         }
         Err(error) => Err(host(&format!("read {name}"), &error)),
     }
+}
+
+/// What the bundle in `directory` asks for: its `requirements.txt`, or else its `requirements.in`, or else the dependencies in its
+/// `pyproject.toml`.
+fn read_requirements(directory: &Path) -> Result<Option<Requirements>, PrepareError> {
+    const MOST: usize = 1 << 20;
+    for (name, parse) in [
+        (
+            "requirements.txt",
+            Requirements::parse as fn(&[u8]) -> Result<_, RequirementsError>,
+        ),
+        ("requirements.in", Requirements::parse),
+        ("pyproject.toml", Requirements::parse_pyproject),
+    ] {
+        let Some(text) = read_text(directory, name, MOST)? else {
+            continue;
+        };
+        let wanted = parse(text.as_bytes())
+            .map_err(|error| PrepareError::Bundle(format!("{name}: {error}")))?;
+        return Ok((!wanted.is_empty()).then_some(wanted));
+    }
+    Ok(None)
 }
 
 fn read_entry(directory: &Path, entry: &str) -> Result<Bytes, String> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::sections::{
     BlanksSection, DockerSection, FeaturesSection, LimitsSection, MaxLimitsSection, NetworkSection,
-    ScalingSection, StorageSection, TraceSection,
+    PackagesSection, ScalingSection, StorageSection, TraceSection,
 };
 use super::words::{
     CodeStorage, DefaultNetwork, ImportCache, Port, RootStorage, SandboxKind, ScalingPolicy,
@@ -61,8 +61,11 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             scratch_mb: 64,
         },
         installer_limits: LimitsSection {
+            procs: 64,
             mem_mb: 250,
+            cpu_percent: 200,
             runtime_sec: 300,
+            scratch_mb: 512,
             ..inherit
         },
         max_limits: MaxLimitsSection {
@@ -94,6 +97,11 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             policy: ScalingPolicy::Work,
             target_ms: 5,
             keep_idle_sec: 600,
+        },
+        packages: PackagesSection {
+            allow_sdist: false,
+            hosts: Vec::new(),
+            quota_mb: 10_240,
         },
         network: NetworkSection {
             default: DefaultNetwork::Auto,

@@ -110,6 +110,17 @@ pub struct NetworkSection {
     pub range: String,
 }
 
+/// `packages`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackagesSection {
+    /// May packages that have no wheel be built, which runs their author's code?
+    pub allow_sdist: bool,
+    /// Further hosts (`HOST` or `HOST:PORT`) that the index's pages link files from.
+    pub hosts: Vec<String>,
+    /// The store's size in MiB beyond which packages that nobody uses are removed.
+    pub quota_mb: u32,
+}
+
 /// `storage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageSection {

@@ -1,6 +1,6 @@
 """Resolves and installs packages; runs in a sandbox of its own, whose only way out is a proxy to the package index.
 
-    POST /resolve   requirements            -> JSON {"lock", "words"}
+    POST /resolve   requirements            -> JSON {"lock", "words", "python", "platform"}
     POST /fetch     one pinned package      -> JSON {"files"}: its sources and what building them needs, kept in /tmp
     POST /install   one pinned package      -> a plain tar of its files, compiled
     POST /seed                              -> a plain tar of what uv learns of the interpreter
@@ -34,6 +34,8 @@ source read again at each import. Packages are read-only, so the source can't ch
 import json
 import os
 import shutil
+import sys
+import sysconfig
 
 from files import compile_all, listed, tar, tidy
 from installer import ONLY_BINARY, install_wheels, only_binary, pip_resolve, python, run, uv_index
@@ -77,7 +79,9 @@ def resolve(order):
         lock, words = run(command, order)
     else:
         lock, words = pip_resolve(order, wanted)
-    return "application/json", [json.dumps({"lock": lock, "words": masked(words, order)}).encode()]
+    told = {"lock": lock, "words": masked(words, order), "python": "%d.%d" % sys.version_info[:2],
+            "platform": sysconfig.get_platform().replace("-", "_").replace(".", "_")}
+    return "application/json", [json.dumps(told).encode()]
 
 
 def fetch(order):

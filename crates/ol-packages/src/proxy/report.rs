@@ -40,7 +40,7 @@ pub enum Trouble {
     },
     /// A name that leads where it must not.
     #[error(
-        "{host} leads to {address}, which is not an address of the internet; if that is your own index, name it in pip_mirror or package_hosts"
+        "{host} leads to {address}, which is not an address of the internet; if that is your own index, name it in pip_mirror or packages.hosts"
     )]
     WrongAddress {
         /// The name.

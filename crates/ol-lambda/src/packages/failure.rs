@@ -1,0 +1,113 @@
+//! Why packages can't be had: what the installer said, with what would help.
+
+use crate::invoke::InvokeError;
+use ol_packages::proxy::Report;
+use ol_packages::store::StoreError;
+use std::fmt::Write as _;
+
+/// Why the packages of a function can't be had. `Display` is for its owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failure(pub String);
+
+/// What an installer answers when it failed.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Said {
+    /// One of those in [`remedy`].
+    pub code: String,
+    /// The installer's own words.
+    pub words: String,
+}
+
+impl Failure {
+    /// `doing` failed as the installer says; `report` is what its proxy saw.
+    pub(super) fn of(doing: &str, said: &Said, report: Option<&Report>) -> Self {
+        let (what, remedy) = remedy(&said.code);
+        let mut text = format!("{doing}: {what}; {remedy}");
+        for refusal in report.iter().flat_map(|report| &report.refused) {
+            let _ = write!(text, "\nrefused: {refusal} (packages.hosts in config.json would permit it)");
+        }
+        for trouble in report.iter().flat_map(|report| &report.troubles) {
+            let _ = write!(text, "\n{trouble}");
+        }
+        if !said.words.trim().is_empty() {
+            let _ = write!(text, "\nThe installer says:\n{}", said.words.trim_end());
+        }
+        text.push('\n');
+        Self(text)
+    }
+
+    /// The sandbox itself failed.
+    pub(super) fn sandbox(doing: &str, error: &InvokeError) -> Self {
+        let remedy = match error {
+            InvokeError::TimeLimit { .. } => " (installer_limits.runtime_sec)",
+            InvokeError::Died { .. } | InvokeError::NoMemory(_) => {
+                " (installer_limits.mem_mb, installer_limits.scratch_mb)"
+            }
+            _ => "",
+        };
+        Self(format!("{doing}: {error}{remedy}\n"))
+    }
+
+    pub(super) fn store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Installer { package, source } => match source.downcast_ref::<Self>() {
+                Some(failure) => failure.clone(),
+                None => Self(format!("{package} can't be installed: {source}\n")),
+            },
+            StoreError::Host { .. } | StoreError::Open { .. } => {
+                tracing::error!("{}", crate::function::chain(error));
+                Self(format!("{error}\n"))
+            }
+            other => Self(format!("{other}\n")),
+        }
+    }
+}
+
+/// What a code of the installer means, and what helps.
+fn remedy(code: &str) -> (&'static str, &'static str) {
+    match code {
+        "index-unreachable" => (
+            "the package index can't be reached",
+            "try again later, or see to the worker's network, pip_mirror or proxy",
+        ),
+        "garbage-index" => (
+            "what answers is no package index",
+            "see to the URL in pip_mirror; it often ends in /simple",
+        ),
+        "unsatisfiable" => (
+            "no set of packages satisfies the requirements",
+            "change what the words below name",
+        ),
+        "no-matching-wheel" => (
+            "there is no wheel for this Python and machine",
+            "ask for another version, or have the operator set allow_sdist to build it from sources",
+        ),
+        "bad-requirement" => ("a requirement isn't understood", "correct it"),
+        "hash-mismatch" => (
+            "the index's file is not the one that was locked or listed",
+            "correct the --hash, or install the function anew; if it stays, mistrust the index",
+        ),
+        "bad-wheel" | "bad-sources" => (
+            "the file is broken",
+            "ask for another version of the package",
+        ),
+        "build-failed" => (
+            "it can't be built from its sources",
+            "ask for a version that has a wheel",
+        ),
+        "too-large" => (
+            "it is larger than an installer may unpack",
+            "the operator can raise installer_limits.scratch_mb",
+        ),
+        "timeout" => (
+            "it took longer than an installer may",
+            "the operator can raise installer_limits.runtime_sec",
+        ),
+        "killed" => (
+            "the installer ran out of memory",
+            "the operator can raise installer_limits.mem_mb",
+        ),
+        _ => ("the installer failed", "its words say how"),
+    }
+}

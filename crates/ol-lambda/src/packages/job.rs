@@ -1,0 +1,201 @@
+//! One installer sandbox: no network but a proxy of ours to the package index, and orders to the program in it.
+//!
+//! It is an instance like a function's, of a function that nobody can call: made, limited, logged and ended as those are.
+
+use super::bench::Tools;
+use super::failure::{Failure, Said};
+use crate::call::{CallError, call};
+use crate::function::Function;
+use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
+use crate::lambdas::Shared;
+use crate::phases::Phases;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use ol_model::FunctionName;
+use ol_packages::proxy::{self, Proxy};
+use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::sync::{SemaphorePermit, mpsc};
+
+/// The longest answer that isn't a tar, in bytes: a lock of a thousand packages with all their hashes.
+const LONGEST: usize = 16 << 20;
+
+/// A sandbox at work.
+pub(super) struct Job<'a> {
+    function: Arc<Function>,
+    tools: Arc<Tools>,
+    proxy: Option<Proxy>,
+    /// No way to the index any more.
+    closed: bool,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl<'a> Job<'a> {
+    /// Waits for its turn. The sandbox is made with the first order.
+    pub(super) async fn begin(shared: &'a Arc<Shared>) -> Result<Self, Failure> {
+        let packages = &shared.packages;
+        let turn = packages
+            .jobs
+            .acquire()
+            .await
+            .map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
+        let tools = packages
+            .bench
+            .tools(&shared.settings, &packages.settings)
+            .await?;
+        let function = Function::of_ours(&name(), shared, &tools.version)
+            .map_err(|error| Failure(format!("the installer can't be started: {error}\n")))?;
+        Ok(Self {
+            function,
+            tools,
+            proxy: None,
+            closed: false,
+            _turn: turn,
+        })
+    }
+
+    /// Takes the way to the index away, for good.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.proxy = None;
+    }
+
+    /// Gives an order; the answer is JSON.
+    pub(super) async fn order(
+        &mut self,
+        path: &str,
+        doing: &str,
+        order: serde_json::Value,
+    ) -> Result<Bytes, Failure> {
+        let answer = self.send(path, doing, order).await?;
+        collect(doing, answer.body).await
+    }
+
+    /// Gives an order; the answer is a tar, to be read by a thread that may block while this future runs beside it.
+    pub(super) async fn order_tar(
+        &mut self,
+        path: &str,
+        doing: &str,
+        order: serde_json::Value,
+    ) -> Result<(Tar, impl Future<Output = ()> + use<>), Failure> {
+        let answer = self.send(path, doing, order).await?;
+        let (sender, receiver) = mpsc::channel(8);
+        let tar = Tar {
+            parts: receiver,
+            part: Bytes::new(),
+        };
+        let moving = async move {
+            match answer.body {
+                AnswerBody::Whole(bytes) => drop(sender.send(Ok(bytes)).await),
+                AnswerBody::Stream(mut stream) => {
+                    while let Some(part) = stream.next().await {
+                        let part = part.map_err(|error| error.to_string());
+                        // Whoever reads has seen enough.
+                        if sender.send(part).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        Ok((tar, moving))
+    }
+
+    async fn send(
+        &mut self,
+        path: &str,
+        doing: &str,
+        order: serde_json::Value,
+    ) -> Result<Answer, Failure> {
+        let mut whole = self.tools.order.clone();
+        whole.extend(order.as_object().cloned().unwrap_or_default());
+        let body = Bytes::from(serde_json::Value::Object(whole).to_string());
+        let answer = self.call(path, body).await;
+        let answer = answer.map_err(|error| Failure::sandbox(doing, &error))?;
+        if answer.status == 200 {
+            return Ok(answer);
+        }
+        let words = collect(doing, answer.body).await?;
+        let said: Said = serde_json::from_slice(&words)
+            .map_err(|_| Failure(format!("{doing}: the installer's answer makes no sense\n")))?;
+        let report = self.proxy.as_ref().map(Proxy::report);
+        Err(Failure::of(doing, &said, report.as_ref()))
+    }
+
+    async fn call(&mut self, path: &str, body: Bytes) -> Result<Answer, InvokeError> {
+        let mut phases = Phases::default();
+        let lease = self.function.acquire(&mut phases).await?;
+        // A new sandbox has a new gate.
+        if let Some(gate) = self.function.take_gate() {
+            self.proxy = (!self.closed).then(|| proxy::serve(gate, self.tools.policy.clone()));
+        }
+        self.function.regain(lease.instance()).await?;
+        let name = self.function.name.clone();
+        let (parts, ()) = http::Request::post(format!("/run/{name}{path}"))
+            .header(http::header::CONTENT_LENGTH, body.len())
+            .body(())
+            .map_err(|_| InvokeError::Internal("an order's path is no URI"))?
+            .into_parts();
+        let request = Request {
+            name: &name,
+            id: InvocationId { run: 0, number: 0 },
+            parts: &parts,
+            client: None,
+            server: None,
+        };
+        match call(lease, &request, &body, &mut None, &mut phases).await {
+            Ok(answer) => Ok(answer),
+            Err(CallError::Failed(error)) => Err(error),
+            Err(CallError::Stale) => Err(InvokeError::Died {
+                reason: "it ended while it was idle".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        self.function.end();
+    }
+}
+
+async fn collect(doing: &str, body: AnswerBody) -> Result<Bytes, Failure> {
+    let mut stream = match body {
+        AnswerBody::Whole(bytes) => return Ok(bytes),
+        AnswerBody::Stream(stream) => stream,
+    };
+    let mut all = BytesMut::new();
+    while let Some(part) = stream.next().await {
+        all.extend_from_slice(&part.map_err(|error| Failure::sandbox(doing, &error))?);
+        if all.len() > LONGEST {
+            return Err(Failure(format!("{doing}: the installer's answer has no end\n")));
+        }
+    }
+    Ok(all.freeze())
+}
+
+/// A tar as it comes.
+pub(super) struct Tar {
+    parts: mpsc::Receiver<Result<Bytes, String>>,
+    part: Bytes,
+}
+
+impl Read for Tar {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.part.is_empty() {
+            match self.parts.blocking_recv() {
+                None => return Ok(0),
+                Some(Ok(part)) => self.part = part,
+                Some(Err(error)) => return Err(io::Error::other(error)),
+            }
+        }
+        let count = into.len().min(self.part.len());
+        into[..count].copy_from_slice(&self.part.split_to(count));
+        Ok(count)
+    }
+}
+
+/// What it is called in its log.
+fn name() -> FunctionName {
+    FunctionName::parse("installer").expect("letters make a name")
+}

@@ -1,0 +1,92 @@
+//! The packages of functions: found out, installed, held while a version uses them.
+//!
+//! ```text
+//!   Requirements ──▶ Lock (kept since the last time, or resolved) ──▶ each in the store, or installed ──▶ PackageSet
+//!                            └────── Job: a sandbox with uv and a way to the index ──────┘                 of a Version
+//! ```
+//!
+//! - [`prepare`]: the whole way for one version
+//! - [`resolve`]: from requirements to a lock, once for all who ask for the same
+//! - [`install`]: what is missing, once for all who want it
+//! - [`job`]: one installer sandbox, and orders to it
+//! - [`bench`]: what installer sandboxes are made of
+//! - [`kept`]: the locks of functions on disk
+//! - [`failure`]: what went wrong, in words for a function's owner
+
+mod bench;
+mod failure;
+mod install;
+mod job;
+mod kept;
+mod prepare;
+mod resolve;
+
+pub(crate) use prepare::{PackageSet, prepare};
+
+use kept::Kept;
+use ol_model::{Limits, WorkerConfig};
+use ol_packages::index::Index;
+use ol_packages::store::Store;
+use std::path::PathBuf;
+use tokio::sync::Semaphore;
+
+/// Installer sandboxes at once; more would take the cores and the memory of calls.
+const JOBS: usize = 2;
+
+/// What packages are got with.
+#[derive(Debug)]
+pub struct PackagesSettings {
+    /// Where installed packages lie; sandboxes see it as `/packages`.
+    pub store: Store,
+    /// A directory of ours that outlives the worker: locks, and uv if it had to be fetched.
+    pub state: PathBuf,
+    /// The index, or why there is none: what is set on this host can't be used.
+    pub index: Result<Index, String>,
+    /// Which Python functions have; a lock is made for one.
+    pub python: String,
+    /// What an installer sandbox may use; its files count on top of its memory.
+    pub limits: Limits,
+    /// May code of packages be run to build them?
+    pub allow_sdist: bool,
+    /// The store's size in bytes beyond which unused packages are removed.
+    pub quota: u64,
+}
+
+impl PackagesSettings {
+    /// The limits of an installer sandbox by `config`.
+    #[must_use]
+    pub fn limits(config: &WorkerConfig) -> Limits {
+        let mut limits = config.installer_limits();
+        let whole = limits.mem.0.saturating_add(limits.scratch.0);
+        // The pool could never hold more.
+        limits.mem.0 = whole.min(config.mem_pool().0);
+        limits
+    }
+}
+
+/// What is shared.
+#[derive(Debug)]
+pub(crate) struct Packages {
+    pub(crate) settings: PackagesSettings,
+    kept: Kept,
+    bench: bench::Bench,
+    resolving: resolve::Resolving,
+    jobs: Semaphore,
+}
+
+impl Packages {
+    pub(crate) fn new(settings: PackagesSettings) -> Self {
+        Self {
+            kept: Kept::in_folder(settings.state.join("locks")),
+            bench: bench::Bench::default(),
+            resolving: resolve::Resolving::default(),
+            jobs: Semaphore::new(JOBS),
+            settings,
+        }
+    }
+
+    /// Forgets what was locked for a function that is deleted. Blocking, for a moment.
+    pub(crate) fn forget(&self, name: &ol_model::FunctionName) {
+        self.kept.forget(name);
+    }
+}

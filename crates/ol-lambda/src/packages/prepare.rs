@@ -1,0 +1,102 @@
+//! The packages of one version: locked, in the store, leased.
+
+use super::failure::Failure;
+use super::install::install;
+use super::kept::Question;
+use super::resolve::resolve;
+use crate::lambdas::Shared;
+use ol_model::{FunctionName, steps};
+use ol_packages::lock::Lock;
+use ol_packages::requirements::Requirements;
+use ol_packages::store::Lease;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What a version uses of the store; it stays there as long as this lives.
+#[derive(Debug)]
+pub(crate) struct PackageSet {
+    lock: Arc<Lock>,
+    leases: Vec<Lease>,
+    /// Where sandboxes find them, in order.
+    path: Vec<String>,
+    used: AtomicBool,
+}
+
+impl PackageSet {
+    pub(crate) fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    pub(crate) fn path(&self) -> &[String] {
+        &self.path
+    }
+
+    /// A call is about to use them: counts those that no call has used since the worker began. Cheap but the first time.
+    pub(crate) fn used(&self, shared: &Shared) {
+        if self.used.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let store = &shared.packages.settings.store;
+        for pin in self.lock.pins() {
+            if store.first_use(pin) {
+                steps::PULL_PACKAGE.record(Duration::ZERO);
+            }
+        }
+    }
+
+    /// Says that they are used still, for whoever collects the oldest. Blocking.
+    pub(crate) fn touch(&self) {
+        self.leases.iter().for_each(Lease::touch);
+    }
+}
+
+/// Gets the packages that `wanted` asks for; `says` is told what is being done.
+pub(crate) async fn prepare(
+    shared: &Arc<Shared>,
+    name: &FunctionName,
+    wanted: &Requirements,
+    says: &(dyn Fn(String) + Sync),
+) -> Result<PackageSet, Failure> {
+    let settings = &shared.packages.settings;
+    let question = Question::new(wanted.digest(), &settings.python, settings.allow_sdist);
+    let known = {
+        let (shared, name, question) = (Arc::clone(shared), name.clone(), question.clone());
+        tokio::task::spawn_blocking(move || shared.packages.kept.of(&name, &question))
+            .await
+            .unwrap_or_default()
+    };
+    let lock = match known {
+        Some(lock) => Arc::new(lock),
+        None => {
+            says("finding out which packages are needed".to_owned());
+            let lock = resolve(shared, &question, wanted).await?;
+            keep(shared, name, question, Arc::clone(&lock)).await?;
+            lock
+        }
+    };
+    let leases = install(shared, name.as_str(), &lock, says).await?;
+    let path = lock.pins().iter().map(|pin| format!("/packages/{pin}/files"));
+    Ok(PackageSet {
+        path: path.collect(),
+        leases,
+        lock,
+        used: AtomicBool::new(false),
+    })
+}
+
+async fn keep(
+    shared: &Arc<Shared>,
+    name: &FunctionName,
+    question: Question,
+    lock: Arc<Lock>,
+) -> Result<(), Failure> {
+    let (shared, name) = (Arc::clone(shared), name.clone());
+    let kept = tokio::task::spawn_blocking(move || shared.packages.kept.keep(&name, &question, &lock));
+    kept.await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| {
+            tracing::error!("a lock can't be kept: {error}");
+            Failure("what was found out can't be kept on this worker's disk; its log says more\n".to_owned())
+        })
+}

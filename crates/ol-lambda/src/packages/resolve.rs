@@ -1,0 +1,74 @@
+//! From requirements to a lock. Of all who ask the same within a while one has it looked up, and all get the same answer.
+
+use super::failure::Failure;
+use super::job::Job;
+use super::kept::Question;
+use crate::lambdas::Shared;
+use ol_packages::lock::{Lock, Target};
+use ol_packages::requirements::Requirements;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an answer is good for others who ask the same.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// Answers that are kept for others; the older half goes when there are more.
+const MOST: usize = 256;
+
+/// Locked while it is looked up.
+type Answer = Arc<tokio::sync::Mutex<Option<(Instant, Arc<Lock>)>>>;
+
+/// Answers, and those being looked up.
+#[derive(Debug, Default)]
+pub(super) struct Resolving(Mutex<HashMap<Question, Answer>>);
+
+#[derive(serde::Deserialize)]
+struct Resolved {
+    lock: String,
+    python: String,
+    platform: String,
+}
+
+impl Resolving {
+    fn seat(&self, question: &Question) -> Answer {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= MOST {
+            // Those that nobody is waiting for.
+            answers.retain(|_, answer| Arc::strong_count(answer) > 1);
+        }
+        Arc::clone(answers.entry(question.clone()).or_default())
+    }
+}
+
+/// The lock for `wanted`.
+pub(super) async fn resolve(
+    shared: &Arc<Shared>,
+    question: &Question,
+    wanted: &Requirements,
+) -> Result<Arc<Lock>, Failure> {
+    let seat = shared.packages.resolving.seat(question);
+    let mut answer = seat.lock().await;
+    if let Some((since, lock)) = &*answer
+        && since.elapsed() < FRESH
+    {
+        return Ok(Arc::clone(lock));
+    }
+    let lock = Arc::new(look_up(shared, wanted).await?);
+    *answer = Some((Instant::now(), Arc::clone(&lock)));
+    Ok(lock)
+}
+
+async fn look_up(shared: &Arc<Shared>, wanted: &Requirements) -> Result<Lock, Failure> {
+    let doing = "finding out which packages are needed";
+    let mut job = Job::begin(shared).await?;
+    let order = serde_json::json!({ "requirements": wanted.render() });
+    let text = job.order("/resolve", doing, order).await?;
+    let nonsense = |what: &dyn std::fmt::Display| {
+        Failure(format!("{doing}: the installer's answer makes no sense: {what}\n"))
+    };
+    let resolved: Resolved = serde_json::from_slice(&text).map_err(|e| nonsense(&e))?;
+    let target =
+        Target::new(&resolved.python, &resolved.platform).map_err(|e| nonsense(&e))?;
+    Lock::parse_compiled(resolved.lock.as_bytes(), target).map_err(|e| nonsense(&e))
+}
