@@ -42,7 +42,8 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
         PrepareError::Bundle(why) => {
             DirectError::bad(format!("code {path:?} can't be used: {why}"))
         }
-        PrepareError::Host(why) => host(&why),
+        PrepareError::Host(why) | PrepareError::Packages(why) => host(&why),
+        PrepareError::Vanished => host(&error),
     })?;
     // One call at a time is what /run does.
     version.config.concurrency = 1;

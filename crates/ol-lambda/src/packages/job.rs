@@ -10,7 +10,6 @@ use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
 use crate::lambdas::Shared;
 use crate::phases::Phases;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use ol_model::FunctionName;
 use ol_packages::proxy::{self, Proxy};
 use std::io::{self, Read};
