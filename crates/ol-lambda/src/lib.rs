@@ -46,6 +46,6 @@ mod zygote;
 pub use call::AnswerStream;
 pub use direct::{Direct, DirectError, Order};
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
-pub use packages::PackagesSettings;
 pub use lambdas::{Lambdas, Settings, UploadError};
+pub use packages::PackagesSettings;
 pub use phases::Phases;

@@ -117,9 +117,19 @@ impl Place {
         Said::from(command.output().expect("ol can be run"))
     }
 
-    /// `ol ARGUMENTS -p DIR`, with no input, not yet run.
+    /// `ol ARGUMENTS -p DIR`, with no input, not yet run. A worker that it starts leaves the machine's own network as it is.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = self.bare_command(arguments);
+        let mut words = arguments.iter().map(AsRef::as_ref);
+        if words.next() == Some(OsStr::new("worker")) && words.next() == Some(OsStr::new("up")) {
+            command.args(["-o", "network.egress=false"]);
+        }
+        command
+    }
+
+    /// The same, and nothing said of networks.
+    pub(crate) fn bare_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(ol_binary());
         command
             .args(arguments)

@@ -246,7 +246,11 @@ fn ceiling(config: &WorkerConfig) -> Ceiling {
         zygote_memory: config.zygote_limits().mem.bytes(),
         pids: most.procs.max(default.procs).max(installer.procs),
         cpu_percent: most.cpu.0.max(default.cpu.0).max(installer.cpu.0),
-        scratch: most.scratch.max(default.scratch).max(installer.scratch).bytes(),
+        scratch: most
+            .scratch
+            .max(default.scratch)
+            .max(installer.scratch)
+            .bytes(),
         // Nothing useful runs in less memory than this.
         sandboxes: (config.mem_pool().0 as usize / 4).max(16),
     }

@@ -67,7 +67,9 @@ impl Directory {
     pub(super) fn up(&self) -> Result<Server> {
         let mut command = tied::command(&self.ol)?;
         command
-            .args(["worker", "up", "-o", &self.options, "-p"])
+            // The targets are those of sandboxes without a network.
+            .args(["worker", "up", "-o", "network.egress=false"])
+            .args(["-o", &self.options, "-p"])
             .arg(&self.path);
         Server::start(Side::Ours, "ol worker up", command, &self.log)
     }

@@ -163,10 +163,7 @@ impl Function {
     }
 
     /// The version that `preparing` brings. If that takes long, the one before, where there is one.
-    async fn await_version(
-        &self,
-        preparing: &Arc<Preparing>,
-    ) -> Result<Arc<Version>, InvokeError> {
+    async fn await_version(&self, preparing: &Arc<Preparing>) -> Result<Arc<Version>, InvokeError> {
         let outcome = if self.serves() {
             let end = preparing.begun + HURRY;
             tokio::time::timeout_at(end.into(), preparing.outcome()).await
@@ -201,10 +198,7 @@ impl Function {
     /// Starts to make a version of the bundle that the registry has now, unless that is being done.
     fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
         let mut slot = self.preparing();
-        if let Some(preparing) = slot
-            .as_ref()
-            .filter(|p| p.stamp == stored && !p.is_over())
-        {
+        if let Some(preparing) = slot.as_ref().filter(|p| p.stamp == stored && !p.is_over()) {
             return Arc::clone(preparing);
         }
         let preparing = Arc::new(Preparing::new(stored));

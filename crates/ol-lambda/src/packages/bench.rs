@@ -77,11 +77,18 @@ async fn make(settings: &Settings, packages: &PackagesSettings) -> Result<Arc<To
             version: Arc::new(version),
         }))
     });
-    work.await
-        .unwrap_or_else(|error| Err(Failure(format!("the installer can't be laid out: {error}\n"))))
+    work.await.unwrap_or_else(|error| {
+        Err(Failure(format!(
+            "the installer can't be laid out: {error}\n"
+        )))
+    })
 }
 
-fn order(index: &Index, allow_sdist: bool, has_uv: bool) -> serde_json::Map<String, serde_json::Value> {
+fn order(
+    index: &Index,
+    allow_sdist: bool,
+    has_uv: bool,
+) -> serde_json::Map<String, serde_json::Value> {
     let extra: Vec<&str> = index.extra.iter().map(|url| url.with_secrets()).collect();
     let certificates = index
         .certificates

@@ -25,7 +25,10 @@ impl Failure {
         let (what, remedy) = remedy(&said.code);
         let mut text = format!("{doing}: {what}; {remedy}");
         for refusal in report.iter().flat_map(|report| &report.refused) {
-            let _ = write!(text, "\nrefused: {refusal} (packages.hosts in config.json would permit it)");
+            let _ = write!(
+                text,
+                "\nrefused: {refusal} (packages.hosts in config.json would permit it)"
+            );
         }
         for trouble in report.iter().flat_map(|report| &report.troubles) {
             let _ = write!(text, "\n{trouble}");

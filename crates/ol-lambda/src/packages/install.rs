@@ -77,7 +77,11 @@ async fn build(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure
 
 fn order(partial: &Partial) -> serde_json::Value {
     let pin = partial.pin();
-    let hashes: Vec<String> = pin.hashes().iter().map(|hash| format!("sha256:{hash}")).collect();
+    let hashes: Vec<String> = pin
+        .hashes()
+        .iter()
+        .map(|hash| format!("sha256:{hash}"))
+        .collect();
     serde_json::json!({ "pin": pin.to_string(), "hashes": hashes })
 }
 

@@ -167,7 +167,9 @@ async fn collect(doing: &str, body: AnswerBody) -> Result<Bytes, Failure> {
     while let Some(part) = stream.next().await {
         all.extend_from_slice(&part.map_err(|error| Failure::sandbox(doing, &error))?);
         if all.len() > LONGEST {
-            return Err(Failure(format!("{doing}: the installer's answer has no end\n")));
+            return Err(Failure(format!(
+                "{doing}: the installer's answer has no end\n"
+            )));
         }
     }
     Ok(all.freeze())

@@ -67,7 +67,12 @@ impl Kept {
     }
 
     /// Keeps it, durably: whole or not at all. Blocking.
-    pub(super) fn keep(&self, name: &FunctionName, question: &Question, lock: &Lock) -> io::Result<()> {
+    pub(super) fn keep(
+        &self,
+        name: &FunctionName,
+        question: &Question,
+        lock: &Lock,
+    ) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let entry = Entry {
             question: question.clone(),

@@ -65,10 +65,11 @@ async fn look_up(shared: &Arc<Shared>, wanted: &Requirements) -> Result<Lock, Fa
     let order = serde_json::json!({ "requirements": wanted.render() });
     let text = job.order("/resolve", doing, order).await?;
     let nonsense = |what: &dyn std::fmt::Display| {
-        Failure(format!("{doing}: the installer's answer makes no sense: {what}\n"))
+        Failure(format!(
+            "{doing}: the installer's answer makes no sense: {what}\n"
+        ))
     };
     let resolved: Resolved = serde_json::from_slice(&text).map_err(|e| nonsense(&e))?;
-    let target =
-        Target::new(&resolved.python, &resolved.platform).map_err(|e| nonsense(&e))?;
+    let target = Target::new(&resolved.python, &resolved.platform).map_err(|e| nonsense(&e))?;
     Lock::parse_compiled(resolved.lock.as_bytes(), target).map_err(|e| nonsense(&e))
 }
