@@ -257,8 +257,14 @@ fn one(client: &Client, name: &str) -> Result<(), Failed> {
     let code = answer.headers().get("x-ol-error");
     let code = code.and_then(|v| v.to_str().ok()).map(str::to_owned);
     let (status, text) = (answer.status(), error_text(&mut answer));
-    let last = text.lines().last().unwrap_or_default();
-    Err(failed(code, format!("{status}: {last}")))
+    // A traceback says it at its end, everything else at its beginning.
+    let mut lines = text.lines();
+    let line = match code.as_deref() {
+        Some("no-packages") => lines.next(),
+        _ => lines.last(),
+    };
+    let line = line.unwrap_or_default().to_owned();
+    Err(failed(code, format!("{status}: {line}")))
 }
 
 #[cfg(test)]

@@ -97,13 +97,13 @@ impl Workload {
                 failed.name
             ));
         }
-        let missing = failed.text.contains("ModuleNotFoundError");
+        let missing = failed.code.as_deref() == Some("no-packages");
         (missing && self.kind == Kind::Pandas).then(|| {
             format!(
-                "functions of this worker have no numpy and pandas ({}), and packages can't be installed yet: make the \
-                 worker's base from an image that has both (see docs/bases.md), or measure with {}",
-                failed.text,
-                self.name.replacen("pd", "py", 1)
+                "functions of this worker can't have numpy and pandas; see to its package index (docs/packages.md), or measure \
+                 with {}: {}",
+                self.name.replacen("pd", "py", 1),
+                failed.text
             )
         })
     }
@@ -218,10 +218,10 @@ mod tests {
         let unknown = failed(Some("unknown-function"), "");
         let remedy = python.hopeless(&unknown).expect("one");
         assert!(remedy.contains("ol bench init --functions 64"), "{remedy}");
-        let module = failed(None, "502: ModuleNotFoundError: No module named 'numpy'");
+        let module = failed(Some("no-packages"), "500: no wheel of numpy");
         assert_eq!(python.hopeless(&module), None);
         let remedy = pandas.hopeless(&module).expect("one");
-        assert!(remedy.contains("No module named 'numpy'"), "{remedy}");
+        assert!(remedy.contains("no wheel of numpy"), "{remedy}");
         assert!(remedy.contains("py64k-par"), "{remedy}");
         assert_eq!(pandas.hopeless(&failed(Some("died"), "")), None);
     }

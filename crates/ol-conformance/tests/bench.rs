@@ -154,7 +154,8 @@ fn a_trace_is_played_in_its_order() {
 
 #[test]
 fn what_is_missing_is_named_with_its_remedy() {
-    with_worker(&[], |worker| {
+    // Nothing listens there.
+    with_worker(&["pip_mirror=http://127.0.0.1:9/simple"], |worker| {
         let place = worker.place;
         for more in ["--warmup=true", "-w=false"] {
             let said = place.ol(&["bench", "py64-par", "-s", "20", more]);
@@ -166,7 +167,7 @@ fn what_is_missing_is_named_with_its_remedy() {
             let said = place.ol(&["bench", "pd64-seq", "-s", "20", more]);
             let why = refusal(&said);
             assert!(
-                why.contains("pandas") && why.contains("docs/bases.md"),
+                why.contains("pandas") && why.contains("docs/packages.md"),
                 "{why}"
             );
         }

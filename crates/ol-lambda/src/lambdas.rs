@@ -392,9 +392,9 @@ impl Lambdas {
             Err(UploadFailed::Prepare(PrepareError::Packages(why))) => {
                 Err(UploadError::Refused(why))
             }
-            Err(UploadFailed::Prepare(PrepareError::Vanished)) => Err(UploadError::Failed(
-                "the function was deleted while it was stored".to_owned(),
-            )),
+            Err(UploadFailed::Prepare(PrepareError::Vanished | PrepareError::Superseded)) => Err(
+                UploadError::Failed("the function was deleted while it was stored".to_owned()),
+            ),
             Err(UploadFailed::Prepare(PrepareError::Host(why))) => {
                 tracing::error!("an upload of {name} failed: {why}");
                 Err(UploadError::Failed(

@@ -43,7 +43,7 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
             DirectError::bad(format!("code {path:?} can't be used: {why}"))
         }
         PrepareError::Host(why) | PrepareError::Packages(why) => host(&why),
-        PrepareError::Vanished => host(&error),
+        PrepareError::Vanished | PrepareError::Superseded => host(&error),
     })?;
     // One call at a time is what /run does.
     version.config.concurrency = 1;

@@ -136,34 +136,50 @@ impl Function {
 
     /// The version to call.
     pub(crate) async fn version(self: &Arc<Self>) -> Result<Arc<Version>, InvokeError> {
-        if let Some(version) = self.fresh_version() {
-            return Ok(version);
-        }
-        let preparing = {
-            let _once = self.changing.lock().await;
+        loop {
             if let Some(version) = self.fresh_version() {
                 return Ok(version);
             }
+            if let Some(version) = self.look().await? {
+                return Ok(version);
+            }
+        }
+    }
+
+    /// The version to call, once the registry was looked at; `None` if the bundle changed again meanwhile.
+    async fn look(self: &Arc<Self>) -> Result<Option<Arc<Version>>, InvokeError> {
+        let preparing = {
+            let _once = self.changing.lock().await;
+            if let Some(version) = self.fresh_version() {
+                return Ok(Some(version));
+            }
             let stored = match self.shared.registry.look(&self.name).await {
                 Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
-                Err(error) => return self.version_before(PrepareError::Host(chain(&error))),
+                Err(error) => {
+                    let error = PrepareError::Host(chain(&error));
+                    return self.version_before(error).map(Some);
+                }
             };
             if let Some(current) = self.current().as_mut()
                 && current.stamp == stored
             {
                 current.looked = Instant::now();
-                return Ok(Arc::clone(&current.version));
+                return Ok(Some(Arc::clone(&current.version)));
             }
             if let Some(error) = self.failed_already(&stored) {
-                return self.version_before(error);
+                return self.version_before(error).map(Some);
             }
             self.begin(stored)
         };
         self.await_version(&preparing).await
     }
 
-    /// The version that `preparing` brings. If that takes long, the one before, where there is one.
-    async fn await_version(&self, preparing: &Arc<Preparing>) -> Result<Arc<Version>, InvokeError> {
+    /// The version that `preparing` brings, `None` if another attempt took its place. If it takes long, the one before, where
+    /// there is one.
+    async fn await_version(
+        &self,
+        preparing: &Arc<Preparing>,
+    ) -> Result<Option<Arc<Version>>, InvokeError> {
         let outcome = if self.serves() {
             let end = preparing.begun + HURRY;
             tokio::time::timeout_at(end.into(), preparing.outcome()).await
@@ -171,7 +187,8 @@ impl Function {
             Ok(preparing.outcome().await)
         };
         match outcome {
-            Ok(Err(error)) => return self.version_before(error),
+            Ok(Err(PrepareError::Superseded)) => return Ok(None),
+            Ok(Err(error)) => return self.version_before(error).map(Some),
             Ok(Ok(())) => {}
             Err(_elapsed) => {
                 if let Some(current) = self.current().as_mut() {
@@ -181,7 +198,7 @@ impl Function {
         }
         // Deleted in the same moment.
         let gone = || InvokeError::NotFound(self.name.clone());
-        self.known_version().ok_or_else(gone)
+        self.known_version().ok_or_else(gone).map(Some)
     }
 
     fn preparing(&self) -> MutexGuard<'_, Option<Arc<Preparing>>> {
@@ -220,8 +237,11 @@ impl Function {
     ) {
         let mut slot = self.preparing();
         let superseded = !slot.as_ref().is_some_and(|p| Arc::ptr_eq(p, preparing));
+        if superseded {
+            drop(slot);
+            return preparing.done(Err(PrepareError::Superseded));
+        }
         match made {
-            Ok(_) if superseded => {}
             Ok((version, stamp)) => {
                 *slot = None;
                 self.install(version, stamp);
@@ -277,7 +297,9 @@ impl Function {
                 tracing::error!("{}: {why}", self.name);
                 InvokeError::Internal("the function's code can't be fetched")
             }
-            PrepareError::Vanished => InvokeError::NotFound(self.name.clone()),
+            PrepareError::Vanished | PrepareError::Superseded => {
+                InvokeError::NotFound(self.name.clone())
+            }
         })
     }
 

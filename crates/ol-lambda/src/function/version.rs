@@ -59,6 +59,9 @@ pub(crate) enum PrepareError {
     /// This host failed; the sentence is for the operator.
     #[error("{0}")]
     Host(String),
+    /// Its bundle changed again, and another attempt took the place of this one.
+    #[error("another version came meanwhile")]
+    Superseded,
     /// It was deleted meanwhile.
     #[error("it was deleted")]
     Vanished,
