@@ -156,7 +156,10 @@ impl Shared {
     /// The versions that serve.
     pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
         let functions = self.read();
-        functions.values().filter_map(|f| f.known_version()).collect()
+        functions
+            .values()
+            .filter_map(|f| f.known_version())
+            .collect()
     }
 
     fn table(&self) -> RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
@@ -485,7 +488,8 @@ impl Lambdas {
     /// # Errors
     /// [`StoreError::Held`] when functions use it; when this host fails.
     pub async fn remove_package(&self, pin: Pin) -> Result<bool, StoreError> {
-        self.at_packages(move |packages| packages.remove(&pin)).await
+        self.at_packages(move |packages| packages.remove(&pin))
+            .await
     }
 
     /// Removes packages that nobody uses until all together are at most `quota` bytes, or what `packages.quota_mb` says, and says which.
@@ -494,7 +498,8 @@ impl Lambdas {
     /// When this host fails.
     pub async fn collect_packages(&self, quota: Option<u64>) -> Result<Vec<Pin>, StoreError> {
         let quota = quota.unwrap_or(self.shared.packages.settings.quota);
-        self.at_packages(move |packages| packages.collect_to(quota)).await
+        self.at_packages(move |packages| packages.collect_to(quota))
+            .await
     }
 
     async fn at_packages<T: Send + 'static>(

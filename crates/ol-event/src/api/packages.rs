@@ -45,7 +45,8 @@ pub(super) async fn remove(
     match context.lambdas.remove_package(pin).await {
         Ok(true) => Ok(text),
         Ok(false) => {
-            let text = format!("no package {name} is installed; GET /packages lists those that are");
+            let text =
+                format!("no package {name} is installed; GET /packages lists those that are");
             let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-package", text);
             Err(refuse(problem, headers))
         }
@@ -70,7 +71,9 @@ pub(super) async fn collect(
     let left = left.map_err(|error| failed(&error, headers))?;
     let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
     let bytes: u64 = left.iter().map(|package| package.bytes).sum();
-    Ok(Json(json!({"removed": removed, "left": left.len(), "bytes": bytes})))
+    Ok(Json(
+        json!({"removed": removed, "left": left.len(), "bytes": bytes}),
+    ))
 }
 
 /// In bytes.

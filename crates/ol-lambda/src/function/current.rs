@@ -179,7 +179,9 @@ impl Function {
     fn still(&self, stored: &Stamp) -> Option<Arc<Version>> {
         let version = {
             let mut current = self.current();
-            let current = current.as_mut().filter(|current| current.stamp == *stored)?;
+            let current = current
+                .as_mut()
+                .filter(|current| current.stamp == *stored)?;
             current.looked = Instant::now();
             Arc::clone(&current.version)
         };
@@ -189,10 +191,7 @@ impl Function {
     }
 
     /// The version that `preparing` brings. If that takes long, the one before, where there is one.
-    async fn await_version(
-        &self,
-        preparing: &Arc<Preparing>,
-    ) -> Result<Arc<Version>, InvokeError> {
+    async fn await_version(&self, preparing: &Arc<Preparing>) -> Result<Arc<Version>, InvokeError> {
         let outcome = if self.serves() {
             let end = preparing.begun + HURRY;
             tokio::time::timeout_at(end.into(), preparing.outcome()).await
@@ -227,10 +226,7 @@ impl Function {
     /// Starts to make a version of the bundle that the registry has now, unless that is being done.
     fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
         let mut slot = self.preparing();
-        if let Some(preparing) = slot
-            .as_ref()
-            .filter(|p| p.stamp == stored && !p.is_over())
-        {
+        if let Some(preparing) = slot.as_ref().filter(|p| p.stamp == stored && !p.is_over()) {
             return Arc::clone(preparing);
         }
         let preparing = Arc::new(Preparing::new(stored));

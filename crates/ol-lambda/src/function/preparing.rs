@@ -97,7 +97,9 @@ impl Preparing {
         match over.await.as_deref() {
             Ok(Progress::Done(result)) => result.clone(),
             // We hold the sender ourselves.
-            _ => Err(PrepareError::Host("its preparation was given up".to_owned())),
+            _ => Err(PrepareError::Host(
+                "its preparation was given up".to_owned(),
+            )),
         }
     }
 }
@@ -108,7 +110,9 @@ pub(super) struct Reporting(pub(super) std::sync::Arc<Preparing>);
 impl Drop for Reporting {
     fn drop(&mut self) {
         if !self.0.is_over() {
-            self.0.done(Err(PrepareError::Host("its preparation was cut short".to_owned())));
+            self.0.done(Err(PrepareError::Host(
+                "its preparation was cut short".to_owned(),
+            )));
         }
     }
 }

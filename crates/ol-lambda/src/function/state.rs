@@ -94,7 +94,9 @@ impl Function {
         match error {
             PrepareError::Bundle(why) | PrepareError::Packages(why) => Ok(Preparation::Failed(why)),
             error => self.version_before(error).map(|_| {
-                Preparation::Failed("its code can't be fetched; the worker's log says why\n".to_owned())
+                Preparation::Failed(
+                    "its code can't be fetched; the worker's log says why\n".to_owned(),
+                )
             }),
         }
     }

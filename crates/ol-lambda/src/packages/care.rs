@@ -34,16 +34,25 @@ impl Packages {
     /// Removes what nobody uses until the store is within its quota, the longest unused first. Blocking.
     pub(crate) fn collect(&self) {
         if let Err(error) = self.collect_to(self.settings.quota) {
-            tracing::error!("the package store can't be kept within packages.quota_mb: {}", chain(&error));
+            tracing::error!(
+                "the package store can't be kept within packages.quota_mb: {}",
+                chain(&error)
+            );
         }
     }
 
     /// The same, to `quota` bytes; says what was removed. Blocking.
     pub(crate) fn collect_to(&self, quota: u64) -> Result<Vec<Pin>, StoreError> {
-        let _alone = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let removed = self.settings.store.collect(quota)?;
         for pin in &removed {
-            tracing::info!("removed {pin}, which nobody uses: the packages were over {} MiB", quota >> 20);
+            tracing::info!(
+                "removed {pin}, which nobody uses: the packages were over {} MiB",
+                quota >> 20
+            );
         }
         Ok(removed)
     }

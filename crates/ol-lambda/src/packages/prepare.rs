@@ -87,7 +87,10 @@ pub(crate) async fn prepare(
         }
     };
     let leases = install(shared, name.as_str(), &lock, says).await?;
-    let path = lock.pins().iter().map(|pin| format!("/packages/{pin}/files"));
+    let path = lock
+        .pins()
+        .iter()
+        .map(|pin| format!("/packages/{pin}/files"));
     Ok(PackageSet {
         path: path.collect(),
         leases,
@@ -104,11 +107,15 @@ async fn keep(
     lock: Arc<Lock>,
 ) -> Result<(), Failure> {
     let (shared, name) = (Arc::clone(shared), name.clone());
-    let kept = tokio::task::spawn_blocking(move || shared.packages.kept.keep(&name, &question, &lock));
+    let kept =
+        tokio::task::spawn_blocking(move || shared.packages.kept.keep(&name, &question, &lock));
     kept.await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         .map_err(|error| {
             tracing::error!("a lock can't be kept: {error}");
-            Failure("what was found out can't be kept on this worker's disk; its log says more\n".to_owned())
+            Failure(
+                "what was found out can't be kept on this worker's disk; its log says more\n"
+                    .to_owned(),
+            )
         })
 }
