@@ -26,6 +26,7 @@ mod logs;
 mod ls;
 mod man;
 mod out;
+mod packages;
 mod process;
 mod rm;
 mod worker;
@@ -57,6 +58,9 @@ enum Command {
     /// Install functions
     #[command(subcommand)]
     Admin(admin::Command),
+    /// List and remove installed packages
+    #[command(subcommand)]
+    Packages(packages::Command),
     /// Measure how many calls a worker serves
     #[command(subcommand)]
     Bench(bench::Command),
@@ -92,6 +96,7 @@ fn run(command: Command, out: Out) -> Result<ExitCode> {
     match command {
         Command::Worker(command) => command.run(out),
         Command::Admin(command) => command.run(out),
+        Command::Packages(command) => command.run(out),
         Command::Bench(command) => command.run(out),
         Command::Invoke(command) => command.run(out),
         Command::Ls(command) => command.run(out),

@@ -31,13 +31,6 @@ pub(super) fn check(files: &impl Files) -> Result<Vec<String>> {
         if text.contains('\0') {
             bail!("requirements.txt holds NUL, so that it is no text; write one package per line");
         }
-        let line = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-        if text.lines().any(line) {
-            warnings.push(
-                "requirements.txt is kept with the function, but packages are not installed yet"
-                    .to_owned(),
-            );
-        }
     }
     Ok(warnings)
 }

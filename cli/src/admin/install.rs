@@ -15,6 +15,7 @@ use super::check::{Files as _, check};
 use super::git::Checkout;
 use super::pack::Bundle;
 use super::source::Source;
+use super::wait::{Outcome, wait};
 use crate::at::At;
 use crate::client::{Client, error_text};
 use crate::out::Out;
@@ -75,13 +76,45 @@ impl Install {
         }
         let url = format!("{}/run/{name}", client.url());
         let (files, bytes) = (packed.files, packed.bytes.len());
-        let value = json!({"name": name, "files": files, "bytes": bytes, "url": url});
-        let text = format!(
-            "installed {name} ({files} files, {} packed): {url}",
-            size(bytes)
-        );
-        out.result(&value, text);
-        Ok(ExitCode::SUCCESS)
+        let mut value = json!({"name": name, "files": files, "bytes": bytes, "url": url});
+        if self.no_wait {
+            value["state"] = "uploaded".into();
+            let text = format!(
+                "uploaded {name} ({files} files, {} packed): {url}",
+                size(bytes)
+            );
+            out.result(&value, text);
+            return Ok(ExitCode::SUCCESS);
+        }
+        match wait(out, &client, &name)? {
+            Outcome::Ready { packages } => {
+                value["state"] = "ready".into();
+                value["packages"] = json!(packages);
+                let with = match packages.len() {
+                    0 => String::new(),
+                    1 => ", 1 package".to_owned(),
+                    count => format!(", {count} packages"),
+                };
+                let text = format!(
+                    "installed {name} ({files} files, {} packed{with}): {url}",
+                    size(bytes)
+                );
+                out.result(&value, text);
+                Ok(ExitCode::SUCCESS)
+            }
+            Outcome::Failed { why, before } => {
+                value["state"] = "failed".into();
+                value["error"] = why.as_str().into();
+                value["version_before_in_service"] = before.into();
+                out.result(&value, "");
+                let stays = if before {
+                    "; the version before it stays in service"
+                } else {
+                    ""
+                };
+                bail!("{name} is uploaded but can't be used{stays}: {why}")
+            }
+        }
     }
 
     fn pack(&self, out: Out, source: &Source) -> Result<Packed> {

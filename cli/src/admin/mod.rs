@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   source ─┬ directory ──────────────► pack ──┐
-//!           ├ URL ─► git_url ─► git ──► pack ──┼─► check ─► POST /registry/NAME
+//!           ├ URL ─► git_url ─► git ──► pack ──┼─► check ─► POST /registry/NAME ─► wait
 //!           └ tar.gz ─────────────────► archive┘   entry file, ol.yaml, .env, requirements.txt
 //! ```
 
@@ -20,6 +20,7 @@ mod git_url;
 mod install;
 mod pack;
 mod source;
+mod wait;
 
 pub(crate) use pack::Bundle;
 

@@ -2,10 +2,10 @@
 
 use crate::autoscale::Policy;
 use crate::call::{CallError, Rest, call};
-use crate::function::{Function, PrepareError, UploadFailed, Version};
+use crate::function::{Function, FunctionState, PrepareError, UploadFailed, Version};
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
-use crate::packages::{Packages, PackagesSettings};
+use crate::packages::{Packages, PackagesSettings, StoredPackage, care};
 use crate::pauser::Pauser;
 use crate::phases::Phases;
 use crate::registry::{Registry, RegistryError};
@@ -14,6 +14,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use ol_model::worker_config::{ImportCache, Networks, ScalingPolicy};
 use ol_model::{FunctionName, Limits, MaxLimits, MiB, WorkerConfig, steps};
+use ol_packages::pin::Pin;
+use ol_packages::store::StoreError;
 use ol_sandbox::{Network, Pool};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -151,6 +153,15 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The versions that serve.
+    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
+        let functions = self.read();
+        functions
+            .values()
+            .filter_map(|f| f.known_version())
+            .collect()
+    }
+
     fn table(&self) -> RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
         self.functions
             .write()
@@ -196,6 +207,8 @@ impl Shared {
 pub struct Lambdas {
     shared: Arc<Shared>,
     draining: AtomicBool,
+    /// The same, for those who wait.
+    stopping: watch::Sender<bool>,
     /// When this run began; distinguishes its invocations from those of others.
     run: u32,
     next: AtomicU64,
@@ -245,10 +258,12 @@ impl Lambdas {
                 functions: RwLock::default(),
             }),
             draining: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
             run: u32::try_from(began & u64::from(u32::MAX)).unwrap_or_default(),
             next: AtomicU64::new(1),
         });
         tokio::spawn(tend(Arc::downgrade(&lambdas.shared)));
+        tokio::spawn(care(Arc::downgrade(&lambdas.shared)));
         lambdas
     }
 
@@ -433,17 +448,72 @@ impl Lambdas {
         self.shared.registry.list().await
     }
 
-    /// A function's effective configuration.
+    /// What a function is now: the version in service, and how far a newer one is.
+    ///
+    /// `seen`: the number of the step of its preparation that the caller knows; if it is still there, its end is waited for, for at most
+    /// that long, or until the worker stops.
     ///
     /// # Errors
-    /// When there is no such function or its bundle can't be used.
-    pub async fn config(
+    /// When there is no such function, or this host fails and no version is in service.
+    pub async fn state(
         &self,
         name: &FunctionName,
-    ) -> Result<(ol_model::FunctionConfig, Limits), InvokeError> {
+        seen: Option<(u64, Duration)>,
+    ) -> Result<FunctionState, InvokeError> {
         let function = self.find(name).await?;
-        let version = function.version().await?;
-        Ok((version.config.clone(), version.limits.clone()))
+        if let Some((seen, patience)) = seen {
+            let mut stopping = self.stopping.subscribe();
+            tokio::select! {
+                () = function.moves_on(seen, patience) => {}
+                () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => {}
+            }
+        }
+        let state = function.state().await;
+        if let Err(InvokeError::NotFound(_)) = state {
+            self.forget(&function);
+        }
+        state
+    }
+
+    /// The packages in the store, sorted.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn packages(&self) -> Result<Vec<StoredPackage>, StoreError> {
+        self.at_packages(Packages::list).await
+    }
+
+    /// Removes a package from the store; false when it isn't there.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] when functions use it; when this host fails.
+    pub async fn remove_package(&self, pin: Pin) -> Result<bool, StoreError> {
+        self.at_packages(move |packages| packages.remove(&pin))
+            .await
+    }
+
+    /// Removes packages that nobody uses until all together are at most `quota` bytes, or what `packages.quota_mb` says, and says which.
+    ///
+    /// # Errors
+    /// When this host fails.
+    pub async fn collect_packages(&self, quota: Option<u64>) -> Result<Vec<Pin>, StoreError> {
+        let quota = quota.unwrap_or(self.shared.packages.settings.quota);
+        self.at_packages(move |packages| packages.collect_to(quota))
+            .await
+    }
+
+    async fn at_packages<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Packages) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || work(&shared.packages)).await;
+        done.unwrap_or_else(|error| {
+            Err(StoreError::Host {
+                what: "look after the packages".to_owned(),
+                source: Arc::new(std::io::Error::other(error)),
+            })
+        })
     }
 
     /// For people: the zygote, and the blanks that stand ready.
@@ -469,6 +539,7 @@ impl Lambdas {
     /// Takes no new calls and no uploads from now on; those in flight go on.
     pub fn stop_accepting(&self) {
         self.draining.store(true, Ordering::Release);
+        self.stopping.send_replace(true);
     }
 
     /// Does it take calls?

@@ -45,7 +45,10 @@ mod zygote;
 
 pub use call::AnswerStream;
 pub use direct::{Direct, DirectError, Order};
+pub use function::{FunctionState, Preparation, Serving};
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
 pub use lambdas::{Lambdas, Settings, UploadError};
-pub use packages::PackagesSettings;
+pub use ol_packages::pin::Pin as PackagePin;
+pub use ol_packages::store::StoreError;
+pub use packages::{PackagesSettings, StoredPackage};
 pub use phases::Phases;

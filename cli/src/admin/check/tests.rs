@@ -116,7 +116,7 @@ fn what_looks_wrong_is_said() {
     }
     let warnings = checked(&[("f.py", ""), ("requirements.txt", "# none\n\n")]);
     assert_eq!(warnings, Ok(vec![]));
-    let warnings = checked(&[("f.py", ""), ("requirements.txt", "flask\n")]).expect("it can stand");
-    assert!(warnings[0].contains("not installed yet"), "{warnings:?}");
+    let warnings = checked(&[("f.py", ""), ("requirements.txt", "flask\n")]);
+    assert_eq!(warnings, Ok(vec![]));
     assert!(refused(&[("f.py", ""), ("requirements.txt", "a\0b")]).contains("NUL"));
 }

@@ -1,6 +1,6 @@
 //! The routes beside `/run`: registry, health, statistics. Off the hot path, so written with axum.
 
-use super::{metrics, upload};
+use super::{functions, metrics, packages, upload};
 use crate::body::ResponseBody;
 use crate::respond::Problem;
 use axum::body::Body;
@@ -31,7 +31,11 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/registry", get(list))
         .route("/registry/", get(list))
         .route("/registry/{name}", post(store).delete(delete))
-        .route("/registry/{name}/config", get(config))
+        .route("/registry/{name}/config", get(functions::config))
+        .route("/packages", get(packages::list))
+        .route("/packages/", get(packages::list))
+        .route("/packages/gc", post(packages::collect))
+        .route("/packages/{pin}", axum::routing::delete(packages::remove))
         .route("/status", get(async || "ready\n"))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -39,7 +43,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/debug", get(debug))
         .method_not_allowed_fallback(wrong_method(
-            "POST stores a function there, DELETE removes it, everything else is for GET",
+            "POST stores a function or collects packages there, DELETE removes one, everything else is for GET",
         ))
         .fallback(nowhere(
             "call a function at /run/NAME, list them at /registry/",
@@ -66,7 +70,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn named(name: &str, headers: &HeaderMap) -> Result<FunctionName, Refusal> {
+pub(super) fn named(name: &str, headers: &HeaderMap) -> Result<FunctionName, Refusal> {
     FunctionName::parse(name).map_err(|error| {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string());
         refuse(problem, headers.clone())
@@ -140,29 +144,6 @@ async fn delete(
         Ok(false) => Err(refuse(InvokeError::NotFound(name), headers)),
         Err(error) => Err(registry_failed(&error, headers)),
     }
-}
-
-/// The original's keys, then ours, then what was granted.
-async fn config(
-    State(context): State<Context>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, Refusal> {
-    let name = named(&name, &headers)?;
-    let (config, limits) = context
-        .lambdas
-        .config(&name)
-        .await
-        .map_err(|error| refuse(error, headers))?;
-    let mut document = serde_json::to_value(config).unwrap_or_default();
-    document["Granted"] = json!({
-        "procs": limits.procs,
-        "mem_mb": limits.mem.0,
-        "cpu_percent": limits.cpu.0,
-        "runtime_sec": limits.runtime.as_secs(),
-        "scratch_mb": limits.scratch.0,
-    });
-    Ok(Json(document))
 }
 
 /// `NAME.cnt` and `NAME.ms-avg` as the original has them; the quantiles in µs are ours. Integers.

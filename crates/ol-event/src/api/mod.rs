@@ -1,7 +1,9 @@
-//! The routes: [`run`] on the hot path, [`control`] for everything else; [`sandboxes`] instead of both in `server_mode: "sock"`.
+//! The routes: [`run`] on the hot path, [`control`] for everything else (with [`functions`] and [`packages`]); [`sandboxes`] instead of both in `server_mode: "sock"`.
 
 pub(crate) mod control;
+mod functions;
 mod metrics;
+mod packages;
 pub(crate) mod run;
 pub(crate) mod sandboxes;
 mod upload;

@@ -39,6 +39,16 @@ pub(crate) struct Function {
     gate: Mutex<Option<TcpListener>>,
 }
 
+/// What a look at the registry found.
+pub(super) enum Looked {
+    /// The newest version serves.
+    There(Arc<Version>),
+    /// The newest can't be used, as was found out a moment ago; or the registry can't be read.
+    Broken(PrepareError),
+    /// The newest is being made.
+    Coming(Arc<Preparing>),
+}
+
 struct Failed {
     stamp: Stamp,
     error: PrepareError,
@@ -115,7 +125,7 @@ impl Function {
     }
 
     /// The version that serves, if there is one; doesn't look at the registry.
-    pub(super) fn known_version(&self) -> Option<Arc<Version>> {
+    pub(crate) fn known_version(&self) -> Option<Arc<Version>> {
         self.current()
             .as_ref()
             .map(|current| Arc::clone(&current.version))
@@ -137,41 +147,53 @@ impl Function {
     /// The version to call.
     pub(crate) async fn version(self: &Arc<Self>) -> Result<Arc<Version>, InvokeError> {
         loop {
-            if let Some(version) = self.fresh_version() {
-                return Ok(version);
-            }
-            if let Some(version) = self.look().await? {
-                return Ok(version);
+            match self.look().await? {
+                Looked::There(version) => return Ok(version),
+                Looked::Broken(error) => return self.version_before(error),
+                Looked::Coming(preparing) => {
+                    if let Some(version) = self.await_version(&preparing).await? {
+                        return Ok(version);
+                    }
+                }
             }
         }
     }
 
-    /// The version to call, once the registry was looked at; `None` if the bundle changed again meanwhile.
-    async fn look(self: &Arc<Self>) -> Result<Option<Arc<Version>>, InvokeError> {
-        let preparing = {
-            let _once = self.changing.lock().await;
-            if let Some(version) = self.fresh_version() {
-                return Ok(Some(version));
-            }
-            let stored = match self.shared.registry.look(&self.name).await {
-                Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
-                Err(error) => {
-                    let error = PrepareError::Host(chain(&error));
-                    return self.version_before(error).map(Some);
-                }
-            };
-            if let Some(current) = self.current().as_mut()
-                && current.stamp == stored
-            {
-                current.looked = Instant::now();
-                return Ok(Some(Arc::clone(&current.version)));
-            }
-            if let Some(error) = self.failed_already(&stored) {
-                return self.version_before(error).map(Some);
-            }
-            self.begin(stored)
+    /// What the registry has, and has a version made of it if that is new. Waits for no version.
+    pub(super) async fn look(self: &Arc<Self>) -> Result<Looked, InvokeError> {
+        if let Some(version) = self.fresh_version() {
+            return Ok(Looked::There(version));
+        }
+        let _once = self.changing.lock().await;
+        if let Some(version) = self.fresh_version() {
+            return Ok(Looked::There(version));
+        }
+        let stored = match self.shared.registry.look(&self.name).await {
+            Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
+            Err(error) => return Ok(Looked::Broken(PrepareError::Host(chain(&error)))),
         };
-        self.await_version(&preparing).await
+        if let Some(version) = self.still(&stored) {
+            return Ok(Looked::There(version));
+        }
+        Ok(match self.failed_already(&stored) {
+            Some(error) => Looked::Broken(error),
+            None => Looked::Coming(self.begin(stored)),
+        })
+    }
+
+    /// The version that serves, if it was made of this bundle.
+    fn still(&self, stored: &Stamp) -> Option<Arc<Version>> {
+        let version = {
+            let mut current = self.current();
+            let current = current
+                .as_mut()
+                .filter(|current| current.stamp == *stored)?;
+            current.looked = Instant::now();
+            Arc::clone(&current.version)
+        };
+        // An attempt at another bundle, which has been taken back since.
+        self.preparing().take_if(|attempt| attempt.is_over());
+        Some(version)
     }
 
     /// The version that `preparing` brings, `None` if another attempt took its place. If it takes long, the one before, where
@@ -201,7 +223,7 @@ impl Function {
         self.known_version().ok_or_else(gone).map(Some)
     }
 
-    fn preparing(&self) -> MutexGuard<'_, Option<Arc<Preparing>>> {
+    pub(super) fn preparing(&self) -> MutexGuard<'_, Option<Arc<Preparing>>> {
         self.preparing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -275,7 +297,7 @@ impl Function {
     }
 
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.
-    fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
+    pub(super) fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
             tracing::warn!(
                 "{}: the version before stays in service: {error}",
@@ -347,6 +369,9 @@ impl Function {
         steps::PREPARE.record(begun.elapsed());
         // Nobody else prepares this version.
         let _ = version.packages.set(packages);
+        // They are held by now.
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.packages.collect());
         Ok(())
     }
 

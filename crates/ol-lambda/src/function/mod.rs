@@ -3,6 +3,7 @@
 //! - [`version`]: one immutable unpacked copy of its code
 //! - [`current`]: which version serves now, and when to look again
 //! - [`preparing`]: a version on its way into service
+//! - [`state`]: what a function is now, for people
 //! - [`instances`]: those there are, and the leases on them
 //! - [`queue`]: calls that wait for one
 //! - [`scaling`]: how they follow the load
@@ -12,8 +13,10 @@ mod instances;
 mod preparing;
 mod queue;
 mod scaling;
+mod state;
 mod version;
 
 pub(crate) use current::{Function, UploadFailed};
 pub(crate) use instances::Lease;
+pub use state::{FunctionState, Preparation, Serving};
 pub(crate) use version::{Compiled, PrepareError, Version, chain};

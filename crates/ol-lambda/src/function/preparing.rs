@@ -18,10 +18,19 @@ pub(super) const HURRY: Duration = Duration::from_secs(2);
 /// How far it has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Progress {
-    /// What is being done, in words.
-    Working(String),
+    /// What is being done.
+    Working(Step),
     /// It is in service, or why it can't be.
     Done(Result<(), PrepareError>),
+}
+
+/// One of the things that are done for a version.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// Counts from 0, the unpacking.
+    pub number: u64,
+    /// It in words.
+    pub what: String,
 }
 
 /// One attempt at a version.
@@ -35,7 +44,10 @@ pub(crate) struct Preparing {
 
 impl Preparing {
     pub(super) fn new(stamp: Stamp) -> Self {
-        let (progress, _) = watch::channel(Progress::Working("unpacking".to_owned()));
+        let (progress, _) = watch::channel(Progress::Working(Step {
+            number: 0,
+            what: "unpacking".to_owned(),
+        }));
         Self {
             stamp,
             begun: Instant::now(),
@@ -45,7 +57,14 @@ impl Preparing {
 
     /// Says what is being done now.
     pub(crate) fn says(&self, what: String) {
-        self.progress.send_replace(Progress::Working(what));
+        self.progress.send_if_modified(|progress| match progress {
+            Progress::Working(step) if step.what != what => {
+                step.number += 1;
+                step.what = what;
+                true
+            }
+            _ => false,
+        });
     }
 
     pub(super) fn done(&self, result: Result<(), PrepareError>) {
@@ -58,6 +77,17 @@ impl Preparing {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(*self.progress.borrow(), Progress::Done(_))
+    }
+
+    /// Waits until it is past step `number`, or over.
+    pub(crate) async fn past(&self, number: u64) {
+        let mut progress = self.progress.subscribe();
+        let is_past = |progress: &Progress| match progress {
+            Progress::Working(step) => step.number > number,
+            Progress::Done(_) => true,
+        };
+        // An error would mean that the sender is gone, which we hold ourselves.
+        let _ = progress.wait_for(is_past).await;
     }
 
     /// Waits for its end.

@@ -11,9 +11,11 @@
 //! - [`job`]: one installer sandbox, and orders to it
 //! - [`bench`]: what installer sandboxes are made of
 //! - [`kept`]: the locks of functions on disk
+//! - [`care`]: what the store holds, and how it is kept small
 //! - [`failure`]: what went wrong, in words for a function's owner
 
 mod bench;
+mod care;
 mod failure;
 mod install;
 mod job;
@@ -21,6 +23,8 @@ mod kept;
 mod prepare;
 mod resolve;
 
+pub use care::StoredPackage;
+pub(crate) use care::care;
 pub(crate) use prepare::{PackageSet, prepare};
 
 use kept::Kept;
@@ -28,6 +32,7 @@ use ol_model::{Limits, WorkerConfig};
 use ol_packages::index::Index;
 use ol_packages::store::Store;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use tokio::sync::Semaphore;
 
 /// Installer sandboxes at once; more would take the cores and the memory of calls.
@@ -72,6 +77,8 @@ pub(crate) struct Packages {
     bench: bench::Bench,
     resolving: resolve::Resolving,
     jobs: Semaphore,
+    /// Held while packages are collected: two at once would each see the store too large, and remove twice as much.
+    collecting: Mutex<()>,
 }
 
 impl Packages {
@@ -81,6 +88,7 @@ impl Packages {
             bench: bench::Bench::default(),
             resolving: resolve::Resolving::default(),
             jobs: Semaphore::new(JOBS),
+            collecting: Mutex::new(()),
             settings,
         }
     }

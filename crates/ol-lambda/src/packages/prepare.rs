@@ -21,6 +21,8 @@ pub(crate) struct PackageSet {
     /// Where sandboxes find them, in order.
     path: Vec<String>,
     used: AtomicBool,
+    /// Used since it was touched last?
+    recently: AtomicBool,
 }
 
 impl PackageSet {
@@ -34,7 +36,11 @@ impl PackageSet {
 
     /// A call is about to use them: counts those that no call has used since the worker began. Cheap but the first time.
     pub(crate) fn used(&self, shared: &Shared) {
-        if self.used.swap(true, Ordering::Relaxed) {
+        // Written only if it changes something: many cores come by here.
+        if !self.recently.load(Ordering::Relaxed) {
+            self.recently.store(true, Ordering::Relaxed);
+        }
+        if self.used.load(Ordering::Relaxed) || self.used.swap(true, Ordering::Relaxed) {
             return;
         }
         let store = &shared.packages.settings.store;
@@ -43,6 +49,11 @@ impl PackageSet {
                 steps::PULL_PACKAGE.record(Duration::ZERO);
             }
         }
+    }
+
+    /// Has any call used them since this was asked last?
+    pub(crate) fn take_recently(&self) -> bool {
+        self.recently.swap(false, Ordering::Relaxed)
     }
 
     /// Says that they are used still, for whoever collects the oldest. Blocking.
@@ -85,6 +96,7 @@ pub(crate) async fn prepare(
         leases,
         lock,
         used: AtomicBool::new(false),
+        recently: AtomicBool::new(false),
     })
 }
 

@@ -284,10 +284,10 @@ fn limits_derive_from_the_host_and_from_each_other() {
     let installer = config.installer_limits();
     assert_eq!(
         (installer.procs, installer.mem, installer.swappiness),
-        (10, MiB(250), 7)
+        (64, MiB(250), 7)
     );
     assert_eq!(installer.runtime, Duration::from_secs(300));
-    assert_eq!(installer.scratch, MiB(32));
+    assert_eq!(installer.scratch, MiB(512));
     assert_eq!(config.zygote_limits().mem, MiB(400));
     let max = config.max_limits();
     assert_eq!(

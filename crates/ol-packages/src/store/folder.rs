@@ -170,6 +170,13 @@ impl Store {
         modules::top_level(&self.0.files(pin), pin.name().as_str())
     }
 
+    /// Those who lease `pin` now, sorted, each once.
+    #[must_use]
+    pub fn holders(&self, pin: &Pin) -> Vec<String> {
+        let holders = self.0.table().holders(pin);
+        holders.iter().map(ToString::to_string).collect()
+    }
+
     /// Whether `pin` is brought into use for the first time since this store was opened: true once.
     #[must_use]
     pub fn first_use(&self, pin: &Pin) -> bool {

@@ -1,0 +1,110 @@
+//! What the store holds, how it stays within its quota, and who says that packages are used.
+
+use super::{PackageSet, Packages};
+use crate::function::{Version, chain};
+use crate::lambdas::Shared;
+use ol_packages::pin::Pin;
+use ol_packages::store::StoreError;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+use tokio::time::MissedTickBehavior;
+
+/// How often packages that calls use are touched; the store doesn't know their last use more exactly either.
+const TOUCH: Duration = Duration::from_secs(60);
+
+/// How many of these pass between two collections that nothing has called for.
+const COLLECT: u32 = 10;
+
+/// A package in the store.
+#[derive(Clone, Debug)]
+pub struct StoredPackage {
+    /// Its name and version.
+    pub pin: Pin,
+    /// The lengths of its files together.
+    pub bytes: u64,
+    /// How many files it has.
+    pub files: u64,
+    /// When it was last used, give or take a minute.
+    pub last_used: SystemTime,
+    /// The functions that hold it, sorted.
+    pub in_use: Vec<String>,
+}
+
+impl Packages {
+    /// Removes what nobody uses until the store is within its quota, the longest unused first. Blocking.
+    pub(crate) fn collect(&self) {
+        if let Err(error) = self.collect_to(self.settings.quota) {
+            tracing::error!(
+                "the package store can't be kept within packages.quota_mb: {}",
+                chain(&error)
+            );
+        }
+    }
+
+    /// The same, to `quota` bytes; says what was removed. Blocking.
+    pub(crate) fn collect_to(&self, quota: u64) -> Result<Vec<Pin>, StoreError> {
+        let _alone = self
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let removed = self.settings.store.collect(quota)?;
+        for pin in &removed {
+            tracing::info!(
+                "removed {pin}, which nobody uses: the packages were over {} MiB",
+                quota >> 20
+            );
+        }
+        Ok(removed)
+    }
+
+    /// What is installed, sorted. Blocking.
+    pub(crate) fn list(&self) -> Result<Vec<StoredPackage>, StoreError> {
+        let store = &self.settings.store;
+        let installed = store.list()?.into_iter();
+        let described = installed.map(|package| StoredPackage {
+            in_use: store.holders(&package.pin),
+            pin: package.pin,
+            bytes: package.bytes,
+            files: package.files,
+            last_used: package.last_used,
+        });
+        Ok(described.collect())
+    }
+
+    /// Removes one; false when it isn't there. Blocking.
+    pub(crate) fn remove(&self, pin: &Pin) -> Result<bool, StoreError> {
+        let removed = self.settings.store.remove(pin)?;
+        if removed {
+            tracing::info!("removed {pin}, as it was asked");
+        }
+        Ok(removed)
+    }
+}
+
+/// Touches what calls have used and collects what nobody does, now and then, until the worker ends.
+pub(crate) async fn care(shared: Weak<Shared>) {
+    let mut ticks = tokio::time::interval(TOUCH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    for turn in 1_u32.. {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            touch(&shared.versions());
+            if turn.is_multiple_of(COLLECT) {
+                shared.packages.collect();
+            }
+        });
+        // A panic is in the log; the next turn comes.
+        let _ = work.await;
+    }
+}
+
+fn touch(versions: &[Arc<Version>]) {
+    let packages = versions.iter().filter_map(|version| version.packages.get());
+    packages
+        .filter(|packages| packages.take_recently())
+        .for_each(PackageSet::touch);
+}
