@@ -16,6 +16,7 @@
 //! | `output` | under whose invocation is a printed line kept? |
 //! | `python` | does Python's own library work inside? |
 //! | `examples` | do the examples do what their README says? |
+//! | `package_care` | is the way of packages shown, and are those in use kept? |
 //! | `registry` | does new code take effect at once, wholly or not at all? |
 //! | `versions` | does new code under load cost a call? |
 //! | `hostile` | are bundles that try to get out refused? |
