@@ -1,4 +1,5 @@
-//! The examples that have packages, each with those that PyPI really has (each file fetched once per machine).
+//! The examples that have packages, each with those that PyPI really has (each file fetched once per machine), and what their
+//! owner is told when they need more memory than they ask for.
 
 use ol_testkit::{PackageIndex, Place, Reply, Worker, wheel, with_worker};
 use serde_json::{Value, json};
@@ -127,6 +128,23 @@ fn pandas() {
             json!({"csv": csv, "by": "kind", "of": "n"}),
         );
         assert_eq!(said, json!({"a": 2.5, "b": 1.0}));
+    });
+}
+
+#[test]
+fn too_little_memory_for_a_package_is_said_with_the_limit() {
+    with_pypi(|worker| {
+        let folder = copy(worker.place, "pandas");
+        fs::write(folder.join("ol.yaml"), "limits:\n  mem_mb: 24\n").expect("written");
+        install(worker.place, &folder);
+        for _ in 0..2 {
+            let reply = worker.call("pandas", &json!({}));
+            let text = reply.error(502, "cannot-start");
+            assert!(text.contains("limits.mem_mb is 24"), "{text}");
+        }
+        // The remedy helps.
+        install(worker.place, &example("pandas"));
+        let _ = call(worker, "pandas", json!({}));
     });
 }
 
