@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts a worker with the example functions and shows a call that works. A worker that runs already is replaced, so
-# that the one which answers is the one just built.
+# that the one which answers is the one just built. Needs no network: the packages of examples are got in the background.
 set -eu
 
 : "${OL:?the path of the ol binary}" "${DIR:?the worker directory}"
@@ -11,7 +11,8 @@ if ol worker status -p "$DIR" >/dev/null 2>&1; then
 fi
 ol worker up -d -p "$DIR" -o "worker_port=${PORT:-5000}"
 for example in examples/*/; do
-    ol admin install -p "$DIR" "$example"
+    # Packages may take a while, or may not be to be had at all: nobody waits for them here.
+    ol admin install --no-wait -p "$DIR" "$example"
 done
 url=$(${SUDO:-} cat "$DIR/worker/worker.url")
 call="curl $url/run/hello -d '{\"name\": \"you\"}'"
