@@ -21,6 +21,7 @@ mod kept;
 mod prepare;
 mod resolve;
 
+pub(crate) use failure::Failure;
 pub(crate) use prepare::{PackageSet, prepare};
 
 use kept::Kept;
