@@ -27,10 +27,10 @@ pub(super) fn check(files: &impl Files) -> Result<Vec<String>> {
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     let environment = environment(files, config.environment, &mut warnings)?;
     entry(files, &environment, &mut warnings)?;
-    if let Some(text) = files.text("requirements.txt")? {
-        if text.contains('\0') {
-            bail!("requirements.txt holds NUL, so that it is no text; write one package per line");
-        }
+    if let Some(text) = files.text("requirements.txt")?
+        && text.contains('\0')
+    {
+        bail!("requirements.txt holds NUL, so that it is no text; write one package per line");
     }
     Ok(warnings)
 }

@@ -11,16 +11,19 @@
 //! - [`server`]: serves them as HTML (PEP 503) or JSON (PEP 691)
 //! - [`mischief`]: what can be wrong with an index
 //! - [`pypi`]: the real one, kept in a folder after the first time
+//! - [`uv`]: the installer, fetched from there once per machine
 
 pub mod mischief;
 pub mod pypi;
 pub mod sdist;
 pub mod server;
+pub mod uv;
 pub mod wheel;
 
 pub use mischief::{Gate, Mischief};
 pub use sdist::{Hostile, Sdist, sdist};
 pub use server::PackageIndex;
+pub use uv::uv;
 pub use wheel::{Wheel, wheel};
 
 /// A file that an index can serve.
@@ -40,6 +43,20 @@ impl Dist {
     pub fn sha256(&self) -> String {
         use sha2::Digest as _;
         hex(&sha2::Sha256::digest(&self.bytes))
+    }
+
+    /// The metadata in a wheel.
+    #[must_use]
+    pub fn metadata(&self) -> Option<Vec<u8>> {
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&self.bytes)).ok()?;
+        let name = archive
+            .file_names()
+            .filter_map(Result::ok)
+            .find(|name| name.ends_with(".dist-info/METADATA"))?
+            .into_owned();
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut archive.by_name(&name).ok()?, &mut text).ok()?;
+        Some(text)
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Files of the host that no worker has any business with.
@@ -27,6 +28,7 @@ pub struct Place {
     root: Option<TempDir>,
     path: PathBuf,
     before: BTreeMap<PathBuf, Canary>,
+    tools: OnceLock<PathBuf>,
 }
 
 /// All that a change of a file would change.
@@ -76,6 +78,7 @@ impl Place {
             root: Some(root),
             path,
             before: BTreeMap::new(),
+            tools: OnceLock::new(),
         };
         place.before = place.canaries();
         place
@@ -105,6 +108,22 @@ impl Place {
             fs::write(folder.join(file), content).expect("written");
         }
         folder
+    }
+
+    /// From now on, workers that are started here find the programs in this folder first.
+    pub fn find_first(&self, folder: &Path) {
+        // A second folder would be a test's mistake that its own asserts show.
+        let _ = self.tools.set(folder.to_owned());
+    }
+
+    /// Gives `command` the `PATH` that this place has.
+    pub(crate) fn with_path(&self, command: &mut Command) {
+        if let Some(tools) = self.tools.get() {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let folders = std::iter::once(tools.clone()).chain(std::env::split_paths(&path));
+            let path = std::env::join_paths(folders).expect("no colon is in them");
+            command.env("PATH", path);
+        }
     }
 
     /// Runs `ol ARGUMENTS -p DIR` to its end.
@@ -137,6 +156,7 @@ impl Place {
             .arg(self.dir())
             .stdin(Stdio::null())
             .current_dir(self.path.join("own"));
+        self.with_path(&mut command);
         command
     }
 

@@ -60,6 +60,7 @@ impl Place {
         let ol = self.bare_command(&["worker", "up", "-o", "worker_port=0"]);
         // Should this process be killed, the kernel ends the worker too.
         let mut command = Command::new("setpriv");
+        self.with_path(&mut command);
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(ol.get_program())

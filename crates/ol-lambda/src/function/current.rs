@@ -7,7 +7,7 @@ use super::version::{PrepareError, Version, chain};
 use crate::invoke::{InvocationId, InvokeError};
 use crate::lambdas::Shared;
 use crate::output::Log;
-use crate::packages::prepare;
+use crate::packages::{Failure, prepare};
 use crate::registry::{RegistryError, Stamp};
 use ol_model::{FunctionName, steps};
 use std::fs::File;
@@ -229,6 +229,12 @@ impl Function {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has no other attempt taken its place, and is the function still there?
+    fn is_wanted(&self, preparing: &Preparing) -> bool {
+        let slot = self.preparing();
+        slot.as_ref().is_some_and(|p| std::ptr::eq(&**p, preparing))
+    }
+
     /// What became of the last attempt at a version, or how far it is. `None` before the first, and after a success.
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.preparing().as_ref().map(|p| p.progress())
@@ -365,7 +371,14 @@ impl Function {
         let begun = Instant::now();
         let says = |what| preparing.says(what);
         let packages = prepare(&self.shared, &self.name, wanted, &says).await;
-        let packages = packages.map_err(|failure| PrepareError::Packages(failure.0))?;
+        let failed = |failure: Failure| PrepareError::Packages(failure.0);
+        let packages = packages.map_err(failed)?;
+        if self.is_wanted(preparing) {
+            packages
+                .keep(&self.shared, &self.name)
+                .await
+                .map_err(failed)?;
+        }
         steps::PREPARE.record(begun.elapsed());
         // Nobody else prepares this version.
         let _ = version.packages.set(packages);

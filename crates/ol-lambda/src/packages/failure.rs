@@ -89,7 +89,7 @@ fn remedy(code: &str) -> (&'static str, &'static str) {
         "bad-requirement" => ("a requirement isn't understood", "correct it"),
         "hash-mismatch" => (
             "the index's file is not the one that was locked or listed",
-            "correct the --hash, or install the function anew; if it stays, mistrust the index",
+            "correct the --hash, or delete the function and install it anew; if it stays, mistrust the index",
         ),
         "bad-wheel" | "bad-sources" => (
             "the file is broken",

@@ -25,6 +25,7 @@ mod resolve;
 
 pub use care::StoredPackage;
 pub(crate) use care::care;
+pub(crate) use failure::Failure;
 pub(crate) use prepare::{PackageSet, prepare};
 
 use kept::Kept;

@@ -23,9 +23,24 @@ pub(crate) struct PackageSet {
     used: AtomicBool,
     /// Used since it was touched last?
     recently: AtomicBool,
+    /// What the lock answers, if it isn't kept yet.
+    new: Option<Question>,
 }
 
 impl PackageSet {
+    /// Keeps the lock for after a restart. Not for a version that was replaced or deleted while its packages were got: its lock
+    /// would take the place of its successor's.
+    pub(crate) async fn keep(
+        &self,
+        shared: &Arc<Shared>,
+        name: &FunctionName,
+    ) -> Result<(), Failure> {
+        match &self.new {
+            Some(question) => keep(shared, name, question.clone(), Arc::clone(&self.lock)).await,
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn lock(&self) -> &Lock {
         &self.lock
     }
@@ -77,16 +92,22 @@ pub(crate) async fn prepare(
             .await
             .unwrap_or_default()
     };
-    let lock = match known {
-        Some(lock) => Arc::new(lock),
+    let (lock, leases, new) = match known {
+        Some(lock) => {
+            let leases = install(shared, name.as_str(), &lock, says).await?;
+            (Arc::new(lock), leases, None)
+        }
         None => {
             says("finding out which packages are needed".to_owned());
             let lock = resolve(shared, &question, wanted).await?;
-            keep(shared, name, question, Arc::clone(&lock)).await?;
-            lock
+            // What the index said is believed for good only once it has been had: it may have told of a broken file, which
+            // is then replaced.
+            let leases = install(shared, name.as_str(), &lock, says)
+                .await
+                .inspect_err(|_| shared.packages.resolving.forget(&question))?;
+            (lock, leases, Some(question))
         }
     };
-    let leases = install(shared, name.as_str(), &lock, says).await?;
     let path = lock
         .pins()
         .iter()
@@ -97,6 +118,7 @@ pub(crate) async fn prepare(
         lock,
         used: AtomicBool::new(false),
         recently: AtomicBool::new(false),
+        new,
     })
 }
 

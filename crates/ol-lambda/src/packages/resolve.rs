@@ -39,6 +39,12 @@ impl Resolving {
         }
         Arc::clone(answers.entry(question.clone()).or_default())
     }
+
+    /// An answer was of no use: whoever asks next has it looked up.
+    pub(super) fn forget(&self, question: &Question) {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.remove(question);
+    }
 }
 
 /// The lock for `wanted`.

@@ -1,6 +1,6 @@
 //! Serves distributions as an index does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,9 @@ struct Shared {
 struct State {
     dists: BTreeMap<String, Vec<Dist>>,
     mischief: HashMap<String, Mischief>,
+    files_only: HashSet<String>,
     html_only: bool,
+    tells_metadata: bool,
     asked: Vec<String>,
 }
 
@@ -113,9 +115,28 @@ impl PackageIndex {
             .insert(normalised(project), mischief);
     }
 
+    /// The same, but its page is right.
+    pub fn misbehave_for_files(&self, project: &str, mischief: Mischief) {
+        self.shared.lock().files_only.insert(normalised(project));
+        self.misbehave(project, mischief);
+    }
+
     /// Behaves again.
     pub fn behave(&self, project: &str) {
-        self.shared.lock().mischief.remove(&normalised(project));
+        let mut state = self.shared.lock();
+        state.mischief.remove(&normalised(project));
+        state.files_only.remove(&normalised(project));
+    }
+
+    /// Serves nothing of this project any more.
+    pub fn withdraw(&self, project: &str) {
+        self.shared.lock().dists.remove(&normalised(project));
+    }
+
+    /// From now on serves the metadata of wheels beside them (PEP 658), as PyPI does: an installer then needs no wheel to find out what
+    /// to install.
+    pub fn tell_metadata(&self) {
+        self.shared.lock().tells_metadata = true;
     }
 
     /// From now on knows no JSON.
@@ -189,7 +210,11 @@ impl Shared {
     fn answer(&self, path: &str, host: &str, accepts_json: bool) -> Option<Answer> {
         if let Some(project) = path.strip_prefix("/simple/") {
             let project = normalised(project.trim_end_matches('/'));
-            let mischief = self.lock().mischief.get(&project).cloned();
+            let mischief = {
+                let state = self.lock();
+                let right = state.files_only.contains(&project);
+                state.mischief.get(&project).filter(|_| !right).cloned()
+            };
             if let Some(Mischief::GarbagePage) = mischief {
                 return Some(found(
                     "application/octet-stream",
@@ -200,7 +225,9 @@ impl Shared {
                 self.page(&project, host, accepts_json, mischief.as_ref())
             });
         }
-        let name = path.strip_prefix("/files/")?.to_owned();
+        let file = path.strip_prefix("/files/")?.to_owned();
+        let of_wheel = file.strip_suffix(".metadata");
+        let name = of_wheel.unwrap_or(&file).to_owned();
         let dist = self
             .lock()
             .dists
@@ -209,11 +236,15 @@ impl Shared {
             .find(|dist| dist.filename == name)
             .cloned();
         let Some(dist) = dist else {
-            let kept = self.pypi.as_ref().and_then(|pypi| pypi.file(&name));
+            let kept = self.pypi.as_ref().and_then(|pypi| pypi.file(&file));
             return Some(
                 kept.map_or_else(missing, |bytes| found("application/octet-stream", bytes)),
             );
         };
+        if of_wheel.is_some() {
+            let metadata = dist.metadata();
+            return Some(metadata.map_or_else(missing, |text| found("text/plain", text)));
+        }
         let mischief = self.lock().mischief.get(&dist.project).cloned();
         with(mischief.as_ref(), || {
             let mut answer = found("application/octet-stream", dist.bytes.clone());
@@ -272,7 +303,8 @@ impl Shared {
                     let hashes = hash
                         .as_ref()
                         .map_or_else(|| json!({}), |hash| json!({ "sha256": hash }));
-                    json!({ "filename": name, "url": url, "hashes": hashes })
+                    let metadata = state.tells_metadata && name.ends_with(".whl");
+                    json!({ "filename": name, "url": url, "hashes": hashes, "core-metadata": metadata })
                 })
                 .collect();
             let page = json!({ "meta": { "api-version": "1.0" }, "name": project, "files": files });

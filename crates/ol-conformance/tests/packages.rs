@@ -1,0 +1,413 @@
+//! Packages, honest ones: each is installed once for all who ask for it, in the versions that they ask for, seen by functions as
+//! told, and kept over restarts, crashes and replacements. (What is broken or hostile: `package_failures`.)
+
+use ol_testkit::index::{Gate, uv};
+use ol_testkit::{Mischief, PackageIndex, Place, Worker, bundle, eventually, in_place, wheel};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+/// Runs `test` in a place where workers find uv, beside an index with nothing in it.
+fn with_index(test: impl FnOnce(&Place, &PackageIndex)) {
+    in_place(|place| {
+        place.find_first(&uv(Path::new(env!("CARGO_TARGET_TMPDIR"))));
+        test(place, &PackageIndex::start());
+    });
+}
+
+fn up<'a>(place: &'a Place, index: &PackageIndex, options: &[&str]) -> Worker<'a> {
+    let mirror = format!("pip_mirror={}", index.url());
+    place.up(&[&[mirror.as_str()][..], options].concat())
+}
+
+/// A package with one module of its name, that knows its version.
+fn plain(name: &str, version: &str) -> ol_testkit::Dist {
+    wheel(name, version)
+        .file(&format!("{name}.py"), format!("version = '{version}'\n"))
+        .build()
+}
+
+/// Tells the versions of these modules.
+fn versions_of(modules: &[&str]) -> String {
+    let list = modules.join(", ");
+    let told: Vec<_> = modules
+        .iter()
+        .map(|name| format!("{name}.version"))
+        .collect();
+    format!(
+        "import {list}\ndef f(event):\n    return [{}]\n",
+        told.join(", ")
+    )
+}
+
+/// The packages in the store, finished or not.
+fn store(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.dir().join("lambda/packages"));
+    let mut names: Vec<_> = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| {
+            entry
+                .expect("listed")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// All that installers have written; empty when there was none.
+fn installers_log(place: &Place) -> Vec<(String, u64)> {
+    let folder = place.dir().join("worker/logs/worker");
+    let files = ol_testkit::place::listing(&folder).into_iter();
+    files
+        .map(|path| {
+            let length = path.metadata().expect("there").len();
+            (path.display().to_string(), length)
+        })
+        .collect()
+}
+
+fn call(worker: &Worker<'_>, name: &str) -> Value {
+    worker.call(name, &json!(null)).ok()
+}
+
+const FIVE: &str = "a==1.0\nb==1.0\nc==1.0\nd==1.0\ne==1.0\n";
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "g"];
+
+#[test]
+fn packages_are_counted_once_and_a_restarted_worker_installs_none() {
+    with_index(|place, index| {
+        for name in NAMES {
+            index.add(plain(name, "1.0"));
+        }
+        let source = versions_of(&NAMES[..5]);
+        let worker = up(place, index, &[]);
+        let six = format!("{FIVE}g==1.0\n");
+        for (name, wanted) in [("one", FIVE), ("two", FIVE), ("three", six.as_str())] {
+            worker.install(name, &[("f.py", &source), ("requirements.txt", wanted)]);
+        }
+        for name in ["one", "two", "three"] {
+            assert_eq!(call(&worker, name), json!(vec!["1.0"; 5]));
+        }
+        worker.down();
+        assert_eq!(store(place), NAMES.map(|name| format!("{name}==1.0")));
+
+        let (asked, log) = (index.asked().len(), installers_log(place));
+        assert!(asked > 0);
+        let worker = up(place, index, &[]);
+        assert_eq!(worker.count("pull-package"), 0);
+        for (name, count) in [("one", 5), ("two", 5), ("three", 6)] {
+            assert_eq!(call(&worker, name), json!(vec!["1.0"; 5]));
+            assert_eq!(worker.count("pull-package"), count, "{name}");
+        }
+        worker.down();
+        assert_eq!(index.asked().len(), asked, "{:?}", index.asked());
+        assert_eq!(installers_log(place), log);
+    });
+}
+
+#[test]
+fn twenty_first_calls_at_once_install_each_package_once() {
+    with_index(|place, index| {
+        index.tell_metadata();
+        for name in NAMES {
+            index.add(plain(name, "1.0"));
+        }
+        let source = versions_of(&NAMES[..5]);
+        let files = [("f.py", source.as_str()), ("requirements.txt", FIVE)];
+        let worker = up(place, index, &[]);
+        let names: Vec<_> = (0..20).map(|number| format!("f{number}")).collect();
+        thread::scope(|scope| {
+            for name in &names {
+                let (worker, files) = (&worker, &files);
+                scope.spawn(move || {
+                    worker.install(name, files);
+                    assert_eq!(call(worker, name), json!(vec!["1.0"; 5]));
+                });
+            }
+        });
+        for name in &NAMES[..5] {
+            assert_eq!(index.requests(&format!("{name}-1.0-py3-none-any.whl")), 1);
+            assert_eq!(
+                index.requests(&format!("{name}-1.0-py3-none-any.whl.metadata")),
+                1
+            );
+        }
+        let (asked, log) = (index.asked(), installers_log(place));
+        worker.install("another", &files);
+        assert_eq!(call(&worker, "another"), json!(vec!["1.0"; 5]));
+        assert_eq!(index.asked(), asked);
+        assert_eq!(installers_log(place), log);
+        worker.down();
+    });
+}
+
+#[test]
+fn two_versions_of_a_package_live_side_by_side_and_are_seen_as_told() {
+    let looks = "
+import importlib.metadata, importlib.resources, os, sys
+import m
+
+def f(event):
+    folder = os.path.dirname(m.__file__)
+    refused = []
+    for path in (m.__file__, folder + '/new.py', os.path.dirname(folder) + '/new.py', '/packages/new'):
+        try:
+            open(path, 'a').close()
+        except OSError:
+            refused.append(path)
+    kinds = []
+    for entry in sys.path:
+        kind = 'packages' if entry.startswith('/packages/') else 'handler' if entry == '/handler' else 'python'
+        if kinds[-1:] != [kind]:
+            kinds.append(kind)
+    return {'version': m.version, 'metadata': importlib.metadata.version('m'), 'refused': len(refused),
+            'data': (importlib.resources.files('m') / 'data.txt').read_text(), 'owned': hasattr(sys, 'owned'), 'path': kinds}
+";
+    with_index(|place, index| {
+        for version in ["1.0", "2.0"] {
+            let made = wheel("m", version)
+                .file("m/__init__.py", format!("version = '{version}'\n"))
+                .file("m/data.txt", format!("data of {version}"))
+                .file("owned.pth", "import sys; sys.owned = True\n/tmp\n");
+            index.add(made.build());
+        }
+        let worker = up(place, index, &[]);
+        for (name, wanted) in [("one", "m==1.0\n"), ("two", "m==2.0\n")] {
+            worker.install(name, &[("f.py", looks), ("requirements.txt", wanted)]);
+        }
+        for (name, version) in [("one", "1.0"), ("two", "2.0"), ("one", "1.0")] {
+            let data = format!("data of {version}");
+            let seen = json!({"version": version, "metadata": version, "refused": 4, "data": data, "owned": false,
+                "path": ["packages", "python", "handler"]});
+            assert_eq!(call(&worker, name), seen);
+        }
+        assert_eq!(store(place), ["m==1.0", "m==2.0"]);
+        worker.down();
+    });
+}
+
+#[test]
+fn requirements_are_understood_in_all_their_forms() {
+    with_index(|place, index| {
+        index.add(plain("m", "1.0"));
+        index.add(plain("m", "2.0"));
+        index.add(plain("e", "1.0"));
+        index.add(plain("needed", "3.0"));
+        let extras = wheel("x", "1.0")
+            .file("x.py", "version = '1.0'\n")
+            .requires("needed>=1")
+            .requires("e; extra == 'more'")
+            .metadata("Provides-Extra: more");
+        index.add(extras.build());
+        let hash = plain("m", "1.0").sha256();
+        let hashed = format!("m==1.0 --hash=sha256:{hash}\n");
+        let compiled = format!(
+            "#\n# This file is autogenerated by pip-compile with Python 3.11\n#\nm==1.0 \\\n    --hash=sha256:{} \\\n    --hash=sha256:{hash}\n    # via -r requirements.in\n",
+            "0".repeat(64)
+        );
+        let project = "[project]\nname = 'f'\nversion = '1'\ndependencies = ['m<2', 'needed']\n";
+        let none = "gone==1.0; python_version < '3'\nm\n";
+        let all: [(&str, &str, &str, &[&str], Value); 9] = [
+            (
+                "unpinned",
+                "requirements.txt",
+                "m\n",
+                &["m"],
+                json!(["2.0"]),
+            ),
+            (
+                "pinned",
+                "requirements.txt",
+                "m==1.0\n",
+                &["m"],
+                json!(["1.0"]),
+            ),
+            (
+                "dependency",
+                "requirements.txt",
+                "x\n",
+                &["x", "needed"],
+                json!(["1.0", "3.0"]),
+            ),
+            (
+                "extra",
+                "requirements.txt",
+                "x[more]\n",
+                &["x", "e"],
+                json!(["1.0", "1.0"]),
+            ),
+            ("marker", "requirements.txt", none, &["m"], json!(["2.0"])),
+            (
+                "hashed",
+                "requirements.txt",
+                &hashed,
+                &["m"],
+                json!(["1.0"]),
+            ),
+            (
+                "compiled",
+                "requirements.txt",
+                &compiled,
+                &["m"],
+                json!(["1.0"]),
+            ),
+            ("in", "requirements.in", "m>1.5\n", &["m"], json!(["2.0"])),
+            (
+                "project",
+                "pyproject.toml",
+                project,
+                &["m", "needed"],
+                json!(["1.0", "3.0"]),
+            ),
+        ];
+        let worker = up(place, index, &[]);
+        for (name, file, wanted, modules, _) in &all {
+            worker.install(name, &[("f.py", &versions_of(modules)), (file, wanted)]);
+        }
+        for (name, _, _, _, answer) in &all {
+            assert_eq!(call(&worker, name), *answer, "{name}");
+        }
+        let asked = index.asked();
+        for (line, remedy) in [
+            ("--index-url http://evil.example/simple", "pip_mirror"),
+            ("--extra-index-url=http://evil.example/simple", "pip_mirror"),
+            ("-r other.txt", "put that file's lines here"),
+            ("-e .", "bundle"),
+            ("./m", "bundle"),
+            ("../m-1.0-py3-none-any.whl", "bundle"),
+            ("/etc/passwd", "bundle"),
+            ("m @ http://evil.example/m-1.0-py3-none-any.whl", "index"),
+            ("git+https://evil.example/m", "index"),
+            ("file:///etc/passwd", "index"),
+        ] {
+            let wanted = format!("# first\nm\n{line}\n");
+            let files = [
+                ("f.py", "def f(e): return e\n"),
+                ("requirements.txt", wanted.as_str()),
+            ];
+            let reply = worker.request("POST", "/registry/refused", &bundle(&files));
+            let text = reply.text();
+            assert_eq!(reply.status, 400, "{line}: {text}");
+            assert!(text.contains("line 3"), "{line}: {text}");
+            assert!(text.contains(remedy), "{line}: {text}");
+            assert_eq!(worker.call("refused", &json!(null)).status, 404);
+        }
+        assert_eq!(index.asked(), asked);
+        worker.down();
+    });
+}
+
+#[test]
+fn a_worker_killed_while_it_installs_leaves_nothing_by_halves() {
+    with_index(|place, index| {
+        index.tell_metadata();
+        index.add(plain("a", "1.0"));
+        index.add(plain("b", "1.0"));
+        let worker = up(place, index, &[]);
+        // The metadata is there, the page opens once, and the file comes only when the gate opens.
+        let gate = Gate::closed();
+        index.misbehave_for_files("b", Mischief::Waits(gate.clone()));
+        worker.install(
+            "f",
+            &[
+                ("f.py", &versions_of(&["a", "b"])),
+                ("requirements.txt", "a\nb\n"),
+            ],
+        );
+        gate.until_waiting(1);
+        worker.process.signal(Signal::KILL);
+        worker.warden.signal(Signal::KILL);
+        let mut worker = worker;
+        worker.wait();
+        drop(worker);
+        gate.open();
+        index.behave("b");
+
+        let worker = up(place, index, &[]);
+        let unfinished = |name: &String| name.starts_with('.') || name.starts_with("b=");
+        assert!(!store(place).iter().any(unfinished), "{:?}", store(place));
+        assert_eq!(call(&worker, "f"), json!(["1.0", "1.0"]));
+        assert_eq!(store(place), ["a==1.0", "b==1.0"]);
+        worker.down();
+    });
+}
+
+#[test]
+fn a_function_can_be_deleted_or_replaced_while_it_is_prepared() {
+    with_index(|place, index| {
+        for name in ["a", "b", "c"] {
+            index.add(plain(name, "1.0"));
+        }
+        let gate = Gate::closed();
+        index.misbehave("a", Mischief::Waits(gate.clone()));
+        let worker = up(place, index, &[]);
+        let of_a = versions_of(&["a"]);
+        for name in ["deleted", "replaced"] {
+            worker.install(name, &[("f.py", &of_a), ("requirements.txt", "a\n")]);
+        }
+        gate.until_waiting(1);
+        assert_eq!(
+            worker.request("DELETE", "/registry/deleted", b"").status,
+            200
+        );
+        assert_eq!(worker.call("deleted", &json!(null)).status, 404);
+        worker.install(
+            "replaced",
+            &[("f.py", &versions_of(&["b"])), ("requirements.txt", "b\n")],
+        );
+        assert_eq!(call(&worker, "replaced"), json!(["1.0"]));
+        worker.install(
+            "replaced",
+            &[("f.py", "def f(event):\n    return 'newest'\n")],
+        );
+        assert_eq!(call(&worker, "replaced"), json!("newest"));
+        gate.open();
+        eventually("what was asked for first", 20.0, || {
+            store(place).contains(&"a==1.0".to_owned()).then_some(())
+        });
+        assert_eq!(call(&worker, "replaced"), json!("newest"));
+        assert_eq!(worker.call("deleted", &json!(null)).status, 404);
+        worker.down();
+        // What comes of an attempt that nobody waits for is of no use after a restart, and its name may be another's by then.
+        let locks = place.dir().join("worker/packages/locks");
+        let kept = |name: &str| fs::read_to_string(locks.join(name)).unwrap_or_default();
+        assert_eq!(kept("deleted.json"), "");
+        assert!(
+            kept("replaced.json").contains(r#"\"b\""#),
+            "{}",
+            kept("replaced.json")
+        );
+    });
+}
+
+/// It is told, in the log, and nobody who calls notices.
+#[test]
+fn a_version_whose_packages_fail_leaves_the_one_before_in_service() {
+    with_index(|place, index| {
+        index.add(plain("a", "1.0"));
+        index.add(plain("a", "2.0"));
+        let worker = up(place, index, &["registry_cache_ms=50"]);
+        let source = versions_of(&["a"]);
+        worker.install("f", &[("f.py", &source), ("requirements.txt", "a==1.0\n")]);
+        assert_eq!(call(&worker, "f"), json!(["1.0"]));
+        worker.install("f", &[("f.py", &source), ("requirements.txt", "a==3.0\n")]);
+        eventually("the failure to be told", 20.0, || {
+            assert_eq!(call(&worker, "f"), json!(["1.0"]));
+            let log = place.log_text();
+            log.contains("the version before stays in service")
+                .then_some(())
+        });
+        index.add(plain("a", "3.0"));
+        eventually("the version that failed", 20.0, || {
+            let version = call(&worker, "f");
+            (version == json!(["3.0"])).then_some(())
+        });
+        worker.down();
+    });
+}
