@@ -222,7 +222,7 @@ fn files_given_beside_it_take_their_place() {
             place,
             &["-c", &yaml, "--no-wait", &repository.url(), "-n", "r"],
         );
-        assert!(said.ok().contains("installed r (3 files"), "{said:?}");
+        assert!(said.ok().contains("uploaded r (3 files"), "{said:?}");
         assert_eq!(said.err, "");
 
         fs::write(&yaml, "limits: [1").expect("written");

@@ -53,11 +53,8 @@ fn installing_waits_for_the_packages_and_says_what_it_does() {
     with_packages(|worker, _| {
         let said = install(worker, "fn", "left==1.0\n", &[]);
         assert!(said.ok().contains("2 packages"), "{said:?}");
-        for step in [
-            "finding out which packages",
-            "installing left==1.0",
-            "of 2)",
-        ] {
+        // Two are installed at once, so of their steps one may go by unseen.
+        for step in ["finding out which packages", "installing ", "of 2)"] {
             assert!(said.err.contains(step), "{said:?}");
         }
         assert!(!said.err.contains('\x1b'), "no terminal: {said:?}");
