@@ -15,7 +15,7 @@
 //! - [`destination`]: a host and port that an installer may reach, and whether it may lie in a private network
 //! - [`upstream`]: the proxy through which this host reaches others
 //! - [`page`]: what an index says of a project's files (PEP 503, PEP 691)
-//! - [`client`]: asks the index, with all of the above
+//! - [`client`]: asks the index, with all of the above; `guard` says where names may lead
 
 pub mod client;
 pub mod destination;
@@ -27,6 +27,7 @@ pub mod upstream;
 mod certificates;
 mod choose;
 mod error;
+mod guard;
 mod netrc;
 mod pip_conf;
 mod uv_toml;

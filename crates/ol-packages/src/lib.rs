@@ -14,6 +14,7 @@
 //! - [`modules`]: what can be imported from an installed package
 //! - [`index`]: which package index this host uses, and the way to it
 //! - [`proxy`]: what a sandbox may reach of it
+//! - [`wheels`]: files of the index whose hashes were checked, for sandboxes without a network
 //! - [`tool`]: uv, found or fetched
 //! - [`inside`]: the program that resolves and installs in a sandbox
 //!
@@ -28,3 +29,4 @@ pub mod proxy;
 pub mod requirements;
 pub mod store;
 pub mod tool;
+pub mod wheels;

@@ -5,6 +5,7 @@ mod common;
 use std::process::Command;
 
 use common::{Inside, kept, mirror, pins, unpack, uv};
+use ol_packages::wheels::{Libc, Tags};
 use ol_testkit::{Hostile, Mischief, PackageIndex, measured, sdist, wheel};
 use serde_json::json;
 
@@ -118,9 +119,16 @@ fn what_uv_learned_of_the_interpreter_serves_others() {
     let index = mirror(&packages.url());
     let uv = uv();
     let inside = Inside::new(&index, Some(&uv.path));
-    let (status, seed) = inside.ask("/seed", &json!({}));
+    let (status, told) = inside.ask("/interpreter", &json!({}));
     assert_eq!(status, 200);
-    let folder = unpack(&seed, &inside.place.path().join("seed"));
+    let told = unpack(&told, &inside.place.path().join("told"));
+    let about = std::fs::read(told.join("about.json")).expect("unpacked");
+    let tags: Tags = serde_json::from_slice(&about).expect("tags");
+    assert!(
+        tags.minor > 8 && matches!(tags.libc, Some(Libc::Glibc(2, 20..))),
+        "{tags:?}"
+    );
+    let folder = told.join("seed");
     let learned = std::fs::read_dir(&folder).expect("unpacked").count();
     assert_eq!(learned, 1, "the interpreter's folder");
     let plain = inside.install(&order).expect("installed");

@@ -11,6 +11,7 @@ use ol_model::worker_config::{DefaultNetwork, Networks};
 use ol_model::{ServerMode, WorkerConfig};
 use ol_packages::index::{Host, Index, Wanted};
 use ol_packages::store::{Store, StoreLimits};
+use ol_packages::wheels::Wheels;
 use ol_sandbox::budget::Budget;
 use ol_sandbox::sock::{Egress, SockPool};
 use ol_sys::confine::Level;
@@ -209,6 +210,8 @@ async fn serve(
 fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result<PackagesSettings> {
     let limits = StoreLimits::default();
     let store = Store::open(&config.pkgs_dir, limits).context("open the packages")?;
+    let wheels = u64::from(config.packages.wheels_mb) << 20;
+    let wheels = Wheels::open(&config.pkgs_dir.join(".wheels"), wheels);
     let wanted = Wanted {
         mirror: &config.pip_mirror,
         package_hosts: &config.packages.hosts,
@@ -219,6 +222,7 @@ fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result
     }
     Ok(PackagesSettings {
         store,
+        wheels: wheels.context("open the kept wheels")?,
         state: directory.packages_state(),
         index,
         python: python_of(base),

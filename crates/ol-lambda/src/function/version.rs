@@ -11,7 +11,7 @@ use ol_packages::requirements::{Requirements, RequirementsError};
 use ol_sandbox::{CodeId, Network};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,11 +121,12 @@ impl Version {
         })
     }
 
-    /// A version of code of ours: `files` by name and content, `programs` copied from where they lie. Blocking.
+    /// A version of code of ours: `files` by name and content, `programs` linked or copied from where they lie. Blocking.
     pub(crate) fn of_ours(
         settings: &Settings,
         limits: Limits,
-        files: &[(&str, Vec<u8>)],
+        network: Network,
+        files: &[(String, Vec<u8>)],
         programs: &[(&str, &Path)],
     ) -> io::Result<Self> {
         const ENTRY: &str = "f.py";
@@ -137,6 +138,10 @@ impl Version {
         let mut source = Err(format!("there is no {ENTRY}"));
         for (name, content) in files {
             let path = directory.0.join(name);
+            for folder in Path::new(name).ancestors().skip(1) {
+                fs::create_dir_all(directory.0.join(folder))?;
+                mode(&directory.0.join(folder), 0o755)?;
+            }
             fs::write(&path, content)?;
             mode(&path, 0o644)?;
             if *name == ENTRY {
@@ -145,14 +150,19 @@ impl Version {
         }
         for (name, from) in programs {
             let path = directory.0.join(name);
-            fs::copy(from, &path)?;
-            mode(&path, 0o755)?;
+            // Usually of the same disk, and tens of megabytes.
+            let linked =
+                fs::metadata(from)?.mode() & 0o777 == 0o755 && fs::hard_link(from, &path).is_ok();
+            if !linked {
+                fs::copy(from, &path)?;
+                mode(&path, 0o755)?;
+            }
         }
         Ok(Self {
             code,
             config: FunctionConfig::default(),
             limits,
-            network: Network::Gate,
+            network,
             entry: ENTRY.to_owned(),
             source,
             requirements: None,

@@ -1,19 +1,24 @@
-//! What every installer sandbox is made of: the installer's program as a version of a function, with uv beside it.
+//! What every installer sandbox is made of: the installer's program as a version of a function, with uv beside it, and what is known
+//! of the interpreter.
 
-use super::PackagesSettings;
 use super::failure::Failure;
-use crate::function::Version;
-use crate::lambdas::Settings;
-use ol_packages::index::Index;
+use super::interpreter::{Interpreter, learn};
+use crate::function::{Version, chain};
+use crate::lambdas::Shared;
+use ol_packages::index::{Client, Index};
 use ol_packages::inside;
 use ol_packages::proxy::{Limits, Policy};
 use ol_packages::tool::Uv;
+use ol_sandbox::Network;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// Where its files are inside.
-pub(super) const HANDLER: &str = "/handler";
+const HANDLER: &str = "/handler";
 const UV: &str = "uv";
+const SEED: &str = "seed";
 const CERTIFICATES: &str = "certificates.pem";
 
 /// Made when it is first needed, once.
@@ -23,87 +28,124 @@ pub(super) struct Bench(OnceCell<Arc<Tools>>);
 /// What jobs need.
 #[derive(Debug)]
 pub(super) struct Tools {
+    /// Of sandboxes with a way to the index.
+    pub online: Base,
+    /// Of those without any network.
+    pub offline: Base,
+    pub interpreter: Interpreter,
+    /// Asks the index, from outside any sandbox.
+    pub client: Client,
+}
+
+/// What a sandbox is made of, and what every order to it says.
+#[derive(Clone, Debug)]
+pub(super) struct Base {
     pub version: Arc<Version>,
+    /// The part of each order that is always the same. With a way to the index it may hold passwords.
+    pub order: Map<String, Value>,
     pub policy: Policy,
-    /// The part of each order that is always the same.
-    pub order: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Bench {
     /// The tools, made now if they aren't. A failure is not kept: the index may be back the next time.
-    pub(super) async fn tools(
-        &self,
-        settings: &Settings,
-        packages: &PackagesSettings,
-    ) -> Result<Arc<Tools>, Failure> {
-        self.0
-            .get_or_try_init(|| make(settings, packages))
-            .await
-            .cloned()
+    pub(super) async fn tools(&self, shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
+        self.0.get_or_try_init(|| make(shared)).await.cloned()
     }
 }
 
-async fn make(settings: &Settings, packages: &PackagesSettings) -> Result<Arc<Tools>, Failure> {
-    let index = packages
-        .index
-        .clone()
-        .map_err(|why| Failure(format!("no package can be had: {why}\n")))?;
-    let (settings, limits) = (settings.clone(), packages.limits.clone());
-    let (state, allow_sdist) = (packages.state.join("tools"), packages.allow_sdist);
-    let work = tokio::task::spawn_blocking(move || {
-        let uv = match Uv::find_or_fetch(&state, &index, &mut |step| {
-            tracing::debug!("uv: {step:?}");
-        }) {
-            Ok(uv) => Some(uv.path),
-            Err(error) => {
-                let why = crate::function::chain(&error);
-                tracing::warn!("packages are got with the base's pip, which is slower: {why}");
-                None
-            }
-        };
-        let mut files: Vec<(&str, Vec<u8>)> = inside::FILES
-            .iter()
-            .map(|(name, text)| (*name, text.as_bytes().to_vec()))
-            .collect();
-        if let Some(certificates) = &index.certificates {
-            files.push((CERTIFICATES, certificates.pem.to_vec()));
-        }
-        let programs: Vec<_> = uv.iter().map(|path| (UV, path.as_path())).collect();
-        let version = Version::of_ours(&settings, limits, &files, &programs)
-            .map_err(|error| Failure(format!("the installer can't be laid out: {error}\n")))?;
+/// Twice, for what a sandbox of the first learns is laid beside the program of all others.
+async fn make(shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
+    let settings = &shared.packages.settings;
+    let index = settings.index.clone();
+    let index = index.map_err(|why| Failure(format!("no package can be had: {why}\n")))?;
+    let (uv, first) = {
+        let (shared, index) = (Arc::clone(shared), index.clone());
+        blocking(move || {
+            let uv = find_uv(&shared, &index);
+            let first = lay_out(&shared, &index, uv.as_deref(), None, Network::None)?;
+            Ok((uv, first))
+        })
+    }
+    .await?;
+    let interpreter = learn(shared, first).await?;
+    let shared = Arc::clone(shared);
+    blocking(move || {
+        let of = |network| lay_out(&shared, &index, uv.as_deref(), Some(&interpreter), network);
         Ok(Arc::new(Tools {
-            order: order(&index, allow_sdist, uv.is_some()),
-            policy: Policy::of(&index, Limits::default()),
-            version: Arc::new(version),
+            online: of(Network::Gate)?,
+            offline: of(Network::None)?,
+            interpreter,
+            client: Client::new(&index),
         }))
-    });
-    work.await.unwrap_or_else(|error| {
-        Err(Failure(format!(
-            "the installer can't be laid out: {error}\n"
-        )))
     })
+    .await
 }
 
-fn order(
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(unmade(&error)))
+}
+
+fn unmade(error: &dyn std::fmt::Display) -> Failure {
+    Failure(format!("the installer can't be laid out: {error}\n"))
+}
+
+fn find_uv(shared: &Shared, index: &Index) -> Option<PathBuf> {
+    let state = shared.packages.settings.state.join("tools");
+    let found = Uv::find_or_fetch(&state, index, &mut |step| tracing::debug!("uv: {step:?}"));
+    found
+        .inspect_err(|error| {
+            let why = chain(error);
+            tracing::warn!("packages are got with the base's pip, which is slower: {why}");
+        })
+        .ok()
+        .map(|uv| uv.path)
+}
+
+fn lay_out(
+    shared: &Shared,
     index: &Index,
-    allow_sdist: bool,
-    has_uv: bool,
-) -> serde_json::Map<String, serde_json::Value> {
-    let extra: Vec<&str> = index.extra.iter().map(|url| url.with_secrets()).collect();
-    let certificates = index
-        .certificates
-        .as_ref()
-        .map(|_| format!("{HANDLER}/{CERTIFICATES}"));
-    let order = serde_json::json!({
-        "index": index.default.with_secrets(),
-        "extra": extra,
-        "proxy": "http://127.0.0.1:3128",
-        "certificates": certificates,
-        "uv": has_uv.then(|| format!("{HANDLER}/{UV}")),
-        "allow_sdist": allow_sdist,
-    });
-    match order {
-        serde_json::Value::Object(map) => map,
-        _ => serde_json::Map::new(),
+    uv: Option<&Path>,
+    interpreter: Option<&Interpreter>,
+    network: Network,
+) -> Result<Base, Failure> {
+    let settings = &shared.packages.settings;
+    let mut files: Vec<(String, Vec<u8>)> = inside::FILES
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()))
+        .collect();
+    let online = network == Network::Gate;
+    if let Some(certificates) = index.certificates.as_ref().filter(|_| online) {
+        files.push((CERTIFICATES.to_owned(), certificates.pem.to_vec()));
     }
+    let seed = interpreter.iter().flat_map(|known| &known.seed);
+    files.extend(seed.map(|(name, content)| (format!("{SEED}/{name}"), content.clone())));
+    let programs: Vec<_> = uv.iter().map(|path| (UV, *path)).collect();
+    let limits = settings.limits.clone();
+    let version = Version::of_ours(&shared.settings, limits, network, &files, &programs);
+    let place = |name| format!("{HANDLER}/{name}");
+    let seeded = interpreter.is_some_and(|known| !known.seed.is_empty());
+    let mut order = json!({
+        "uv": uv.map(|_| place(UV)),
+        "seed": seeded.then(|| place(SEED)),
+        "allow_sdist": settings.allow_sdist,
+    });
+    let extra: Vec<&str> = index.extra.iter().map(|url| url.with_secrets()).collect();
+    if online {
+        order["index"] = index.default.with_secrets().into();
+        order["extra"] = extra.into();
+        order["proxy"] = "http://127.0.0.1:3128".into();
+        order["certificates"] = index
+            .certificates
+            .as_ref()
+            .map(|_| place(CERTIFICATES))
+            .into();
+    }
+    Ok(Base {
+        version: Arc::new(version.map_err(|error| unmade(&error))?),
+        order: order.as_object().cloned().unwrap_or_default(),
+        policy: Policy::of(index, Limits::default()),
+    })
 }

@@ -3,6 +3,7 @@
 use crate::invoke::InvokeError;
 use ol_packages::proxy::Report;
 use ol_packages::store::StoreError;
+use ol_packages::wheels::WheelError;
 use std::fmt::Write as _;
 
 /// Why the packages of a function can't be had. `Display` is for its owner.
@@ -15,7 +16,7 @@ pub(crate) struct Failure(pub String);
 pub(super) struct Said {
     /// One of those in [`remedy`].
     pub code: String,
-    /// The installer's own words.
+    /// The words of the installer, or of whoever fetches.
     pub words: String,
 }
 
@@ -50,6 +51,18 @@ impl Failure {
             _ => "",
         };
         Self(format!("{doing}: {error}{remedy}\n"))
+    }
+
+    /// No wheel can be had.
+    pub(super) fn wheel(doing: &str, error: &WheelError) -> Self {
+        if let WheelError::Disk { .. } = error {
+            tracing::error!("{doing}: {}", crate::function::chain(error));
+        }
+        let said = Said {
+            code: error.code().to_owned(),
+            words: error.to_string(),
+        };
+        Self::of(doing, &said, None)
     }
 
     pub(super) fn store(error: &StoreError) -> Self {

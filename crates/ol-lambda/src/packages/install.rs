@@ -1,7 +1,7 @@
 //! Installs what of a lock isn't in the store yet: each package once, whoever wants it, a few at a time.
 //!
-//! Each in a sandbox of its own, which is never used again: the hashes are checked inside, so one that a package took over could
-//! hand out anything as the next one.
+//! The worker fetches a wheel and checks its hash; a sandbox without any network unpacks it. Each in a sandbox of its own, which is
+//! never used again: one that a package took over could hand out anything as the next one.
 
 use super::failure::Failure;
 use super::job::{Job, Tar};
@@ -10,11 +10,15 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
 use ol_packages::pin::Pin;
 use ol_packages::store::{Filled, Lease, Partial};
+use ol_packages::wheels::{Wheel, WheelError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Packages at once of one function.
-const AT_ONCE: usize = super::JOBS;
+/// Packages of one function that are fetched at once; sandboxes wait for their turn.
+const AT_ONCE: usize = 8;
+
+/// Where sandboxes see the folder of [`Wheels`](ol_packages::wheels::Wheels).
+const WHEELS: &str = "/packages/.wheels";
 
 /// Leases all packages of `lock` for `holder`; `says` is told how far it is.
 pub(super) async fn install(
@@ -50,22 +54,38 @@ pub(super) async fn install(
 }
 
 async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
-    let mut job = Job::begin(shared).await?;
     let doing = format!("installing {}", partial.pin());
-    match job.order_tar("/install", &doing, order(&partial)).await {
-        Ok((tar, moving)) => fill(&doing, partial, tar, moving).await,
-        Err(failure) if shared.packages.settings.allow_sdist => {
-            drop(job);
-            tracing::debug!("{}: {failure}", partial.pin());
-            build(shared, partial).await
+    let wheel = match fetch(shared, partial.pin()).await? {
+        Ok(wheel) => wheel,
+        Err(WheelError::NoWheel { .. }) if shared.packages.settings.allow_sdist => {
+            return build(shared, partial).await;
         }
-        Err(failure) => Err(failure),
-    }
+        Err(error) => return Err(Failure::wheel(&doing, &error)),
+    };
+    let mut job = Job::offline(shared).await?;
+    let mut order = order(&partial);
+    order["wheels"] = format!("{WHEELS}/{}", wheel.folder()).into();
+    let (tar, moving) = job.order_tar("/install", &doing, order).await?;
+    fill(&doing, partial, tar, moving).await
+}
+
+/// Has the wheel of `pin` at hand. The outer error is that nothing can be fetched at all.
+async fn fetch(shared: &Arc<Shared>, pin: &Pin) -> Result<Result<Wheel, WheelError>, Failure> {
+    let packages = &shared.packages;
+    let tools = packages.bench.tools(shared).await?;
+    let within = packages.settings.limits.runtime;
+    let (wheels, pin) = (packages.settings.wheels.clone(), pin.clone());
+    let fetched = tokio::task::spawn_blocking(move || {
+        wheels.get(&pin, &tools.interpreter.tags, &tools.client, within)
+    });
+    fetched
+        .await
+        .map_err(|error| Failure(format!("a wheel can't be fetched: {error}\n")))
 }
 
 /// From sources: their author's program runs, so once everything is fetched it has no way out.
 async fn build(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
-    let mut job = Job::begin(shared).await?;
+    let mut job = Job::online(shared).await?;
     let doing = format!("building {}", partial.pin());
     job.order("/fetch", &doing, order(&partial)).await?;
     job.close();

@@ -2,7 +2,7 @@
 //!
 //! It is an instance like a function's, of a function that nobody can call: made, limited, logged and ended as those are.
 
-use super::bench::Tools;
+use super::bench::Base;
 use super::failure::{Failure, Said};
 use crate::call::{CallError, call};
 use crate::function::Function;
@@ -22,34 +22,47 @@ const LONGEST: usize = 16 << 20;
 /// A sandbox at work.
 pub(super) struct Job<'a> {
     function: Arc<Function>,
-    tools: Arc<Tools>,
+    base: Base,
     proxy: Option<Proxy>,
     /// No way to the index any more.
     closed: bool,
-    _turn: SemaphorePermit<'a>,
+    /// Kept until the end.
+    turn: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Job<'a> {
-    /// Waits for its turn. The sandbox is made with the first order.
-    pub(super) async fn begin(shared: &'a Arc<Shared>) -> Result<Self, Failure> {
+    /// One with a way to the index. Waits for its turn; the sandbox is made with the first order.
+    pub(super) async fn online(shared: &'a Arc<Shared>) -> Result<Self, Failure> {
+        let tools = shared.packages.bench.tools(shared).await?;
+        Self::in_turn(shared, tools.online.clone()).await
+    }
+
+    /// The same without any network.
+    pub(super) async fn offline(shared: &'a Arc<Shared>) -> Result<Self, Failure> {
+        let tools = shared.packages.bench.tools(shared).await?;
+        Self::in_turn(shared, tools.offline.clone()).await
+    }
+
+    async fn in_turn(shared: &'a Arc<Shared>, base: Base) -> Result<Self, Failure> {
         let packages = &shared.packages;
-        let turn = packages
-            .jobs
-            .acquire()
-            .await
-            .map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
-        let tools = packages
-            .bench
-            .tools(&shared.settings, &packages.settings)
-            .await?;
-        let function = Function::of_ours(&name(), shared, &tools.version)
+        let turn = packages.jobs.acquire().await;
+        let turn = turn.map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
+        let mut job = Self::of(shared, base)?;
+        job.turn = Some(turn);
+        Ok(job)
+    }
+
+    /// Without a turn, for the first of all.
+    pub(super) fn of(shared: &Arc<Shared>, base: Base) -> Result<Self, Failure> {
+        let function = Function::of_ours(&name(), shared, &base.version);
+        let function = function
             .map_err(|error| Failure(format!("the installer can't be started: {error}\n")))?;
         Ok(Self {
             function,
-            tools,
+            base,
             proxy: None,
             closed: false,
-            _turn: turn,
+            turn: None,
         })
     }
 
@@ -106,7 +119,7 @@ impl<'a> Job<'a> {
         doing: &str,
         order: serde_json::Value,
     ) -> Result<Answer, Failure> {
-        let mut whole = self.tools.order.clone();
+        let mut whole = self.base.order.clone();
         whole.extend(order.as_object().cloned().unwrap_or_default());
         let body = Bytes::from(serde_json::Value::Object(whole).to_string());
         let answer = self.call(path, body).await;
@@ -126,7 +139,7 @@ impl<'a> Job<'a> {
         let lease = self.function.acquire(&mut phases).await?;
         // A new sandbox has a new gate.
         if let Some(gate) = self.function.take_gate() {
-            self.proxy = (!self.closed).then(|| proxy::serve(gate, self.tools.policy.clone()));
+            self.proxy = (!self.closed).then(|| proxy::serve(gate, self.base.policy.clone()));
         }
         self.function.regain(lease.instance()).await?;
         let name = self.function.name.clone();

@@ -10,6 +10,7 @@
 //! - [`install`]: what is missing, once for all who want it
 //! - [`job`]: one installer sandbox, and orders to it
 //! - [`bench`]: what installer sandboxes are made of
+//! - [`interpreter`]: what is learned of the base's Python before the first of them
 //! - [`kept`]: the locks of functions on disk
 //! - [`care`]: what the store holds, and how it is kept small
 //! - [`failure`]: what went wrong, in words for a function's owner
@@ -18,6 +19,7 @@ mod bench;
 mod care;
 mod failure;
 mod install;
+mod interpreter;
 mod job;
 mod kept;
 mod prepare;
@@ -32,6 +34,7 @@ use kept::Kept;
 use ol_model::{Limits, WorkerConfig};
 use ol_packages::index::Index;
 use ol_packages::store::Store;
+use ol_packages::wheels::Wheels;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use tokio::sync::Semaphore;
@@ -44,6 +47,8 @@ const JOBS: usize = 2;
 pub struct PackagesSettings {
     /// Where installed packages lie; sandboxes see it as `/packages`.
     pub store: Store,
+    /// Wheels that are kept, in `.wheels` of the store's folder.
+    pub wheels: Wheels,
     /// A directory of ours that outlives the worker: locks, and uv if it had to be fetched.
     pub state: PathBuf,
     /// The index, or why there is none: what is set on this host can't be used.

@@ -67,7 +67,7 @@ pub(super) async fn resolve(
 
 async fn look_up(shared: &Arc<Shared>, wanted: &Requirements) -> Result<Lock, Failure> {
     let doing = "finding out which packages are needed";
-    let mut job = Job::begin(shared).await?;
+    let mut job = Job::online(shared).await?;
     let order = serde_json::json!({ "requirements": wanted.render() });
     let text = job.order("/resolve", doing, order).await?;
     let nonsense = |what: &dyn std::fmt::Display| {

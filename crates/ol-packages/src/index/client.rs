@@ -9,16 +9,21 @@ use base64::engine::general_purpose::STANDARD;
 use ureq::Agent;
 use ureq::http::Response;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Body, Proxy};
 use url::Url;
 
+use super::guard::{Guard, Strayed};
 use super::location::bare_host;
 use super::page::{self, Page};
-use super::{FileLink, Index, IndexUrl};
+use super::{FileLink, Index, IndexUrl, masked};
 
 /// PyPI's largest page (of a project with ten thousand files) is 20 MB.
 const LARGEST_PAGE: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Pages and files that are fetched at once share connections; an agent keeps three unless told.
+const IDLE: usize = 8;
+const REDIRECTS: usize = 5;
 const KINDS: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
 /// Why an index didn't answer as one. None of the texts holds a password.
@@ -40,6 +45,16 @@ pub enum ClientError {
         /// Without credentials.
         url: String,
     },
+    /// Its name leads where a page's word must not lead.
+    #[error(
+        "{host} {why}; if that is your own index, name it in pip_mirror or packages.hosts of config.json"
+    )]
+    Refused {
+        /// Host and port.
+        host: String,
+        /// Follows the host.
+        why: String,
+    },
     /// Its page is none.
     #[error("{url} is not a page of a package index: {why}")]
     Garbage {
@@ -50,17 +65,17 @@ pub enum ClientError {
     },
 }
 
-/// Asks one index.
+/// Asks the indexes of one host. Threads may share one, and its connections.
 #[derive(Debug)]
-pub struct Client<'a> {
-    index: &'a Index,
+pub struct Client {
+    index: Index,
     agent: Agent,
 }
 
-impl<'a> Client<'a> {
+impl Client {
     /// A client that trusts whom the index's settings trust, and goes through their proxy.
     #[must_use]
-    pub fn new(index: &'a Index) -> Self {
+    pub fn new(index: &Index) -> Self {
         let roots = index
             .certificates
             .as_ref()
@@ -77,13 +92,23 @@ impl<'a> Client<'a> {
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections_per_host(IDLE)
+            .max_idle_connections(2 * IDLE)
             .user_agent(concat!("ol-packages/", env!("CARGO_PKG_VERSION")))
             .proxy(None)
             .build();
+        let guard = Guard::new(index.destinations.clone());
         Self {
-            index,
-            agent: config.into(),
+            index: index.clone(),
+            agent: Agent::with_parts(config, DefaultConnector::default(), guard),
         }
+    }
+
+    /// All indexes, in the order in which they are asked.
+    pub fn indexes(&self) -> impl Iterator<Item = &IndexUrl> {
+        self.index.urls()
     }
 
     /// The page of a project on the first index that has it; `None` when none does.
@@ -92,16 +117,25 @@ impl<'a> Client<'a> {
     /// When an index can't be reached, answers with an error, or with something that is no page.
     pub fn page(&self, project: &str) -> Result<Option<Page>, ClientError> {
         for url in self.index.urls() {
-            if let Some(page) = self.page_of(url, project)? {
+            if let Some(page) = self.page_of(url, project, PATIENCE)? {
                 return Ok(Some(page));
             }
         }
         Ok(None)
     }
 
-    fn page_of(&self, index: &IndexUrl, project: &str) -> Result<Option<Page>, ClientError> {
+    /// The page of a project on one index; `None` when it has none.
+    ///
+    /// # Errors
+    /// As for [`Client::page`]; also when it takes longer than `within`.
+    pub fn page_of(
+        &self,
+        index: &IndexUrl,
+        project: &str,
+        within: Duration,
+    ) -> Result<Option<Page>, ClientError> {
         let url = index.page(project);
-        let mut answer = self.get(&url, Some(KINDS))?;
+        let (mut answer, url) = self.get(&url, Some(KINDS), within)?;
         match answer.status().as_u16() {
             200 => {}
             404 => return Ok(None),
@@ -113,7 +147,7 @@ impl<'a> Client<'a> {
             }
         }
         let garbage = |why: String| ClientError::Garbage {
-            url: url.clone().into(),
+            url: masked(url.as_str()),
             why,
         };
         let kind = answer.headers().get("content-type");
@@ -132,17 +166,21 @@ impl<'a> Client<'a> {
             .map_err(|error| garbage(error.to_string()))
     }
 
-    /// A file's bytes as they come, and how many there will be, if the server says so.
+    /// A file's bytes as they come, and how many there will be, if the server says so. Reading them fails once `within` has passed.
     ///
     /// # Errors
     /// When its server can't be reached or answers with an error.
-    pub fn file(&self, file: &FileLink) -> Result<(impl Read + use<>, Option<u64>), ClientError> {
-        let answer = self.get(&file.url, None)?;
+    pub fn file(
+        &self,
+        file: &FileLink,
+        within: Duration,
+    ) -> Result<(impl Read + use<>, Option<u64>), ClientError> {
+        let (answer, url) = self.get(&file.url, None, within)?;
         let status = answer.status().as_u16();
         if status != 200 {
             return Err(ClientError::Status {
                 status,
-                url: file.url.clone().into(),
+                url: masked(url.as_str()),
             });
         }
         let body = answer.into_body();
@@ -150,8 +188,35 @@ impl<'a> Client<'a> {
         Ok((body.into_reader(), length))
     }
 
-    fn get(&self, url: &Url, accept: Option<&str>) -> Result<Response<Body>, ClientError> {
-        let (host, port) = (bare_host(url), url.port_or_known_default().unwrap_or(443));
+    /// Follows where it is sent to; the URL is the last one.
+    fn get(
+        &self,
+        url: &Url,
+        accept: Option<&str>,
+        within: Duration,
+    ) -> Result<(Response<Body>, Url), ClientError> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS {
+            let answer = self.get_once(&url, accept, within)?;
+            let Some(next) = redirected(&answer, &url) else {
+                return Ok((answer, url));
+            };
+            url = next;
+        }
+        let (host, port) = place(&url);
+        Err(ClientError::Unreachable {
+            host: format!("{host}:{port}"),
+            why: format!("it sends on more than {REDIRECTS} times"),
+        })
+    }
+
+    fn get_once(
+        &self,
+        url: &Url,
+        accept: Option<&str>,
+        within: Duration,
+    ) -> Result<Response<Body>, ClientError> {
+        let (host, port) = place(url);
         let unreachable = |why: String| ClientError::Unreachable {
             host: format!("{host}:{port}"),
             why,
@@ -173,7 +238,30 @@ impl<'a> Client<'a> {
             let basic = STANDARD.encode(format!("{user}:{password}"));
             request = request.header("authorization", format!("Basic {basic}"));
         }
-        let answer = request.config().proxy(proxy).build().call();
-        answer.map_err(|error| unreachable(error.to_string()))
+        let configured = request.config().proxy(proxy).timeout_global(Some(within));
+        configured
+            .build()
+            .call()
+            .map_err(|error| match Strayed::of(&error) {
+                Some(strayed) => ClientError::Refused {
+                    host: format!("{host}:{port}"),
+                    why: strayed.to_string(),
+                },
+                None => unreachable(error.to_string()),
+            })
     }
+}
+
+/// Where an answer sends to; never from TLS to none.
+fn redirected(answer: &Response<Body>, url: &Url) -> Option<Url> {
+    if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let to = answer.headers().get("location")?.to_str().ok()?;
+    let to = url.join(to).ok()?;
+    (to.scheme() == url.scheme() || to.scheme() == "https").then_some(to)
+}
+
+fn place(url: &Url) -> (String, u16) {
+    (bare_host(url), url.port_or_known_default().unwrap_or(443))
 }

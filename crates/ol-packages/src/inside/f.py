@@ -3,7 +3,7 @@
     POST /resolve   requirements            -> JSON {"lock", "words", "python", "platform"}
     POST /fetch     one pinned package      -> JSON {"files"}: its sources and what building them needs, kept in /tmp
     POST /install   one pinned package      -> a plain tar of its files, compiled
-    POST /seed                              -> a plain tar of what uv learns of the interpreter
+    POST /interpreter                       -> a plain tar: about.json (which wheels it can use), seed/ (what uv learns of it)
     any failure                             -> JSON {"code", "words"}, status 422 (507: too large, 504: timeout, 400: bad order)
 
 An order is a JSON object:
@@ -12,10 +12,10 @@ An order is a JSON object:
     pin, hashes                 "NAME==VERSION" and ["sha256:..."] for /fetch and /install
     allow_sdist                 may code of packages be run, to build them or to learn what they need? false: wheels only
     fetched                     true: build what /fetch kept, offline (the proxy should be closed by now)
-    wheels                      a folder of wheels to use instead of the index, offline
+    wheels                      a folder of wheels whose hashes were checked, to use instead of the index, offline
     index, extra                URLs; they may hold passwords, which are masked in all words
     proxy, certificates         "http://127.0.0.1:3128", a PEM file
-    seed                        a folder with what /seed told: saves uv from asking the interpreter each time. Take it from a
+    seed                        a folder with the seed of /interpreter: saves uv from asking it each time. Take it from a
                                 sandbox that did nothing else: uv believes it
     uv                          path of the program; null: pip does it, slower
     python                      the interpreter that functions use; this one by default
@@ -33,13 +33,13 @@ source read again at each import. Packages are read-only, so the source can't ch
 
 import json
 import os
-import shutil
 import sys
 import sysconfig
 
+from about import interpreter
 from files import compile_all, listed, tar, tidy
 from installer import ONLY_BINARY, install_wheels, only_binary, pip_resolve, python, run, uv_index
-from order import BUILD, CACHE, FULL, KEPT, OUT, PLACE, Failed, fresh, masked, needed, read, written
+from order import BUILD, FULL, KEPT, OUT, PLACE, Failed, fresh, masked, needed, read, written
 from sources import build_requires, download
 
 WORDS = 16000  # characters of the installer's own words that are told
@@ -49,9 +49,9 @@ def app(environ, start_response):
     order = {}
     try:
         order = read(environ)
-        action = {"/resolve": resolve, "/fetch": fetch, "/install": install, "/seed": seed}.get(environ["PATH_INFO"])
+        action = {"/resolve": resolve, "/fetch": fetch, "/install": install, "/interpreter": interpreter}.get(environ["PATH_INFO"])
         if action is None or environ["REQUEST_METHOD"] != "POST":
-            raise Failed("bad-order", "POST /resolve, /fetch, /install or /seed", 400)
+            raise Failed("bad-order", "POST /resolve, /fetch, /install or /interpreter", 400)
         kind, body = action(order)
     except (Failed, OSError) as caught:
         failure = caught
@@ -117,14 +117,4 @@ def install(order):
     install_wheels(order, rest, OUT, kinds)
     files = tidy(order)
     compile_all(order, files)
-    return "application/x-tar", tar(listed(order))
-
-
-def seed(order):
-    fresh(PLACE)
-    fresh(OUT)
-    run([needed(order, "uv", str), "pip", "compile", "--no-config", "--offline", "--python", python(order), written("none.in", "")], order)
-    for name in os.listdir(CACHE):
-        if name.startswith("interpreter-"):
-            shutil.copytree(os.path.join(CACHE, name), os.path.join(OUT, name))
     return "application/x-tar", tar(listed(order))

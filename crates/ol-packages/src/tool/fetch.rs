@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
@@ -14,6 +15,8 @@ use crate::index::{Client, FileLink, Index};
 
 /// Bytes; uv is 40 MB, its wheel half of that.
 const LARGEST: u64 = 200 << 20;
+/// To download all of it.
+const PATIENCE: Duration = Duration::from_secs(300);
 const STEP: usize = 256 << 10;
 
 /// Fetches the newest that is known into `dir/uv-VERSION/uv`. The caller holds the lock on `dir`.
@@ -79,7 +82,7 @@ impl Drop for Part {
 }
 
 fn download(
-    client: &Client<'_>,
+    client: &Client,
     file: &FileLink,
     to: &Path,
     progress: &mut dyn FnMut(Progress),
@@ -89,7 +92,7 @@ fn download(
         .sha256
         .clone()
         .ok_or_else(|| ToolError::NoHash { file: name.clone() })?;
-    let (mut body, of) = client.file(file)?;
+    let (mut body, of) = client.file(file, PATIENCE)?;
     let mut out = File::create(to).map_err(disk(to))?;
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; STEP]);
     loop {

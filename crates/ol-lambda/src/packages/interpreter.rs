@@ -1,0 +1,75 @@
+//! What is learned of the interpreter before the first package: which wheels it can use, and what spares uv from asking it each time.
+//!
+//! By a sandbox that does nothing else: what it says is believed by all that come after it.
+
+use super::bench::Base;
+use super::failure::Failure;
+use super::job::Job;
+use crate::lambdas::Shared;
+use ol_archive::{ExtractLimits, extract_tar};
+use ol_packages::wheels::Tags;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DOING: &str = "looking at the base's Python";
+
+/// What it tells at most.
+const LIMITS: ExtractLimits = ExtractLimits {
+    bytes: 4 << 20,
+    entries: 200,
+    depth: 8,
+    ratio: 200,
+};
+
+/// What is known of it.
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    pub tags: Tags,
+    /// Files that uv finds in its cache: path and content.
+    pub seed: Vec<(String, Vec<u8>)>,
+}
+
+/// Asks a sandbox of `base`.
+pub(super) async fn learn(shared: &Arc<Shared>, base: Base) -> Result<Interpreter, Failure> {
+    let mut job = Job::of(shared, base)?;
+    let order = serde_json::json!({});
+    let (tar, moving) = job.order_tar("/interpreter", DOING, order).await?;
+    let folder = shared.packages.settings.state.join("interpreter");
+    let reading = tokio::task::spawn_blocking(move || read(&folder, tar));
+    let ((), read) = tokio::join!(moving, reading);
+    let failed = |error: &dyn std::fmt::Display| Failure(format!("{DOING}: {error}\n"));
+    read.map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))
+}
+
+/// Through `folder`, which is emptied before and gone afterwards.
+fn read(folder: &Path, tar: impl Read) -> io::Result<Interpreter> {
+    let empty = || match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    empty()?;
+    fs::create_dir_all(folder)?;
+    extract_tar(tar, folder, &LIMITS).map_err(io::Error::other)?;
+    let tags = serde_json::from_slice(&fs::read(folder.join("about.json"))?)?;
+    let mut seed = Vec::new();
+    collect(&folder.join("seed"), &PathBuf::new(), &mut seed)?;
+    empty()?;
+    Ok(Interpreter { tags, seed })
+}
+
+fn collect(root: &Path, below: &Path, files: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(below))? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            collect(root, &path, files)?;
+        } else {
+            let content = fs::read(entry.path())?;
+            files.push((path.to_string_lossy().into_owned(), content));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Which file of an index's page is the wheel of a package that suits an interpreter best.
+
+use std::str::FromStr;
+
+use crate::index::{FileLink, Page};
+use crate::pin::{PackageName, Pin, Sha256};
+
+use super::tags::{Fit, Tags, WheelName};
+
+/// What a page has of a package.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice<'a> {
+    /// A wheel that may be taken. Its hash is a wanted one, or isn't told by the page.
+    This(&'a FileLink),
+    /// One would suit, but has this hash.
+    OtherHash(&'a FileLink, Sha256),
+    /// Nothing suits; the names of some files of that version.
+    Nothing(Vec<&'a str>),
+}
+
+/// Names that an error tells.
+const TOLD: usize = 3;
+
+pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
+    let (mut best, mut other) = (None::<(Fit, &FileLink)>, None::<(Fit, &FileLink, Sha256)>);
+    let mut instead = Vec::new();
+    for file in &page.files {
+        let Some(name) = WheelName::parse(&file.filename).filter(|name| is_of(name, pin)) else {
+            if instead.len() < TOLD && is_source_of(&file.filename, pin) {
+                instead.push(file.filename.as_str());
+            }
+            continue;
+        };
+        let Some(fit) = tags.fit(&name) else {
+            if instead.len() < TOLD {
+                instead.push(file.filename.as_str());
+            }
+            continue;
+        };
+        let hash = file.sha256.as_deref().map(Sha256::parse);
+        match hash {
+            Some(Ok(hash)) if !pin.hashes().contains(&hash) => {
+                if other.is_none_or(|(best, ..)| fit > best) {
+                    other = Some((fit, file, hash));
+                }
+            }
+            _ if best.is_none_or(|(best, _)| fit > best) => best = Some((fit, file)),
+            _ => {}
+        }
+    }
+    match (best, other) {
+        (Some((_, file)), _) => Choice::This(file),
+        (None, Some((_, file, hash))) => Choice::OtherHash(file, hash),
+        (None, None) => Choice::Nothing(instead),
+    }
+}
+
+/// Is it a wheel of this very package?
+pub(super) fn is_of(name: &WheelName<'_>, pin: &Pin) -> bool {
+    PackageName::parse(name.project).is_ok_and(|project| project == *pin.name())
+        && pep440_rs::Version::from_str(pin.version().as_str())
+            .is_ok_and(|version| version == name.version)
+}
+
+/// Good enough for an error's words.
+fn is_source_of(file: &str, pin: &Pin) -> bool {
+    let stem = file
+        .strip_suffix(".tar.gz")
+        .or_else(|| file.strip_suffix(".zip"));
+    stem.and_then(|stem| stem.rsplit_once('-'))
+        .is_some_and(|(project, version)| {
+            PackageName::parse(project).is_ok_and(|project| project == *pin.name())
+                && version == pin.version().as_str()
+        })
+}
