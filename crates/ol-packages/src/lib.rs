@@ -11,6 +11,7 @@
 //! - [`lock`]: what it became, for one Python and platform
 //! - [`pin`]: one package's exact version, which names its directory
 //! - [`store`]: the directory; a package is there whole or not at all, and stays while it is leased
+//! - [`packed`]: packed copies of what was in it, for the next time
 //! - [`modules`]: what can be imported from an installed package
 //! - [`index`]: which package index this host uses, and the way to it
 //! - [`proxy`]: what a sandbox may reach of it
@@ -24,6 +25,7 @@ pub mod index;
 pub mod inside;
 pub mod lock;
 pub mod modules;
+pub mod packed;
 pub mod pin;
 pub mod proxy;
 pub mod requirements;

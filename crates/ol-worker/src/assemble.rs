@@ -10,6 +10,7 @@ use ol_lambda::{Direct, Lambdas, PackagesSettings, Settings};
 use ol_model::worker_config::{DefaultNetwork, Networks};
 use ol_model::{ServerMode, WorkerConfig};
 use ol_packages::index::{Host, Index, Wanted};
+use ol_packages::packed::Packed;
 use ol_packages::store::{Store, StoreLimits};
 use ol_packages::wheels::Wheels;
 use ol_sandbox::budget::Budget;
@@ -210,8 +211,9 @@ async fn serve(
 fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result<PackagesSettings> {
     let limits = StoreLimits::default();
     let store = Store::open(&config.pkgs_dir, limits).context("open the packages")?;
-    let wheels = u64::from(config.packages.wheels_mb) << 20;
-    let wheels = Wheels::open(&config.pkgs_dir.join(".wheels"), wheels);
+    let wheels = Wheels::open(&config.pkgs_dir.join(".wheels"));
+    let packed = u64::from(config.packages.packed_mb) << 20;
+    let packed = Packed::open(&directory.packages_state().join("packed"), packed);
     let wanted = Wanted {
         mirror: &config.pip_mirror,
         package_hosts: &config.packages.hosts,
@@ -222,7 +224,8 @@ fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result
     }
     Ok(PackagesSettings {
         store,
-        wheels: wheels.context("open the kept wheels")?,
+        wheels: wheels.context("make room for wheels")?,
+        packed: packed.context("open the packed copies of packages")?,
         state: directory.packages_state(),
         index,
         python: python_of(base),

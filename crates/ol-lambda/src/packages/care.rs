@@ -41,16 +41,16 @@ impl Packages {
         }
     }
 
-    /// The same, to `quota` bytes each of packages and of kept wheels; says which packages were removed. Blocking.
+    /// The same, to `quota` bytes each of packages and of packed copies; says which packages were removed. Blocking.
     pub(crate) fn collect_to(&self, quota: u64) -> Result<Vec<Pin>, StoreError> {
         let _alone = self
             .collecting
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let removed = self.settings.store.collect(quota)?;
-        let wheels = &self.settings.wheels;
-        if let Err(error) = wheels.collect(wheels.quota().min(quota)) {
-            tracing::error!("kept wheels can't be removed: {error}");
+        let packed = &self.settings.packed;
+        if let Err(error) = packed.collect(packed.quota().min(quota)) {
+            tracing::error!("packed copies of packages can't be removed: {error}");
         }
         for pin in &removed {
             tracing::info!(

@@ -1,16 +1,20 @@
 //! Installs what of a lock isn't in the store yet: each package once, whoever wants it, a few at a time.
 //!
-//! The worker fetches a wheel and checks its hash; a sandbox without any network unpacks it. Each in a sandbox of its own, which is
-//! never used again: one that a package took over could hand out anything as the next one.
+//! The worker fetches a wheel and checks its hash; a sandbox without any network unpacks and compiles it, and what it answers is
+//! kept packed for the next time. Each in a sandbox of its own, which is never used again: one that a package took over could hand out
+//! anything as the next one.
 
+use super::bench::Tools;
 use super::failure::Failure;
 use super::job::{Job, Tar};
 use crate::lambdas::Shared;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
-use ol_packages::pin::Pin;
+use ol_packages::packed::Packing;
+use ol_packages::pin::{Pin, Sha256};
 use ol_packages::store::{Filled, Lease, Partial};
-use ol_packages::wheels::{Wheel, WheelError};
+use ol_packages::wheels::{Tags, Wheel, WheelError};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,10 +58,15 @@ pub(super) async fn install(
 }
 
 async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
+    let packages = &shared.packages;
+    let tools = packages.bench.tools(shared).await?;
     let doing = format!("installing {}", partial.pin());
-    let wheel = match fetch(shared, partial.pin()).await? {
+    if let Some(copy) = packages.settings.packed.find(partial.pin(), tags(&tools)) {
+        return unpack(shared, &tools, &doing, partial, copy).await;
+    }
+    let wheel = match fetch(shared, &tools, partial.pin()).await? {
         Ok(wheel) => wheel,
-        Err(WheelError::NoWheel { .. }) if shared.packages.settings.allow_sdist => {
+        Err(WheelError::NoWheel { .. }) if packages.settings.allow_sdist => {
             return build(shared, partial).await;
         }
         Err(error) => return Err(Failure::wheel(&doing, &error)),
@@ -65,18 +74,71 @@ async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> 
     let mut job = Job::offline(shared).await?;
     let mut order = order(&partial);
     order["wheels"] = format!("{WHEELS}/{}", wheel.folder()).into();
-    let (tar, moving) = job.order_tar("/install", &doing, order).await?;
-    fill(&doing, partial, tar, moving).await
+    let ([tar, copied], moving) = job.order_tar("/install", &doing, order).await?;
+    let packing = pack(shared, &tools, wheel.hash(), copied);
+    let (filled, packed) = tokio::join!(fill(&doing, partial, tar, moving), packing);
+    let filled = filled?;
+    if let Some(packed) = packed
+        && let Err(error) = packed.keep()
+    {
+        tracing::warn!("no copy is kept of {}: {error}", filled.pin());
+    }
+    Ok(filled)
+}
+
+fn tags(tools: &Tools) -> &Tags {
+    &tools.interpreter.tags
+}
+
+/// From the copy of what its wheel became before.
+async fn unpack(
+    shared: &Arc<Shared>,
+    tools: &Tools,
+    doing: &str,
+    partial: Partial,
+    copy: File,
+) -> Result<Filled, Failure> {
+    let pin = partial.pin().clone();
+    let filling = tokio::task::spawn_blocking(move || partial.fill_packed(copy));
+    let filled = filling
+        .await
+        .map_err(|error| Failure(format!("{doing}: {error}\n")))?;
+    filled.map_err(|error| {
+        // The next attempt begins with the wheel.
+        shared.packages.settings.packed.forget(&pin, tags(tools));
+        Failure::store(&error)
+    })
+}
+
+/// Copies a package while it is unpacked. What is installed is none the worse without.
+async fn pack(shared: &Arc<Shared>, tools: &Arc<Tools>, hash: Sha256, tar: Tar) -> Option<Packing> {
+    let packed = shared.packages.settings.packed.clone();
+    if packed.quota() == 0 {
+        return None;
+    }
+    let tools = Arc::clone(tools);
+    let packing = tokio::task::spawn_blocking(move || packed.pack(&hash, tags(&tools), tar));
+    let failed =
+        |error: &dyn std::fmt::Display| tracing::warn!("no copy of a package is kept: {error}");
+    packing
+        .await
+        .inspect_err(|error| failed(error))
+        .ok()?
+        .inspect_err(|error| failed(error))
+        .ok()
 }
 
 /// Has the wheel of `pin` at hand. The outer error is that nothing can be fetched at all.
-async fn fetch(shared: &Arc<Shared>, pin: &Pin) -> Result<Result<Wheel, WheelError>, Failure> {
-    let packages = &shared.packages;
-    let tools = packages.bench.tools(shared).await?;
-    let within = packages.settings.limits.runtime;
-    let (wheels, pin) = (packages.settings.wheels.clone(), pin.clone());
+async fn fetch(
+    shared: &Arc<Shared>,
+    tools: &Arc<Tools>,
+    pin: &Pin,
+) -> Result<Result<Wheel, WheelError>, Failure> {
+    let settings = &shared.packages.settings;
+    let within = settings.limits.runtime;
+    let (wheels, tools, pin) = (settings.wheels.clone(), Arc::clone(tools), pin.clone());
     let fetched = tokio::task::spawn_blocking(move || {
-        wheels.get(&pin, &tools.interpreter.tags, &tools.client, within)
+        wheels.fetch(&pin, tags(&tools), &tools.client, within)
     });
     fetched
         .await
@@ -91,7 +153,8 @@ async fn build(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure
     job.close();
     let mut order = order(&partial);
     order["fetched"] = true.into();
-    let (tar, moving) = job.order_tar("/install", &doing, order).await?;
+    // What a build made is not kept: another may make something else.
+    let ([tar, _], moving) = job.order_tar("/install", &doing, order).await?;
     fill(&doing, partial, tar, moving).await
 }
 

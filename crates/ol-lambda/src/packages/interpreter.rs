@@ -35,7 +35,7 @@ pub(super) struct Interpreter {
 pub(super) async fn learn(shared: &Arc<Shared>, base: Base) -> Result<Interpreter, Failure> {
     let mut job = Job::of(shared, base)?;
     let order = serde_json::json!({});
-    let (tar, moving) = job.order_tar("/interpreter", DOING, order).await?;
+    let ([tar, _], moving) = job.order_tar("/interpreter", DOING, order).await?;
     let folder = shared.packages.settings.state.join("interpreter");
     let reading = tokio::task::spawn_blocking(move || read(&folder, tar));
     let ((), read) = tokio::join!(moving, reading);

@@ -83,34 +83,35 @@ impl<'a> Job<'a> {
         collect(doing, answer.body).await
     }
 
-    /// Gives an order; the answer is a tar, to be read by a thread that may block while this future runs beside it.
+    /// Gives an order; the answer is a tar, to be read by threads that may block while this future runs beside them: by two, or by one
+    /// if the other is dropped.
     pub(super) async fn order_tar(
         &mut self,
         path: &str,
         doing: &str,
         order: serde_json::Value,
-    ) -> Result<(Tar, impl Future<Output = ()> + use<>), Failure> {
+    ) -> Result<([Tar; 2], impl Future<Output = ()> + use<>), Failure> {
         let answer = self.send(path, doing, order).await?;
-        let (sender, receiver) = mpsc::channel(8);
-        let tar = Tar {
-            parts: receiver,
-            part: Bytes::new(),
-        };
+        let (first, one) = mpsc::channel(8);
+        let (second, other) = mpsc::channel(8);
         let moving = async move {
-            match answer.body {
-                AnswerBody::Whole(bytes) => drop(sender.send(Ok(bytes)).await),
-                AnswerBody::Stream(mut stream) => {
-                    while let Some(part) = stream.next().await {
-                        let part = part.map_err(|error| error.to_string());
-                        // Whoever reads has seen enough.
-                        if sender.send(part).await.is_err() {
-                            return;
-                        }
-                    }
+            let mut stream = match answer.body {
+                AnswerBody::Whole(bytes) => {
+                    let _ = tokio::join!(first.send(Ok(bytes.clone())), second.send(Ok(bytes)));
+                    return;
+                }
+                AnswerBody::Stream(stream) => stream,
+            };
+            while let Some(part) = stream.next().await {
+                let part = part.map_err(|error| error.to_string());
+                let sent = tokio::join!(first.send(part.clone()), second.send(part));
+                // Whoever reads has seen enough.
+                if let (Err(_), Err(_)) = sent {
+                    return;
                 }
             }
         };
-        Ok((tar, moving))
+        Ok(([one, other].map(Tar::new), moving))
     }
 
     async fn send(
@@ -192,6 +193,13 @@ async fn collect(doing: &str, body: AnswerBody) -> Result<Bytes, Failure> {
 pub(super) struct Tar {
     parts: mpsc::Receiver<Result<Bytes, String>>,
     part: Bytes,
+}
+
+impl Tar {
+    fn new(parts: mpsc::Receiver<Result<Bytes, String>>) -> Self {
+        let part = Bytes::new();
+        Self { parts, part }
+    }
 }
 
 impl Read for Tar {

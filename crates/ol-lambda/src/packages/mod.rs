@@ -33,6 +33,7 @@ pub(crate) use prepare::{PackageSet, prepare};
 use kept::Kept;
 use ol_model::{Limits, WorkerConfig};
 use ol_packages::index::Index;
+use ol_packages::packed::Packed;
 use ol_packages::store::Store;
 use ol_packages::wheels::Wheels;
 use std::path::PathBuf;
@@ -47,8 +48,10 @@ const JOBS: usize = 2;
 pub struct PackagesSettings {
     /// Where installed packages lie; sandboxes see it as `/packages`.
     pub store: Store,
-    /// Wheels that are kept, in `.wheels` of the store's folder.
+    /// Where wheels lie while they are installed: `.wheels` of the store's folder.
     pub wheels: Wheels,
+    /// Packed copies of packages.
+    pub packed: Packed,
     /// A directory of ours that outlives the worker: locks, and uv if it had to be fetched.
     pub state: PathBuf,
     /// The index, or why there is none: what is set on this host can't be used.

@@ -102,7 +102,7 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             allow_sdist: false,
             hosts: Vec::new(),
             quota_mb: 10_240,
-            wheels_mb: 1_024,
+            packed_mb: 1_024,
         },
         network: NetworkSection {
             default: DefaultNetwork::Auto,

@@ -119,8 +119,8 @@ pub struct PackagesSection {
     pub hosts: Vec<String>,
     /// The store's size in MiB beyond which packages that nobody uses are removed.
     pub quota_mb: u32,
-    /// How many MiB of fetched wheels are kept for the next time; the longest unused go first.
-    pub wheels_mb: u32,
+    /// How many MiB of packed copies of packages are kept for the next time, 0 for none; the longest unused go first.
+    pub packed_mb: u32,
 }
 
 /// `storage`.

@@ -1,10 +1,7 @@
-//! Wheels whose hashes were checked here, outside of any sandbox: `FOLDER/SHA256/FILE.whl`, kept for the next time.
+//! Wheels, fetched and their hashes checked outside of any sandbox: `FOLDER/NUMBER/FILE.whl` while they are being installed.
 //!
 //! ```text
-//!   Pin, Tags ─▶ Wheels::get ──kept──────────────────────────────▶ Wheel (a lease on its folder)
-//!                     │ not there                                     ▲
-//!                     ▼                                               │ renamed
-//!               index pages ─▶ choose (hashes, names) ─▶ download ─▶ .partial-… whose SHA-256 is a wanted one
+//!   Pin, Tags ─▶ index pages ─▶ choose (hashes, names) ─▶ download ─▶ Wheel: a folder with the one file
 //! ```
 //!
 //! An installer sandbox gets one such folder and needs no network and no password of the index then. Nothing of a wheel is looked

@@ -1,11 +1,13 @@
 //! Which wheels an interpreter can use, and which of them suits it best: told by their file names alone (PEP 425, 600, 656).
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
 
 /// What an interpreter can use, as the program inside finds out.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Told")]
 pub struct Tags {
     /// `N` of CPython 3.N.
     pub minor: u32,
@@ -17,6 +19,36 @@ pub struct Tags {
     pub libc: Option<Libc>,
 }
 
+/// The same, unchecked.
+#[derive(Deserialize)]
+struct Told {
+    minor: u32,
+    abi: String,
+    machine: String,
+    libc: Option<Libc>,
+}
+
+impl TryFrom<Told> for Tags {
+    type Error = &'static str;
+
+    fn try_from(told: Told) -> Result<Self, Self::Error> {
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let names = [&told.abi, &told.machine];
+        let good = names
+            .iter()
+            .all(|name| (1..=40).contains(&name.len()) && name.bytes().all(sound));
+        if !good {
+            return Err("an ABI and a machine are letters, digits and _");
+        }
+        Ok(Self {
+            minor: told.minor,
+            abi: told.abi,
+            machine: told.machine,
+            libc: told.libc,
+        })
+    }
+}
+
 /// A C library and its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +57,18 @@ pub enum Libc {
     Glibc(u32, u32),
     /// As Alpine has.
     Musl(u32, u32),
+}
+
+/// As in file names: `cp311-linux_x86_64-glibc_2_36`.
+impl fmt::Display for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-linux_{}-", self.abi, self.machine)?;
+        match self.libc {
+            Some(Libc::Glibc(major, minor)) => write!(f, "glibc_{major}_{minor}"),
+            Some(Libc::Musl(major, minor)) => write!(f, "musl_{major}_{minor}"),
+            None => f.write_str("none"),
+        }
+    }
 }
 
 /// The parts of a wheel's file name.
