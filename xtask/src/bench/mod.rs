@@ -11,6 +11,7 @@
 //! | `churn` | `bench churn`: sandboxes made and destroyed |
 //! | `burst` | `bench burst`: many first callers at once |
 //! | `density` | `bench density`: sandboxes that only wait |
+//! | `packages` | `bench packages`: what functions need, installed |
 //! | `tail` | `bench tail`: a warm function beside churn |
 //! | `session` | what every benchmark begins and ends with |
 //! | `worker` | the worker under test, from outside |
@@ -43,6 +44,7 @@ mod floor_fork;
 mod floor_http;
 mod holders;
 mod interrupt;
+mod packages;
 mod pair;
 mod pauses;
 mod printed_address;
@@ -76,6 +78,8 @@ pub(crate) enum Bench {
     Burst(burst::Args),
     /// Sandboxes that only wait: what one weighs, and whether a thousand slow others down
     Density(density::Args),
+    /// Packages of functions, against `uv pip install`
+    Packages(packages::Args),
     /// Calls of a warm function while other sandboxes come and go
     Tail(tail::Args),
 }
@@ -88,6 +92,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Churn(args) => churn::run(args),
         Bench::Burst(args) => burst::run(args),
         Bench::Density(args) => density::run(args),
+        Bench::Packages(args) => packages::run(args),
         Bench::Tail(args) => tail::run(args),
     }
 }

@@ -52,6 +52,10 @@ impl Directory {
         Ok(directory)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sets a section of `config.json`. There, unlike on the command line, a worker that is too old for
     /// it only warns.
     pub(super) fn configure(&self, section: &str, value: serde_json::Value) -> Result<()> {

@@ -14,7 +14,7 @@ use ol_packages::packed::Packing;
 use ol_packages::pin::{Pin, Sha256};
 use ol_packages::store::{Filled, Lease, Partial};
 use ol_packages::wheels::{Tags, Wheel, WheelError};
-use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -96,10 +96,10 @@ async fn unpack(
     tools: &Tools,
     doing: &str,
     partial: Partial,
-    copy: File,
+    copy: impl Read + Send + 'static,
 ) -> Result<Filled, Failure> {
     let pin = partial.pin().clone();
-    let filling = tokio::task::spawn_blocking(move || partial.fill_packed(copy));
+    let filling = tokio::task::spawn_blocking(move || partial.fill(copy));
     let filled = filling
         .await
         .map_err(|error| Failure(format!("{doing}: {error}\n")))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ol_archive::{ExtractError, ExtractLimits, Extracted, extract, extract_tar};
+use ol_archive::extract_tar;
 use rustix::fs::{FlockOperation, Mode, flock};
 
 use super::error::StoreError;
@@ -120,8 +120,6 @@ impl Drop for Scratch {
     }
 }
 
-type Unpacked = Result<Extracted, ExtractError>;
-
 /// A package's place before it has files.
 #[derive(Debug)]
 pub struct Partial {
@@ -154,22 +152,8 @@ impl Partial {
     /// When the archive is damaged, over a limit, without a file, or holds anything but files and directories beneath, or
     /// this host fails. Nothing is left of it then.
     pub fn fill(self, archive: impl Read) -> Result<Filled, StoreError> {
-        self.fill_by(|into, limits| extract_tar(archive, into, limits))
-    }
-
-    /// The same from a tar.gz.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn fill_packed(self, archive: impl Read) -> Result<Filled, StoreError> {
-        self.fill_by(|into, limits| extract(archive, into, limits))
-    }
-
-    fn fill_by(
-        self,
-        unpack: impl FnOnce(&Path, &ExtractLimits) -> Unpacked,
-    ) -> Result<Filled, StoreError> {
-        match self.unpack(unpack) {
+        let filled = self.unpack(archive);
+        match filled {
             Ok(record) => Ok(Filled {
                 partial: self,
                 record,
@@ -181,12 +165,9 @@ impl Partial {
         }
     }
 
-    fn unpack(
-        &self,
-        unpack: impl FnOnce(&Path, &ExtractLimits) -> Unpacked,
-    ) -> Result<Record, StoreError> {
+    fn unpack(&self, archive: impl Read) -> Result<Record, StoreError> {
         let files = self.scratch.files();
-        unpack(&files, &self.shared.limits.extract())
+        extract_tar(archive, &files, &self.shared.limits.extract())
             .map_err(|error| StoreError::unpacking(&self.pin, error))?;
         let sealed =
             seal::seal(&files).map_err(|error| StoreError::host("write", &self.pin, error))?;
