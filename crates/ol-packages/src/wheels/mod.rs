@@ -18,6 +18,8 @@ mod error;
 mod fetch;
 mod folder;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 pub use error::WheelError;
 pub use folder::{Wheel, Wheels};
