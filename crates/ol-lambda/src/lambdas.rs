@@ -2,7 +2,7 @@
 
 use crate::autoscale::Policy;
 use crate::call::{CallError, Rest, call};
-use crate::function::{Function, FunctionState, PrepareError, UploadFailed, Version};
+use crate::function::{Function, FunctionState, UploadFailed, Version, VersionError};
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::output::Retention;
 use crate::packages::{Packages, PackagesSettings, StoredPackage, care};
@@ -403,14 +403,8 @@ impl Lambdas {
         }
         match uploaded {
             Ok(()) => Ok(()),
-            Err(UploadFailed::Prepare(PrepareError::Bundle(why))) => Err(UploadError::Refused(why)),
-            Err(UploadFailed::Prepare(PrepareError::Packages(why))) => {
-                Err(UploadError::Refused(why))
-            }
-            Err(UploadFailed::Prepare(PrepareError::Vanished | PrepareError::Superseded)) => Err(
-                UploadError::Failed("the function was deleted while it was stored".to_owned()),
-            ),
-            Err(UploadFailed::Prepare(PrepareError::Host(why))) => {
+            Err(UploadFailed::Unpack(VersionError::Bundle(why))) => Err(UploadError::Refused(why)),
+            Err(UploadFailed::Unpack(VersionError::Host(why))) => {
                 tracing::error!("an upload of {name} failed: {why}");
                 Err(UploadError::Failed(
                     "the bundle could not be unpacked on this host".to_owned(),

@@ -2,8 +2,8 @@
 //! that looks at the registry, and if the bundle changed, has the new version prepared and waits for it a moment.
 
 use super::instances::Instances;
-use super::preparing::{HURRY, Preparing, Progress, Reporting};
-use super::version::{PrepareError, Version, chain};
+use super::preparing::{HURRY, PrepareError, Preparing, Progress, Reporting};
+use super::version::{Version, VersionError, chain};
 use crate::invoke::{InvocationId, InvokeError};
 use crate::lambdas::Shared;
 use crate::output::Log;
@@ -170,7 +170,7 @@ impl Function {
         }
         let stored = match self.shared.registry.look(&self.name).await {
             Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
-            Err(error) => return Ok(Looked::Broken(PrepareError::Host(chain(&error)))),
+            Err(error) => return Ok(Looked::Broken(PrepareError::host(chain(&error)))),
         };
         if let Some(version) = self.still(&stored) {
             return Ok(Looked::There(version));
@@ -275,7 +275,7 @@ impl Function {
                 self.install(version, stamp);
             }
             Err(error) => {
-                if !matches!(error, PrepareError::Host(_) | PrepareError::Vanished) {
+                if error.for_owner().is_some() {
                     *self.failed() = Some(Failed {
                         stamp: preparing.stamp.clone(),
                         error: error.clone(),
@@ -313,7 +313,7 @@ impl Function {
             return Ok(Arc::clone(&current.version));
         }
         Err(match error {
-            PrepareError::Bundle(why) => InvokeError::BadBundle {
+            PrepareError::Version(VersionError::Bundle(why)) => InvokeError::BadBundle {
                 name: self.name.clone(),
                 why,
             },
@@ -321,7 +321,7 @@ impl Function {
                 name: self.name.clone(),
                 why,
             },
-            PrepareError::Host(why) => {
+            PrepareError::Version(VersionError::Host(why)) => {
                 tracing::error!("{}: {why}", self.name);
                 InvokeError::Internal("the function's code can't be fetched")
             }
@@ -340,23 +340,24 @@ impl Function {
     }
 
     async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
-        let host = |error: &dyn std::error::Error| PrepareError::Host(chain(error));
+        let host = |error: &dyn std::error::Error| PrepareError::host(chain(error));
         for _ in 0..PULLS {
             let fetched = self.shared.registry.fetch(&self.name).await;
             let (stamp, file) = fetched
                 .map_err(|error| host(&error))?
                 .ok_or(PrepareError::Vanished)?;
-            let prepared = self.prepare(&file).await;
+            let prepared = self.make_version(&file).await;
             // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
             // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
             if Stamp::of(&file).map_err(|error| host(&error))? == stamp {
                 return Ok((prepared?, stamp));
             }
         }
-        Err(PrepareError::Bundle(format!(
+        let unsteady = format!(
             "{}.tar.gz was being written while it was read: replace it by a rename",
             self.name
-        )))
+        );
+        Err(VersionError::Bundle(unsteady).into())
     }
 
     /// Sees to it that the packages of `version` are there.
@@ -389,8 +390,8 @@ impl Function {
     }
 
     /// Makes a version of a bundle, on a thread that may block.
-    pub(crate) async fn prepare(&self, file: &File) -> Result<Arc<Version>, PrepareError> {
-        let host = |error: std::io::Error| PrepareError::Host(error.to_string());
+    async fn make_version(&self, file: &File) -> Result<Arc<Version>, VersionError> {
+        let host = |error: std::io::Error| VersionError::Host(error.to_string());
         let file = file.try_clone().map_err(host)?;
         let _turn = self.shared.unpacking.acquire().await;
         let shared = Arc::clone(&self.shared);
@@ -398,7 +399,7 @@ impl Function {
             Version::prepare(&shared.settings, &file).map(Arc::new)
         });
         work.await
-            .unwrap_or_else(|error| Err(PrepareError::Host(error.to_string())))
+            .unwrap_or_else(|error| Err(VersionError::Host(error.to_string())))
     }
 
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
@@ -418,9 +419,12 @@ impl Function {
         path: &std::path::Path,
     ) -> Result<(), UploadFailed> {
         let _once = self.changing.lock().await;
-        let file = File::open(path)
-            .map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
-        let version = self.prepare(&file).await.map_err(UploadFailed::Prepare)?;
+        let host = |error: std::io::Error| VersionError::Host(error.to_string());
+        let file = File::open(path).map_err(|error| UploadFailed::Unpack(host(error)))?;
+        let version = self
+            .make_version(&file)
+            .await
+            .map_err(UploadFailed::Unpack)?;
         let stamp = self
             .shared
             .registry
@@ -466,8 +470,8 @@ impl Function {
     }
 }
 
-/// Why an upload is not in service.
+/// Why an upload was not taken.
 pub(crate) enum UploadFailed {
-    Prepare(PrepareError),
+    Unpack(VersionError),
     Store(RegistryError),
 }

@@ -19,4 +19,4 @@ mod version;
 pub(crate) use current::{Function, UploadFailed};
 pub(crate) use instances::Lease;
 pub use state::{FunctionState, Preparation, Serving};
-pub(crate) use version::{Compiled, PrepareError, Version, chain};
+pub(crate) use version::{Compiled, Version, VersionError, chain};
