@@ -9,6 +9,7 @@ use ol_sandbox::{Allotment, CreateError, Death, Obituary, Paused, Pool, Running}
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 
 /// What backs an instance.
 enum State {
@@ -65,6 +66,8 @@ pub(crate) struct Instance {
     pub(crate) sandbox: u64,
     pub(crate) about: About,
     pub(crate) output: Arc<Outlet>,
+    /// Where its sandbox's connections to the outside arrive, until somebody takes it; if its network is such a gate.
+    gate: Mutex<Option<TcpListener>>,
     origin: Origin,
     /// A call has it, or had.
     used: AtomicBool,
@@ -99,6 +102,7 @@ impl Instance {
         sandbox: Running,
         about: About,
         output: Arc<Outlet>,
+        gate: Option<TcpListener>,
         origin: Origin,
     ) -> Self {
         origin.kind.count();
@@ -107,6 +111,7 @@ impl Instance {
             channel,
             about,
             output,
+            gate: Mutex::new(gate),
             origin,
             used: AtomicBool::new(false),
             parting: AtomicBool::new(false),
@@ -145,6 +150,14 @@ impl Instance {
         self.active.fetch_add(1, Ordering::SeqCst);
         self.uses.fetch_add(1, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Where its sandbox's connections to the outside arrive, for the first who asks.
+    pub(crate) fn take_gate(&self) -> Option<TcpListener> {
+        self.gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// A call has got it: how it was made, for the first.

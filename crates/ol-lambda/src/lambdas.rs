@@ -193,9 +193,10 @@ impl Shared {
             let functions = self.read();
             let idlest = functions
                 .values()
-                .filter_map(|f| Some((f.idle_since()?, f)))
+                .filter_map(|f| Some((f.instances.idle_since()?, f)))
                 .min_by_key(|(since, _)| *since);
-            let Some(freed) = idlest.and_then(|(_, function)| function.end_idlest()) else {
+            let Some(freed) = idlest.and_then(|(_, function)| function.instances.end_idlest())
+            else {
                 return;
             };
             room += freed.0;
@@ -317,18 +318,19 @@ impl Lambdas {
         let (first, mut rest) = beginning(body).await?;
         for _ in 0..TRIES {
             let lease = function
+                .instances
                 .acquire(phases)
                 .await
-                .inspect_err(|error| function.note(request.id, error))?;
-            let regained = function.regain(lease.instance()).await;
-            regained.inspect_err(|error| function.note(request.id, error))?;
+                .inspect_err(|error| function.instances.note(request.id, error))?;
+            let regained = function.instances.regain(lease.instance()).await;
+            regained.inspect_err(|error| function.instances.note(request.id, error))?;
             match call(lease, request, &first, &mut rest, phases).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());
                     return Ok(answer);
                 }
                 Err(CallError::Failed(error)) => {
-                    function.note(request.id, &error);
+                    function.instances.note(request.id, &error);
                     return Err(error);
                 }
                 Err(CallError::Stale) => {}
@@ -524,7 +526,7 @@ impl Lambdas {
         let table = self.shared.read();
         let mut lines: Vec<_> = table
             .values()
-            .map(|f| (f.name.clone(), f.describe()))
+            .map(|f| (f.name.clone(), f.instances.describe()))
             .collect();
         lines.sort();
         lines
@@ -571,7 +573,7 @@ async fn tend(shared: Weak<Shared>) {
             return;
         };
         let functions: Vec<_> = shared.read().values().cloned().collect();
-        functions.iter().for_each(Function::tend);
+        functions.iter().for_each(|f| f.instances.tend());
     }
 }
 

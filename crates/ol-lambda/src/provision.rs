@@ -2,7 +2,7 @@
 
 use crate::binding::Binding;
 use crate::call::describe;
-use crate::function::{Function, Version};
+use crate::function::{Instances, Version};
 use crate::guest::channel::Conversation;
 use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Frame, Kind};
@@ -32,7 +32,7 @@ pub(crate) const TURN: Duration = Duration::from_millis(250);
 
 /// Makes an instance of `version`; `None` if by now nobody waits for it.
 pub(crate) async fn provision(
-    function: &Arc<Function>,
+    instances: &Arc<Instances>,
     version: Arc<Version>,
 ) -> Result<Option<Arc<Instance>>, InvokeError> {
     let source = version
@@ -40,13 +40,13 @@ pub(crate) async fn provision(
         .clone()
         .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
-    let Some((made, zygote)) = create(function, &version, &source).await? else {
+    let Some((made, zygote)) = create(instances, &version, &source).await? else {
         return Ok(None);
     };
     let lease = begun.elapsed();
     let concurrency = version.config.concurrency;
     let told = matches!(made, Made::New { told: true, .. });
-    let (kind, sandbox, output, channel, magic) = match made {
+    let (kind, sandbox, output, channel, gate, magic) = match made {
         Made::Blank(blank) => {
             let channel = blank.channel.for_calls(concurrency);
             (
@@ -54,16 +54,23 @@ pub(crate) async fn provision(
                 blank.sandbox,
                 blank.output,
                 channel,
+                None,
                 Some(blank.zygote.magic().to_owned()),
             )
         }
         Made::New { created, .. } => {
             let channel = Channel::new(created.guest, concurrency);
             let kind = zygote.map_or(StartKind::Fresh, |_| StartKind::Fork);
-            (kind, created.sandbox, created.output, channel, None)
+            let Created {
+                sandbox,
+                output,
+                gate,
+                ..
+            } = created;
+            (kind, sandbox, output, channel, gate, None)
         }
     };
-    let output = Outlet::start(Arc::clone(&function.log), sandbox.id().0, output);
+    let output = Outlet::start(Arc::clone(&instances.log), sandbox.id().0, output);
     let mut about_itself = channel.about_itself();
     let start = Start {
         channel: &channel,
@@ -78,7 +85,7 @@ pub(crate) async fn provision(
     steps::CREATE.record(create);
 
     if !told {
-        let binding = Binding::of(function, &version);
+        let binding = Binding::of(instances, &version);
         binding.message(&source, &magic).send(&channel).await;
     }
     let about = start.bound(&mut about_itself, magic, &version).await?;
@@ -87,7 +94,7 @@ pub(crate) async fn provision(
     if first && concurrency > 1 && about.kind != FunctionKind::Asgi {
         tracing::warn!(
             "{}: concurrency {concurrency} has no effect: only ASGI apps serve several calls at once",
-            function.name
+            instances.name
         );
     }
     let bind = begun.elapsed() - create;
@@ -100,29 +107,29 @@ pub(crate) async fn provision(
         fork: None,
         bind,
     };
-    let instance = Instance::new(version, channel, sandbox, about, output, origin);
+    let instance = Instance::new(version, channel, sandbox, about, output, gate, origin);
     Ok(Some(Arc::new(instance)))
 }
 
 /// A sandbox for `version`, as soon as there is memory; `None` if by then nobody waits for it, or after so long that whoever does
 /// came later: each who waits is told in his own time that there was none.
 async fn create(
-    function: &Arc<Function>,
+    instances: &Arc<Instances>,
     version: &Version,
     source: &[u8],
 ) -> Result<Option<(Made, Option<Arc<Zygote>>)>, InvokeError> {
-    let patience = function.shared.settings.queue_wait;
+    let patience = instances.shared.settings.queue_wait;
     let begun = Instant::now();
     // What is forked can't leave its zygote's network namespace for the host's.
     let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
-        if !function.wants_start(version) {
-            function.short_of_memory(None);
+        if !instances.wants_start(version) {
+            instances.short_of_memory(None);
             return Ok(None);
         }
-        if function.is_waited_for() {
+        if instances.is_waited_for() {
             // Nobody's idle instance goes for one that only stands by.
-            function.shared.make_room(version.limits.mem);
+            instances.shared.make_room(version.limits.mem);
         }
         let content = Content {
             limits: version.limits.clone(),
@@ -131,20 +138,20 @@ async fn create(
             patience: TURN,
             network: version.network,
         };
-        let zygote = function.shared.zygotes.root().filter(|_| !afresh);
+        let zygote = instances.shared.zygotes.root().filter(|_| !afresh);
         if let Some(blank) = zygote
             .as_ref()
-            .and_then(|_| function.shared.blanks.take(version.network))
+            .and_then(|_| instances.shared.blanks.take(version.network))
         {
             // One that fails is let go of, and the start made in another way.
-            if function
+            if instances
                 .shared
                 .pool
                 .assign(&blank.sandbox, &content)
                 .await
                 .is_ok()
             {
-                function.short_of_memory(None);
+                instances.short_of_memory(None);
                 return Ok(Some((Made::Blank(Box::new(blank)), zygote)));
             }
         }
@@ -154,20 +161,17 @@ async fn create(
             content,
             // Its Python is known, so it need not be asked first.
             opening: zygote.as_ref().map_or_else(Vec::new, |zygote| {
-                Binding::of(function, version)
+                Binding::of(instances, version)
                     .message(source, zygote.magic())
                     .opening()
             }),
         };
         let told = !spec.opening.is_empty();
-        match function.shared.pool.create(spec).await {
-            Ok(mut created) => {
-                function.short_of_memory(None);
-                if let Some(gate) = created.gate.take() {
-                    function.put_gate(Some(gate));
-                }
+        match instances.shared.pool.create(spec).await {
+            Ok(created) => {
+                instances.short_of_memory(None);
                 if zygote.is_some() {
-                    function.shared.zygotes.praise();
+                    instances.shared.zygotes.praise();
                 }
                 return Ok(Some((Made::New { created, told }, zygote)));
             }
@@ -180,14 +184,14 @@ async fn create(
                     pool_mb,
                     waited,
                 };
-                function.short_of_memory(Some(error.to_string()));
+                instances.short_of_memory(Some(error.to_string()));
                 if begun.elapsed() >= patience {
                     return Ok(None);
                 }
             }
             Err(CreateError::Fork(why)) => {
                 if let Some(zygote) = &zygote {
-                    function.shared.zygotes.suspect(zygote, &why);
+                    instances.shared.zygotes.suspect(zygote, &why);
                 }
                 afresh = true;
             }

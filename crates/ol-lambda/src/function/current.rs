@@ -4,20 +4,14 @@
 use super::instances::Instances;
 use super::preparing::{HURRY, PrepareError, Preparing, Progress, Reporting};
 use super::version::{Version, VersionError, chain};
-use crate::invoke::{InvocationId, InvokeError};
+use crate::invoke::InvokeError;
 use crate::lambdas::Shared;
-use crate::output::Log;
 use crate::packages::{Failure, prepare};
 use crate::registry::{RegistryError, Stamp};
 use ol_model::{FunctionName, steps};
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::net::TcpListener;
-
-/// The folder of the logs of sandboxes of ours; no log is called so, for logs end in `.log`.
-const OURS: &str = "worker";
 
 /// How often a bundle is read that changes while it is.
 const PULLS: usize = 3;
@@ -26,8 +20,9 @@ const PULLS: usize = 3;
 pub(crate) struct Function {
     pub(crate) name: FunctionName,
     pub(crate) shared: Arc<Shared>,
-    pub(super) instances: Mutex<Instances>,
-    pub(crate) log: Arc<Log>,
+    /// What calls of it run in.
+    pub(crate) instances: Arc<Instances>,
+    /// Locked while another version is put into service, so that the instances are always of this one.
     current: Mutex<Option<Current>>,
     /// The bundle that could not be used when it was looked at last, and why.
     failed: Mutex<Option<Failed>>,
@@ -35,8 +30,6 @@ pub(crate) struct Function {
     preparing: Mutex<Option<Arc<Preparing>>>,
     /// Held while the registry is looked at or a bundle stored, so that it happens once.
     changing: tokio::sync::Mutex<()>,
-    /// Of a sandbox of ours that was just made.
-    gate: Mutex<Option<TcpListener>>,
 }
 
 /// What a look at the registry found.
@@ -64,64 +57,19 @@ struct Current {
 
 impl Function {
     pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
-        let logs = shared.settings.logs.clone();
-        Self::with_log(name, shared, &logs)
-    }
-
-    fn with_log(name: FunctionName, shared: Arc<Shared>, logs: &Path) -> Arc<Self> {
-        let log = Arc::new(Log::new(logs, &name, shared.settings.retention));
-        let instances = Mutex::new(Instances::default());
         Arc::new(Self {
+            instances: Instances::of(name.clone(), Arc::clone(&shared)),
             name,
             shared,
-            instances,
-            log,
             current: Mutex::new(None),
             failed: Mutex::new(None),
             preparing: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
-            gate: Mutex::new(None),
         })
-    }
-
-    /// One of ours, in nobody's table: `version` serves until its end. Its log lies apart from those of functions.
-    pub(crate) fn of_ours(
-        name: &FunctionName,
-        shared: &Arc<Shared>,
-        version: &Arc<Version>,
-    ) -> std::io::Result<Arc<Self>> {
-        let logs = shared.settings.logs.join(OURS);
-        std::fs::create_dir_all(&logs)?;
-        let function = Self::with_log(name.clone(), Arc::clone(shared), &logs);
-        *function.current() = Some(Current {
-            version: Arc::clone(version),
-            stamp: Stamp::none(),
-            looked: Instant::now(),
-        });
-        Ok(function)
-    }
-
-    /// Where its sandbox's connections to the outside arrive, if that is new.
-    pub(crate) fn take_gate(&self) -> Option<TcpListener> {
-        self.gate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    pub(crate) fn put_gate(&self, gate: Option<TcpListener>) {
-        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Is `version` the one that serves?
-    pub(super) fn is_current(&self, version: &Arc<Version>) -> bool {
-        self.current()
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(&current.version, version))
     }
 
     /// The version that serves, if there is one; doesn't look at the registry.
@@ -404,13 +352,13 @@ impl Function {
 
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
     fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
-        *self.current() = Some(Current {
+        let mut current = self.current();
+        self.instances.serve(Arc::clone(&version));
+        *current = Some(Current {
             version,
             stamp,
             looked: Instant::now(),
         });
-        self.retire_idle();
-        self.tend();
     }
 
     /// Stores an uploaded bundle durably; it goes into service at once, or when its packages are there.
@@ -445,28 +393,18 @@ impl Function {
         Ok(())
     }
 
-    /// Keeps in the function's log what its owner must see; what is the caller's or the worker's affair stays out of it.
-    pub(crate) fn note(&self, id: InvocationId, error: &InvokeError) {
-        use InvokeError::{CannotStart, Died, Raised, TimeLimit};
-        if matches!(
-            error,
-            CannotStart(_) | Died { .. } | Raised(_) | TimeLimit { .. }
-        ) {
-            self.log.note(id, &error.to_string());
-        }
-    }
-
     /// Takes the function out of service.
     pub(crate) fn retire(&self) {
         *self.preparing() = None;
-        *self.current() = None;
-        self.retire_idle();
+        let mut current = self.current();
+        *current = None;
+        self.instances.retire();
     }
 
     /// Ends every instance, busy or not; for the end of the worker.
     pub(crate) fn end(&self) {
         self.retire();
-        self.doom_all();
+        self.instances.end();
     }
 }
 
