@@ -3,7 +3,7 @@
 use super::DirectError;
 use crate::function::{Version, VersionError};
 use crate::invoke::InvokeError;
-use crate::lambdas::Settings;
+use crate::settings::Settings;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;

@@ -20,7 +20,7 @@ mod packages;
 mod start;
 
 use crate::invoke::InvokeError;
-use crate::lambdas::Settings;
+use crate::settings::Settings;
 use bytes::Bytes;
 use entry::Entry;
 use ol_sandbox::Pool;

@@ -1,20 +1,16 @@
 //! Which version of a function serves now. A version is used unexamined for `registry_cache`; the next invocation after
 //! that looks at the registry, and if the bundle changed, has the new version prepared and waits for it a moment.
 
+use super::attempt::Failed;
 use super::instances::Instances;
-use super::preparing::{HURRY, PrepareError, Preparing, Progress, Reporting};
+use super::preparing::{HURRY, PrepareError, Preparing};
 use super::version::{Version, VersionError, chain};
 use crate::invoke::InvokeError;
-use crate::lambdas::Shared;
-use crate::packages::{Failure, prepare};
-use crate::registry::{RegistryError, Stamp};
-use ol_model::{FunctionName, steps};
-use std::fs::File;
+use crate::registry::Stamp;
+use crate::shared::Shared;
+use ol_model::FunctionName;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-/// How often a bundle is read that changes while it is.
-const PULLS: usize = 3;
 
 /// One function.
 pub(crate) struct Function {
@@ -25,11 +21,11 @@ pub(crate) struct Function {
     /// Locked while another version is put into service, so that the instances are always of this one.
     current: Mutex<Option<Current>>,
     /// The bundle that could not be used when it was looked at last, and why.
-    failed: Mutex<Option<Failed>>,
+    pub(super) failed: Mutex<Option<Failed>>,
     /// The version that is being made, or the last attempt if that failed.
-    preparing: Mutex<Option<Arc<Preparing>>>,
+    pub(super) preparing: Mutex<Option<Arc<Preparing>>>,
     /// Held while the registry is looked at or a bundle stored, so that it happens once.
-    changing: tokio::sync::Mutex<()>,
+    pub(super) changing: tokio::sync::Mutex<()>,
 }
 
 /// What a look at the registry found.
@@ -40,12 +36,6 @@ pub(super) enum Looked {
     Broken(PrepareError),
     /// The newest is being made.
     Coming(Arc<Preparing>),
-}
-
-struct Failed {
-    stamp: Stamp,
-    error: PrepareError,
-    looked: Instant,
 }
 
 struct Current {
@@ -171,85 +161,6 @@ impl Function {
         self.known_version().ok_or_else(gone).map(Some)
     }
 
-    pub(super) fn preparing(&self) -> MutexGuard<'_, Option<Arc<Preparing>>> {
-        self.preparing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has no other attempt taken its place, and is the function still there?
-    fn is_wanted(&self, preparing: &Preparing) -> bool {
-        let slot = self.preparing();
-        slot.as_ref().is_some_and(|p| std::ptr::eq(&**p, preparing))
-    }
-
-    /// What became of the last attempt at a version, or how far it is. `None` before the first, and after a success.
-    pub(crate) fn progress(&self) -> Option<Progress> {
-        self.preparing().as_ref().map(|p| p.progress())
-    }
-
-    /// Starts to make a version of the bundle that the registry has now, unless that is being done.
-    fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
-        let mut slot = self.preparing();
-        if let Some(preparing) = slot.as_ref().filter(|p| p.stamp == stored && !p.is_over()) {
-            return Arc::clone(preparing);
-        }
-        let preparing = Arc::new(Preparing::new(stored));
-        *slot = Some(Arc::clone(&preparing));
-        drop(slot);
-        let (function, reporting) = (Arc::clone(self), Reporting(Arc::clone(&preparing)));
-        tokio::spawn(async move {
-            let made = function.pull(&reporting.0).await;
-            function.conclude(&reporting.0, made);
-        });
-        preparing
-    }
-
-    /// Ends an attempt: its version goes into service, unless another attempt has taken its place.
-    fn conclude(
-        self: &Arc<Self>,
-        preparing: &Arc<Preparing>,
-        made: Result<(Arc<Version>, Stamp), PrepareError>,
-    ) {
-        let mut slot = self.preparing();
-        let superseded = !slot.as_ref().is_some_and(|p| Arc::ptr_eq(p, preparing));
-        if superseded {
-            drop(slot);
-            return preparing.done(Err(PrepareError::Superseded));
-        }
-        match made {
-            Ok((version, stamp)) => {
-                *slot = None;
-                self.install(version, stamp);
-            }
-            Err(error) => {
-                if error.for_owner().is_some() {
-                    *self.failed() = Some(Failed {
-                        stamp: preparing.stamp.clone(),
-                        error: error.clone(),
-                        looked: Instant::now(),
-                    });
-                }
-                drop(slot);
-                return preparing.done(Err(error));
-            }
-        }
-        drop(slot);
-        preparing.done(Ok(()));
-    }
-
-    fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why this very bundle can't be used, if it was tried a moment ago: unpacking it again for each call would be dear.
-    fn failed_already(&self, stored: &Stamp) -> Option<PrepareError> {
-        let failed = self.failed();
-        let failed = failed.as_ref()?;
-        let recent = failed.looked.elapsed() < self.shared.settings.registry_cache;
-        (recent && failed.stamp == *stored).then(|| failed.error.clone())
-    }
-
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.
     pub(super) fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
@@ -279,79 +190,8 @@ impl Function {
         })
     }
 
-    async fn pull(&self, preparing: &Preparing) -> Result<(Arc<Version>, Stamp), PrepareError> {
-        let begun = Instant::now();
-        let (version, stamp) = self.unpack().await?;
-        steps::PULL.record(begun.elapsed());
-        self.get_packages(&version, preparing).await?;
-        Ok((version, stamp))
-    }
-
-    async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
-        let host = |error: &dyn std::error::Error| PrepareError::host(chain(error));
-        for _ in 0..PULLS {
-            let fetched = self.shared.registry.fetch(&self.name).await;
-            let (stamp, file) = fetched
-                .map_err(|error| host(&error))?
-                .ok_or(PrepareError::Vanished)?;
-            let prepared = self.make_version(&file).await;
-            // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
-            // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
-            if Stamp::of(&file).map_err(|error| host(&error))? == stamp {
-                return Ok((prepared?, stamp));
-            }
-        }
-        let unsteady = format!(
-            "{}.tar.gz was being written while it was read: replace it by a rename",
-            self.name
-        );
-        Err(VersionError::Bundle(unsteady).into())
-    }
-
-    /// Sees to it that the packages of `version` are there.
-    async fn get_packages(
-        &self,
-        version: &Version,
-        preparing: &Preparing,
-    ) -> Result<(), PrepareError> {
-        let Some(wanted) = &version.requirements else {
-            return Ok(());
-        };
-        let begun = Instant::now();
-        let says = |what| preparing.says(what);
-        let packages = prepare(&self.shared, &self.name, wanted, &says).await;
-        let failed = |failure: Failure| PrepareError::Packages(failure.0);
-        let packages = packages.map_err(failed)?;
-        if self.is_wanted(preparing) {
-            packages
-                .keep(&self.shared, &self.name)
-                .await
-                .map_err(failed)?;
-        }
-        steps::PREPARE.record(begun.elapsed());
-        // Nobody else prepares this version.
-        let _ = version.packages.set(packages);
-        // They are held by now.
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.packages.collect());
-        Ok(())
-    }
-
-    /// Makes a version of a bundle, on a thread that may block.
-    async fn make_version(&self, file: &File) -> Result<Arc<Version>, VersionError> {
-        let host = |error: std::io::Error| VersionError::Host(error.to_string());
-        let file = file.try_clone().map_err(host)?;
-        let _turn = self.shared.unpacking.acquire().await;
-        let shared = Arc::clone(&self.shared);
-        let work = tokio::task::spawn_blocking(move || {
-            Version::prepare(&shared.settings, &file).map(Arc::new)
-        });
-        work.await
-            .unwrap_or_else(|error| Err(VersionError::Host(error.to_string())))
-    }
-
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
-    fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
+    pub(super) fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
         let mut current = self.current();
         self.instances.serve(Arc::clone(&version));
         *current = Some(Current {
@@ -359,38 +199,6 @@ impl Function {
             stamp,
             looked: Instant::now(),
         });
-    }
-
-    /// Stores an uploaded bundle durably; it goes into service at once, or when its packages are there.
-    pub(crate) async fn upload(
-        self: &Arc<Self>,
-        path: &std::path::Path,
-    ) -> Result<(), UploadFailed> {
-        let _once = self.changing.lock().await;
-        let host = |error: std::io::Error| VersionError::Host(error.to_string());
-        let file = File::open(path).map_err(|error| UploadFailed::Unpack(host(error)))?;
-        let version = self
-            .make_version(&file)
-            .await
-            .map_err(UploadFailed::Unpack)?;
-        let stamp = self
-            .shared
-            .registry
-            .put(&self.name, path)
-            .await
-            .map_err(UploadFailed::Store)?;
-        let preparing = Arc::new(Preparing::new(stamp.clone()));
-        *self.preparing() = Some(Arc::clone(&preparing));
-        if version.requirements.is_none() {
-            self.conclude(&preparing, Ok((version, stamp)));
-            return Ok(());
-        }
-        let (function, reporting) = (Arc::clone(self), Reporting(preparing));
-        tokio::spawn(async move {
-            let got = function.get_packages(&version, &reporting.0).await;
-            function.conclude(&reporting.0, got.map(|()| (version, stamp)));
-        });
-        Ok(())
     }
 
     /// Takes the function out of service.
@@ -406,10 +214,4 @@ impl Function {
         self.retire();
         self.instances.end();
     }
-}
-
-/// Why an upload was not taken.
-pub(crate) enum UploadFailed {
-    Unpack(VersionError),
-    Store(RegistryError),
 }

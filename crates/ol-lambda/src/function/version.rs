@@ -2,8 +2,8 @@
 //! with the last of them.
 
 use crate::instance::FunctionKind;
-use crate::lambdas::Settings;
 use crate::packages::PackageSet;
+use crate::settings::Settings;
 use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};

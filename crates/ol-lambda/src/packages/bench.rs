@@ -3,7 +3,7 @@
 use super::PackagesSettings;
 use super::failure::Failure;
 use crate::function::Version;
-use crate::lambdas::Settings;
+use crate::settings::Settings;
 use ol_packages::index::Index;
 use ol_packages::inside;
 use ol_packages::proxy::{Limits, Policy};

@@ -5,7 +5,7 @@
 
 use super::failure::Failure;
 use super::job::{Job, Tar};
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
 use ol_packages::pin::Pin;
