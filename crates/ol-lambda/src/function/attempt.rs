@@ -41,12 +41,6 @@ impl Function {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has no other attempt taken its place, and is the function still there?
-    fn is_wanted(&self, preparing: &Preparing) -> bool {
-        let slot = self.preparing();
-        slot.as_ref().is_some_and(|p| std::ptr::eq(&**p, preparing))
-    }
-
     /// Starts to make a version of the bundle that the registry has now, unless that is being done.
     pub(super) fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
         let mut slot = self.preparing();
@@ -71,8 +65,7 @@ impl Function {
         made: Result<(Arc<Version>, Stamp), PrepareError>,
     ) {
         let mut slot = self.preparing();
-        let superseded = !slot.as_ref().is_some_and(|p| Arc::ptr_eq(p, preparing));
-        if superseded {
+        if !preparing.is_in(&slot) {
             drop(slot);
             return preparing.done(Err(PrepareError::Superseded));
         }
@@ -152,7 +145,8 @@ impl Function {
         let packages = prepare(&self.shared, &self.name, wanted, &says).await;
         let failed = |failure: Failure| PrepareError::Packages(failure.0);
         let packages = packages.map_err(failed)?;
-        if self.is_wanted(preparing) {
+        let wanted_still = preparing.is_in(&self.preparing());
+        if wanted_still {
             packages
                 .keep(&self.shared, &self.name)
                 .await
@@ -161,9 +155,6 @@ impl Function {
         steps::PREPARE.record(begun.elapsed());
         // Nobody else prepares this version.
         let _ = version.packages.set(packages);
-        // They are held by now.
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.packages.collect());
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 
 use super::version::VersionError;
 use crate::registry::Stamp;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -107,6 +108,12 @@ impl Preparing {
         self.progress.borrow().clone()
     }
 
+    /// Is it the one in `slot`? If not, another has taken its place, or the function is gone.
+    pub(super) fn is_in(&self, slot: &Option<Arc<Self>>) -> bool {
+        slot.as_ref()
+            .is_some_and(|attempt| std::ptr::eq(&raw const **attempt, self))
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(*self.progress.borrow(), Progress::Done(_))
     }
@@ -135,7 +142,7 @@ impl Preparing {
 }
 
 /// Reports an end in every way that a task can have: dropped or panicking too, or those who wait would do so for ever.
-pub(super) struct Reporting(pub(super) std::sync::Arc<Preparing>);
+pub(super) struct Reporting(pub(super) Arc<Preparing>);
 
 impl Drop for Reporting {
     fn drop(&mut self) {

@@ -11,7 +11,7 @@ use ol_packages::lock::Lock;
 use ol_packages::pin::Pin;
 use ol_packages::store::{Filled, Lease, Partial};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Packages at once of one function.
 const AT_ONCE: usize = super::JOBS;
@@ -24,12 +24,14 @@ pub(super) async fn install(
     says: &(dyn Fn(String) + Sync),
 ) -> Result<Vec<Lease>, Failure> {
     let (done, all) = (AtomicUsize::new(0), lock.pins().len());
+    let new = AtomicBool::new(false);
     let one = |pin: Pin| {
-        let done = &done;
+        let (done, new) = (&done, &new);
         async move {
             let store = &shared.packages.settings.store;
             let lease = store
                 .get_or_install(&pin, holder, |partial| {
+                    new.store(true, Ordering::Relaxed);
                     says(format!(
                         "installing {pin} ({} of {all})",
                         done.load(Ordering::Relaxed) + 1
@@ -42,11 +44,17 @@ pub(super) async fn install(
             Ok::<_, Failure>(lease)
         }
     };
-    stream::iter(lock.pins().to_vec())
+    let leases = stream::iter(lock.pins().to_vec())
         .map(one)
         .buffer_unordered(AT_ONCE)
         .try_collect()
-        .await
+        .await;
+    if new.load(Ordering::Relaxed) {
+        // The store has grown; what is leased stays. After a failure too, for others may have been installed before it.
+        let shared = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || shared.packages.collect());
+    }
+    leases
 }
 
 async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
