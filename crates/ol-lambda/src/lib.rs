@@ -12,6 +12,7 @@
 //! - [`invoke`]: what goes in, what comes out, and every way it can fail
 //! - `function`: one function: its versions, its queue, its instances
 //! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
+//! - `backing`: that sandbox, running or paused, until it is given up
 //! - `autoscale`: how many instances a function should have; pure
 //! - `binding`: what a guest is told of the function that it is to be
 //! - `call`: one exchange with an instance, with its time limit
@@ -32,6 +33,7 @@ pub mod lambdas;
 pub mod registry;
 
 mod autoscale;
+mod backing;
 mod binding;
 mod call;
 mod function;

@@ -21,7 +21,7 @@ impl Direct {
         parent: Option<Arc<Entry>>,
     ) -> Result<Entry, DirectError> {
         let parent = match parent {
-            Some(zygote) => zygote.as_parent().await?,
+            Some(zygote) => zygote.as_parent()?,
             None => Parent::Root,
         };
         let (settings, store) = (self.settings.clone(), self.packages.clone());
