@@ -13,6 +13,7 @@
 //! - `function`: one function: its versions, its queue, its instances
 //! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
 //! - `backing`: that sandbox, running or paused, until it is given up
+//! - `provision`: how it gets that; `starting`: what its guest says until it serves
 //! - `autoscale`: how many instances a function should have; pure
 //! - `binding`: what a guest is told of the function that it is to be
 //! - `call`: one exchange with an instance, with its time limit
@@ -46,6 +47,7 @@ mod phases;
 mod provision;
 mod settings;
 mod shared;
+mod starting;
 mod zygote;
 
 pub use call::AnswerStream;

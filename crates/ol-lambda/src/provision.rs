@@ -1,30 +1,19 @@
 //! Backing an instance with a sandbox: made by the pool, greeted, bound to the function's code.
 
 use crate::binding::Binding;
-use crate::call::describe;
 use crate::function::{Instances, Version};
-use crate::guest::channel::Conversation;
-use crate::guest::frame::sections;
-use crate::guest::{Channel, ChannelError, Frame, Kind};
-use crate::instance::{About, FunctionKind, Instance};
+use crate::guest::Channel;
+use crate::instance::{FunctionKind, Instance};
 use crate::invoke::InvokeError;
 use crate::output::Outlet;
 use crate::phases::Origin;
+use crate::starting::Start;
 use crate::zygote::{Blank, Zygote};
 use ol_model::kinds::StartKind;
-use ol_model::{Limits, steps};
-use ol_sandbox::{Content, CreateError, Created, Network, Obituary, Parent, Role, SandboxSpec};
+use ol_model::steps;
+use ol_sandbox::{Content, CreateError, Created, Network, Parent, Role, SandboxSpec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a runtime may take until it greets. It runs no tenant code by then, so this only bounds a broken base.
-const GREETING: Duration = Duration::from_secs(30);
-
-#[derive(serde::Deserialize)]
-pub(crate) struct Greeting {
-    /// Which compiled code its Python takes.
-    pub(crate) magic: String,
-}
 
 /// How long one request for memory stands in line. Then idle sandboxes are looked for again, and whether it is still wanted:
 /// a large request so holds up the small ones behind it for no longer than this.
@@ -209,83 +198,6 @@ enum Made {
     },
     /// It has greeted already.
     Blank(Box<Blank>),
-}
-
-/// A guest that is being started.
-pub(crate) struct Start<'a> {
-    pub channel: &'a Channel,
-    pub obituary: Obituary,
-    pub limits: &'a Limits,
-}
-
-impl Start<'_> {
-    /// Waits until its runtime is there; says which compiled code its Python takes.
-    pub(crate) async fn greeting(
-        &self,
-        about_itself: &mut Conversation,
-    ) -> Result<String, InvokeError> {
-        let ready = self.expect(about_itself, Kind::Ready, GREETING).await?;
-        let greeting: Greeting =
-            serde_json::from_slice(&ready.payload).map_err(|_| self.nonsense())?;
-        Ok(greeting.magic)
-    }
-
-    /// Waits until it is bound to `version`, and keeps the code that it may have compiled.
-    pub(crate) async fn bound(
-        &self,
-        about_itself: &mut Conversation,
-        magic: String,
-        version: &Version,
-    ) -> Result<About, InvokeError> {
-        let bound = self
-            .expect(about_itself, Kind::Bound, self.limits.runtime)
-            .await?;
-        let (about, code) = sections(bound.payload).map_err(|_| self.nonsense())?;
-        let about: About = serde_json::from_slice(&about).map_err(|_| self.nonsense())?;
-        if bound.compiled {
-            let compiled = crate::function::Compiled { magic, code };
-            // Another instance may have brought it first.
-            let _ = version.compiled.set(compiled);
-        }
-        Ok(about)
-    }
-
-    async fn expect(
-        &self,
-        about_itself: &mut Conversation,
-        kind: Kind,
-        limit: Duration,
-    ) -> Result<Frame, InvokeError> {
-        match tokio::time::timeout(limit, self.channel.next(about_itself)).await {
-            Ok(Ok(frame)) if frame.kind == kind => Ok(frame),
-            Ok(Ok(frame)) if frame.kind == Kind::BindFailed => Err(InvokeError::CannotStart(
-                String::from_utf8_lossy(&frame.payload).into_owned(),
-            )),
-            Ok(Ok(_)) => Err(self.nonsense()),
-            Ok(Err(ChannelError::Closed)) => {
-                let mut obituary = self.obituary.clone();
-                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait())
-                    .await
-                    .ok()
-                    .flatten();
-                let reason = describe(death, self.limits);
-                Err(InvokeError::CannotStart(format!(
-                    "the function's process ended while it was starting: {reason}\n"
-                )))
-            }
-            Ok(Err(error)) => {
-                tracing::warn!("a guest could not be started: {error}");
-                Err(self.nonsense())
-            }
-            Err(_elapsed) => Err(InvokeError::TimeLimit { limit }),
-        }
-    }
-
-    fn nonsense(&self) -> InvokeError {
-        InvokeError::CannotStart(
-            "the function's process broke the protocol while it was starting\n".to_owned(),
-        )
-    }
 }
 
 pub(crate) fn refused(error: &CreateError) -> InvokeError {
