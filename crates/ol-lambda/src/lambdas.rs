@@ -126,8 +126,6 @@ impl Lambdas {
                 .acquire(phases)
                 .await
                 .inspect_err(|error| function.instances.note(request.id, error))?;
-            let regained = function.instances.regain(lease.instance()).await;
-            regained.inspect_err(|error| function.instances.note(request.id, error))?;
             match call(lease, request, &first, &mut rest, phases).await {
                 Ok(answer) => {
                     steps::INVOKE.record(begun.elapsed());

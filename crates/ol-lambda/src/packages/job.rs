@@ -129,7 +129,6 @@ impl<'a> Job<'a> {
         if let Some(gate) = lease.instance().take_gate() {
             self.proxy = (!self.closed).then(|| proxy::serve(gate, self.tools.policy.clone()));
         }
-        self.instances.regain(lease.instance()).await?;
         let name = self.instances.name.clone();
         let (parts, ()) = http::Request::post(format!("/run/{name}{path}"))
             .header(http::header::CONTENT_LENGTH, body.len())

@@ -64,11 +64,17 @@ impl Drop for Lease {
 }
 
 impl Instances {
-    /// Leases an instance of the version in service.
+    /// Leases an instance of the version in service, with all its memory.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         phases: &mut Phases,
     ) -> Result<Lease, InvokeError> {
+        let lease = self.first_free(phases).await?;
+        self.regain(lease.instance()).await?;
+        Ok(lease)
+    }
+
+    async fn first_free(self: &Arc<Self>, phases: &mut Phases) -> Result<Lease, InvokeError> {
         phases.seek();
         let begun = Instant::now();
         let turn = loop {
@@ -106,7 +112,7 @@ impl Instances {
     }
 
     /// Sees to it that an instance whose memory was lowered has it again, before it runs.
-    pub(crate) async fn regain(&self, instance: &Instance) -> Result<(), InvokeError> {
+    async fn regain(&self, instance: &Instance) -> Result<(), InvokeError> {
         if !instance.is_small() {
             return Ok(());
         }
