@@ -1,6 +1,6 @@
 //! What a guest is told of the function that it is to be.
 
-use crate::function::{Function, Version};
+use crate::function::{Instances, Version};
 use crate::guest::frame::{CHUNK, HEADER, header};
 use crate::guest::{Channel, Kind};
 use crate::packages::PackageSet;
@@ -23,12 +23,12 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Binding<'a> {
-    /// To `version` of a function.
-    pub(crate) fn of(function: &'a Function, version: &'a Version) -> Self {
+    /// To `version`, as one of `instances`.
+    pub(crate) fn of(instances: &'a Instances, version: &'a Version) -> Self {
         Self {
             version,
-            name: function.name.as_str(),
-            site_packages: function.shared.settings.site_packages,
+            name: instances.name.as_str(),
+            site_packages: instances.shared.settings.site_packages,
             path: version.packages.get().map_or(&[], PackageSet::path),
         }
     }

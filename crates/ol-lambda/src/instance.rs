@@ -1,31 +1,19 @@
 //! A serving slot of a function: a bound sandbox, frozen while nobody uses it.
 
+use crate::backing::{Backing, State, Thaw};
 use crate::function::Version;
 use crate::guest::Channel;
 use crate::output::Outlet;
 use crate::phases::Origin;
 use ol_model::{MiB, steps};
-use ol_sandbox::{Allotment, CreateError, Death, Obituary, Paused, Pool, Running};
+use ol_sandbox::{CreateError, Death, Obituary, Pool, Running};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// What backs an instance.
-enum State {
-    Running(Running),
-    Paused(Paused),
-    /// Given up: it ran too long, broke the protocol, or its code was replaced.
-    Gone,
-}
+use tokio::net::TcpListener;
 
 /// What a paused sandbox keeps beyond what it uses.
 const ROOM: MiB = MiB(1);
-
-/// How long it is looked again and again whether a freeze has taken hold: mostly its process runs only to be stopped, at once.
-const SOON: Duration = Duration::from_micros(200);
-/// The first wait between two looks after that, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-const LAST_WAIT: Duration = Duration::from_millis(64);
 
 /// How long a guest with a lifespan may take to end it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -65,12 +53,13 @@ pub(crate) struct Instance {
     pub(crate) sandbox: u64,
     pub(crate) about: About,
     pub(crate) output: Arc<Outlet>,
+    /// Where its sandbox's connections to the outside arrive, until somebody takes it; if its network is such a gate.
+    gate: Mutex<Option<TcpListener>>,
     origin: Origin,
     /// A call has it, or had.
     used: AtomicBool,
     parting: AtomicBool,
-    state: Mutex<State>,
-    obituary: Obituary,
+    backing: Backing,
     /// Calls being served; several only if the function allows it.
     active: AtomicU32,
     /// How often it was used; tells the pauser whether it was idle all the time.
@@ -99,6 +88,7 @@ impl Instance {
         sandbox: Running,
         about: About,
         output: Arc<Outlet>,
+        gate: Option<TcpListener>,
         origin: Origin,
     ) -> Self {
         origin.kind.count();
@@ -107,12 +97,12 @@ impl Instance {
             channel,
             about,
             output,
+            gate: Mutex::new(gate),
             origin,
             used: AtomicBool::new(false),
             parting: AtomicBool::new(false),
             sandbox: sandbox.id().0,
-            obituary: sandbox.obituary(),
-            state: Mutex::new(State::Running(sandbox)),
+            backing: Backing::new(sandbox),
             active: AtomicU32::new(0),
             uses: AtomicU64::new(0),
             made: Instant::now(),
@@ -122,10 +112,6 @@ impl Instance {
             small: AtomicBool::new(false),
             sizing: tokio::sync::Mutex::default(),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many calls it takes at once.
@@ -147,6 +133,14 @@ impl Instance {
         Ok(())
     }
 
+    /// Where its sandbox's connections to the outside arrive, for the first who asks.
+    pub(crate) fn take_gate(&self) -> Option<TcpListener> {
+        self.gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     /// A call has got it: how it was made, for the first.
     pub(crate) fn first_call(&self) -> Option<Origin> {
         let used = self.used.load(Ordering::Relaxed) || self.used.swap(true, Ordering::Relaxed);
@@ -155,20 +149,10 @@ impl Instance {
 
     /// Makes it run, once a use has begun; says how long that took if it was frozen.
     pub(crate) fn thaw(&self) -> Result<Option<Duration>, Lost> {
-        let mut state = self.state();
-        match std::mem::replace(&mut *state, State::Gone) {
-            State::Running(running) => {
-                *state = State::Running(running);
-                Ok(None)
-            }
-            State::Paused(paused) => {
-                let begun = Instant::now();
-                *state = State::Running(paused.unpause().map_err(|_| Lost)?);
-                let took = begun.elapsed();
-                steps::UNPAUSE.record(took);
-                Ok(Some(took))
-            }
-            State::Gone => Err(Lost),
+        match self.backing.thaw() {
+            Ok(Thaw::Needless) => Ok(None),
+            Ok(Thaw::Done(took)) => Ok(Some(took)),
+            Ok(Thaw::Gone) | Err(_) => Err(Lost),
         }
     }
 
@@ -177,17 +161,10 @@ impl Instance {
         self.small.load(Ordering::SeqCst)
     }
 
-    fn allotment(&self) -> Option<Allotment> {
-        match &*self.state() {
-            State::Running(running) => Some(running.allotment()),
-            State::Paused(paused) => Some(paused.allotment()),
-            State::Gone => None,
-        }
-    }
-
     /// The memory that it holds now.
     pub(crate) fn memory(&self) -> MiB {
-        self.allotment()
+        self.backing
+            .allotment()
             .map_or(MiB(0), |allotment| allotment.size())
     }
 
@@ -199,7 +176,7 @@ impl Instance {
     ) -> Result<(), CreateError> {
         let _alone = self.sizing.lock().await;
         // One that is given up needs none, and its user will see it.
-        if let Some(allotment) = self.allotment() {
+        if let Some(allotment) = self.backing.allotment() {
             let memory = self.version.limits.mem;
             pool.regain(&allotment, memory, patience).await?;
         }
@@ -212,8 +189,8 @@ impl Instance {
         let _alone = self.sizing.lock().await;
         let was = self.small.swap(true, Ordering::SeqCst);
         let used = self.active.load(Ordering::SeqCst) > 0 || self.uses() != uses;
-        let paused = !used && matches!(*self.state(), State::Paused(_));
-        match self.allotment().filter(|_| paused && !was) {
+        let paused = !used && self.backing.is_paused();
+        match self.backing.allotment().filter(|_| paused && !was) {
             Some(allotment) => pool.downsize(&allotment, ROOM).await,
             None => self.small.store(was, Ordering::SeqCst),
         }
@@ -243,7 +220,7 @@ impl Instance {
 
     /// Where its sandbox's death will be told.
     pub(crate) fn obituary(&self) -> Obituary {
-        self.obituary.clone()
+        self.backing.obituary()
     }
 
     /// A number that changes with each use.
@@ -254,43 +231,17 @@ impl Instance {
     /// Freezes it if it is idle and was so since `uses` was read.
     pub(crate) async fn pause_if_idle(&self, uses: u64) {
         let begun = Instant::now();
-        {
-            let mut state = self.state();
-            // A use that begins now waits for this lock before it looks at the state, and then thaws.
-            if self.active.load(Ordering::Acquire) > 0 || self.uses() != uses {
-                return;
-            }
-            match std::mem::replace(&mut *state, State::Gone) {
-                State::Running(running) => match running.pause() {
-                    Ok(paused) => *state = State::Paused(paused),
-                    Err(error) => {
-                        tracing::warn!("sandbox {} can't be paused: {error}", self.sandbox)
-                    }
-                },
-                other => *state = other,
+        // A use that begins while this is asked waits for the backing's lock, and then thaws.
+        let idle = || self.active.load(Ordering::Acquire) == 0 && self.uses() == uses;
+        match self.backing.pause_if(idle) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                return tracing::warn!("sandbox {} can't be paused: {error}", self.sandbox);
             }
         }
-        let mut wait = FIRST_WAIT;
-        loop {
-            match self.is_frozen() {
-                Some(false) => {}
-                Some(true) => return steps::PAUSE.record(begun.elapsed()),
-                None => return,
-            }
-            if begun.elapsed() < SOON {
-                tokio::task::yield_now().await;
-            } else {
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(LAST_WAIT);
-            }
-        }
-    }
-
-    /// Has the freeze taken hold? `None` if it is used again, or given up.
-    fn is_frozen(&self) -> Option<bool> {
-        match &*self.state() {
-            State::Paused(paused) => paused.frozen().ok(),
-            _ => None,
+        if let Ok(true) = self.backing.until_frozen().await {
+            steps::PAUSE.record(begun.elapsed());
         }
     }
 
@@ -328,30 +279,26 @@ impl Instance {
 
     /// Gives the sandbox up: it is destroyed, whatever it does.
     pub(crate) fn doom(&self) {
-        *self.state() = State::Gone;
+        self.backing.give_up();
     }
 
     /// Is it still good for a call?
     pub(crate) fn alive(&self) -> bool {
-        self.obituary.death().is_none() && !matches!(*self.state(), State::Gone)
+        self.backing.alive()
     }
 
     /// How it died, waiting a moment for the warden's word when only its silence is known.
     pub(crate) async fn death(&self) -> Option<Death> {
-        let mut obituary = self.obituary.clone();
-        tokio::time::timeout(Duration::from_secs(1), obituary.wait())
-            .await
-            .ok()
-            .flatten()
+        self.backing.how_it_died().await
     }
 
     /// For people: what it is doing.
     pub(crate) fn describe(&self) -> String {
-        let state = match &*self.state() {
+        let state = self.backing.look(|state| match state {
             State::Running(running) => format!("running, pid {}", running.pid()),
             State::Paused(paused) => format!("paused, {} MiB", paused.allotment().size().0),
             State::Gone => "ending".to_owned(),
-        };
+        });
         format!(
             "sandbox {}: {state}, {} calls so far",
             self.sandbox,

@@ -8,9 +8,12 @@
 //! ```
 //!
 //! - [`lambdas`]: the door: all functions of a worker, uploads, shutdown
+//! - `shared`: what its functions share, and the table of them; `settings`: what all of it goes by
 //! - [`invoke`]: what goes in, what comes out, and every way it can fail
 //! - `function`: one function: its versions, its queue, its instances
 //! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
+//! - `backing`: that sandbox, running or paused, until it is given up
+//! - `provision`: how it gets that; `starting`: what its guest says until it serves
 //! - `autoscale`: how many instances a function should have; pure
 //! - `binding`: what a guest is told of the function that it is to be
 //! - `call`: one exchange with an instance, with its time limit
@@ -31,6 +34,7 @@ pub mod lambdas;
 pub mod registry;
 
 mod autoscale;
+mod backing;
 mod binding;
 mod call;
 mod function;
@@ -41,14 +45,18 @@ mod packages;
 mod pauser;
 mod phases;
 mod provision;
+mod settings;
+mod shared;
+mod starting;
 mod zygote;
 
 pub use call::AnswerStream;
 pub use direct::{Direct, DirectError, Order};
 pub use function::{FunctionState, Preparation, Serving};
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
-pub use lambdas::{Lambdas, Settings, UploadError};
+pub use lambdas::{Lambdas, UploadError};
 pub use ol_packages::pin::Pin as PackagePin;
 pub use ol_packages::store::StoreError;
 pub use packages::{PackagesSettings, StoredPackage};
 pub use phases::Phases;
+pub use settings::Settings;

@@ -65,7 +65,7 @@ async fn read(
     id: InvocationId,
     parts: mpsc::Sender<Result<Option<Bytes>, InvokeError>>,
 ) {
-    let function = Arc::clone(exchange.lease().function());
+    let instances = Arc::clone(exchange.lease().instances());
     let patience = exchange.lease().instance().version.limits.runtime;
     // Returning drops the exchange, which cancels the call if it isn't over.
     loop {
@@ -88,7 +88,7 @@ async fn read(
         };
         if let Err(error) = &part {
             // The status is sent; the caller learns by a cut connection, the owner by the function's log.
-            function.note(id, error);
+            instances.note(id, error);
         }
         let over = part.is_err();
         exchange.clock.hold();

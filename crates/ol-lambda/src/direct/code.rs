@@ -1,9 +1,9 @@
 //! Code on this host as a version: a tar.gz as it is, a directory packed on the way, so that the same rules hold for both.
 
 use super::DirectError;
-use crate::function::{PrepareError, Version};
+use crate::function::{Version, VersionError};
 use crate::invoke::InvokeError;
-use crate::lambdas::Settings;
+use crate::settings::Settings;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;
@@ -39,11 +39,10 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
         Version::prepare(settings, file)
     };
     let mut version = prepared.map_err(|error| match error {
-        PrepareError::Bundle(why) => {
+        VersionError::Bundle(why) => {
             DirectError::bad(format!("code {path:?} can't be used: {why}"))
         }
-        PrepareError::Host(why) | PrepareError::Packages(why) => host(&why),
-        PrepareError::Vanished | PrepareError::Superseded => host(&error),
+        VersionError::Host(why) => host(&why),
     })?;
     // One call at a time is what /run does.
     version.config.concurrency = 1;

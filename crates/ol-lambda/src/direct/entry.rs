@@ -1,6 +1,7 @@
 //! One sandbox: running, paused, or dead and not yet destroyed.
 
 use super::{DirectError, PATIENCE};
+use crate::backing::{Backing, State, Thaw};
 use crate::call::describe;
 use crate::function::Version;
 use crate::guest::frame::{CHUNK, WINDOW, sections};
@@ -10,7 +11,7 @@ use crate::invoke::InvokeError;
 use crate::provision::refused;
 use bytes::{Buf, Bytes, BytesMut};
 use ol_model::{Limits, MiB, steps};
-use ol_sandbox::{Obituary, Parent, Paused, Pool, Running};
+use ol_sandbox::{Parent, Pool, Running};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -20,9 +21,8 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// What a paused sandbox keeps beyond what it uses.
 const ROOM: MiB = MiB(1);
 
-/// Between two looks whether a freeze has taken hold, and how many there are at most.
-const LOOK: Duration = Duration::from_millis(1);
-const LOOKS: u32 = 1000;
+/// How long a freeze may take until it has taken hold.
+const FREEZE: Duration = Duration::from_secs(1);
 
 /// What it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,23 +39,17 @@ pub(super) struct Bound {
     pub about: Option<About>,
 }
 
-enum State {
-    Running(Running),
-    Paused(Paused),
-    Gone,
-}
-
 pub(super) struct Entry {
     role: Role,
     limits: Limits,
     channel: Channel,
     bound: Option<Bound>,
-    obituary: Obituary,
+    backing: Backing,
     pid: i32,
     /// Its memory while it runs; less than its limit for a zygote.
     had: MiB,
-    /// One who changes it at a time, also while that takes long.
-    state: Mutex<State>,
+    /// One who pauses or unpauses it at a time, also while that takes long.
+    changing: Mutex<()>,
     /// One call at a time.
     turn: Mutex<()>,
 }
@@ -73,96 +67,82 @@ impl Entry {
             limits,
             channel,
             bound,
-            obituary: sandbox.obituary(),
             pid: sandbox.pid(),
             had: sandbox.allotment().size(),
-            state: Mutex::new(State::Running(sandbox)),
+            backing: Backing::new(sandbox),
+            changing: Mutex::default(),
             turn: Mutex::default(),
         }
     }
 
     /// It as the parent of another.
-    pub(super) async fn as_parent(&self) -> Result<Parent, DirectError> {
+    pub(super) fn as_parent(&self) -> Result<Parent, DirectError> {
         if self.role == Role::Leaf {
             return Err(DirectError::bad(
                 "a leaf can't be a parent: name a sandbox that was made with leaf false",
             ));
         }
-        match &*self.state.lock().await {
+        self.backing.look(|state| match state {
             State::Running(running) => Ok(running.as_parent()),
             State::Paused(_) => Err(DirectError::Conflict(
                 "the parent is paused and forks nothing: POST /unpause/ID first".to_owned(),
             )),
             State::Gone => Err(gone()),
-        }
+        })
     }
 
     /// Freezes it; then lowers its memory, if a pool for that is given. Not to be dropped half way.
     pub(super) async fn pause(&self, downsizing: Option<&dyn Pool>) -> Result<(), DirectError> {
         self.alive()?;
-        let mut state = self.state.lock().await;
+        let _alone = self.changing.lock().await;
+        if self.backing.is_paused() {
+            return Ok(());
+        }
         let begun = Instant::now();
-        match std::mem::replace(&mut *state, State::Gone) {
-            State::Running(running) => {
-                *state = State::Paused(running.pause().map_err(|error| broken(&error))?);
-            }
-            State::Paused(paused) => {
-                *state = State::Paused(paused);
-                return Ok(());
-            }
-            State::Gone => return Err(gone()),
-        }
-        let State::Paused(paused) = &*state else {
+        if !self.backing.pause_if(|| true).map_err(|e| broken(&e))? {
             return Err(gone());
-        };
-        for look in 0..LOOKS {
-            if paused.frozen().map_err(|error| broken(&error))? {
-                steps::PAUSE.record(begun.elapsed());
-                if let Some(pool) = downsizing {
-                    pool.downsize(&paused.allotment(), ROOM).await;
-                }
-                return Ok(());
-            }
-            // Mostly one of the first looks finds it frozen.
-            if look >= 24 {
-                tokio::time::sleep(LOOK).await;
+        }
+        match tokio::time::timeout(FREEZE, self.backing.until_frozen()).await {
+            Ok(Ok(true)) => steps::PAUSE.record(begun.elapsed()),
+            Ok(Ok(false)) => return Err(gone()),
+            Ok(Err(error)) => return Err(broken(&error)),
+            Err(_elapsed) => {
+                return Err(DirectError::Conflict(
+                    "its processes can't be stopped now: they wait in the kernel; it freezes when they return".to_owned(),
+                ));
             }
         }
-        Err(DirectError::Conflict(
-            "its processes can't be stopped now: they wait in the kernel; it freezes when they return".to_owned(),
-        ))
+        if let (Some(pool), Some(allotment)) = (downsizing, self.backing.allotment()) {
+            pool.downsize(&allotment, ROOM).await;
+        }
+        Ok(())
     }
 
     /// Gets its memory back, then thaws it; without memory it stays paused.
     pub(super) async fn unpause(&self, pool: &dyn Pool) -> Result<(), DirectError> {
         self.alive()?;
-        let mut state = self.state.lock().await;
-        if let State::Paused(paused) = &*state {
-            let regained = pool.regain(&paused.allotment(), self.had, PATIENCE).await;
+        let _alone = self.changing.lock().await;
+        if let Some(allotment) = self
+            .backing
+            .allotment()
+            .filter(|_| self.backing.is_paused())
+        {
+            let regained = pool.regain(&allotment, self.had, PATIENCE).await;
             regained.map_err(|error| refused(&error))?;
         }
-        match std::mem::replace(&mut *state, State::Gone) {
-            State::Paused(paused) => {
-                let begun = Instant::now();
-                *state = State::Running(paused.unpause().map_err(|error| broken(&error))?);
-                steps::UNPAUSE.record(begun.elapsed());
-                Ok(())
-            }
-            State::Running(running) => {
-                *state = State::Running(running);
-                Ok(())
-            }
-            State::Gone => Err(gone()),
+        match self.backing.thaw().map_err(|error| broken(&error))? {
+            Thaw::Needless | Thaw::Done(_) => Ok(()),
+            Thaw::Gone => Err(gone()),
         }
     }
 
     /// Lets go of the sandbox, whatever it does.
-    pub(super) async fn end(&self) {
-        *self.state.lock().await = State::Gone;
+    pub(super) fn end(&self) {
+        self.backing.give_up();
     }
 
     fn alive(&self) -> Result<(), DirectError> {
-        match self.obituary.death() {
+        match self.backing.death() {
             None => Ok(()),
             Some(death) => Err(DirectError::Conflict(format!(
                 "the sandbox is dead: {}; POST /destroy/ID frees what it held",
@@ -186,7 +166,8 @@ impl Entry {
         }
         let _turn = self.turn.lock().await;
         self.alive()?;
-        if !matches!(&*self.state.lock().await, State::Running(_)) {
+        let runs = |state: &State| matches!(state, State::Running(_));
+        if !self.backing.look(runs) {
             return Err(DirectError::Conflict(
                 "it is paused: POST /unpause/ID first".to_owned(),
             ));
@@ -197,9 +178,7 @@ impl Entry {
             Err(_elapsed) => Err(InvokeError::TimeLimit { limit }),
             Ok(Err(Broken::Fault(error))) => return Err(error.into()),
             Ok(Err(Broken::Channel(ChannelError::Closed))) => {
-                let mut obituary = self.obituary.clone();
-                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait()).await;
-                let reason = describe(death.ok().flatten(), &self.limits);
+                let reason = describe(self.backing.how_it_died().await, &self.limits);
                 Err(InvokeError::Died { reason })
             }
             Ok(Err(Broken::Channel(error))) => Err(InvokeError::Died {
@@ -214,7 +193,7 @@ impl Entry {
             }
             Err(error) => {
                 // What is under way on the connection would be taken for the next answer.
-                self.end().await;
+                self.end();
                 Err(error.into())
             }
         }
@@ -268,16 +247,18 @@ impl Entry {
         }
     }
 
-    pub(super) async fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let role = match self.role {
             Role::Leaf => "leaf",
             Role::Zygote => "zygote",
         };
-        let state = match (&*self.state.lock().await, self.obituary.death()) {
-            (_, Some(death)) => format!("dead, {death}"),
-            (State::Running(_), _) => "running".to_owned(),
-            (State::Paused(_), _) => "paused".to_owned(),
-            (State::Gone, _) => "ending".to_owned(),
+        let state = match self.backing.death() {
+            Some(death) => format!("dead, {death}"),
+            None => self.backing.look(|state| match state {
+                State::Running(_) => "running".to_owned(),
+                State::Paused(_) => "paused".to_owned(),
+                State::Gone => "ending".to_owned(),
+            }),
         };
         format!("{role}, {state}, pid {}", self.pid)
     }

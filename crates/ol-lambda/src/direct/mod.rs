@@ -20,7 +20,7 @@ mod packages;
 mod start;
 
 use crate::invoke::InvokeError;
-use crate::lambdas::Settings;
+use crate::settings::Settings;
 use bytes::Bytes;
 use entry::Entry;
 use ol_sandbox::Pool;
@@ -130,7 +130,7 @@ impl Direct {
         if removed.is_none() {
             return Err(DirectError::Unknown(id.to_owned()));
         }
-        entry.end().await;
+        entry.end();
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Direct {
         let entries = self.table().entries.clone();
         let mut text = String::new();
         for (number, entry) in entries {
-            text += &format!("sandbox {number}: {}\n", entry.describe().await);
+            text += &format!("sandbox {number}: {}\n", entry.describe());
         }
         text + &format!("{} MiB of memory free\n", self.pool.free_memory().0)
     }
@@ -190,7 +190,7 @@ impl Direct {
         self.stop_accepting();
         let entries = std::mem::take(&mut self.table().entries);
         for entry in entries.into_values() {
-            entry.end().await;
+            entry.end();
         }
         let drained = self.pool.drained();
         tokio::time::timeout(patience, drained).await.is_ok()

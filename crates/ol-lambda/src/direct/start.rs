@@ -6,12 +6,12 @@ use super::packages::{self, Packages};
 use super::{Direct, DirectError, Order, PATIENCE};
 use crate::binding::Binding;
 use crate::function::Version;
-use crate::guest::Channel;
 use crate::invoke::InvokeError;
-use crate::provision::{Start, refused};
-use crate::zygote::{Recipe, SpawnError, Zygote, listen};
+use crate::provision::refused;
+use crate::starting::{Start, create_unlogged};
+use crate::zygote::{Recipe, SpawnError, Zygote};
 use ol_model::OomScope;
-use ol_sandbox::{Content, CreateError, Created, Network, Parent, SandboxSpec};
+use ol_sandbox::{Content, CreateError, Network, Parent, SandboxSpec};
 use std::sync::Arc;
 
 impl Direct {
@@ -21,7 +21,7 @@ impl Direct {
         parent: Option<Arc<Entry>>,
     ) -> Result<Entry, DirectError> {
         let parent = match parent {
-            Some(zygote) => zygote.as_parent().await?,
+            Some(zygote) => zygote.as_parent()?,
             None => Parent::Root,
         };
         let (settings, store) = (self.settings.clone(), self.packages.clone());
@@ -92,14 +92,8 @@ impl Direct {
             },
             opening: Vec::new(),
         };
-        let Created {
-            sandbox,
-            guest,
-            output,
-            ..
-        } = self.pool.create(spec).await.map_err(not_created)?;
-        tokio::spawn(listen(sandbox.id().0, output));
-        let channel = Channel::new(guest, 1);
+        let created = create_unlogged(&*self.pool, spec).await;
+        let (sandbox, channel) = created.map_err(not_created)?;
         let start = Start {
             channel: &channel,
             obituary: sandbox.obituary(),

@@ -1,42 +1,31 @@
 //! Which version of a function serves now. A version is used unexamined for `registry_cache`; the next invocation after
 //! that looks at the registry, and if the bundle changed, has the new version prepared and waits for it a moment.
 
+use super::attempt::Failed;
 use super::instances::Instances;
-use super::preparing::{HURRY, Preparing, Progress, Reporting};
-use super::version::{PrepareError, Version, chain};
-use crate::invoke::{InvocationId, InvokeError};
-use crate::lambdas::Shared;
-use crate::output::Log;
-use crate::packages::{Failure, prepare};
-use crate::registry::{RegistryError, Stamp};
-use ol_model::{FunctionName, steps};
-use std::fs::File;
-use std::path::Path;
+use super::preparing::{HURRY, PrepareError, Preparing};
+use super::version::{Version, VersionError, chain};
+use crate::invoke::InvokeError;
+use crate::registry::Stamp;
+use crate::shared::Shared;
+use ol_model::FunctionName;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::net::TcpListener;
-
-/// The folder of the logs of sandboxes of ours; no log is called so, for logs end in `.log`.
-const OURS: &str = "worker";
-
-/// How often a bundle is read that changes while it is.
-const PULLS: usize = 3;
 
 /// One function.
 pub(crate) struct Function {
     pub(crate) name: FunctionName,
     pub(crate) shared: Arc<Shared>,
-    pub(super) instances: Mutex<Instances>,
-    pub(crate) log: Arc<Log>,
+    /// What calls of it run in.
+    pub(crate) instances: Arc<Instances>,
+    /// Locked while another version is put into service, so that the instances are always of this one.
     current: Mutex<Option<Current>>,
     /// The bundle that could not be used when it was looked at last, and why.
-    failed: Mutex<Option<Failed>>,
+    pub(super) failed: Mutex<Option<Failed>>,
     /// The version that is being made, or the last attempt if that failed.
-    preparing: Mutex<Option<Arc<Preparing>>>,
+    pub(super) preparing: Mutex<Option<Arc<Preparing>>>,
     /// Held while the registry is looked at or a bundle stored, so that it happens once.
-    changing: tokio::sync::Mutex<()>,
-    /// Of a sandbox of ours that was just made.
-    gate: Mutex<Option<TcpListener>>,
+    pub(super) changing: tokio::sync::Mutex<()>,
 }
 
 /// What a look at the registry found.
@@ -49,12 +38,6 @@ pub(super) enum Looked {
     Coming(Arc<Preparing>),
 }
 
-struct Failed {
-    stamp: Stamp,
-    error: PrepareError,
-    looked: Instant,
-}
-
 struct Current {
     version: Arc<Version>,
     /// The bundle that it was made of.
@@ -64,64 +47,19 @@ struct Current {
 
 impl Function {
     pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
-        let logs = shared.settings.logs.clone();
-        Self::with_log(name, shared, &logs)
-    }
-
-    fn with_log(name: FunctionName, shared: Arc<Shared>, logs: &Path) -> Arc<Self> {
-        let log = Arc::new(Log::new(logs, &name, shared.settings.retention));
-        let instances = Mutex::new(Instances::default());
         Arc::new(Self {
+            instances: Instances::of(name.clone(), Arc::clone(&shared)),
             name,
             shared,
-            instances,
-            log,
             current: Mutex::new(None),
             failed: Mutex::new(None),
             preparing: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
-            gate: Mutex::new(None),
         })
-    }
-
-    /// One of ours, in nobody's table: `version` serves until its end. Its log lies apart from those of functions.
-    pub(crate) fn of_ours(
-        name: &FunctionName,
-        shared: &Arc<Shared>,
-        version: &Arc<Version>,
-    ) -> std::io::Result<Arc<Self>> {
-        let logs = shared.settings.logs.join(OURS);
-        std::fs::create_dir_all(&logs)?;
-        let function = Self::with_log(name.clone(), Arc::clone(shared), &logs);
-        *function.current() = Some(Current {
-            version: Arc::clone(version),
-            stamp: Stamp::none(),
-            looked: Instant::now(),
-        });
-        Ok(function)
-    }
-
-    /// Where its sandbox's connections to the outside arrive, if that is new.
-    pub(crate) fn take_gate(&self) -> Option<TcpListener> {
-        self.gate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    pub(crate) fn put_gate(&self, gate: Option<TcpListener>) {
-        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Is `version` the one that serves?
-    pub(super) fn is_current(&self, version: &Arc<Version>) -> bool {
-        self.current()
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(&current.version, version))
     }
 
     /// The version that serves, if there is one; doesn't look at the registry.
@@ -170,7 +108,7 @@ impl Function {
         }
         let stored = match self.shared.registry.look(&self.name).await {
             Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
-            Err(error) => return Ok(Looked::Broken(PrepareError::Host(chain(&error)))),
+            Err(error) => return Ok(Looked::Broken(PrepareError::host(chain(&error)))),
         };
         if let Some(version) = self.still(&stored) {
             return Ok(Looked::There(version));
@@ -223,85 +161,6 @@ impl Function {
         self.known_version().ok_or_else(gone).map(Some)
     }
 
-    pub(super) fn preparing(&self) -> MutexGuard<'_, Option<Arc<Preparing>>> {
-        self.preparing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has no other attempt taken its place, and is the function still there?
-    fn is_wanted(&self, preparing: &Preparing) -> bool {
-        let slot = self.preparing();
-        slot.as_ref().is_some_and(|p| std::ptr::eq(&**p, preparing))
-    }
-
-    /// What became of the last attempt at a version, or how far it is. `None` before the first, and after a success.
-    pub(crate) fn progress(&self) -> Option<Progress> {
-        self.preparing().as_ref().map(|p| p.progress())
-    }
-
-    /// Starts to make a version of the bundle that the registry has now, unless that is being done.
-    fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
-        let mut slot = self.preparing();
-        if let Some(preparing) = slot.as_ref().filter(|p| p.stamp == stored && !p.is_over()) {
-            return Arc::clone(preparing);
-        }
-        let preparing = Arc::new(Preparing::new(stored));
-        *slot = Some(Arc::clone(&preparing));
-        drop(slot);
-        let (function, reporting) = (Arc::clone(self), Reporting(Arc::clone(&preparing)));
-        tokio::spawn(async move {
-            let made = function.pull(&reporting.0).await;
-            function.conclude(&reporting.0, made);
-        });
-        preparing
-    }
-
-    /// Ends an attempt: its version goes into service, unless another attempt has taken its place.
-    fn conclude(
-        self: &Arc<Self>,
-        preparing: &Arc<Preparing>,
-        made: Result<(Arc<Version>, Stamp), PrepareError>,
-    ) {
-        let mut slot = self.preparing();
-        let superseded = !slot.as_ref().is_some_and(|p| Arc::ptr_eq(p, preparing));
-        if superseded {
-            drop(slot);
-            return preparing.done(Err(PrepareError::Superseded));
-        }
-        match made {
-            Ok((version, stamp)) => {
-                *slot = None;
-                self.install(version, stamp);
-            }
-            Err(error) => {
-                if !matches!(error, PrepareError::Host(_) | PrepareError::Vanished) {
-                    *self.failed() = Some(Failed {
-                        stamp: preparing.stamp.clone(),
-                        error: error.clone(),
-                        looked: Instant::now(),
-                    });
-                }
-                drop(slot);
-                return preparing.done(Err(error));
-            }
-        }
-        drop(slot);
-        preparing.done(Ok(()));
-    }
-
-    fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why this very bundle can't be used, if it was tried a moment ago: unpacking it again for each call would be dear.
-    fn failed_already(&self, stored: &Stamp) -> Option<PrepareError> {
-        let failed = self.failed();
-        let failed = failed.as_ref()?;
-        let recent = failed.looked.elapsed() < self.shared.settings.registry_cache;
-        (recent && failed.stamp == *stored).then(|| failed.error.clone())
-    }
-
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.
     pub(super) fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
@@ -313,7 +172,7 @@ impl Function {
             return Ok(Arc::clone(&current.version));
         }
         Err(match error {
-            PrepareError::Bundle(why) => InvokeError::BadBundle {
+            PrepareError::Version(VersionError::Bundle(why)) => InvokeError::BadBundle {
                 name: self.name.clone(),
                 why,
             },
@@ -321,7 +180,7 @@ impl Function {
                 name: self.name.clone(),
                 why,
             },
-            PrepareError::Host(why) => {
+            PrepareError::Version(VersionError::Host(why)) => {
                 tracing::error!("{}: {why}", self.name);
                 InvokeError::Internal("the function's code can't be fetched")
             }
@@ -331,143 +190,28 @@ impl Function {
         })
     }
 
-    async fn pull(&self, preparing: &Preparing) -> Result<(Arc<Version>, Stamp), PrepareError> {
-        let begun = Instant::now();
-        let (version, stamp) = self.unpack().await?;
-        steps::PULL.record(begun.elapsed());
-        self.get_packages(&version, preparing).await?;
-        Ok((version, stamp))
-    }
-
-    async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
-        let host = |error: &dyn std::error::Error| PrepareError::Host(chain(error));
-        for _ in 0..PULLS {
-            let fetched = self.shared.registry.fetch(&self.name).await;
-            let (stamp, file) = fetched
-                .map_err(|error| host(&error))?
-                .ok_or(PrepareError::Vanished)?;
-            let prepared = self.prepare(&file).await;
-            // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
-            // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
-            if Stamp::of(&file).map_err(|error| host(&error))? == stamp {
-                return Ok((prepared?, stamp));
-            }
-        }
-        Err(PrepareError::Bundle(format!(
-            "{}.tar.gz was being written while it was read: replace it by a rename",
-            self.name
-        )))
-    }
-
-    /// Sees to it that the packages of `version` are there.
-    async fn get_packages(
-        &self,
-        version: &Version,
-        preparing: &Preparing,
-    ) -> Result<(), PrepareError> {
-        let Some(wanted) = &version.requirements else {
-            return Ok(());
-        };
-        let begun = Instant::now();
-        let says = |what| preparing.says(what);
-        let packages = prepare(&self.shared, &self.name, wanted, &says).await;
-        let failed = |failure: Failure| PrepareError::Packages(failure.0);
-        let packages = packages.map_err(failed)?;
-        if self.is_wanted(preparing) {
-            packages
-                .keep(&self.shared, &self.name)
-                .await
-                .map_err(failed)?;
-        }
-        steps::PREPARE.record(begun.elapsed());
-        // Nobody else prepares this version.
-        let _ = version.packages.set(packages);
-        // They are held by now.
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.packages.collect());
-        Ok(())
-    }
-
-    /// Makes a version of a bundle, on a thread that may block.
-    pub(crate) async fn prepare(&self, file: &File) -> Result<Arc<Version>, PrepareError> {
-        let host = |error: std::io::Error| PrepareError::Host(error.to_string());
-        let file = file.try_clone().map_err(host)?;
-        let _turn = self.shared.unpacking.acquire().await;
-        let shared = Arc::clone(&self.shared);
-        let work = tokio::task::spawn_blocking(move || {
-            Version::prepare(&shared.settings, &file).map(Arc::new)
-        });
-        work.await
-            .unwrap_or_else(|error| Err(PrepareError::Host(error.to_string())))
-    }
-
     /// Puts `version` into service; idle instances of the one before are gone when this returns.
-    fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
-        *self.current() = Some(Current {
+    pub(super) fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
+        let mut current = self.current();
+        self.instances.serve(Arc::clone(&version));
+        *current = Some(Current {
             version,
             stamp,
             looked: Instant::now(),
         });
-        self.retire_idle();
-        self.tend();
-    }
-
-    /// Stores an uploaded bundle durably; it goes into service at once, or when its packages are there.
-    pub(crate) async fn upload(
-        self: &Arc<Self>,
-        path: &std::path::Path,
-    ) -> Result<(), UploadFailed> {
-        let _once = self.changing.lock().await;
-        let file = File::open(path)
-            .map_err(|e| UploadFailed::Prepare(PrepareError::Host(e.to_string())))?;
-        let version = self.prepare(&file).await.map_err(UploadFailed::Prepare)?;
-        let stamp = self
-            .shared
-            .registry
-            .put(&self.name, path)
-            .await
-            .map_err(UploadFailed::Store)?;
-        let preparing = Arc::new(Preparing::new(stamp.clone()));
-        *self.preparing() = Some(Arc::clone(&preparing));
-        if version.requirements.is_none() {
-            self.conclude(&preparing, Ok((version, stamp)));
-            return Ok(());
-        }
-        let (function, reporting) = (Arc::clone(self), Reporting(preparing));
-        tokio::spawn(async move {
-            let got = function.get_packages(&version, &reporting.0).await;
-            function.conclude(&reporting.0, got.map(|()| (version, stamp)));
-        });
-        Ok(())
-    }
-
-    /// Keeps in the function's log what its owner must see; what is the caller's or the worker's affair stays out of it.
-    pub(crate) fn note(&self, id: InvocationId, error: &InvokeError) {
-        use InvokeError::{CannotStart, Died, Raised, TimeLimit};
-        if matches!(
-            error,
-            CannotStart(_) | Died { .. } | Raised(_) | TimeLimit { .. }
-        ) {
-            self.log.note(id, &error.to_string());
-        }
     }
 
     /// Takes the function out of service.
     pub(crate) fn retire(&self) {
         *self.preparing() = None;
-        *self.current() = None;
-        self.retire_idle();
+        let mut current = self.current();
+        *current = None;
+        self.instances.retire();
     }
 
     /// Ends every instance, busy or not; for the end of the worker.
     pub(crate) fn end(&self) {
         self.retire();
-        self.doom_all();
+        self.instances.end();
     }
-}
-
-/// Why an upload is not in service.
-pub(crate) enum UploadFailed {
-    Prepare(PrepareError),
-    Store(RegistryError),
 }

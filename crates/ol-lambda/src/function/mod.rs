@@ -2,21 +2,20 @@
 //!
 //! - [`version`]: one immutable unpacked copy of its code
 //! - [`current`]: which version serves now, and when to look again
-//! - [`preparing`]: a version on its way into service
+//! - [`attempt`]: from a new bundle to a version in service, or to why not
+//! - [`preparing`]: how far that is, for those who wait
 //! - [`state`]: what a function is now, for people
-//! - [`instances`]: those there are, and the leases on them
-//! - [`queue`]: calls that wait for one
-//! - [`scaling`]: how they follow the load
+//! - [`instances`]: what calls run in; an installer has them too, without a function
 
+mod attempt;
 mod current;
 mod instances;
 mod preparing;
-mod queue;
-mod scaling;
 mod state;
 mod version;
 
-pub(crate) use current::{Function, UploadFailed};
-pub(crate) use instances::Lease;
+pub(crate) use attempt::UploadFailed;
+pub(crate) use current::Function;
+pub(crate) use instances::{Instances, Lease};
 pub use state::{FunctionState, Preparation, Serving};
-pub(crate) use version::{Compiled, PrepareError, Version, chain};
+pub(crate) use version::{Compiled, Version, VersionError, chain};

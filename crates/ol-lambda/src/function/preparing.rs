@@ -7,8 +7,9 @@
 //!                               └─ another bundle came meanwhile: what comes of this one is dropped
 //! ```
 
-use super::version::PrepareError;
+use super::version::VersionError;
 use crate::registry::Stamp;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -22,6 +23,38 @@ pub(crate) enum Progress {
     Working(Step),
     /// It is in service, or why it can't be.
     Done(Result<(), PrepareError>),
+}
+
+/// Why an attempt brings no version into service.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    /// There is no version.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// Its packages can't be had; why, with the installer's own words.
+    #[error("{0}")]
+    Packages(String),
+    /// Its bundle changed again, and another attempt took the place of this one.
+    #[error("another version came meanwhile")]
+    Superseded,
+    /// It was deleted meanwhile.
+    #[error("it was deleted")]
+    Vanished,
+}
+
+impl PrepareError {
+    /// This host failed; `why` is for the operator.
+    pub(super) fn host(why: impl Into<String>) -> Self {
+        Self::Version(VersionError::Host(why.into()))
+    }
+
+    /// What its owner is told of it, if it is the owner's affair.
+    pub(super) fn for_owner(&self) -> Option<&str> {
+        match self {
+            Self::Version(VersionError::Bundle(why)) | Self::Packages(why) => Some(why),
+            Self::Version(VersionError::Host(_)) | Self::Superseded | Self::Vanished => None,
+        }
+    }
 }
 
 /// One of the things that are done for a version.
@@ -75,6 +108,12 @@ impl Preparing {
         self.progress.borrow().clone()
     }
 
+    /// Is it the one in `slot`? If not, another has taken its place, or the function is gone.
+    pub(super) fn is_in(&self, slot: &Option<Arc<Self>>) -> bool {
+        slot.as_ref()
+            .is_some_and(|attempt| std::ptr::eq(&raw const **attempt, self))
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(*self.progress.borrow(), Progress::Done(_))
     }
@@ -97,22 +136,19 @@ impl Preparing {
         match over.await.as_deref() {
             Ok(Progress::Done(result)) => result.clone(),
             // We hold the sender ourselves.
-            _ => Err(PrepareError::Host(
-                "its preparation was given up".to_owned(),
-            )),
+            _ => Err(PrepareError::host("its preparation was given up")),
         }
     }
 }
 
 /// Reports an end in every way that a task can have: dropped or panicking too, or those who wait would do so for ever.
-pub(super) struct Reporting(pub(super) std::sync::Arc<Preparing>);
+pub(super) struct Reporting(pub(super) Arc<Preparing>);
 
 impl Drop for Reporting {
     fn drop(&mut self) {
         if !self.0.is_over() {
-            self.0.done(Err(PrepareError::Host(
-                "its preparation was cut short".to_owned(),
-            )));
+            self.0
+                .done(Err(PrepareError::host("its preparation was cut short")));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a function is now, for its owner: the configuration that serves, the packages that it has, and how far a newer version is.
 
 use super::current::{Function, Looked};
-use super::preparing::{HURRY, Progress};
-use super::version::{PrepareError, Version};
+use super::preparing::{HURRY, PrepareError, Progress};
+use super::version::Version;
 use crate::invoke::InvokeError;
 use crate::packages::PackageSet;
 use ol_model::{FunctionConfig, Limits};
@@ -91,14 +91,12 @@ impl Function {
 
     /// What of it is the owner's affair; the rest is an error, unless a version serves.
     fn failed_with(&self, error: PrepareError) -> Result<Preparation, InvokeError> {
-        match error {
-            PrepareError::Bundle(why) | PrepareError::Packages(why) => Ok(Preparation::Failed(why)),
-            error => self.version_before(error).map(|_| {
-                Preparation::Failed(
-                    "its code can't be fetched; the worker's log says why\n".to_owned(),
-                )
-            }),
+        if let Some(why) = error.for_owner() {
+            return Ok(Preparation::Failed(why.to_owned()));
         }
+        self.version_before(error).map(|_| {
+            Preparation::Failed("its code can't be fetched; the worker's log says why\n".to_owned())
+        })
     }
 
     /// Waits until a preparation that is at step `seen`, or before it, goes on or ends. At once if there is none.

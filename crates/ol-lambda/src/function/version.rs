@@ -2,8 +2,8 @@
 //! with the last of them.
 
 use crate::instance::FunctionKind;
-use crate::lambdas::Settings;
 use crate::packages::PackageSet;
+use crate::settings::Settings;
 use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
@@ -49,37 +49,28 @@ pub(crate) struct Version {
 
 /// Why a bundle makes no version.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum PrepareError {
+pub(crate) enum VersionError {
     /// The bundle itself is wrong; the sentence is for its owner.
     #[error("{0}")]
     Bundle(String),
-    /// Its packages can't be had; why, with the installer's own words.
-    #[error("{0}")]
-    Packages(String),
     /// This host failed; the sentence is for the operator.
     #[error("{0}")]
     Host(String),
-    /// Its bundle changed again, and another attempt took the place of this one.
-    #[error("another version came meanwhile")]
-    Superseded,
-    /// It was deleted meanwhile.
-    #[error("it was deleted")]
-    Vanished,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Version {
     /// Unpacks `bundle` and reads its configuration. Blocking. Nothing remains of a failed attempt.
-    pub(crate) fn prepare(settings: &Settings, bundle: impl Read) -> Result<Self, PrepareError> {
+    pub(crate) fn prepare(settings: &Settings, bundle: impl Read) -> Result<Self, VersionError> {
         let code = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = Directory(settings.code.join(code.0.to_string()));
         fs::create_dir(&directory.0).map_err(|e| host("make the code directory", &e))?;
         extract(bundle, &directory.0, &ExtractLimits::default()).map_err(|error| {
             if error.is_the_bundles_fault() {
-                PrepareError::Bundle(error.to_string())
+                VersionError::Bundle(error.to_string())
             } else {
-                PrepareError::Host(chain(&error))
+                VersionError::Host(chain(&error))
             }
         })?;
         let config = read_config(&directory.0)?;
@@ -88,11 +79,11 @@ impl Version {
             &config.limits,
             &settings.max_limits,
         )
-        .map_err(|error| PrepareError::Bundle(error.to_string()))?;
+        .map_err(|error| VersionError::Bundle(error.to_string()))?;
         let network = settings
             .networks
             .resolve(config.network)
-            .map_err(|refused| PrepareError::Bundle(refused.to_string()))?;
+            .map_err(|refused| VersionError::Bundle(refused.to_string()))?;
         let entry = config
             .environment
             .as_ref()
@@ -217,8 +208,8 @@ fn remove(directory: &Path) {
 
 /// The configuration of the bundle in `directory`: its `ol.yaml`, and its `.env` where that sets no environment. Oddities go to
 /// the worker's log.
-fn read_config(directory: &Path) -> Result<FunctionConfig, PrepareError> {
-    let bundle = |error: &dyn std::fmt::Display| PrepareError::Bundle(error.to_string());
+fn read_config(directory: &Path) -> Result<FunctionConfig, VersionError> {
+    let bundle = |error: &dyn std::fmt::Display| VersionError::Bundle(error.to_string());
     let mut config = FunctionConfig::default();
     let mut warnings = Vec::new();
     if let Some(text) = read_text(directory, "ol.yaml", function_config::MAX_YAML_BYTES)? {
@@ -239,7 +230,7 @@ fn read_config(directory: &Path) -> Result<FunctionConfig, PrepareError> {
 
 /// The text of a file in the bundle, if there is one; a byte more than `most` if it is longer. Links are refused when a bundle
 /// is unpacked, so plain paths below its directory stay there.
-fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>, PrepareError> {
+fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>, VersionError> {
     let file = match File::open(directory.join(name)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -249,7 +240,7 @@ fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>
     match file.take(most as u64 + 1).read_to_string(&mut text) {
         Ok(_) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(PrepareError::Bundle(format!("{name} is not UTF-8 text")))
+            Err(VersionError::Bundle(format!("{name} is not UTF-8 text")))
         }
         Err(error) => Err(host(&format!("read {name}"), &error)),
     }
@@ -257,7 +248,7 @@ fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>
 
 /// What the bundle in `directory` asks for: its `requirements.txt`, or else its `requirements.in`, or else the dependencies in its
 /// `pyproject.toml`.
-fn read_requirements(directory: &Path) -> Result<Option<Requirements>, PrepareError> {
+fn read_requirements(directory: &Path) -> Result<Option<Requirements>, VersionError> {
     const MOST: usize = 1 << 20;
     for (name, parse) in [
         (
@@ -271,7 +262,7 @@ fn read_requirements(directory: &Path) -> Result<Option<Requirements>, PrepareEr
             continue;
         };
         let wanted = parse(text.as_bytes())
-            .map_err(|error| PrepareError::Bundle(format!("{name}: {error}")))?;
+            .map_err(|error| VersionError::Bundle(format!("{name}: {error}")))?;
         return Ok((!wanted.is_empty()).then_some(wanted));
     }
     Ok(None)
@@ -302,8 +293,8 @@ fn read_entry(directory: &Path, entry: &str) -> Result<Bytes, String> {
     Ok(source.into())
 }
 
-fn host(what: &str, error: &io::Error) -> PrepareError {
-    PrepareError::Host(format!("{what}: {error}"))
+fn host(what: &str, error: &io::Error) -> VersionError {
+    VersionError::Host(format!("{what}: {error}"))
 }
 
 /// An error and its sources, for the log.

@@ -4,7 +4,7 @@
 use super::failure::Failure;
 use super::interpreter::{Interpreter, learn};
 use crate::function::{Version, chain};
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use ol_packages::index::{Client, Index};
 use ol_packages::inside;
 use ol_packages::proxy::{Limits, Policy};

@@ -2,7 +2,7 @@
 
 use super::{PackageSet, Packages};
 use crate::function::{Version, chain};
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use ol_packages::pin::Pin;
 use ol_packages::store::StoreError;
 use std::sync::{Arc, PoisonError, Weak};

@@ -7,16 +7,15 @@
 use super::bench::Tools;
 use super::failure::Failure;
 use super::job::{Job, Tar};
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
 use ol_packages::packed::Packing;
 use ol_packages::pin::{Pin, Sha256};
 use ol_packages::store::{Filled, Lease, Partial};
 use ol_packages::wheels::{Tags, Wheel, WheelError};
-use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Packages of one function that are fetched at once; sandboxes wait for their turn.
 const AT_ONCE: usize = 8;
@@ -32,12 +31,14 @@ pub(super) async fn install(
     says: &(dyn Fn(String) + Sync),
 ) -> Result<Vec<Lease>, Failure> {
     let (done, all) = (AtomicUsize::new(0), lock.pins().len());
+    let new = AtomicBool::new(false);
     let one = |pin: Pin| {
-        let done = &done;
+        let (done, new) = (&done, &new);
         async move {
             let store = &shared.packages.settings.store;
             let lease = store
                 .get_or_install(&pin, holder, |partial| {
+                    new.store(true, Ordering::Relaxed);
                     says(format!(
                         "installing {pin} ({} of {all})",
                         done.load(Ordering::Relaxed) + 1
@@ -50,20 +51,27 @@ pub(super) async fn install(
             Ok::<_, Failure>(lease)
         }
     };
-    stream::iter(lock.pins().to_vec())
+    let leases = stream::iter(lock.pins().to_vec())
         .map(one)
         .buffer_unordered(AT_ONCE)
         .try_collect()
-        .await
+        .await;
+    if new.load(Ordering::Relaxed) {
+        // The store has grown; what is leased stays. After a failure too, for others may have been installed before it.
+        let shared = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || shared.packages.collect());
+    }
+    leases
 }
 
 async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
     let packages = &shared.packages;
     let tools = packages.bench.tools(shared).await?;
     let doing = format!("installing {}", partial.pin());
-    if let Some(copy) = packages.settings.packed.find(partial.pin(), tags(&tools)) {
-        return unpack(shared, &tools, &doing, partial, copy).await;
-    }
+    let partial = match unpack(shared, &tools, &doing, partial).await? {
+        Ok(filled) => return Ok(filled),
+        Err(partial) => partial,
+    };
     let wheel = match fetch(shared, &tools, partial.pin()).await? {
         Ok(wheel) => wheel,
         Err(WheelError::NoWheel { .. }) if packages.settings.allow_sdist => {
@@ -90,24 +98,29 @@ fn tags(tools: &Tools) -> &Tags {
     &tools.interpreter.tags
 }
 
-/// From the copy of what its wheel became before.
+/// From the copy of what its wheel became before. `Err(partial)` if none is kept.
 async fn unpack(
     shared: &Arc<Shared>,
-    tools: &Tools,
+    tools: &Arc<Tools>,
     doing: &str,
     partial: Partial,
-    copy: impl Read + Send + 'static,
-) -> Result<Filled, Failure> {
-    let pin = partial.pin().clone();
-    let filling = tokio::task::spawn_blocking(move || partial.fill(copy));
-    let filled = filling
-        .await
-        .map_err(|error| Failure(format!("{doing}: {error}\n")))?;
-    filled.map_err(|error| {
-        // The next attempt begins with the wheel.
-        shared.packages.settings.packed.forget(&pin, tags(tools));
-        Failure::store(&error)
-    })
+) -> Result<Result<Filled, Partial>, Failure> {
+    let (packed, tools) = (shared.packages.settings.packed.clone(), Arc::clone(tools));
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let pin = partial.pin().clone();
+        let Some(copy) = packed.find(&pin, tags(&tools)) else {
+            return Ok(Err(partial));
+        };
+        // Should it be damaged, the next attempt begins with the wheel.
+        let filled = partial.fill(copy);
+        filled
+            .map(Ok)
+            .inspect_err(|_| packed.forget(&pin, tags(&tools)))
+    });
+    let unpacked = unpacking.await;
+    unpacked
+        .map_err(|error| Failure(format!("{doing}: {error}\n")))?
+        .map_err(|error| Failure::store(&error))
 }
 
 /// Copies a package while it is unpacked. What is installed is none the worse without.

@@ -5,7 +5,7 @@
 use super::bench::Base;
 use super::failure::Failure;
 use super::job::Job;
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use ol_archive::{ExtractLimits, extract_tar};
 use ol_packages::wheels::Tags;
 use std::fs;

@@ -1,14 +1,14 @@
 //! One installer sandbox: no network but a proxy of ours to the package index, and orders to the program in it.
 //!
-//! It is an instance like a function's, of a function that nobody can call: made, limited, logged and ended as those are.
+//! It is an instance like a function's, without a function: made, limited, logged and ended as those are.
 
 use super::bench::Base;
 use super::failure::{Failure, Said};
 use crate::call::{CallError, call};
-use crate::function::Function;
+use crate::function::Instances;
 use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
-use crate::lambdas::Shared;
 use crate::phases::Phases;
+use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
 use ol_model::FunctionName;
 use ol_packages::proxy::{self, Proxy};
@@ -21,7 +21,7 @@ const LONGEST: usize = 16 << 20;
 
 /// A sandbox at work.
 pub(super) struct Job<'a> {
-    function: Arc<Function>,
+    instances: Arc<Instances>,
     base: Base,
     proxy: Option<Proxy>,
     /// No way to the index any more.
@@ -54,11 +54,11 @@ impl<'a> Job<'a> {
 
     /// Without a turn, for the first of all.
     pub(super) fn of(shared: &Arc<Shared>, base: Base) -> Result<Self, Failure> {
-        let function = Function::of_ours(&name(), shared, &base.version);
-        let function = function
+        let version = Arc::clone(&base.version);
+        let instances = Instances::of_ours(name(), Arc::clone(shared), version)
             .map_err(|error| Failure(format!("the installer can't be started: {error}\n")))?;
         Ok(Self {
-            function,
+            instances,
             base,
             proxy: None,
             closed: false,
@@ -137,13 +137,12 @@ impl<'a> Job<'a> {
 
     async fn call(&mut self, path: &str, body: Bytes) -> Result<Answer, InvokeError> {
         let mut phases = Phases::default();
-        let lease = self.function.acquire(&mut phases).await?;
+        let lease = self.instances.acquire(&mut phases).await?;
         // A new sandbox has a new gate.
-        if let Some(gate) = self.function.take_gate() {
+        if let Some(gate) = lease.instance().take_gate() {
             self.proxy = (!self.closed).then(|| proxy::serve(gate, self.base.policy.clone()));
         }
-        self.function.regain(lease.instance()).await?;
-        let name = self.function.name.clone();
+        let name = self.instances.name.clone();
         let (parts, ()) = http::Request::post(format!("/run/{name}{path}"))
             .header(http::header::CONTENT_LENGTH, body.len())
             .body(())
@@ -168,7 +167,7 @@ impl<'a> Job<'a> {
 
 impl Drop for Job<'_> {
     fn drop(&mut self) {
-        self.function.end();
+        self.instances.end();
     }
 }
 

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::install::install;
 use super::kept::Question;
 use super::resolve::resolve;
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use ol_model::{FunctionName, steps};
 use ol_packages::lock::Lock;
 use ol_packages::requirements::Requirements;

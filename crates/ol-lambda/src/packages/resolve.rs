@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::job::Job;
 use super::kept::Question;
-use crate::lambdas::Shared;
+use crate::shared::Shared;
 use ol_packages::lock::{Lock, Target};
 use ol_packages::requirements::Requirements;
 use std::collections::HashMap;

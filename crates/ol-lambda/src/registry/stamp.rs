@@ -25,17 +25,6 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// That of no bundle.
-    pub(crate) fn none() -> Stamp {
-        Stamp {
-            device: 0,
-            inode: 0,
-            size: 0,
-            modified: (0, 0),
-            changed: (0, 0),
-        }
-    }
-
     /// The stamp of an opened bundle as it is now.
     ///
     /// Compare it with the one [`fetch`](super::Registry::fetch) gave once the file has been read:

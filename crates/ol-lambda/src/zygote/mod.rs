@@ -18,4 +18,4 @@ mod spawn;
 
 pub(crate) use blanks::{Blank, Blanks, Kept};
 pub(crate) use root::Zygotes;
-pub(crate) use spawn::{Recipe, SpawnError, Zygote, listen};
+pub(crate) use spawn::{Recipe, SpawnError, Zygote};

@@ -2,15 +2,12 @@
 
 use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Kind};
-use crate::provision::Greeting;
-use bytes::BytesMut;
+use crate::starting::{Greeting, create_unlogged};
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
-    Content, CreateError, Created, Network, Obituary, Parent, Pool, Role, Running, SandboxSpec,
+    Content, CreateError, Network, Obituary, Parent, Pool, Role, Running, SandboxSpec,
 };
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 
 /// How long a zygote may take until it greets, and again until it has imported what it should.
 const IMPORTS: Duration = Duration::from_secs(60);
@@ -77,23 +74,12 @@ impl Zygote {
             },
             opening: Vec::new(),
         };
-        let Created {
-            sandbox,
-            guest,
-            output,
-            ..
-        } = pool.create(spec).await?;
-        tokio::spawn(listen(sandbox.id().0, output));
-        let channel = Channel::new(guest, 1);
+        let (sandbox, channel) = create_unlogged(pool, spec).await?;
         let head = serde_json::json!({"path": recipe.path, "imports": recipe.imports});
         let introduce = async {
             let mut conversation = channel.about_itself();
             let ready = channel.next(&mut conversation).await?;
-            if ready.kind != Kind::Ready {
-                return Err(SpawnError::Nonsense);
-            }
-            let greeting: Greeting =
-                serde_json::from_slice(&ready.payload).map_err(|_| SpawnError::Nonsense)?;
+            let greeting = Greeting::of(&ready).ok_or(SpawnError::Nonsense)?;
             let head = head.to_string();
             let length = u32::try_from(head.len())
                 .map_err(|_| SpawnError::Nonsense)?
@@ -155,17 +141,5 @@ impl Zygote {
             self.sandbox.id().0,
             self.sandbox.pid()
         )
-    }
-}
-
-/// Reads what a sandbox without a log prints, so that it never waits on its pipe; packages may print as they are imported.
-pub(crate) async fn listen(sandbox: u64, mut output: pipe::Receiver) {
-    let mut text = BytesMut::with_capacity(4 << 10);
-    while matches!(output.read_buf(&mut text).await, Ok(1..)) {
-        tracing::debug!(
-            "sandbox {sandbox} printed: {}",
-            String::from_utf8_lossy(&text)
-        );
-        text.clear();
     }
 }

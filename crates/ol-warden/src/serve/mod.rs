@@ -7,7 +7,9 @@
 //! ```
 //! The loop never waits for one sandbox: making and ending are started, and their ends are events.
 
+mod building;
 mod cells;
+mod ending;
 mod lease;
 mod leasing;
 mod nursery;

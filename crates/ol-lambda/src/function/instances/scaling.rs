@@ -1,14 +1,13 @@
-//! A function's instances follow its load: [`crate::autoscale`] says how many there should be, here they are started and
+//! Instances follow the load: [`crate::autoscale`] says how many there should be, here they are started and
 //! ended. It is asked when a call has to wait, when an instance comes or goes, while calls wait at every beat, and now and then.
 
-use super::current::Function;
-use super::instances::Instances;
-use super::version::Version;
+use super::table::{Instances, Table};
 use crate::autoscale::Load;
+use crate::function::Version;
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
-use crate::lambdas::Shared;
 use crate::provision::provision;
+use crate::shared::Shared;
 use ol_sandbox::Obituary;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ const BEAT: Duration = Duration::from_millis(25);
 /// How long after a failed start that nobody waited for another is tried.
 const FIRST_REST: Duration = Duration::from_secs(1);
 
-impl Instances {
+impl Table {
     /// Calls being served.
     fn running(&self) -> u32 {
         let lanes: u32 = self.alive.iter().map(|i| i.lanes()).sum();
@@ -46,60 +45,69 @@ impl Instances {
     }
 }
 
-impl Function {
+impl Instances {
     /// Starts what the policy misses, at least up to `least` instances in all.
-    pub(super) fn start_missing(self: &Arc<Self>, instances: &mut Instances, least: u32) {
-        let Some(version) = self.known_version() else {
+    pub(super) fn start_missing(self: &Arc<Self>, table: &mut Table, least: u32) {
+        let Some(version) = table.version.clone() else {
             // Deleted while they waited.
             let gone = InvokeError::NotFound(self.name.clone());
-            return instances.waiting.send_away(Some(&gone));
+            return table.waiting.send_away(Some(&gone));
         };
-        let load = instances.load(&version, &self.shared, least);
+        let load = table.load(&version, &self.shared, least);
         for _ in 0..self.shared.settings.policy.starts(&load) {
-            instances.changed = Some(Instant::now());
-            instances.starting += 1;
-            let (function, version) = (Arc::clone(self), Arc::clone(&version));
+            table.changed = Some(Instant::now());
+            table.starting += 1;
+            let (instances, version) = (Arc::clone(self), Arc::clone(&version));
             tokio::spawn(async move {
                 let started = Starting {
-                    function: &function,
+                    instances: &instances,
                     done: false,
                 };
-                let result = provision(&function, version).await;
+                let result = provision(&instances, version).await;
                 started.done(result);
             });
         }
     }
 
+    /// Why a call waited in vain.
+    fn waited(&self, table: &Table) -> InvokeError {
+        let name = self.name.clone();
+        let waited = self.shared.settings.queue_wait;
+        match table.short_of_memory.clone() {
+            Some(why) => InvokeError::NoMemory(why),
+            None => InvokeError::Waited { name, waited },
+        }
+    }
+
     /// Sees to it that somebody looks after those who wait.
-    pub(super) fn watch_queue(self: &Arc<Self>, instances: &mut Instances) {
-        if instances.beat.is_none() {
-            instances.beat = Some((instances.served, false));
+    pub(super) fn watch_queue(self: &Arc<Self>, table: &mut Table) {
+        if table.beat.is_none() {
+            table.beat = Some((table.served, false));
             tokio::spawn(beat(Arc::downgrade(self)));
         }
     }
 
-    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn, unless the
-    /// function is to have instances even so.
+    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn, unless there
+    /// are to be instances even so.
     pub(crate) fn wants_start(&self, version: &Version) -> bool {
-        let mut instances = self.instances();
-        instances.waiting.prune();
-        let all = instances.alive.len() + instances.starting;
-        instances.waiting.len() >= instances.starting
-            || all <= version.config.instances.min as usize
+        let mut table = self.table();
+        table.waiting.prune();
+        let all = table.alive.len() + table.starting;
+        table.waiting.len() >= table.starting || all <= version.config.instances.min as usize
     }
 
     /// At times: lets go of instances that the policy finds too many, and sees to the fewest that there should be.
     pub(crate) fn tend(self: &Arc<Self>) {
-        let Some(version) = self.known_version() else {
+        let Some(version) = self.table().version.clone() else {
             return;
         };
         let settings = &self.shared.settings;
         let least = version.config.instances.min;
         loop {
             let surplus = {
-                let instances = self.instances();
-                let load = instances.load(&version, &self.shared, least);
-                let unused = instances.idle.iter().filter(|i| !i.in_use());
+                let table = self.table();
+                let load = table.load(&version, &self.shared, least);
+                let unused = table.idle.iter().filter(|i| !i.in_use());
                 unused
                     .min_by_key(|i| i.last_used())
                     .filter(|i| {
@@ -109,28 +117,26 @@ impl Function {
                     .cloned()
             };
             let Some(surplus) = surplus else { break };
-            self.instances().changed = Some(Instant::now());
+            self.table().changed = Some(Instant::now());
             self.drop_instance(&surplus);
         }
-        let mut instances = self.instances();
-        let rests = instances
-            .rest
-            .is_some_and(|(until, _)| until > Instant::now());
-        self.start_missing(&mut instances, if rests { 0 } else { least });
+        let mut table = self.table();
+        let rests = table.rest.is_some_and(|(until, _)| until > Instant::now());
+        self.start_missing(&mut table, if rests { 0 } else { least });
     }
 
     /// Does a call wait for an instance?
     pub(crate) fn is_waited_for(&self) -> bool {
-        let mut instances = self.instances();
-        instances.waiting.prune();
-        !instances.waiting.is_empty()
+        let mut table = self.table();
+        table.waiting.prune();
+        !table.waiting.is_empty()
     }
 
     /// After a start that failed with nobody there to be told: the owner is told, once, and it is tried again ever later.
     fn rest(&self, error: &InvokeError) {
-        let mut instances = self.instances();
-        let pause = instances.rest.map(|(_, pause)| pause * 2);
-        instances.rest = Some(match pause {
+        let mut table = self.table();
+        let pause = table.rest.map(|(_, pause)| pause * 2);
+        table.rest = Some(match pause {
             Some(pause) => {
                 let pause = pause.min(Duration::from_secs(60));
                 (Instant::now() + pause, pause)
@@ -143,15 +149,15 @@ impl Function {
     }
 
     fn started(self: &Arc<Self>, result: Result<Option<Arc<Instance>>, InvokeError>) {
-        let mut instances = self.instances();
-        instances.starting -= 1;
+        let mut table = self.table();
+        table.starting -= 1;
         match result {
             // Nobody waited for it any more; somebody may since.
-            Ok(None) => self.start_missing(&mut instances, 0),
+            Ok(None) => self.start_missing(&mut table, 0),
             Ok(Some(instance)) => {
-                instances.alive.push(Arc::clone(&instance));
-                instances.rest = None;
-                drop(instances);
+                table.alive.push(Arc::clone(&instance));
+                table.rest = None;
+                drop(table);
                 tokio::spawn(bury(
                     Arc::downgrade(self),
                     Arc::downgrade(&instance),
@@ -160,14 +166,14 @@ impl Function {
                 for _ in 0..instance.lanes() {
                     self.give_back(Arc::clone(&instance));
                 }
-                self.start_missing(&mut self.instances(), 0);
+                self.start_missing(&mut self.table(), 0);
             }
             Err(error) => {
-                let next = instances.waiting.next();
-                if !instances.waiting.is_empty() {
-                    self.start_missing(&mut instances, 0);
+                let next = table.waiting.next();
+                if !table.waiting.is_empty() {
+                    self.start_missing(&mut table, 0);
                 }
-                drop(instances);
+                drop(table);
                 match next {
                     // It may have left just now.
                     Some((waiting, _)) => drop(waiting.send(Err(error))),
@@ -180,39 +186,37 @@ impl Function {
 
 /// While calls wait: at every beat sends away who waited too long, and asks whether more instances are due, for some may be kept
 /// by calls that take longer than any before.
-async fn beat(function: Weak<Function>) {
+async fn beat(instances: Weak<Instances>) {
     loop {
         tokio::time::sleep(BEAT).await;
-        let Some(function) = function.upgrade() else {
+        let Some(instances) = instances.upgrade() else {
             return;
         };
-        let mut instances = function.instances();
-        instances.waiting.prune();
-        let late = instances
-            .waiting
-            .expired(function.shared.settings.queue_wait);
+        let mut table = instances.table();
+        table.waiting.prune();
+        let late = table.waiting.expired(instances.shared.settings.queue_wait);
         if !late.is_empty() {
-            let why = function.waited(&instances);
+            let why = instances.waited(&table);
             for waiting in late {
                 // It may have left just now.
                 let _ = waiting.send(Err(why.clone()));
             }
         }
-        if instances.waiting.is_empty() {
-            instances.beat = None;
+        if table.waiting.is_empty() {
+            table.beat = None;
             return;
         }
-        let (served, runs) = (instances.served, instances.running() > 0);
-        instances.stalled = instances.beat.replace((served, runs)) == Some((served, true));
-        function.start_missing(&mut instances, 0);
+        let (served, runs) = (table.served, table.running() > 0);
+        table.stalled = table.beat.replace((served, runs)) == Some((served, true));
+        instances.start_missing(&mut table, 0);
     }
 }
 
 /// Lets go of an instance when its sandbox dies, so that its memory is free before somebody calls it again.
-async fn bury(function: Weak<Function>, instance: Weak<Instance>, mut obituary: Obituary) {
+async fn bury(instances: Weak<Instances>, instance: Weak<Instance>, mut obituary: Obituary) {
     obituary.wait().await;
-    if let (Some(function), Some(instance)) = (function.upgrade(), instance.upgrade()) {
-        function.drop_instance(&instance);
+    if let (Some(instances), Some(instance)) = (instances.upgrade(), instance.upgrade()) {
+        instances.drop_instance(&instance);
         // If a call is in flight on it, that call learns by its socket.
         instance.doom();
     }
@@ -220,21 +224,21 @@ async fn bury(function: Weak<Function>, instance: Weak<Instance>, mut obituary: 
 
 /// Makes sure that a start is counted as ended even if its task is dropped (at shutdown) or panics.
 struct Starting<'a> {
-    function: &'a Arc<Function>,
+    instances: &'a Arc<Instances>,
     done: bool,
 }
 
 impl Starting<'_> {
     fn done(mut self, result: Result<Option<Arc<Instance>>, InvokeError>) {
         self.done = true;
-        self.function.started(result);
+        self.instances.started(result);
     }
 }
 
 impl Drop for Starting<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.function.started(Err(InvokeError::Internal(
+            self.instances.started(Err(InvokeError::Internal(
                 "a sandbox's start was cut short",
             )));
         }

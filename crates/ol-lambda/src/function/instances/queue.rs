@@ -1,6 +1,6 @@
-//! The calls of one function that wait for an instance, first come first served.
+//! The calls that wait for an instance, first come first served.
 
-use super::instances::Lease;
+use super::lease::Lease;
 use crate::invoke::InvokeError;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,0 +1,221 @@
+//! The right to call an instance. A waiting call takes whichever comes first: an instance that another call gives back, or one that
+//! was started. Invariant: while calls wait, instances are starting or busy; else one is started.
+
+use super::table::Instances;
+use crate::instance::Instance;
+use crate::invoke::InvokeError;
+use crate::phases::Phases;
+use crate::provision::{TURN, refused};
+use ol_model::{MiB, steps};
+use ol_sandbox::CreateError;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// What a call gets at once.
+enum Place {
+    Instance(Arc<Instance>),
+    Turn(oneshot::Receiver<Result<Lease, InvokeError>>),
+}
+
+/// The right to call an instance once. Its drop gives the instance back.
+pub(crate) struct Lease {
+    instances: Arc<Instances>,
+    instance: Option<Arc<Instance>>,
+    since: Instant,
+    took: Option<Duration>,
+}
+
+impl Lease {
+    /// The guest said how long the call took. Our own clock also counts how long everybody waited for a core: judged by that, a
+    /// crowded machine would start ever more instances.
+    pub(crate) fn took(&mut self, took: Option<Duration>) {
+        self.took = took.or(self.took);
+    }
+
+    /// Those that the instance is one of.
+    pub(crate) fn instances(&self) -> &Arc<Instances> {
+        &self.instances
+    }
+
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        self.instance
+            .as_ref()
+            .expect("taken only by drop and into_instance, which consume")
+    }
+
+    fn into_instance(mut self) -> Option<Arc<Instance>> {
+        self.instance.take()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            instance.finish();
+            if !instance.version.config.reuse_sandbox {
+                instance.doom();
+            }
+            self.instances
+                .served(self.took.unwrap_or_else(|| self.since.elapsed()));
+            self.instances.give_back(instance);
+        }
+    }
+}
+
+impl Instances {
+    /// Leases an instance of the version in service, with all its memory.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        phases: &mut Phases,
+    ) -> Result<Lease, InvokeError> {
+        let lease = self.first_free(phases).await?;
+        self.regain(lease.instance()).await?;
+        Ok(lease)
+    }
+
+    async fn first_free(self: &Arc<Self>, phases: &mut Phases) -> Result<Lease, InvokeError> {
+        phases.seek();
+        let begun = Instant::now();
+        let turn = loop {
+            match self.take_idle_or_wait()? {
+                Place::Turn(turn) => break turn,
+                Place::Instance(instance) => {
+                    if instance.begin().is_ok() {
+                        instance.first_call();
+                        return Ok(self.lease(instance));
+                    }
+                    self.drop_instance(&instance);
+                }
+            }
+        };
+        // Who waits too long is told so by the queue's watch.
+        let lease = turn.await.unwrap_or(Err(InvokeError::Draining))?;
+        let waited = begun.elapsed();
+        steps::QUEUE.record(waited);
+        phases.waited(begun, waited, lease.instance().first_call());
+        Ok(lease)
+    }
+
+    /// A start was told that there is no memory now, and why; or it waits for that no longer.
+    pub(crate) fn short_of_memory(&self, why: Option<String>) {
+        self.table().short_of_memory = why;
+    }
+
+    fn lease(self: &Arc<Self>, instance: Arc<Instance>) -> Lease {
+        Lease {
+            instances: Arc::clone(self),
+            instance: Some(instance),
+            since: Instant::now(),
+            took: None,
+        }
+    }
+
+    /// Sees to it that an instance whose memory was lowered has it again, before it runs.
+    async fn regain(&self, instance: &Instance) -> Result<(), InvokeError> {
+        if !instance.is_small() {
+            return Ok(());
+        }
+        let (begun, patience) = (Instant::now(), self.shared.settings.queue_wait);
+        loop {
+            let missing = instance.version.limits.mem.0
+                - instance.memory().0.min(instance.version.limits.mem.0);
+            self.shared.make_room(MiB(missing));
+            let left = patience.saturating_sub(begun.elapsed());
+            match instance.regain(&*self.shared.pool, TURN.min(left)).await {
+                Err(CreateError::NoMemory {
+                    asked_mb, pool_mb, ..
+                }) if begun.elapsed() >= patience => {
+                    let waited = patience;
+                    let error = CreateError::NoMemory {
+                        asked_mb,
+                        pool_mb,
+                        waited,
+                    };
+                    return Err(InvokeError::NoMemory(error.to_string()));
+                }
+                // What is idle by now makes room.
+                Err(CreateError::NoMemory { .. }) => {}
+                Err(error) => {
+                    instance.doom();
+                    return Err(refused(&error));
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    fn served(&self, took: Duration) {
+        let mut table = self.table();
+        table.service.record(took, Instant::now());
+        table.served += 1;
+        table.stalled = false;
+    }
+
+    /// Under one lock, so that an instance which becomes idle is seen by this call or sees it wait.
+    fn take_idle_or_wait(self: &Arc<Self>) -> Result<Place, InvokeError> {
+        let mut table = self.table();
+        if let Some(instance) = table.idle.pop() {
+            return Ok(Place::Instance(instance));
+        }
+        let most = self.shared.settings.queue_per_function;
+        if table.waiting.len() >= most {
+            // Those who left need no place.
+            table.waiting.prune();
+        }
+        let waiting = table.waiting.len();
+        if waiting >= most {
+            return Err(InvokeError::QueueFull {
+                name: self.name.clone(),
+                waiting,
+            });
+        }
+        let turn = table.waiting.join();
+        self.start_missing(&mut table, 0);
+        self.watch_queue(&mut table);
+        Ok(Place::Turn(turn))
+    }
+
+    /// An instance is free: the first who waits gets it.
+    pub(super) fn give_back(self: &Arc<Self>, instance: Arc<Instance>) {
+        let mut instance = instance;
+        loop {
+            let next = {
+                let mut table = self.table();
+                // Under the lock that a new version takes to retire the idle ones.
+                let ours = |other: &Arc<Instance>| Arc::ptr_eq(other, &instance);
+                let kept = table.alive.iter().any(ours) && instance.alive();
+                if !kept || !table.serves(&instance.version) {
+                    drop(table);
+                    return self.drop_instance(&instance);
+                }
+                let next = table.waiting.next();
+                if next.is_none() {
+                    table.idle.push(Arc::clone(&instance));
+                }
+                next
+            };
+            let Some(waiting) = next else {
+                return self.shared.pauser.idle(&instance);
+            };
+            if instance.begin().is_err() {
+                // Keep the call's turn: put it back in front and look at what is wrong with the instance.
+                let mut table = self.table();
+                table.waiting.put_back(waiting);
+                self.watch_queue(&mut table);
+                continue;
+            }
+            match waiting.0.send(Ok(self.lease(instance))) {
+                Ok(()) => return,
+                Err(returned) => {
+                    // The caller left between our look and the sending.
+                    let Some(back) = returned.ok().and_then(Lease::into_instance) else {
+                        return;
+                    };
+                    back.finish();
+                    instance = back;
+                }
+            }
+        }
+    }
+}

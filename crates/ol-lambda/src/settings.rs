@@ -1,0 +1,81 @@
+//! What the lambda layer goes by, of what the worker's configuration says.
+
+use crate::autoscale::Policy;
+use crate::output::Retention;
+use ol_model::worker_config::{ImportCache, Networks, ScalingPolicy};
+use ol_model::{Limits, MaxLimits, WorkerConfig};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the lambda layer goes by.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where code is unpacked; the warden knows it too.
+    pub code: PathBuf,
+    /// Where functions' logs lie.
+    pub logs: PathBuf,
+    pub(crate) retention: Retention,
+    pub(crate) default_limits: Limits,
+    pub(crate) max_limits: MaxLimits,
+    pub(crate) registry_cache: Duration,
+    pub(crate) queue_per_function: usize,
+    pub(crate) queue_wait: Duration,
+    pub(crate) pause_after: Duration,
+    /// How the number of instances follows the load.
+    pub(crate) policy: Policy,
+    /// How long an instance that nobody uses is kept.
+    pub(crate) keep_idle: Duration,
+    /// Functions see the base's own packages.
+    pub(crate) site_packages: bool,
+    /// The limits of zygotes, and the shells kept ready for the leaves of one; none if everything is to start afresh.
+    pub(crate) zygotes: Option<(Limits, u16)>,
+    /// What is paused gives back the memory that it doesn't use.
+    pub(crate) downsize: bool,
+    /// The most blanks that are kept.
+    pub(crate) blanks: usize,
+    /// Which networks functions may have.
+    pub(crate) networks: Networks,
+}
+
+impl Settings {
+    /// Those of `config`; `code` and `logs` are directories that exist. `site_packages`: whether the base brings packages
+    /// of its own that functions are to see.
+    #[must_use]
+    pub fn new(
+        config: &WorkerConfig,
+        code: PathBuf,
+        logs: PathBuf,
+        site_packages: bool,
+        networks: Networks,
+    ) -> Self {
+        Self {
+            code,
+            logs,
+            retention: Retention {
+                bytes: config.log_file().bytes(),
+                files: config.log_files,
+            },
+            default_limits: config.default_limits(),
+            max_limits: config.max_limits(),
+            registry_cache: config.registry_cache(),
+            queue_per_function: config.queue_per_function as usize,
+            queue_wait: config.queue_wait(),
+            pause_after: config.pause_after(),
+            policy: match config.scaling.policy {
+                ScalingPolicy::Work => Policy::Work {
+                    target: config.scaling_target(),
+                },
+                ScalingPolicy::Original => Policy::Original,
+            },
+            keep_idle: config.keep_idle(),
+            site_packages,
+            zygotes: (config.features.import_cache != ImportCache::Off).then(|| {
+                let shells = u16::try_from(config.shells_ready).unwrap_or(u16::MAX);
+                (config.zygote_limits(), shells)
+            }),
+            downsize: config.features.downsize_paused_mem,
+            blanks: config.blanks.max as usize,
+            networks,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What the functions of a worker share: what they are made of and run in, and the table of them all.
+
+use crate::function::{Function, Version};
+use crate::packages::{Packages, PackagesSettings, care};
+use crate::pauser::Pauser;
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::zygote::{Blanks, Kept, Zygotes};
+use ol_model::{FunctionName, MiB};
+use ol_sandbox::{Network, Pool};
+use std::collections::HashMap;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What the functions of a worker share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) pool: Arc<dyn Pool>,
+    pub(crate) pauser: Pauser,
+    /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
+    pub(crate) unpacking: Semaphore,
+    /// What starts are forked from.
+    pub(crate) zygotes: Arc<Zygotes>,
+    /// Forks made ahead.
+    pub(crate) blanks: Arc<Blanks>,
+    /// What functions import and don't bring along.
+    pub(crate) packages: Packages,
+    /// Processor cores that sandboxes have.
+    pub(crate) cores: u32,
+    /// Guests that are ending in their own time.
+    farewells: Mutex<JoinSet<()>>,
+    functions: RwLock<HashMap<FunctionName, Arc<Function>>>,
+}
+
+impl Shared {
+    /// Starts what the functions of `registry` need to run in `pool`, and looks after them until the worker ends.
+    pub(crate) fn start(
+        settings: Settings,
+        registry: Registry,
+        packages: PackagesSettings,
+        pool: Arc<dyn Pool>,
+    ) -> Arc<Self> {
+        let pauser = Pauser::start(
+            settings.pause_after,
+            settings.downsize.then(|| Arc::clone(&pool)),
+        );
+        let zygotes = Arc::<Zygotes>::default();
+        if let Some((limits, shells)) = settings.zygotes.clone() {
+            zygotes.keep(&pool, limits, shells);
+        }
+        let kept = Kept {
+            limits: settings.default_limits.clone(),
+            most: settings.blanks,
+            network: match settings.networks.resolve(None) {
+                Ok(ol_model::Network::Egress) => Network::Egress,
+                _ => Network::None,
+            },
+        };
+        let blanks = Blanks::keep(kept, &zygotes, &pool);
+        let shared = Arc::new(Self {
+            settings,
+            registry,
+            pool,
+            pauser,
+            unpacking: Semaphore::new(2),
+            zygotes,
+            blanks,
+            packages: Packages::new(packages),
+            cores: std::thread::available_parallelism()
+                .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+            farewells: Mutex::default(),
+            functions: RwLock::default(),
+        });
+        tokio::spawn(tend(Arc::downgrade(&shared)));
+        tokio::spawn(care(Arc::downgrade(&shared)));
+        shared
+    }
+
+    /// The function of that name, if it was called or dealt with before.
+    pub(crate) fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
+        self.read().get(name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them.
+    pub(crate) fn functions(&self) -> Vec<Arc<Function>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The versions that serve.
+    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
+        let functions = self.read();
+        functions
+            .values()
+            .filter_map(|f| f.known_version())
+            .collect()
+    }
+
+    fn table(&self) -> RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.functions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The function of that name, made if there is none.
+    pub(crate) fn insert(self: &Arc<Self>, name: &FunctionName) -> Arc<Function> {
+        let new = || Function::new(name.clone(), Arc::clone(self));
+        Arc::clone(self.table().entry(name.clone()).or_insert_with(new))
+    }
+
+    /// Puts `function` back, unless another is there by now.
+    pub(crate) fn insert_again(&self, function: &Arc<Function>) {
+        let mut table = self.table();
+        let entry = table.entry(function.name.clone());
+        entry.or_insert_with(|| Arc::clone(function));
+    }
+
+    /// Takes `function` out of the table and out of service.
+    pub(crate) fn forget(&self, function: &Arc<Function>) {
+        let mut table = self.table();
+        if table
+            .get(&function.name)
+            .is_some_and(|known| Arc::ptr_eq(known, function))
+        {
+            table.remove(&function.name);
+        }
+        drop(table);
+        function.retire();
+    }
+
+    /// Takes all out of the table.
+    pub(crate) fn take_all(&self) -> Vec<Arc<Function>> {
+        self.table().drain().map(|(_, function)| function).collect()
+    }
+
+    /// Waits until the guests that are ending have ended.
+    pub(crate) async fn parted(&self) {
+        let mut farewells = std::mem::take(&mut *self.farewells());
+        while farewells.join_next().await.is_some() {}
+    }
+
+    fn farewells(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.farewells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that a guest ends in its own time, also when the worker does.
+    pub(crate) fn farewell(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+        let mut farewells = self.farewells();
+        while farewells.try_join_next().is_some() {}
+        farewells.spawn(farewell);
+    }
+
+    /// Makes room for `wanted`: ends sandboxes that nobody uses, the longest idle first, until it is free or none is left.
+    /// Their memory comes back when the kernel has nothing left of them; whoever waits for the budget gets it then.
+    pub(crate) fn make_room(&self, wanted: MiB) {
+        let mut room = self.pool.free_memory().0;
+        if room < wanted.0 {
+            // What nobody has asked for goes first.
+            room += self.blanks.let_go().0;
+        }
+        while room < wanted.0 {
+            let functions = self.read();
+            let idlest = functions
+                .values()
+                .filter_map(|f| Some((f.instances.idle_since()?, f)))
+                .min_by_key(|(since, _)| *since);
+            let Some(freed) = idlest.and_then(|(_, function)| function.instances.end_idlest())
+            else {
+                return;
+            };
+            room += freed.0;
+        }
+    }
+}
+
+/// Looks after all functions now and then, until the worker ends.
+async fn tend(shared: Weak<Shared>) {
+    loop {
+        let Some(pause) = shared.upgrade().map(|s| s.settings.keep_idle / 4) else {
+            return;
+        };
+        tokio::time::sleep(pause.clamp(Duration::from_millis(50), Duration::from_secs(1))).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        shared.functions().iter().for_each(|f| f.instances.tend());
+    }
+}

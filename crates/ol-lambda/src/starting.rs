@@ -1,0 +1,138 @@
+//! A sandbox that starts: made, and what its guest says until it is what it was to be.
+
+use crate::call::describe;
+use crate::function::{Compiled, Version};
+use crate::guest::channel::Conversation;
+use crate::guest::frame::sections;
+use crate::guest::{Channel, ChannelError, Frame, Kind};
+use crate::instance::About;
+use crate::invoke::InvokeError;
+use bytes::BytesMut;
+use ol_model::Limits;
+use ol_sandbox::{CreateError, Created, Obituary, Pool, Running, SandboxSpec};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+/// How long a runtime may take until it greets. It runs no tenant code by then, so this only bounds a broken base.
+const GREETING: Duration = Duration::from_secs(30);
+
+/// A sandbox that has no log, with the connection to its guest, which takes one call at a time.
+pub(crate) async fn create_unlogged(
+    pool: &dyn Pool,
+    spec: SandboxSpec,
+) -> Result<(Running, Channel), CreateError> {
+    let Created {
+        sandbox,
+        guest,
+        output,
+        ..
+    } = pool.create(spec).await?;
+    tokio::spawn(listen(sandbox.id().0, output));
+    Ok((sandbox, Channel::new(guest, 1)))
+}
+
+/// Reads what a sandbox without a log prints, so that it never waits on its pipe; packages may print as they are imported.
+async fn listen(sandbox: u64, mut output: pipe::Receiver) {
+    let mut text = BytesMut::with_capacity(4 << 10);
+    while matches!(output.read_buf(&mut text).await, Ok(1..)) {
+        tracing::debug!(
+            "sandbox {sandbox} printed: {}",
+            String::from_utf8_lossy(&text)
+        );
+        text.clear();
+    }
+}
+
+/// The first that a guest says.
+#[derive(serde::Deserialize)]
+pub(crate) struct Greeting {
+    /// Which compiled code its Python takes.
+    pub(crate) magic: String,
+}
+
+impl Greeting {
+    /// What `frame` says, if it is a greeting.
+    pub(crate) fn of(frame: &Frame) -> Option<Self> {
+        let sound = frame.kind == Kind::Ready;
+        serde_json::from_slice(&frame.payload)
+            .ok()
+            .filter(|_| sound)
+    }
+}
+
+/// A guest that is being started.
+pub(crate) struct Start<'a> {
+    pub channel: &'a Channel,
+    pub obituary: Obituary,
+    pub limits: &'a Limits,
+}
+
+impl Start<'_> {
+    /// Waits until its runtime is there; says which compiled code its Python takes.
+    pub(crate) async fn greeting(
+        &self,
+        about_itself: &mut Conversation,
+    ) -> Result<String, InvokeError> {
+        let ready = self.expect(about_itself, Kind::Ready, GREETING).await?;
+        let greeting = Greeting::of(&ready).ok_or_else(|| self.nonsense())?;
+        Ok(greeting.magic)
+    }
+
+    /// Waits until it is bound to `version`, and keeps the code that it may have compiled.
+    pub(crate) async fn bound(
+        &self,
+        about_itself: &mut Conversation,
+        magic: String,
+        version: &Version,
+    ) -> Result<About, InvokeError> {
+        let bound = self
+            .expect(about_itself, Kind::Bound, self.limits.runtime)
+            .await?;
+        let (about, code) = sections(bound.payload).map_err(|_| self.nonsense())?;
+        let about: About = serde_json::from_slice(&about).map_err(|_| self.nonsense())?;
+        if bound.compiled {
+            let compiled = Compiled { magic, code };
+            // Another instance may have brought it first.
+            let _ = version.compiled.set(compiled);
+        }
+        Ok(about)
+    }
+
+    async fn expect(
+        &self,
+        about_itself: &mut Conversation,
+        kind: Kind,
+        limit: Duration,
+    ) -> Result<Frame, InvokeError> {
+        match tokio::time::timeout(limit, self.channel.next(about_itself)).await {
+            Ok(Ok(frame)) if frame.kind == kind => Ok(frame),
+            Ok(Ok(frame)) if frame.kind == Kind::BindFailed => Err(InvokeError::CannotStart(
+                String::from_utf8_lossy(&frame.payload).into_owned(),
+            )),
+            Ok(Ok(_)) => Err(self.nonsense()),
+            Ok(Err(ChannelError::Closed)) => {
+                let mut obituary = self.obituary.clone();
+                let death = tokio::time::timeout(Duration::from_secs(1), obituary.wait())
+                    .await
+                    .ok()
+                    .flatten();
+                let reason = describe(death, self.limits);
+                Err(InvokeError::CannotStart(format!(
+                    "the function's process ended while it was starting: {reason}\n"
+                )))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!("a guest could not be started: {error}");
+                Err(self.nonsense())
+            }
+            Err(_elapsed) => Err(InvokeError::TimeLimit { limit }),
+        }
+    }
+
+    fn nonsense(&self) -> InvokeError {
+        InvokeError::CannotStart(
+            "the function's process broke the protocol while it was starting\n".to_owned(),
+        )
+    }
+}

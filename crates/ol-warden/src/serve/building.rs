@@ -1,0 +1,162 @@
+//! Making shells ahead: begun where there are fewer than wanted, ready when their status says nothing more.
+
+use super::cells::{Cell, Cells, Stage};
+use super::lease::{First, last_words};
+use super::nursery::Key;
+use super::outbox::Outbox;
+use super::watch::Token;
+use crate::cgroup::Group;
+use crate::inside::Inside;
+use crate::protocol::reason;
+use crate::shell;
+use crate::uids::Block;
+use std::io;
+use std::os::fd::AsFd;
+
+impl Cells {
+    /// Starts shells where there are fewer than wanted. True if one failed and is to be tried again.
+    pub(super) fn refill(&mut self, idle: bool, outbox: &mut Outbox) -> bool {
+        let mut failed = false;
+        let keys: Vec<Key> = self.nurseries.keys().copied().collect();
+        for key in keys {
+            while self.nurseries.get(&key).is_some_and(|n| n.lacks(idle)) {
+                if let Err(error) = self.begin_shell(key) {
+                    self.shell_failed(key, &error.to_string(), outbox);
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        failed
+    }
+
+    /// Would an idle moment be used to start shells?
+    pub(super) fn has_spares_to_make(&self) -> bool {
+        self.nurseries.values().any(|nursery| nursery.lacks(true))
+    }
+
+    fn begin_shell(&mut self, key: Key) -> io::Result<()> {
+        while self.cells.contains_key(&self.next_slot) {
+            self.next_slot = (self.next_slot + 1) % Block::PAIRS;
+        }
+        let slot = self.next_slot;
+        self.next_slot = (self.next_slot + 1) % Block::PAIRS;
+        let (parent, kind) = key;
+        let inside = Inside {
+            kind,
+            pair: self.uids.pair(slot),
+            block: self.uids.range(),
+        };
+        let mut group = Group::create(&self.layout, &self.prefix, &format!("sandbox-{slot}"))?;
+        let made = group
+            .limit(&self.usual)
+            .and_then(|()| parent.map(|_| group.entrances(true)).transpose())
+            .and_then(|entrances| {
+                let (keeper, status) = match parent {
+                    None => {
+                        let newborn = shell::begin(&self.proof, &self.shell_mold, &inside)?;
+                        (Some(newborn.keeper), newborn.status)
+                    }
+                    Some(zygote) => (None, self.ask_maker(zygote, slot, &inside)?),
+                };
+                let status = self.watch.own(status, Token::Status(slot))?;
+                Ok((keeper, status, entrances))
+            });
+        let (keeper, status, entrances) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                group.remove()?;
+                return Err(error);
+            }
+        };
+        if let Some(keeper) = &keeper {
+            self.slot_of.insert(keeper.pid, slot);
+        }
+        let cell = Cell {
+            keeper,
+            inside,
+            parent,
+            below: 0,
+            group,
+            link: None,
+            entrances,
+            stage: Stage::Building { status },
+        };
+        self.cells.insert(slot, cell);
+        if let Some(above) = parent.and_then(|parent| self.cells.get_mut(&parent)) {
+            above.below += 1;
+        }
+        if let Some(nursery) = self.nurseries.get_mut(&key) {
+            nursery.building += 1;
+        }
+        Ok(())
+    }
+
+    fn shell_failed(&mut self, key: Key, why: &str, outbox: &mut Outbox) {
+        let Some(nursery) = self.nurseries.get_mut(&key) else {
+            return;
+        };
+        nursery.failures += 1;
+        if nursery.given_up() {
+            let by_parent = key.0.is_some();
+            for waiting in nursery.waiting.drain(..) {
+                let reason = reason(&format!("make a sandbox: {why}"));
+                outbox.refuse(waiting.id, reason, by_parent);
+            }
+        }
+    }
+
+    /// Moves on the shell or the inhabitant of `slot`, whose status has something to say.
+    pub(super) fn look_at_status(&mut self, slot: u32, outbox: &mut Outbox) {
+        let parent = self.cells.get(&slot).and_then(|cell| {
+            let unknown = cell.keeper.is_none();
+            cell.parent.filter(|_| unknown)
+        });
+        if let Some(parent) = parent {
+            // What its maker said came first.
+            self.look_at_maker(parent, outbox);
+        }
+        let Some(cell) = self.cells.get_mut(&slot) else {
+            return;
+        };
+        match &mut cell.stage {
+            Stage::Building { status } => match last_words(status.as_fd()) {
+                None => {}
+                Some(words) if words.is_empty() && cell.keeper.is_some() => {
+                    cell.stage = Stage::Ready;
+                    if let Some((key, nursery)) = self.nursery_of(slot) {
+                        nursery.building = nursery.building.saturating_sub(1);
+                        nursery.failures = 0;
+                        nursery.ready.push_back(slot);
+                        self.lease(key, outbox);
+                    } else {
+                        // Its zygote is gone.
+                        self.end(slot, None);
+                    }
+                }
+                Some(words) => self.building_failed(slot, &words, outbox),
+            },
+            Stage::Leased(lease) => match lease.first {
+                First::Program(_) => lease.listen(),
+                First::Birth(_) => self.look_at_birth(slot, outbox),
+                First::Over => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// The shell of `slot` will not be ready.
+    pub(super) fn building_failed(&mut self, slot: u32, why: &str, outbox: &mut Outbox) {
+        let Some((key, nursery)) = self.nursery_of(slot) else {
+            return self.end(slot, None);
+        };
+        nursery.building = nursery.building.saturating_sub(1);
+        let why = if why.is_empty() {
+            "its keeper died"
+        } else {
+            why
+        };
+        self.end(slot, None);
+        self.shell_failed(key, why, outbox);
+    }
+}

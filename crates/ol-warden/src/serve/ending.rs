@@ -1,0 +1,153 @@
+//! Ending cells: the keeper killed and reaped, then what it leaves behind removed, however long that takes.
+
+use super::cells::{Cells, Stage};
+use super::lease::last_words;
+use super::outbox::Outbox;
+use crate::cgroup::Group;
+use crate::protocol::{Event, SandboxId};
+use rustix::process::{WaitOptions, WaitStatus, wait};
+use std::io;
+use std::os::fd::AsFd;
+
+/// Groups that were busy when their cell ended.
+pub(super) struct Removal {
+    group: Group,
+    announce: Option<SandboxId>,
+    tries: u32,
+}
+
+/// After so many tries whoever is still in a group has no business there: its namespaces are gone.
+const PATIENT_TRIES: u32 = 50;
+
+impl Cells {
+    /// Kills the keeper of `slot`, and so all in its pid namespace.
+    pub(super) fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
+        self.forget_birth(slot);
+        let Some(cell) = self.cells.get_mut(&slot) else {
+            return;
+        };
+        let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
+            Stage::Leased(lease)
+            | Stage::Lingering { lease }
+            | Stage::Ending {
+                lease: Some(lease), ..
+            } => Some(lease),
+            _ => None,
+        };
+        cell.stage = Stage::Ending { lease, announce };
+        cell.kill();
+    }
+
+    /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
+    pub(super) fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
+        let unbuilt = match self.cells.get(&slot).map(|cell| &cell.stage) {
+            Some(Stage::Building { status }) => Some(last_words(status.as_fd())),
+            _ => None,
+        };
+        if let Some(words) = unbuilt {
+            self.building_failed(slot, &words.unwrap_or_default(), outbox);
+        }
+        if let Some((_, nursery)) = self.nursery_of(slot) {
+            nursery.ready.retain(|ready| *ready != slot);
+        }
+        self.retire(slot, outbox);
+        self.forget_birth(slot);
+        let Some(cell) = self.cells.remove(&slot) else {
+            return;
+        };
+        if let Some(link) = cell.link {
+            self.networking.release(link);
+        }
+        let announce = match cell.stage {
+            Stage::Ending { announce, .. } => announce,
+            Stage::Leased(lease) if lease.pid.is_none() => {
+                // It ends before it was born: whoever asked for it waits for a word.
+                self.slot_by_id.remove(&lease.id);
+                outbox.refuse(lease.id, "its keeper died".to_owned(), true);
+                None
+            }
+            Stage::Leased(lease) => {
+                self.slot_by_id.remove(&lease.id);
+                None
+            }
+            Stage::Lingering { lease } => Some(lease.id),
+            _ => None,
+        };
+        self.remove_group(
+            Removal {
+                group: cell.group,
+                announce,
+                tries: 0,
+            },
+            outbox,
+        );
+        self.one_less_below(cell.parent);
+    }
+
+    fn one_less_below(&mut self, parent: Option<u32>) {
+        let Some((slot, above)) = parent.and_then(|slot| Some((slot, self.cells.get_mut(&slot)?)))
+        else {
+            return;
+        };
+        above.below = above.below.saturating_sub(1);
+        if let (Stage::Lingering { lease }, 0) = (&above.stage, above.below) {
+            let id = lease.id;
+            self.end(slot, Some(id));
+        }
+    }
+
+    /// Forgets a cell that never had a keeper: there is nothing in it.
+    pub(super) fn drop_unmade(&mut self, slot: u32, outbox: &mut Outbox) {
+        if self.cells.get(&slot).is_some_and(|c| c.keeper.is_none()) {
+            self.keeper_gone(slot, outbox);
+        }
+    }
+
+    fn remove_group(&mut self, removal: Removal, outbox: &mut Outbox) {
+        if removal.group.remove().is_err() {
+            if removal.tries == PATIENT_TRIES {
+                // Fails only if there is nobody left to kill.
+                let _ = removal.group.kill_members();
+            }
+            let tries = removal.tries.saturating_add(1);
+            return self.removals.push(Removal { tries, ..removal });
+        }
+        if let Some(id) = removal.announce {
+            outbox.push(Event::Destroyed { id }, Vec::new());
+        }
+    }
+
+    /// Ends every cell and waits until nothing is left; for the end of the warden. `other` hears of every child that ends
+    /// meanwhile.
+    pub(super) fn end_all(&mut self, mut other: impl FnMut(i32, WaitStatus)) -> io::Result<()> {
+        let mut outbox = Outbox::default();
+        self.nurseries.clear();
+        let slots: Vec<u32> = self.cells.keys().copied().collect();
+        for slot in slots {
+            self.end(slot, None);
+            self.drop_unmade(slot, &mut outbox);
+        }
+        while !self.cells.is_empty() {
+            match wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) => {
+                    other(pid.as_raw_pid(), status);
+                    self.reaped(pid.as_raw_pid(), status, &mut outbox);
+                }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CHILD) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_removals(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
+    pub(super) fn retry_removals(&mut self, outbox: &mut Outbox) {
+        for removal in std::mem::take(&mut self.removals) {
+            self.remove_group(removal, outbox);
+        }
+    }
+}
