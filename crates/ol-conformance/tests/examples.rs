@@ -1,7 +1,7 @@
 //! Every folder of `examples/` is installed as a reader of its README would, and answers as that says.
 
 use ol_testkit::network::in_world;
-use ol_testkit::{Place, Worker, eventually, with_worker};
+use ol_testkit::{Place, Worker, eventually, in_place, with_worker};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -281,4 +281,24 @@ fn the_script_installs_all_and_shows_a_line_that_works() {
         place.attach().down();
     });
     assert_eq!(forwards(), before);
+}
+
+/// `make stop` where nothing was built doesn't say that nothing runs.
+#[test]
+fn stopping_without_a_program_to_stop_with() {
+    in_place(|place| {
+        let output = Command::new("make")
+            .args(["--silent", "stop"])
+            .arg(format!("DIR={}", place.dir().display()))
+            .current_dir(repository())
+            .env("CARGO_TARGET_DIR", place.own("nothing"))
+            .output()
+            .expect("make is there");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        assert!(
+            said.contains("own/nothing/debug/ol to stop a worker with: run `make run`"),
+            "{said}"
+        );
+    });
 }
