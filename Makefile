@@ -16,6 +16,7 @@ run: need
 	@SUDO="$(SUDO)" OL="$(OL)" DIR="$(DIR)" PORT="$(PORT)" scripts/run.sh
 
 stop:
+	@[ -x $(OL) ] || { echo "error: there is no $(OL) to stop a worker with: run \`make run\` first, or set CARGO_TARGET_DIR as it was then" >&2; exit 1; }
 	@$(SUDO) $(OL) worker status -p $(DIR) >/dev/null 2>&1 || { echo "no worker runs in $(DIR)"; exit 0; }; \
 	$(SUDO) $(OL) worker down -p $(DIR)
 

@@ -1,7 +1,7 @@
 """Pins requirements: takes lines as of a requirements.txt, returns the exact set that satisfies them.
 
-It asks an index, so it needs a network when it is called. uv reads its settings from the environment: UV_DEFAULT_INDEX in
-ol.yaml names an index of your own.
+It asks an index, so it needs a network when it is called. uv reads its settings from the environment, which ol.yaml sets:
+UV_DEFAULT_INDEX names an index of your own, SSL_CERT_FILE the certificates of a network that has a CA of its own.
 """
 
 import subprocess

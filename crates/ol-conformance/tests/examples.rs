@@ -1,5 +1,6 @@
 //! Every folder of `examples/` is installed as a reader of its README would, and answers as that says.
 
+use ol_testkit::network::in_world;
 use ol_testkit::{Place, Worker, eventually, in_place, with_worker};
 use serde_json::{Value, json};
 use std::fs;
@@ -251,10 +252,16 @@ fn run(place: &Place) -> String {
     text
 }
 
+/// As `make run` it has a network, in a world of its own: that of this machine is left as it is.
 #[test]
 fn the_script_installs_all_and_shows_a_line_that_works() {
-    in_place(|place| {
+    let forwards =
+        || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("/proc is mounted");
+    let before = forwards();
+    in_world(|place, _| {
         let said = run(place);
+        let network = place.census().network;
+        assert_eq!(network.len(), 2, "an uplink and a table: {network:?}");
         let line = said.lines().find_map(|line| line.strip_prefix("  curl "));
         let line = line.unwrap_or_else(|| panic!("no line to try: {said}"));
         let output = Command::new("sh")
@@ -272,5 +279,26 @@ fn the_script_installs_all_and_shows_a_line_that_works() {
             (!before.lives()).then_some(())
         });
         place.attach().down();
+    });
+    assert_eq!(forwards(), before);
+}
+
+/// `make stop` where nothing was built doesn't say that nothing runs.
+#[test]
+fn stopping_without_a_program_to_stop_with() {
+    in_place(|place| {
+        let output = Command::new("make")
+            .args(["--silent", "stop"])
+            .arg(format!("DIR={}", place.dir().display()))
+            .current_dir(repository())
+            .env("CARGO_TARGET_DIR", place.own("nothing"))
+            .output()
+            .expect("make is there");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        assert!(
+            said.contains("own/nothing/debug/ol to stop a worker with: run `make run`"),
+            "{said}"
+        );
     });
 }

@@ -1,7 +1,7 @@
 //! What functions reach over the network, and what they don't. All of it happens in a world of network namespaces of the test's own.
 
-use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, World, sh};
-use ol_testkit::{Place, Starts, Worker, eventually, in_place};
+use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, in_world, rules, sh};
+use ol_testkit::{Starts, Worker, eventually, in_place};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -62,22 +62,6 @@ fn ask(worker: &Worker<'_>, name: &str, what: &str) -> Value {
     worker.call(name, &json!(what)).ok()
 }
 
-fn in_world(test: impl FnOnce(&Place) + Send) {
-    // Moving a thread between namespaces is for good, so it is one of its own.
-    if ol_testkit::root_or_skip() {
-        std::thread::scope(|scope| {
-            let test = scope.spawn(|| {
-                let world = World::enter();
-                in_place(test);
-                drop(world);
-            });
-            if let Err(panic) = test.join() {
-                std::panic::resume_unwind(panic);
-            }
-        });
-    }
-}
-
 /// What nobody may reach from `egress`: everything private, and every address of the host.
 fn forbidden(worker: &Worker<'_>) -> Vec<(String, u16)> {
     let port = worker.address.rsplit_once(':').expect("host:port").1;
@@ -107,35 +91,9 @@ fn forbidden(worker: &Worker<'_>) -> Vec<(String, u16)> {
     all
 }
 
-/// Runs a script in the router's namespace, in which no process is: it is that of a socket of the worker's.
-fn in_router(worker: &Worker<'_>, script: &str) {
-    let find = format!(
-        r#"
-import ctypes, fcntl, os, socket, sys
-pid, libc = {}, ctypes.CDLL(None, use_errno=True)
-pidfd = os.pidfd_open(pid)
-for fd in map(int, os.listdir(f'/proc/{{pid}}/fd')):
-    if not os.readlink(f'/proc/{{pid}}/fd/{{fd}}').startswith('socket:'):
-        continue
-    copy = libc.syscall(438, pidfd, fd, 0)
-    s = socket.socket(fileno=copy)
-    if s.family == socket.AF_INET and s.getsockname() == ('100.127.0.1', 53):
-        assert libc.setns(fcntl.ioctl(copy, 0x894C), 0) == 0
-        os.execvp('sh', ['sh', '-ec', sys.argv[1]])
-sys.exit('no socket in the router')
-"#,
-        worker.process.pid
-    );
-    let output = std::process::Command::new("python3")
-        .args(["-c", &find, script])
-        .output()
-        .expect("python3 is there");
-    assert!(output.status.success(), "{output:?}");
-}
-
 #[test]
 fn egress_reaches_the_outside_however_it_was_started() {
-    in_world(|place| {
+    in_world(|place, _| {
         for starts in [Starts::Fresh, Starts::Fork, Starts::Blank] {
             let worker = place.up_with(starts, &[RESOLVER]);
             install(&worker, "probe", "egress");
@@ -172,7 +130,7 @@ fn egress_reaches_the_outside_however_it_was_started() {
 
 #[test]
 fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
-    in_world(|place| {
+    in_world(|place, _| {
         // On every address, so that its port can be tried by each.
         let worker = place.up(&[RESOLVER, "worker_url=0.0.0.0"]);
         for name in ["probe", "other"] {
@@ -239,13 +197,7 @@ fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
         spoofing(&worker, false);
 
         // Each of these was refused by a rule: without the rules they answer.
-        in_router(
-            &worker,
-            "nft flush ruleset; nft 'table ip t { chain c { type nat hook postrouting priority srcnat; oifname up masquerade; }; }'",
-        );
-        sh(
-            "nft flush ruleset; nft 'table ip t { chain c { type nat hook postrouting priority srcnat; masquerade; }; }'",
-        );
+        rules::flush(&worker);
         for target in &targets {
             let said = reach(target);
             if target.0 == other {
@@ -297,7 +249,7 @@ s.sendto(head + struct.pack('>HHHH', 1234, {PUBLIC_PORT}, 8 + len(body), 0) + bo
 
 #[test]
 fn what_is_allowed_is_reached_and_nothing_beside_it() {
-    in_world(|place| {
+    in_world(|place, _| {
         let allow = "network.allow=[\"10.9.9.9\",\"203.0.113.0/24\",\"192.0.2.77\"]";
         let worker = place.up(&[RESOLVER, allow]);
         install(&worker, "probe", "egress");
@@ -314,7 +266,7 @@ fn what_is_allowed_is_reached_and_nothing_beside_it() {
 
 #[test]
 fn none_reaches_nothing_and_host_what_the_host_does() {
-    in_world(|place| {
+    in_world(|place, _| {
         let worker = place.up(&[RESOLVER, "network.host=true"]);
         install(&worker, "alone", "none");
         install(&worker, "at_home", "host");
@@ -352,7 +304,7 @@ fn none_reaches_nothing_and_host_what_the_host_does() {
 
 #[test]
 fn a_pause_keeps_connections() {
-    in_world(|place| {
+    in_world(|place, _| {
         let worker = place.up(&[RESOLVER]);
         install(&worker, "probe", "egress");
         let keep = format!("keep('203.0.113.5', {PUBLIC_PORT})");
@@ -368,7 +320,7 @@ fn a_pause_keeps_connections() {
 
 #[test]
 fn one_that_opens_too_much_is_stopped_and_others_are_not() {
-    in_world(|place| {
+    in_world(|place, _| {
         let worker = place.up(&[RESOLVER]);
         for name in ["probe", "other"] {
             install(&worker, name, "egress");
@@ -422,7 +374,7 @@ fn a_network_that_can_not_be_had_is_refused_with_the_remedy() {
 
 #[test]
 fn nothing_is_left_after_everything_was_killed() {
-    in_world(|place| {
+    in_world(|place, _| {
         let mut worker = place.up(&[RESOLVER]);
         install(&worker, "probe", "egress");
         let _ = ask(&worker, "probe", "1");

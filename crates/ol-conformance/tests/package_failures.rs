@@ -1,43 +1,13 @@
-//! Packages that can't be had, or that do harm: each failure is its own function's and has a name, another function keeps answering,
-//! nothing half-done is seen, and what was wrong can be put right. (Honest packages: `packages`.)
+//! Packages that can't be had: each failure is its own function's and has a name, another function keeps answering, nothing half-done
+//! is seen, and what was wrong can be put right. (Honest packages: `packages`; harmful ones: `package_harm`.)
 
-use ol_testkit::index::{Gate, uv};
-use ol_testkit::{
-    Dist, Hostile, Mischief, Over, PackageIndex, Place, Worker, eventually, in_place, sdist, wheel,
-};
+use ol_testkit::index::Gate;
+use ol_testkit::{Dist, Mischief, Place, Worker, eventually, wheel, with_victim};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
-use std::thread;
 
-/// Runs `test` on a worker of its own whose index is `index`, while a function without packages is called all the time.
-fn with_victim(options: &[&str], test: impl FnOnce(&Worker<'_>, &PackageIndex)) {
-    in_place(|place| {
-        place.find_first(&uv(Path::new(env!("CARGO_TARGET_TMPDIR"))));
-        let index = PackageIndex::start();
-        let mirror = format!("pip_mirror={}", index.url());
-        let worker = place.up(&[&[mirror.as_str()][..], options].concat());
-        worker.install("victim", &[("f.py", "def f(event):\n    return event\n")]);
-        let over = Over::default();
-        thread::scope(|scope| {
-            let until = over.when_dropped();
-            let victim = scope.spawn(|| {
-                let mut calls = 0;
-                while !over.is() {
-                    assert_eq!(worker.call("victim", &json!(calls)).ok(), json!(calls));
-                    calls += 1;
-                    thread::sleep(std::time::Duration::from_millis(20));
-                }
-                calls
-            });
-            test(&worker, &index);
-            drop(until);
-            let calls = victim.join().expect("its asserts hold");
-            assert!(calls > 10, "{calls} calls prove little");
-        });
-        worker.down();
-    });
-}
+const KEPT: &str = env!("CARGO_TARGET_TMPDIR");
 
 fn plain(name: &str) -> Dist {
     wheel(name, "1.0")
@@ -87,7 +57,7 @@ const RETRY: &str = "registry_cache_ms=100";
 
 #[test]
 fn an_index_that_fails_has_a_name_and_may_come_back() {
-    with_victim(&[RETRY], |worker, index| {
+    with_victim(Path::new(KEPT), &[RETRY], |worker, index| {
         let all = [
             ("down", Mischief::HangsUp, "can't be reached"),
             ("broken", Mischief::Status(503), "can't be reached"),
@@ -115,6 +85,7 @@ fn an_index_that_fails_has_a_name_and_may_come_back() {
 #[test]
 fn a_slow_index_is_given_up() {
     with_victim(
+        Path::new(KEPT),
         &[RETRY, "installer_limits.runtime_sec=2"],
         |worker, index| {
             let gate = Gate::closed();
@@ -131,6 +102,7 @@ fn a_slow_index_is_given_up() {
 #[test]
 fn wheels_that_can_t_be_installed_have_a_name_and_may_be_replaced() {
     with_victim(
+        Path::new(KEPT),
         &[RETRY, "installer_limits.scratch_mb=128"],
         |worker, index| {
             let of =
@@ -179,92 +151,4 @@ fn wheels_that_can_t_be_installed_have_a_name_and_may_be_replaced() {
             }
         },
     );
-}
-
-const HARM: [(&str, Hostile, bool); 6] = [
-    ("writes", Hostile::WritesEverywhere, false),
-    ("forks", Hostile::Forks, false),
-    ("sockets", Hostile::OpensSockets, false),
-    ("disk", Hostile::FillsDisk, true),
-    ("memory", Hostile::TakesMemory, true),
-    ("forever", Hostile::RunsForever, true),
-];
-
-/// What a build does stays in its sandbox; those that can end well may, for what they made is a package as any other.
-#[test]
-fn hostile_sources_do_no_harm_when_they_are_built() {
-    let options = [
-        RETRY,
-        "packages.allow_sdist=true",
-        "installer_limits.runtime_sec=4",
-    ];
-    with_victim(&options, |worker, index| {
-        for (name, hostile, _) in HARM {
-            index.add(
-                sdist(name, "1.0")
-                    .hostile(hostile)
-                    .backend_in_tree()
-                    .build(),
-            );
-            install(worker, name);
-        }
-        for (name, _, must_fail) in HARM {
-            let reply = worker.call(name, &json!(null));
-            if must_fail || reply.status != 200 {
-                let text = reply.error(500, "no-packages");
-                assert!(
-                    text.contains(name) || text.contains("finding out"),
-                    "{text}"
-                );
-                no_traces(worker.place, name);
-            }
-        }
-        worker.place.assert_canaries();
-    });
-}
-
-/// What a package does when it is imported is its function's doing.
-#[test]
-fn hostile_modules_do_no_harm_when_they_are_imported() {
-    let options = ["limits.runtime_sec=3", "limits.mem_mb=64"];
-    with_victim(&options, |worker, index| {
-        for (name, hostile, _) in HARM {
-            let program = format!("{}\nversion = '1.0'\n", hostile.program());
-            index.add(
-                wheel(name, "1.0")
-                    .file(&format!("{name}.py"), program)
-                    .build(),
-            );
-            install(worker, name);
-        }
-        for (name, _, must_fail) in HARM {
-            let reply = worker.call(name, &json!(null));
-            assert!(
-                !must_fail || reply.status != 200,
-                "{name}: {}",
-                reply.text()
-            );
-            assert_ne!(
-                reply.header("x-ol-error"),
-                Some("no-packages"),
-                "{name}: {}",
-                reply.text()
-            );
-            let module = worker
-                .place
-                .dir()
-                .join(format!("lambda/packages/{name}==1.0/files/{name}.py"));
-            let text = fs::read_to_string(module).expect("installed");
-            assert!(text.starts_with(hostile_start(name)), "{name} was changed");
-        }
-        worker.place.assert_canaries();
-    });
-}
-
-fn hostile_start(name: &str) -> &'static str {
-    let (_, hostile, _) = HARM
-        .into_iter()
-        .find(|(have, ..)| *have == name)
-        .expect("one of them");
-    hostile.program()
 }

@@ -1,6 +1,6 @@
 //! Zygotes that have imported: their children have nothing random in common, and a hostile one harms nobody but its own children.
 
-use ol_testkit::{Worker, measured, patience, with_worker};
+use ol_testkit::{PackageIndex, Worker, measured, patience, with_worker};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 const OPTIONS: [&str; 2] = ["server_mode=sock", "mem_pool_mb=4000"];
 
-/// Python packages for tests, installed once for all runs; the folder that goes on the module search path.
+/// Python packages for tests, fetched and installed once for all runs; the folder that goes on the module search path.
 fn installed(names: &[&str]) -> PathBuf {
     let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
     let target = store.join(names.join("+"));
@@ -20,9 +20,20 @@ fn installed(names: &[&str]) -> PathBuf {
             .output()
             .expect("Python is needed");
         let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+        let index = PackageIndex::passing_pypi(Path::new(env!("CARGO_TARGET_TMPDIR")));
         let making = store.join(format!("making-{}", std::process::id()));
         let made = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--only-binary=:all:"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--isolated",
+                "--no-cache-dir",
+                "--only-binary=:all:",
+            ])
+            .args(["--index-url", &index.url()])
+            .env("NO_PROXY", "127.0.0.1")
             .args(["--python-version", &version, "--target"])
             .arg(&making)
             .args(names)

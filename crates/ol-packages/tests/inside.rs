@@ -343,6 +343,35 @@ fn pip_does_it_where_uv_can_t_be_had() {
     );
 }
 
+/// With uv and with pip.
+#[test]
+fn what_a_build_is_refused_is_told() {
+    let packages = PackageIndex::start();
+    for (name, program) in [
+        ("killed", "import os\nos.kill(os.getpid(), 9)\n"),
+        (
+            "swarm",
+            "raise BlockingIOError(11, 'Resource temporarily unavailable')\n",
+        ),
+        ("full", "raise OSError(28, 'No space left on device')\n"),
+    ] {
+        packages.add(sdist(name, "1.0").first(program).backend_in_tree().build());
+    }
+    let (index, uv) = (mirror(&packages.url()), uv());
+    for tool in [Some(uv.path.as_path()), None] {
+        let inside = Inside::new(&index, tool);
+        for (name, expected) in [
+            ("killed", "killed"),
+            ("swarm", "too-many-processes"),
+            ("full", "too-large"),
+        ] {
+            let order = json!({ "requirements": name, "allow_sdist": true });
+            let (code, words) = inside.resolve_with(&order).expect_err("it fails");
+            assert_eq!(code, expected, "{tool:?}: {words}");
+        }
+    }
+}
+
 #[test]
 fn passwords_are_masked_in_words() {
     let packages = PackageIndex::start();

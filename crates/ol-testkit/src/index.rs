@@ -21,6 +21,7 @@ pub mod uv;
 pub mod wheel;
 
 pub use mischief::{Gate, Mischief};
+pub use pypi::pypi_wheel;
 pub use sdist::{Hostile, Sdist, sdist};
 pub use server::PackageIndex;
 pub use uv::uv;

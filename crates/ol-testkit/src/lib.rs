@@ -16,6 +16,7 @@
 //! - [`flow`]: answers as they come, requests as they are sent
 //! - [`bundle`]: functions as tar.gz, honest and hostile
 //! - [`index`]: a package index, honest or hostile
+//! - [`victim`]: a function that must not notice what packages do
 //! - [`patience`]: how long to wait, and for what
 //!
 //! | variable | means |
@@ -36,6 +37,7 @@ pub mod patience;
 pub mod place;
 pub mod process;
 pub mod residue;
+pub mod victim;
 pub mod worker;
 
 mod skip;
@@ -51,4 +53,5 @@ pub use index::{Dist, Hostile, Mischief, PackageIndex, sdist, wheel};
 pub use patience::{Over, eventually, measured, patience, slowness};
 pub use place::{Place, Said, in_place};
 pub use starts::Starts;
+pub use victim::with_victim;
 pub use worker::{Worker, with_worker};

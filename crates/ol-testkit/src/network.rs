@@ -8,13 +8,20 @@
 //!     a service on every address
 //! ```
 //! The calling thread moves into `outer` and stays there; what it starts and connects to is there too.
+//!
+//! - [`rules`]: what a worker's rules are, taken away, so that a test shows that it was they which refused
+
+pub mod rules;
 
 use crate::patience::eventually;
+use crate::place::{Place, in_place};
+use crate::skip::root_or_skip;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 /// Serves TCP and UDP on every address of its namespace: `ROLE`, and names if it is the public one. `log` says which datagrams came.
 const SERVER: &str = r#"
@@ -84,6 +91,26 @@ pub struct World {
     servers: Vec<Child>,
 }
 
+/// Runs `test` in a place and a world of its own, then counts what is left.
+///
+/// # Panics
+/// When the test does, or something is left.
+pub fn in_world(test: impl FnOnce(&Place, &World) + Send) {
+    if !root_or_skip() {
+        return;
+    }
+    // Moving a thread between namespaces is for good, so it is one of its own.
+    thread::scope(|scope| {
+        let test = scope.spawn(|| {
+            let world = World::enter();
+            in_place(|place| test(place, &world));
+        });
+        if let Err(panic) = test.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
 /// The port of everything in the public namespace.
 pub const PUBLIC_PORT: u16 = 8080;
 /// The port of the host's service.
@@ -108,9 +135,7 @@ impl World {
                 (std::fs::read_link(&path).ok()? != own).then_some(())
             });
         }
-        let namespace = File::open(format!("/proc/{}/ns/net", world.outer.id())).expect("it lives");
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("root may");
+        move_to(world.outer.id());
         let public = world.public.id();
         sh(&format!(
             "ip link set lo up; ip addr add 192.0.2.77/32 dev lo
@@ -129,6 +154,18 @@ impl World {
             });
         }
         world
+    }
+
+    /// A listener in the public namespace, on every address there; and the one of them that everybody may reach.
+    ///
+    /// # Panics
+    /// When there is no port.
+    #[must_use]
+    pub fn listen(&self) -> (TcpListener, SocketAddr) {
+        let listener = in_network_of(self.public.id(), || TcpListener::bind("0.0.0.0:0"));
+        let listener = listener.expect("a port is free");
+        let port = listener.local_addr().expect("bound").port();
+        (listener, SocketAddr::from(([203, 0, 113, 5], port)))
     }
 
     fn serve(&mut self, role: &str, port: u16, place: Option<u32>) {
@@ -156,6 +193,24 @@ impl Drop for World {
             let _ = child.wait();
         }
     }
+}
+
+/// Moves the calling thread into the network of a process.
+fn move_to(pid: u32) {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).expect("it lives");
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("root may");
+}
+
+/// Runs `what` in the network of a process. A socket stays in the namespace that it was made in.
+fn in_network_of<T: Send>(pid: u32, what: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            move_to(pid);
+            what()
+        });
+        there.join().expect("it doesn't panic")
+    })
 }
 
 fn holder() -> Child {

@@ -29,6 +29,7 @@ pub struct Place {
     path: PathBuf,
     before: BTreeMap<PathBuf, Canary>,
     tools: OnceLock<PathBuf>,
+    covers: OnceLock<Vec<(PathBuf, PathBuf)>>,
 }
 
 /// All that a change of a file would change.
@@ -79,6 +80,7 @@ impl Place {
             path,
             before: BTreeMap::new(),
             tools: OnceLock::new(),
+            covers: OnceLock::new(),
         };
         place.before = place.canaries();
         place
@@ -116,6 +118,40 @@ impl Place {
         let _ = self.tools.set(folder.to_owned());
     }
 
+    /// From now on `ol` and the workers that it starts here see these files or folders (the first of each two) in the place of others (the
+    /// second), in mount namespaces of their own. The machine keeps what it has.
+    pub fn cover(&self, covers: &[(PathBuf, &str)]) {
+        let covers = covers
+            .iter()
+            .map(|(with, what)| (with.clone(), PathBuf::from(what)));
+        // Twice would be a test's mistake that its own asserts show.
+        let _ = self.covers.set(covers.collect());
+    }
+
+    /// `ol`, where what is covered is covered. Everything on the way is replaced by the next, so the process is `ol`'s.
+    fn program(&self) -> Command {
+        let Some(covers) = self.covers.get() else {
+            return Command::new(ol_binary());
+        };
+        let mut command = Command::new("unshare");
+        let script = r#"n=$1; shift; while [ $n -gt 0 ]; do mount --bind "$1" "$2"; shift 2; n=$((n - 1)); done; exec "$@""#;
+        command
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "--",
+                "sh",
+                "-ec",
+                script,
+                "sh",
+            ])
+            .arg(covers.len().to_string())
+            .args(covers.iter().flat_map(|(with, what)| [with, what]))
+            .arg(ol_binary());
+        command
+    }
+
     /// Gives `command` the `PATH` that this place has.
     pub(crate) fn with_path(&self, command: &mut Command) {
         if let Some(tools) = self.tools.get() {
@@ -149,7 +185,7 @@ impl Place {
 
     /// The same, and nothing said of networks.
     pub(crate) fn bare_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(ol_binary());
+        let mut command = self.program();
         command
             .args(arguments)
             .arg("-p")

@@ -124,6 +124,10 @@ fn remedy(code: &str) -> (&'static str, &'static str) {
             "the installer ran out of memory",
             "the operator can raise installer_limits.mem_mb",
         ),
+        "too-many-processes" => (
+            "the installer started more processes than it may",
+            "the operator can raise installer_limits.procs",
+        ),
         _ => ("the installer failed", "its words say how"),
     }
 }

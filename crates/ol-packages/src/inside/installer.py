@@ -127,6 +127,9 @@ def run(command, order):
 # First come those whose words may hold the words of others.
 REASONS = [
     ("too-large", r"No space left on device|os error 28\b|Disk quota exceeded|File too large"),
+    # Not uv or pip itself, but what it had built: the kernel kills the largest.
+    ("killed", r"signal: 9\b|SIGKILL|exit code: -9\b"),
+    ("too-many-processes", r"Resource temporarily unavailable|os error 11\b|can't start new thread"),
     ("hash-mismatch", r"[Hh]ash mismatch|DO NOT MATCH THE HASHES|Hashes are required"),
     ("build-failed", r"build backend|Failed to build|[Bb]uild_wheel|metadata-generation-failed|building wheel|setup\.py"),
     ("index-unreachable", r"error sending request|[Ff]ailed to fetch|[Ff]ailed to download|Connection (?:refused|reset|broken)|"

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ol_archive::{ExtractError, Refusal};
 use thiserror::Error;
 
-use crate::pin::Pin;
+use crate::pin::{Pin, Sha256};
 
 /// Why the store could not do what was asked. All who wait for one package get the same.
 #[derive(Debug, Clone, Error)]
@@ -78,6 +78,20 @@ pub enum StoreError {
     /// An archive without a file.
     #[error("the installer handed over no file of package {0}; try again")]
     Empty(String),
+    /// It is there, from another archive than those that were locked.
+    #[error(
+        "package {package} is installed already, from another archive than the one that is wanted: the installed has {installed}, wanted \
+         is {wanted}; change the --hash, or delete the function and install it anew to lock what the index has now; if no function uses the \
+         installed one, `ol packages rm {package}` lets it be installed anew"
+    )]
+    OtherArchive {
+        /// `NAME==VERSION`.
+        package: String,
+        /// Its hashes, shortened.
+        installed: String,
+        /// Those wanted, shortened.
+        wanted: String,
+    },
     /// The installer failed.
     #[error("failed to install package {package}")]
     Installer {
@@ -101,6 +115,14 @@ impl StoreError {
         StoreError::Host {
             what: format!("{what} package {pin}"),
             source: Arc::new(source.into()),
+        }
+    }
+
+    pub(super) fn other_archive(pin: &Pin, installed: &[Sha256]) -> Self {
+        StoreError::OtherArchive {
+            package: pin.to_string(),
+            installed: some(installed),
+            wanted: some(pin.hashes()),
         }
     }
 
@@ -136,5 +158,20 @@ impl StoreError {
                 Self::host("write", pin, source)
             }
         }
+    }
+}
+
+/// The first hashes of many, for people.
+fn some(hashes: &[Sha256]) -> String {
+    const SHOWN: usize = 2;
+    let shown: Vec<String> = hashes
+        .iter()
+        .take(SHOWN)
+        .map(|hash| format!("sha256:{hash}"))
+        .collect();
+    let shown = shown.join(" or ");
+    match hashes.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} or one of {more} more"),
     }
 }

@@ -3,7 +3,8 @@
 //! Callers who want the same package share a *flight*: a mutex around its outcome. Who gets the mutex and finds no outcome
 //! installs; those after it find one and take it, be it an error. Whoever is dropped in the middle lets go of the mutex
 //! without an outcome, and the next in the queue installs. With its outcome a flight leaves the table, so a failure is
-//! shared by those who waited for it, and by nobody after them.
+//! shared by those who waited for it, and by nobody after them; nor by those who want the version from other archives, since it
+//! may be these that are wrong.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,7 +17,14 @@ use super::lease::Lease;
 use super::partial::{Filled, Partial};
 use crate::pin::Pin;
 
-type Flight = tokio::sync::Mutex<Option<Result<(), StoreError>>>;
+type Flight = tokio::sync::Mutex<Option<Outcome>>;
+
+/// How it ended. A failure is that of a pin with these hashes.
+#[derive(Debug)]
+enum Outcome {
+    Installed,
+    Failed(Pin, StoreError),
+}
 
 /// The packages that are being installed.
 #[derive(Debug, Default)]
@@ -89,7 +97,7 @@ impl Store {
     /// its own installer. A failure is forgotten once those who waited know it.
     ///
     /// # Errors
-    /// The installer's error, as [`StoreError::Installer`] unless it is a [`StoreError`] itself; those of
+    /// [`StoreError::OtherArchive`] when it is there and came from none of the archives of `pin`; the installer's error, as [`StoreError::Installer`] unless it is a [`StoreError`] itself; those of
     /// [`Filled::commit`]; or when this host fails.
     pub async fn get_or_install<I, F, E>(
         &self,
@@ -110,8 +118,9 @@ impl Store {
             let turn = Arc::clone(&seat.flight).lock_owned().await;
             match &*turn {
                 // Installed, and perhaps collected again by now: from the start.
-                Some(Ok(())) => continue,
-                Some(Err(error)) => return Err(error.clone()),
+                Some(Outcome::Installed) => continue,
+                Some(Outcome::Failed(tried, error)) if tried == pin => return Err(error.clone()),
+                Some(Outcome::Failed(..)) => continue,
                 None => {}
             }
             // A flight may have landed between our look and our seat.
@@ -125,7 +134,7 @@ impl Store {
     async fn install<I, F, E>(
         &self,
         seat: Seat,
-        mut turn: tokio::sync::OwnedMutexGuard<Option<Result<(), StoreError>>>,
+        mut turn: tokio::sync::OwnedMutexGuard<Option<Outcome>>,
         holder: &str,
         installer: I,
     ) -> Result<Lease, StoreError>
@@ -149,7 +158,7 @@ impl Store {
         let filled = match filled {
             Ok(filled) => filled,
             Err(error) => {
-                *turn = Some(Err(error.clone()));
+                *turn = Some(Outcome::Failed(pin.clone(), error.clone()));
                 self.0.flights.land(pin, &seat.flight);
                 return Err(error);
             }
@@ -164,17 +173,24 @@ impl Store {
         // With the turn, so that a caller who is dropped now leaves an outcome all the same.
         blocking(&seat.pin, move || {
             let committed = filled.commit(&holder);
-            *turn = Some(committed.as_ref().map(|_| ()).map_err(Clone::clone));
+            *turn = Some(match &committed {
+                Ok(_) => Outcome::Installed,
+                Err(error) => Outcome::Failed(pin.clone(), error.clone()),
+            });
             shared.flights.land(&pin, &flight);
             committed
         })
         .await
     }
 
-    /// [`Store::lease`] on a thread where it may take its time.
+    /// [`Store::lease`] on a thread where it may take its time; what is leased is what was asked for.
     async fn lease_later(&self, pin: &Pin, holder: &str) -> Result<Option<Lease>, StoreError> {
         let (store, wanted, holder) = (self.clone(), pin.clone(), holder.to_owned());
-        blocking(pin, move || Ok(store.lease(&wanted, &holder))).await
+        blocking(pin, move || {
+            let lease = store.lease(&wanted, &holder);
+            lease.map(Lease::verified).transpose()
+        })
+        .await
     }
 }
 

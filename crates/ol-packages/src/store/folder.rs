@@ -158,7 +158,7 @@ impl Store {
     }
 
     /// Leases `pin` for `holder` (as errors name it, like a function's name); `None` when it isn't installed. It isn't
-    /// removed as long as the lease lives. Blocking.
+    /// removed as long as the lease lives. By name and version only: [`Store::get_or_install`] looks at the hashes too. Blocking.
     #[must_use]
     pub fn lease(&self, pin: &Pin, holder: &str) -> Option<Lease> {
         Lease::take(&self.0, &mut self.0.table(), pin, holder)

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 
+use super::error::StoreError;
 use super::folder::Shared;
+use super::record::Record;
 use crate::pin::Pin;
 
 /// How exactly the last use is known.
@@ -94,6 +96,20 @@ impl Lease {
             lease.write_down();
         }
         Some(lease)
+    }
+
+    /// Is it what was asked for? A version that came from other archives than those that were locked isn't. The locks of two tools may
+    /// list few or all archives of a version, so one in common is enough; a package without hashes, put there by hand, is believed.
+    /// Asked with the lease in hand, so that what is looked at is what is held. Blocking.
+    pub(super) fn verified(self) -> Result<Self, StoreError> {
+        let directory = self.shared.path(&self.pin);
+        let installed = Record::read(&directory).map_or_else(Vec::new, |record| record.hashes);
+        let wanted = self.pin.hashes();
+        let known = !installed.is_empty() && !wanted.is_empty();
+        if known && !wanted.iter().any(|hash| installed.contains(hash)) {
+            return Err(StoreError::other_archive(&self.pin, &installed));
+        }
+        Ok(self)
     }
 
     /// Which package.

@@ -227,7 +227,7 @@ impl Filled {
             // Another program was faster, or somebody put it there by hand.
             (Err(_), Some(lease)) => {
                 scratch.remove();
-                (lease, false)
+                (lease.verified()?, false)
             }
             (Err(error), None) => {
                 scratch.remove();

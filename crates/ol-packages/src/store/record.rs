@@ -1,5 +1,6 @@
 //! `NAME==VERSION/installed.json`: how large a package is and which archives it could come from, so that listing the store
-//! needn't walk all files. A hint: without it, as in the original's stores, the files are counted.
+//! needn't walk all files, and so that nobody gets a package from another archive than it locked. Without it, as in the original's
+//! stores, the files are counted, and where they came from isn't known.
 
 use std::fs::{self, DirEntry, OpenOptions};
 use std::io::{self, Write};
@@ -53,7 +54,8 @@ impl Record {
         file.sync_all()
     }
 
-    fn read(directory: &Path) -> Option<Self> {
+    /// What was written into `directory`; `None` when there is nothing that we wrote. Blocking.
+    pub fn read(directory: &Path) -> Option<Self> {
         let stored = fs::read(directory.join(RECORD)).ok()?;
         let stored: Stored = serde_json::from_slice(&stored).ok()?;
         let hashes = stored.sha256.iter().map(|hash| Sha256::parse(hash).ok());

@@ -10,6 +10,24 @@ use std::process::Command;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
+use super::Dist;
+
+/// The wheel of a package in pure Python from the real index, kept in `kept_in` (`CARGO_TARGET_TMPDIR`), to be served by another.
+///
+/// # Panics
+/// When it can't be had.
+#[must_use]
+pub fn pypi_wheel(kept_in: &Path, project: &str, version: &str) -> Dist {
+    let pypi = PyPi::kept_in(kept_in);
+    let filename = format!("{project}-{version}-py3-none-any.whl");
+    let file = pypi.page(project).and_then(|_| pypi.file(&filename));
+    Dist {
+        project: super::normalised(project),
+        bytes: file.unwrap_or_else(|| panic!("{filename} can't be had from PyPI")),
+        filename,
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct PyPi {
     folder: PathBuf,

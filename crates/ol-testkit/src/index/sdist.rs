@@ -9,8 +9,10 @@ use crate::bundle::bundle;
 pub enum Hostile {
     /// Writes wherever it may, and over the installer.
     WritesEverywhere,
-    /// Starts processes that start processes.
+    /// Starts processes that start processes, and goes on when it can't.
     Forks,
+    /// The same, and ends when it can't.
+    ForksUntilRefused,
     /// Asks for other hosts than the index, directly and through the proxy.
     OpensSockets,
     /// Writes until there is no space, at most 8 GiB.
@@ -30,6 +32,7 @@ impl Hostile {
             Self::Forks => {
                 "import os\nfor _ in range(14):\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
             }
+            Self::ForksUntilRefused => "import os\nfor _ in range(14):\n    os.fork()\n",
             Self::OpensSockets => SOCKETS,
             Self::FillsDisk => {
                 "part = b'x' * (1 << 20)\nwith open('/tmp/fill', 'wb') as file:\n    for _ in range(8192):\n        file.write(part)\n"
@@ -73,6 +76,7 @@ pub fn sdist(name: &str, version: &str) -> Sdist {
         requires: None,
         files: Vec::new(),
         backend: None,
+        told: false,
     }
 }
 
@@ -86,6 +90,7 @@ pub struct Sdist {
     requires: Option<Vec<String>>,
     files: Vec<(String, String)>,
     backend: Option<String>,
+    told: bool,
 }
 
 impl Sdist {
@@ -113,6 +118,12 @@ impl Sdist {
         self
     }
 
+    /// Its metadata says that it needs nothing, in a way that is believed: it is first run when it is installed, not to find that out.
+    pub fn tells_what_it_needs(mut self) -> Self {
+        self.told = true;
+        self
+    }
+
     /// A further file.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -128,8 +139,10 @@ impl Sdist {
             (
                 "PKG-INFO".to_owned(),
                 format!(
-                    "Metadata-Version: 2.1\nName: {}\nVersion: {}\n",
-                    self.name, self.version
+                    "Metadata-Version: {}\nName: {}\nVersion: {}\n",
+                    if self.told { "2.2" } else { "2.1" },
+                    self.name,
+                    self.version
                 ),
             ),
             (

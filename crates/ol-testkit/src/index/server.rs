@@ -52,7 +52,13 @@ impl PackageIndex {
     /// When there is no port.
     #[must_use]
     pub fn start() -> Self {
-        Self::serving(None)
+        Self::at_home(None)
+    }
+
+    /// An index of nothing on a listener in some other network, where it is reached at `at`.
+    #[must_use]
+    pub fn on(listener: TcpListener, at: SocketAddr) -> Self {
+        Self::serving(listener, at, None)
     }
 
     /// An index that passes on what PyPI (or `PIP_INDEX_URL`) has, and keeps it in a folder (`CARGO_TARGET_TMPDIR`). What is
@@ -62,12 +68,16 @@ impl PackageIndex {
     /// When there is no port.
     #[must_use]
     pub fn passing_pypi(kept_in: &std::path::Path) -> Self {
-        Self::serving(Some(PyPi::kept_in(kept_in)))
+        Self::at_home(Some(PyPi::kept_in(kept_in)))
     }
 
-    fn serving(pypi: Option<PyPi>) -> Self {
+    fn at_home(pypi: Option<PyPi>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let at = listener.local_addr().expect("bound");
+        Self::serving(listener, at, pypi)
+    }
+
+    fn serving(listener: TcpListener, at: SocketAddr, pypi: Option<PyPi>) -> Self {
         let shared = Arc::new(Shared {
             pypi,
             ..Shared::default()

@@ -11,7 +11,8 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Barrier, Notify};
 
-use super::{Yard, pin, sound};
+use super::{Yard, fill, pin, sound};
+use crate::pin::{Pin, Sha256};
 use crate::store::{Filled, Partial, StoreError};
 
 /// One thread for what blocks: a later job sees the end of each earlier one.
@@ -196,4 +197,95 @@ fn what_is_there_is_not_installed_again() {
             .get_or_install(&pin("x==1"), "f", async |_| Err::<Filled, _>("not called")),
     );
     lease.expect("there");
+}
+
+/// `x==1` from these archives.
+fn from(archives: &[&[u8]]) -> Pin {
+    let x = pin("x==1");
+    let hashes = archives.iter().map(|archive| Sha256::of(archive));
+    Pin::new(x.name().clone(), x.version().clone(), hashes.collect())
+}
+
+#[test]
+fn a_version_from_another_archive_is_not_what_was_asked_for() {
+    let yard = Yard::new();
+    let never = async |_| Err::<Filled, _>("not called");
+    runtime().block_on(async {
+        let first = from(&[b"a", b"b"]);
+        drop(
+            yard.store
+                .get_or_install(&first, "f", filled)
+                .await
+                .expect("installed"),
+        );
+        // One in common is enough: a lock of one tool lists all archives, of another only this machine's.
+        for same in [from(&[b"a"]), from(&[b"b", b"c"]), pin("x==1")] {
+            drop(
+                yard.store
+                    .get_or_install(&same, "g", never)
+                    .await
+                    .expect("the same"),
+            );
+        }
+        let other = from(&[b"c", b"d", b"e", b"f"]);
+        let error = yard.store.get_or_install(&other, "h", never).await;
+        let error = error.expect_err("another");
+        let text = error.to_string();
+        for word in [
+            format!("the installed has sha256:{} or sha256:", first.hashes()[0]),
+            format!("wanted is sha256:{}", other.hashes()[0]),
+            "or one of 2 more".to_owned(),
+            "`ol packages rm x==1`".to_owned(),
+        ] {
+            assert!(text.contains(&word), "{word} is not in: {text}");
+        }
+        // It holds nothing, so that the remedy works.
+        assert_eq!(yard.store.holders(&other), [""; 0]);
+        assert!(yard.store.remove(&other).expect("nobody's"));
+        drop(
+            yard.store
+                .get_or_install(&other, "h", filled)
+                .await
+                .expect("installed"),
+        );
+        let stale = yard.store.get_or_install(&first, "f", never).await;
+        assert!(matches!(stale, Err(StoreError::OtherArchive { .. })));
+    });
+}
+
+#[test]
+fn the_first_to_commit_is_not_taken_for_another_archive() {
+    let yard = Yard::new();
+    let [first, second] = [from(&[b"a"]), from(&[b"b"])]
+        .map(|pin| fill(&yard.store, &pin, &sound()[..]).expect("filled"));
+    drop(first.commit("f").expect("stored"));
+    let error = second.commit("g").expect_err("another");
+    assert!(
+        matches!(error, StoreError::OtherArchive { .. }),
+        "{error:?}"
+    );
+    assert_eq!(yard.entries(), ["x==1"]);
+}
+
+#[test]
+fn a_failure_is_not_that_of_who_wants_another_archive() {
+    let yard = Yard::new();
+    runtime().block_on(async {
+        let (wrong, right) = (from(&[b"a"]), from(&[b"b"]));
+        let fail = Notify::new();
+        let first = yard.store.get_or_install(&wrong, "f", async |_| {
+            fail.notified().await;
+            Err::<Filled, _>(io::Error::other("another hash"))
+        });
+        let second = yard.store.get_or_install(&right, "g", filled);
+        let told = async {
+            settled().await;
+            tokio::task::yield_now().await;
+            fail.notify_one();
+        };
+        let (first, second, ()) = tokio::join!(first, second, told);
+        let _ = first.expect_err("it failed");
+        second.expect("installed by its own");
+        assert!(yard.store.0.flights.is_empty());
+    });
 }
