@@ -244,3 +244,50 @@ fn a_quota_removes_what_nobody_uses_when_something_is_installed() {
         });
     });
 }
+
+/// What is in the folder of packed copies.
+fn copies(worker: &Worker<'_>) -> Vec<std::path::PathBuf> {
+    let folder = worker.place.dir().join("worker/packages/packed");
+    let entries = std::fs::read_dir(folder).expect("there");
+    entries.map(|entry| entry.expect("read").path()).collect()
+}
+
+#[test]
+fn a_package_that_was_removed_comes_back_from_its_copy() {
+    with_packages(|worker, index| {
+        let sandboxes = || worker.stats()["create.cnt"].clone();
+        let again = |name: &str| {
+            let _ = worker.place.ol(&["rm", name]).ok();
+            let all = ["left==1.0", "right==3.0"];
+            let _ = worker
+                .place
+                .ol(&[&["packages", "rm"][..], &all].concat())
+                .ok();
+        };
+        let _ = install(worker, "fn", "left==1.0\n", &[]).ok();
+        assert_eq!(copies(worker).len(), 2);
+        again("fn");
+        let (asked, made) = (index.asked().len(), sandboxes());
+        let _ = install(worker, "fn", "left==1.0\n", &[]).ok();
+        assert_eq!((index.asked().len(), sandboxes()), (asked, made));
+        assert_eq!(worker.call("fn", &json!({})).ok(), "left 1.0");
+
+        again("fn");
+        for copy in copies(worker) {
+            let whole = std::fs::read(&copy).expect("readable");
+            std::fs::write(&copy, &whole[..whole.len() / 2]).expect("written");
+        }
+        // Each damaged copy fails one attempt, and is never tried again.
+        eventually("it is installed from its wheels", 30.0, || {
+            let said = install(worker, "fn", "left==1.0\n", &[]);
+            (said.code == Some(0)).then_some(())
+        });
+        assert!(index.asked().len() > asked);
+        assert_eq!(worker.call("fn", &json!({})).ok(), "left 1.0");
+
+        // Who asks for the disk back gets all of it.
+        let _ = worker.place.ol(&["rm", "fn"]).ok();
+        let _ = worker.place.ol(&["packages", "gc", "--quota", "0"]).ok();
+        assert_eq!(copies(worker), Vec::<std::path::PathBuf>::new());
+    });
+}

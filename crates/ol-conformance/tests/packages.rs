@@ -6,7 +6,7 @@ use ol_testkit::{Mischief, PackageIndex, Place, Worker, bundle, eventually, in_p
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// Runs `test` in a place where workers find uv, beside an index with nothing in it.
@@ -42,22 +42,23 @@ fn versions_of(modules: &[&str]) -> String {
     )
 }
 
-/// The packages in the store, finished or not.
+/// The packages in the store, finished or not, and wheels that are being installed.
 fn store(place: &Place) -> Vec<String> {
-    let entries = fs::read_dir(place.dir().join("lambda/packages"));
-    let mut names: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .map(|entry| {
-            entry
-                .expect("listed")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
+    let packages = place.dir().join("lambda/packages");
+    let names = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        entries.map(|entry| {
+            let name = entry.expect("listed").file_name();
+            name.to_string_lossy().into_owned()
         })
+    };
+    let wheels = names(packages.join(".wheels")).map(|name| format!(".wheels/{name}"));
+    let mut all: Vec<_> = names(packages.clone())
+        .filter(|name| name != ".wheels")
+        .chain(wheels)
         .collect();
-    names.sort();
-    names
+    all.sort();
+    all
 }
 
 /// All that installers have written; empty when there was none.

@@ -1,5 +1,7 @@
 //! What the tests of the installer share: uv from an index of their own, and the program of the sandbox run outside of one.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
