@@ -2,10 +2,10 @@
 
 As a function it is a WSGI app; as a program it is the same run without a sandbox, to compare with. Both are told what to run as JSON,
 
-    {"package": "numpy", "paths": ["numpy/linalg"], "options": ["-m", "not slow"]}
+    {"package": "numpy", "paths": ["numpy/linalg"], "options": ["-m", "not slow"], "there": false}
 
-`paths` are relative to the folder that the package lies in. What they tell is a line of JSON for each test, `["NODE ID", "passed", ""]`, with
-the report's text unless it passed, and at the end `["exit", CODE]`: what was told before is known even if the process ends.
+`paths` are relative to the folder that the package lies in; `there` says that tests expect to be run in it. What they tell is a line of JSON for
+each test, `["NODE ID", "passed", ""]`, with the report's text unless it passed, and at the end `["exit", CODE]`: what was told before is known even if the process ends.
 """
 
 import importlib.util
@@ -55,8 +55,8 @@ def run(order, write):
 
     package = importlib.util.find_spec(order["package"])
     root = os.path.dirname(package.submodule_search_locations[0])
-    # Some tests write where they are; packages can't be written to, so nothing is kept beside them either.
-    os.chdir(tempfile.mkdtemp())
+    # Most expect that they can write where they are run. Packages can't be written to, so nothing is kept beside them either.
+    os.chdir(root if order["there"] else tempfile.mkdtemp())
     options = ["--rootdir", root, "-p", "no:cacheprovider", "-q", "-q", "--tb", "short", *order["options"]]
     paths = [os.path.join(root, path) for path in order["paths"]]
 
