@@ -181,7 +181,11 @@ def bind(payload, flags):
         import site
 
         sys.path.extend(p for p in site.getsitepackages() if p not in sys.path)
-    sys.path[:0] = [p for p in head.get("path", ()) if p not in sys.path]
+    packages = head.get("path", ())
+    sys.path[:0] = [p for p in packages if p not in sys.path]
+    if packages:  # a Python that the function starts is to find them too, after what the function itself names
+        named = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = ":".join([*([named] if named else []), *packages])
     sys.path.append(HANDLER)
     entry = head["entry"]
     if not entry.endswith(".py"):

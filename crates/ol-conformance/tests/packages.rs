@@ -194,6 +194,33 @@ def f(event):
 }
 
 #[test]
+fn a_python_that_a_function_starts_finds_its_packages() {
+    let starts = "
+import subprocess, sys
+import m
+
+def f(event):
+    script = 'import m, sys; print(m.version, [p for p in sys.path if p in (\"/tmp/own\", m.__file__[:-5])])'
+    told = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    return told.stdout + told.stderr
+";
+    with_index(|place, index| {
+        index.add(plain("m", "1.0"));
+        let worker = up(place, index, &[]);
+        let files = [("f.py", starts), ("requirements.txt", "m\n")];
+        worker.install("child", &files);
+        let seen = "1.0 ['/packages/m==1.0/files']\n";
+        assert_eq!(call(&worker, "child"), seen);
+        // What the function names itself stays, and comes first.
+        let own = "environment:\n  PYTHONPATH: /tmp/own\n";
+        worker.install("own", &[&files[..], &[("ol.yaml", own)]].concat());
+        let seen = "1.0 ['/tmp/own', '/packages/m==1.0/files']\n";
+        assert_eq!(call(&worker, "own"), seen);
+        worker.down();
+    });
+}
+
+#[test]
 fn requirements_are_understood_in_all_their_forms() {
     with_index(|place, index| {
         index.add(plain("m", "1.0"));
