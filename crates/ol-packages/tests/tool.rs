@@ -1,6 +1,5 @@
 //! uv from an index: whole or not at all, and each failure by its name.
 
-#[expect(dead_code, reason = "shared with the tests that install")]
 mod common;
 
 use std::fs;

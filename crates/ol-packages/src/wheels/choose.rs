@@ -37,15 +37,16 @@ pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
             }
             continue;
         };
-        let hash = file.sha256.as_deref().map(Sha256::parse);
-        match hash {
-            Some(Ok(hash)) if !pin.hashes().contains(&hash) => {
-                if other.is_none_or(|(best, ..)| fit > best) {
-                    other = Some((fit, file, hash));
-                }
+        let told = file.sha256.as_deref().map(Sha256::parse);
+        let unwanted = told
+            .and_then(Result::ok)
+            .filter(|hash| !pin.hashes().contains(hash));
+        if let Some(hash) = unwanted {
+            if other.is_none_or(|(best, ..)| fit > best) {
+                other = Some((fit, file, hash));
             }
-            _ if best.is_none_or(|(best, _)| fit > best) => best = Some((fit, file)),
-            _ => {}
+        } else if best.is_none_or(|(best, _)| fit > best) {
+            best = Some((fit, file));
         }
     }
     match (best, other) {
