@@ -3,6 +3,8 @@
 //! It is laid out as a function (`f.py` with an `app`), so that a sandbox for it is made as any other is. What it answers is
 //! never trusted: it ran where strangers' code may have run.
 
+use sha2::{Digest as _, Sha256};
+
 /// The files of its code directory: name and text. `f.py` says what it takes and answers.
 pub const FILES: [(&str, &str); 7] = [
     ("f.py", include_str!("inside/f.py")),
@@ -13,3 +15,15 @@ pub const FILES: [(&str, &str); 7] = [
     ("bytecode.py", include_str!("inside/bytecode.py")),
     ("files.py", include_str!("inside/files.py")),
 ];
+
+/// Tells this program from those of other releases: what they make of a package may differ.
+#[must_use]
+pub fn digest() -> String {
+    let mut hasher = Sha256::new();
+    for (name, text) in FILES {
+        hasher.update(name);
+        hasher.update(text);
+    }
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,18 +1,18 @@
-//! Packed copies of what was installed, for when it is wanted again: `FOLDER/SHA256.TAGS.tar.lz4`, by the hash of the wheel that it came
-//! of and the interpreter that it was compiled for.
+//! Packed copies of what was installed, for when it is wanted again: `FOLDER/SHA256.TAGS.PROGRAM.tar.lz4`, by the hash of the wheel that it came
+//! of the interpreter that it was compiled for, and the program that did so.
 //!
 //! Exists because to install means to fetch, to unpack in a sandbox and to compile; what a wheel becomes is the same each time, so
-//! a package that was collected, or removed by hand, comes back without any of it. Nobody but the worker sees the folder.
+//! a package that was collected, or removed by hand, comes back without any of it. Nobody else can read a copy.
 //!
 //! LZ4, for what counts is how soon it is unpacked: gzip at its quickest makes a quarter less of it and takes ten times as long.
 //!
 //! ```text
-//!   Packing (a tar, packed as it comes) ─ keep: synced, renamed ─▶ SHA256.TAGS.tar.lz4 ─▶ find ─▶ a file to unpack
+//!   Packing (a tar, packed as it comes) ─ keep: synced, renamed ─▶ SHA256.TAGS.PROGRAM.tar.lz4 ─▶ find ─▶ a file to unpack
 //!      ▼ dropped: removed                                              ▼ collect: the longest unused go
 //! ```
 
 use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use std::time::SystemTime;
 
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
 
+use crate::inside;
 use crate::pin::{Pin, Sha256};
 use crate::wheels::Tags;
 
@@ -69,7 +70,8 @@ impl Packed {
     }
 
     fn place(&self, hash: &Sha256, tags: &Tags) -> PathBuf {
-        self.folder.join(format!("{hash}.{tags}{SUFFIX}"))
+        let by = inside::digest();
+        self.folder.join(format!("{hash}.{tags}.{by:.8}{SUFFIX}"))
     }
 
     /// What `pin` became for this interpreter: a tar. `None` if no copy is kept. Blocking.
@@ -105,11 +107,21 @@ impl Packed {
             .create_new(true)
             .mode(0o600)
             .open(&packing.partial)?;
+        let file = Bounded {
+            file,
+            left: self.quota,
+        };
         let mut encoder =
             FrameEncoder::with_frame_info(FrameInfo::new().content_checksum(true), file);
-        io::copy(&mut tar, &mut encoder)?;
-        let file = encoder.finish().map_err(io::Error::other)?;
-        file.sync_data()?;
+        let packed = io::copy(&mut tar, &mut encoder)
+            .and_then(|_| encoder.finish().map_err(io::Error::from))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::FileTooLarge => {
+                    io::Error::other("the copy alone is larger than packages.packed_mb")
+                }
+                _ => error,
+            })?;
+        packed.file.sync_data()?;
         Ok(packing)
     }
 
@@ -138,6 +150,26 @@ impl Packed {
             bytes -= length;
         }
         Ok(())
+    }
+}
+
+/// A file that takes so many bytes and no more: a tar may have no end.
+struct Bounded {
+    file: File,
+    left: u64,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        let left = self.left.checked_sub(written as u64);
+        // Of a kind and no more: lz4_flex 0.11 panics at an error that holds another.
+        self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -22,11 +22,6 @@ fn uv_wheel(version: &str, tag: &str, program: &[u8]) -> Dist {
         .build()
 }
 
-/// A native program, which says of its version what it wants: `/bin/true` says nothing of the kind.
-fn other_program() -> Vec<u8> {
-    fs::read("/bin/true").expect("there is one")
-}
-
 fn musl() -> String {
     format!("musllinux_1_1_{}", std::env::consts::ARCH)
 }
@@ -176,10 +171,14 @@ fn each_failure_by_its_name() {
     }
     packages.behave("uv");
     packages.html_only();
-    packages.add(uv_wheel("0.13.3", &musl(), &other_program()));
-    let error = fetch(&packages, dir.path()).expect_err("another program");
+    packages.add(uv_wheel(
+        "0.13.3",
+        &musl(),
+        b"#!/bin/sh\ntouch /tmp/uv-was-run\n",
+    ));
+    let error = fetch(&packages, dir.path()).expect_err("a script");
     assert!(
-        matches!(&error, ToolError::DoesNotRun { why, .. } if why.contains("its version")),
+        matches!(&error, ToolError::NotAProgram { why, .. } if why.contains("native")),
         "{error}"
     );
 

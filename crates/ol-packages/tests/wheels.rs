@@ -2,15 +2,20 @@
 
 mod common;
 
-use std::io::Read as _;
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use common::mirror;
-use ol_packages::index::Client;
+use ol_packages::index::{Client, Host, Index, Wanted};
 use ol_packages::packed::Packed;
 use ol_packages::pin::{PackageName, Pin, Sha256, Version};
-use ol_packages::wheels::{Libc, Tags, WheelError, Wheels};
+use ol_packages::wheels::{Libc, Tags, WheelError, WheelLimits, Wheels};
 use ol_testkit::index::Gate;
 use ol_testkit::{Dist, Mischief, PackageIndex, wheel};
 use tempfile::TempDir;
@@ -37,10 +42,19 @@ fn pin(dist: &Dist) -> Pin {
 }
 
 fn fetch(index: &PackageIndex, dist: &Dist, within: Duration) -> Result<Vec<u8>, WheelError> {
+    fetch_by(&mirror(&index.url()), dist, within)
+}
+
+fn fetch_by(index: &Index, dist: &Dist, within: Duration) -> Result<Vec<u8>, WheelError> {
     let place = TempDir::new().expect("made");
     let wheels = Wheels::open(place.path()).expect("opened");
-    let client = Client::new(&mirror(&index.url()));
-    let wheel = wheels.fetch(&pin(dist), &tags(), &client, within);
+    let client = Client::new(index);
+    let limits = WheelLimits {
+        within,
+        bytes: 1 << 20,
+        stop: Arc::default(),
+    };
+    let wheel = wheels.fetch(&pin(dist), &tags(), &client, &limits);
     let bytes = wheel.map(|wheel| {
         let folder = place.path().join(wheel.folder());
         let files = std::fs::read_dir(folder).expect("there");
@@ -112,6 +126,120 @@ fn a_slow_index_is_given_up() {
     assert!(fetch(&index, &slow, WITHIN).is_ok());
 }
 
+#[test]
+fn a_file_that_is_too_long_or_wanted_no_more_is_left() {
+    let index = PackageIndex::start();
+    let long = wheel("long", "1.0")
+        .file("long.bin", noise(2 << 20))
+        .build();
+    index.add(long.clone());
+    let error = fetch(&index, &long, WITHIN).expect_err("2 MiB");
+    assert_eq!(error.code(), "too-large", "{error}");
+    let place = TempDir::new().expect("made");
+    let wheels = Wheels::open(place.path()).expect("opened");
+    let limits = WheelLimits {
+        within: WITHIN,
+        bytes: 4 << 20,
+        stop: Arc::default(),
+    };
+    let client = Client::new(&mirror(&index.url()));
+    limits.stop.store(true, Ordering::Relaxed);
+    let error = wheels
+        .fetch(&pin(&long), &tags(), &client, &limits)
+        .expect_err("stopped");
+    assert!(matches!(error, WheelError::Stopped), "{error}");
+    // Another worker of the same folder leaves what this one holds, and takes what nobody does.
+    limits.stop.store(false, Ordering::Relaxed);
+    let held = wheels
+        .fetch(&pin(&long), &tags(), &client, &limits)
+        .expect("fetched");
+    std::fs::create_dir(place.path().join("1-1")).expect("made");
+    Wheels::open(place.path()).expect("opened");
+    assert_eq!(files(place.path()), 1);
+    assert_eq!(files(&place.path().join(held.folder())), 1);
+}
+
+/// Bytes that can't be packed any smaller.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A proxy that leads every tunnel to `to`, and tells where each was to lead.
+fn tunnels(to: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let at = listener.local_addr().expect("bound");
+    let (sender, asked) = mpsc::channel();
+    thread::spawn(move || {
+        for mut near in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                near.read_exact(&mut byte).expect("a request");
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let target = head.split(' ').nth(1).expect("a target").to_owned();
+            // Nobody asks any more.
+            if sender.send(target).is_err() {
+                return;
+            }
+            let mut far = TcpStream::connect(to).expect("it listens");
+            near.write_all(b"HTTP/1.1 200 X\r\n\r\n").expect("written");
+            let (mut up, mut down) = (
+                near.try_clone().expect("open"),
+                far.try_clone().expect("open"),
+            );
+            thread::spawn(move || drop(io::copy(&mut up, &mut far)));
+            thread::spawn(move || drop(io::copy(&mut down, &mut near)));
+        }
+    });
+    (at, asked)
+}
+
+/// The host's own proxy may lie anywhere; where a page leads through it is judged by name.
+#[test]
+fn through_the_host_s_own_proxy() {
+    let packages = PackageIndex::start();
+    let dist = plain("m");
+    packages.add(dist.clone());
+    let (proxy, asked) = tunnels(packages.address());
+    let proxy = format!("http://user:secret@{proxy}");
+    let variable = |name: &str| (name == "http_proxy").then(|| proxy.clone());
+    let host = Host::new(&variable, &|_| Err(io::ErrorKind::NotFound.into()));
+    let wanted = Wanted {
+        mirror: "http://index.example/simple",
+        package_hosts: &[],
+    };
+    let through = Index::of(&host, &wanted).expect("good");
+    assert_eq!(
+        fetch_by(&through, &dist, WITHIN).expect("fetched"),
+        dist.bytes
+    );
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "169.254.169.254",
+        "10.0.0.1",
+        "files.example:8080",
+    ] {
+        packages.misbehave("m", Mischief::LinksFrom(host.into()));
+        let error = fetch_by(&through, &dist, WITHIN).expect_err("it leads inside");
+        assert!(
+            error.to_string().contains("packages.hosts"),
+            "{host}: {error}"
+        );
+    }
+    let asked: BTreeSet<String> = asked.try_iter().collect();
+    assert_eq!(asked, BTreeSet::from(["index.example:80".to_owned()]));
+}
+
 /// A page's word must not have the worker ask what listens on its own machine.
 #[test]
 fn a_link_that_leads_inside_is_refused() {
@@ -151,7 +279,7 @@ fn files(folder: &Path) -> usize {
 #[test]
 fn copies_are_of_one_wheel_and_one_interpreter_and_the_oldest_go() {
     let place = TempDir::new().expect("made");
-    let packed = Packed::open(place.path(), 0).expect("opened");
+    let packed = Packed::open(place.path(), 64 << 20).expect("opened");
     let dists = ["a", "b", "c"].map(plain);
     for (number, dist) in dists.iter().enumerate() {
         let tar = vec![u8::try_from(number).expect("few"); 3 << 20];
@@ -192,7 +320,7 @@ fn copies_are_of_one_wheel_and_one_interpreter_and_the_oldest_go() {
 #[test]
 fn a_copy_that_was_cut_or_changed_is_an_error() {
     let place = TempDir::new().expect("made");
-    let packed = Packed::open(place.path(), 0).expect("opened");
+    let packed = Packed::open(place.path(), 64 << 20).expect("opened");
     let dist = plain("m");
     let tar: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let packing = packed.pack(&pin(&dist).hashes()[0], &tags(), &tar[..]);
@@ -211,8 +339,14 @@ fn a_copy_that_was_cut_or_changed_is_an_error() {
         let mut copy = packed.find(&pin(&dist), &tags()).expect("there");
         assert!(copy.read_to_end(&mut Vec::new()).is_err());
     }
+    // One that has no end isn't kept, nor what there is of it.
+    let little = Packed::open(place.path(), 1000).expect("opened");
+    let endless = noise(1 << 20);
+    let packed = little.pack(&pin(&plain("n")).hashes()[0], &tags(), &endless[..]);
+    assert!(packed.is_err_and(|error| error.to_string().contains("packed_mb")));
+    assert_eq!(files(place.path()), 1);
     // What a crash left of packing goes when the folder is opened.
     std::fs::write(place.path().join(".partial-7"), "x").expect("written");
-    Packed::open(place.path(), 0).expect("opened");
+    Packed::open(place.path(), 64 << 20).expect("opened");
     assert_eq!(files(place.path()), 1);
 }

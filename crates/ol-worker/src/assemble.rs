@@ -74,9 +74,12 @@ pub(crate) fn run(
             "this kernel has no Landlock: only the lack of capabilities confines the worker"
         ),
     }
-    let result = runtime()
-        .context("start the runtime")
-        .and_then(|runtime| runtime.block_on(serve(parts, public, private, warden, notify)));
+    let result = runtime().context("start the runtime").and_then(|runtime| {
+        let served = runtime.block_on(serve(parts, public, private, warden, notify));
+        // What still reads from a slow index is of no use any more; what writes can be cut at any point.
+        runtime.shutdown_timeout(LAST_WORK);
+        served
+    });
     match result {
         Ok(()) => 0,
         Err(error) => {
@@ -85,6 +88,9 @@ pub(crate) fn run(
         }
     }
 }
+
+/// How long threads that block may go on after everything else has ended.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// One thread of ours for each four cores: a call's time is the function's, and on few cores a hop between threads costs
 /// more than it gains (measured on two, docs/benchmarks.md; the ratio for many is a guess).

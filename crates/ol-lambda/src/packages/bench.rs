@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use ol_packages::index::{Client, Index};
 use ol_packages::inside;
 use ol_packages::proxy::{Limits, Policy};
-use ol_packages::tool::Uv;
+use ol_packages::tool::{ToolError, Uv};
 use ol_sandbox::Network;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ async fn make(shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
     let (uv, first) = {
         let (shared, index) = (Arc::clone(shared), index.clone());
         blocking(move || {
-            let uv = find_uv(&shared, &index);
+            let uv = find_uv(&shared, &index)?;
             let first = lay_out(&shared, &index, uv.as_deref(), None, Network::None)?;
             Ok((uv, first))
         })
@@ -92,16 +92,21 @@ fn unmade(error: &dyn std::fmt::Display) -> Failure {
     Failure(format!("the installer can't be laid out: {error}\n"))
 }
 
-fn find_uv(shared: &Shared, index: &Index) -> Option<PathBuf> {
+/// `None` if there is none for this host, once and for all; not when the index just can't be reached.
+fn find_uv(shared: &Shared, index: &Index) -> Result<Option<PathBuf>, Failure> {
     let state = shared.packages.settings.state.join("tools");
     let found = Uv::find_or_fetch(&state, index, &mut |step| tracing::debug!("uv: {step:?}"));
-    found
-        .inspect_err(|error| {
-            let why = chain(error);
+    match found {
+        Ok(uv) => Ok(Some(uv.path)),
+        Err(error @ (ToolError::Index(_) | ToolError::BrokeOff { .. })) => Err(Failure(format!(
+            "the package index can't be used: {error}; try again later, or see to the worker's network, pip_mirror or proxy\n"
+        ))),
+        Err(error) => {
+            let why = chain(&error);
             tracing::warn!("packages are got with the base's pip, which is slower: {why}");
-        })
-        .ok()
-        .map(|uv| uv.path)
+            Ok(None)
+        }
+    }
 }
 
 fn lay_out(

@@ -12,8 +12,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
 use ol_packages::packed::Packing;
 use ol_packages::pin::{Pin, Sha256};
-use ol_packages::store::{Filled, Lease, Partial};
-use ol_packages::wheels::{Tags, Wheel, WheelError};
+use ol_packages::store::{Filled, Lease, Partial, StoreError};
+use ol_packages::wheels::{Tags, Wheel, WheelError, WheelLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -72,6 +72,9 @@ async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> 
         Ok(filled) => return Ok(filled),
         Err(partial) => partial,
     };
+    // Held until it is installed, so that few wheels lie on the disk at once.
+    let fetching = packages.fetching.acquire().await;
+    let _fetching = fetching.map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
     let wheel = match fetch(shared, &tools, partial.pin()).await? {
         Ok(wheel) => wheel,
         Err(WheelError::NoWheel { .. }) if packages.settings.allow_sdist => {
@@ -86,10 +89,13 @@ async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> 
     let packing = pack(shared, &tools, wheel.hash(), copied);
     let (filled, packed) = tokio::join!(fill(&doing, partial, tar, moving), packing);
     let filled = filled?;
-    if let Some(packed) = packed
-        && let Err(error) = packed.keep()
-    {
-        tracing::warn!("no copy is kept of {}: {error}", filled.pin());
+    if let Some(packed) = packed {
+        // Beside everything else: it may go wrong.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = packed.keep() {
+                tracing::warn!("no copy of a package is kept: {error}");
+            }
+        });
     }
     Ok(filled)
 }
@@ -98,7 +104,7 @@ fn tags(tools: &Tools) -> &Tags {
     &tools.interpreter.tags
 }
 
-/// From the copy of what its wheel became before. `Err(partial)` if none is kept.
+/// From the copy of what its wheel became before. `Err(partial)` if no good one is kept.
 async fn unpack(
     shared: &Arc<Shared>,
     tools: &Arc<Tools>,
@@ -111,11 +117,16 @@ async fn unpack(
         let Some(copy) = packed.find(&pin, tags(&tools)) else {
             return Ok(Err(partial));
         };
-        // Should it be damaged, the next attempt begins with the wheel.
-        let filled = partial.fill(copy);
-        filled
-            .map(Ok)
-            .inspect_err(|_| packed.forget(&pin, tags(&tools)))
+        let spare = partial.another()?;
+        match partial.fill(copy) {
+            Ok(filled) => Ok(Ok(filled)),
+            Err(error @ StoreError::Host { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!("the copy of {pin} is damaged, so it is installed anew: {error}");
+                packed.forget(&pin, tags(&tools));
+                Ok(Err(spare))
+            }
+        }
     });
     let unpacked = unpacking.await;
     unpacked
@@ -141,6 +152,16 @@ async fn pack(shared: &Arc<Shared>, tools: &Arc<Tools>, hash: Sha256, tar: Tar) 
         .ok()
 }
 
+/// Ends a fetch when nobody waits for it any more.
+#[derive(Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Has the wheel of `pin` at hand. The outer error is that nothing can be fetched at all.
 async fn fetch(
     shared: &Arc<Shared>,
@@ -148,10 +169,16 @@ async fn fetch(
     pin: &Pin,
 ) -> Result<Result<Wheel, WheelError>, Failure> {
     let settings = &shared.packages.settings;
-    let within = settings.limits.runtime;
+    let stop = Stop::default();
+    let limits = WheelLimits {
+        within: settings.limits.runtime,
+        // What isn't smaller than a sandbox's memory can't be unpacked in it.
+        bytes: u64::from(settings.limits.mem.0) << 20,
+        stop: Arc::clone(&stop.0),
+    };
     let (wheels, tools, pin) = (settings.wheels.clone(), Arc::clone(tools), pin.clone());
     let fetched = tokio::task::spawn_blocking(move || {
-        wheels.fetch(&pin, tags(&tools), &tools.client, within)
+        wheels.fetch(&pin, tags(&tools), &tools.client, &limits)
     });
     fetched
         .await

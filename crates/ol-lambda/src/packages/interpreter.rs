@@ -12,8 +12,11 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const DOING: &str = "looking at the base's Python";
+
+static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// What it tells at most.
 const LIMITS: ExtractLimits = ExtractLimits {
@@ -36,7 +39,13 @@ pub(super) async fn learn(shared: &Arc<Shared>, base: Base) -> Result<Interprete
     let mut job = Job::of(shared, base)?;
     let order = serde_json::json!({});
     let ([tar, _], moving) = job.order_tar("/interpreter", DOING, order).await?;
-    let folder = shared.packages.settings.state.join("interpreter");
+    // Nobody else's, not even of an attempt before this one that was given up.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = shared
+        .packages
+        .settings
+        .state
+        .join(format!("interpreter-{number}"));
     let reading = tokio::task::spawn_blocking(move || read(&folder, tar));
     let ((), read) = tokio::join!(moving, reading);
     let failed = |error: &dyn std::fmt::Display| Failure(format!("{DOING}: {error}\n"));

@@ -83,8 +83,8 @@ impl<'a> Job<'a> {
         collect(doing, answer.body).await
     }
 
-    /// Gives an order; the answer is a tar, to be read by threads that may block while this future runs beside them: by two, or by one
-    /// if the other is dropped.
+    /// Gives an order; the answer is a tar, to be read by threads that may block while this future runs beside them. It ends when the
+    /// first does; the second may be dropped.
     pub(super) async fn order_tar(
         &mut self,
         path: &str,
@@ -104,11 +104,11 @@ impl<'a> Job<'a> {
             };
             while let Some(part) = stream.next().await {
                 let part = part.map_err(|error| error.to_string());
-                let sent = tokio::join!(first.send(part.clone()), second.send(part));
-                // Whoever reads has seen enough.
-                if let (Err(_), Err(_)) = sent {
+                // Whoever reads has seen enough; the other only listens.
+                if first.send(part.clone()).await.is_err() {
                     return;
                 }
+                let _ = second.send(part).await;
             }
         };
         Ok(([one, other].map(Tar::new), moving))

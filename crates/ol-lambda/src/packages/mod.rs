@@ -43,6 +43,9 @@ use tokio::sync::Semaphore;
 /// Installer sandboxes at once; more would take the cores and the memory of calls.
 const JOBS: usize = 2;
 
+/// Wheels that are fetched or wait for a sandbox at once, of all functions.
+const FETCHES: usize = 8;
+
 /// What packages are got with.
 #[derive(Debug)]
 pub struct PackagesSettings {
@@ -86,6 +89,7 @@ pub(crate) struct Packages {
     bench: bench::Bench,
     resolving: resolve::Resolving,
     jobs: Semaphore,
+    fetching: Semaphore,
     /// Held while packages are collected: two at once would each see the store too large, and remove twice as much.
     collecting: Mutex<()>,
 }
@@ -97,6 +101,7 @@ impl Packages {
             bench: bench::Bench::default(),
             resolving: resolve::Resolving::default(),
             jobs: Semaphore::new(JOBS),
+            fetching: Semaphore::new(FETCHES),
             collecting: Mutex::new(()),
             settings,
         }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Body, Proxy};
 use url::Url;
 
-use super::guard::{Guard, Strayed};
+use super::guard::{Guard, Strayed, permitted};
 use super::location::bare_host;
 use super::page::{self, Page};
 use super::{FileLink, Index, IndexUrl, masked};
@@ -99,7 +99,7 @@ impl Client {
             .user_agent(concat!("ol-packages/", env!("CARGO_PKG_VERSION")))
             .proxy(None)
             .build();
-        let guard = Guard::new(index.destinations.clone());
+        let guard = Guard::of(index);
         Self {
             index: index.clone(),
             agent: Agent::with_parts(config, DefaultConnector::default(), guard),
@@ -142,12 +142,12 @@ impl Client {
             status => {
                 return Err(ClientError::Status {
                     status,
-                    url: url.into(),
+                    url: shown(&url),
                 });
             }
         }
         let garbage = |why: String| ClientError::Garbage {
-            url: masked(url.as_str()),
+            url: shown(&url),
             why,
         };
         let kind = answer.headers().get("content-type");
@@ -180,7 +180,7 @@ impl Client {
         if status != 200 {
             return Err(ClientError::Status {
                 status,
-                url: masked(url.as_str()),
+                url: shown(&url),
             });
         }
         let body = answer.into_body();
@@ -196,8 +196,10 @@ impl Client {
         within: Duration,
     ) -> Result<(Response<Body>, Url), ClientError> {
         let mut url = url.clone();
+        let until = Instant::now() + within;
         for _ in 0..=REDIRECTS {
-            let answer = self.get_once(&url, accept, within)?;
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = self.get_once(&url, accept, left)?;
             let Some(next) = redirected(&answer, &url) else {
                 return Ok((answer, url));
             };
@@ -221,6 +223,7 @@ impl Client {
             host: format!("{host}:{port}"),
             why,
         };
+        permitted(&self.index.destinations, &host, port).map_err(|strayed| refused(&strayed))?;
         let upstream = self
             .index
             .upstream
@@ -243,13 +246,25 @@ impl Client {
             .build()
             .call()
             .map_err(|error| match Strayed::of(&error) {
-                Some(strayed) => ClientError::Refused {
-                    host: format!("{host}:{port}"),
-                    why: strayed.to_string(),
-                },
+                Some(strayed) => refused(strayed),
                 None => unreachable(error.to_string()),
             })
     }
+}
+
+fn refused(strayed: &Strayed) -> ClientError {
+    ClientError::Refused {
+        host: strayed.host.clone(),
+        why: strayed.why.clone(),
+    }
+}
+
+/// For messages: without what may be a secret.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    masked(url.as_str())
 }
 
 /// Where an answer sends to; never from TLS to none.

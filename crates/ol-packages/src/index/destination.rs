@@ -63,8 +63,9 @@ fn kind(address: IpAddr) -> Kind {
 
 fn kind_v4(address: Ipv4Addr) -> Kind {
     let [a, b, c, _] = address.octets();
-    if address.is_loopback() || address.is_private() || (a == 100 && b & 0xc0 == 64) {
-        return Kind::Private; // 100.64/10 is shared between a provider's customers
+    let measured = a == 198 && b & 0xfe == 18;
+    if address.is_loopback() || address.is_private() || (a == 100 && b & 0xc0 == 64) || measured {
+        return Kind::Private; // 198.18/15 is for measurements; 100.64/10 is shared between a provider's customers
     }
     // "This network" reaches this machine; 192.0.0.0/24 holds a cloud's metadata, too; from 224 on: groups and reserved.
     if a == 0 || address.is_link_local() || (a, b, c) == (192, 0, 0) || a >= 224 {
@@ -86,6 +87,10 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         } else {
             Kind::Private
         };
+    }
+    // Teredo hides an IPv4 address; 64:ff9b:1::/48 leads wherever a site says; fec0::/10 were once a site's own.
+    if part[..2] == [0x2001, 0] || part[..3] == [0x64, 0xff9b, 1] || part[0] & 0xffc0 == 0xfec0 {
+        return Kind::Never;
     }
     if address.is_unspecified() || part[0] & 0xffc0 == 0xfe80 || part[0] & 0xff00 == 0xff00 {
         return Kind::Never;
@@ -134,6 +139,7 @@ mod tests {
             "::ffff:10.0.0.1",
             "64:ff9b::10.0.0.1",
             "2002:0a00:0001::1",
+            "198.18.0.1",
             "::127.0.0.1",
         ] {
             assert_eq!(allowed(private), (false, true), "{private}");
@@ -148,6 +154,9 @@ mod tests {
             "240.0.0.1",
             "::",
             "fe80::1",
+            "fec0::1",
+            "2001::1",
+            "64:ff9b:1::1",
             "ff02::1",
             "fd00:ec2::254",
             "::ffff:169.254.169.254",

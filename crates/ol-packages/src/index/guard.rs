@@ -12,18 +12,23 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::{Destination, Reach};
+use super::{Destination, Index, Reach};
 
-/// Resolves names and leaves out addresses of the wrong kind. Not asked for what goes through the host's own proxy, which resolves.
+/// Resolves names and leaves out addresses of the wrong kind. Of what goes through the host's own proxy it is only asked for that one.
 #[derive(Debug)]
 pub(super) struct Guard {
     known: Vec<Destination>,
     resolver: DefaultResolver,
 }
 
-/// All addresses of a name are of the wrong kind.
+/// A host that must not be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Strayed(IpAddr);
+pub(super) struct Strayed {
+    /// Host and port.
+    pub host: String,
+    /// Follows the host.
+    pub why: String,
+}
 
 impl Strayed {
     /// Is that why a call failed?
@@ -37,20 +42,43 @@ impl Strayed {
 
 impl fmt::Display for Strayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "leads to {}, which is not an address of the internet",
-            self.0
-        )
+        write!(f, "{} {}", self.host, self.why)
     }
 }
 
 impl std::error::Error for Strayed {}
 
+/// What a name can tell before anybody resolves it, be it the host's own proxy: one that isn't among `known` must be of the internet,
+/// and on a port of the web.
+pub(super) fn permitted(known: &[Destination], host: &str, port: u16) -> Result<(), Strayed> {
+    if known
+        .iter()
+        .any(|known| known.host == host && known.port == port)
+    {
+        return Ok(());
+    }
+    let why = match host.parse::<IpAddr>() {
+        _ if !matches!(port, 80 | 443) => "is not on a port of the web",
+        Ok(address) if Reach::Public.allows(address) => return Ok(()),
+        Ok(_) => "is not an address of the internet",
+        Err(_) if host.contains('.') => return Ok(()),
+        Err(_) => "is not a name of the internet",
+    };
+    Err(Strayed {
+        host: format!("{host}:{port}"),
+        why: why.to_owned(),
+    })
+}
+
 impl Guard {
-    pub(super) fn new(known: Vec<Destination>) -> Self {
+    pub(super) fn of(index: &Index) -> Self {
+        let proxies = index.upstream.addresses().map(|proxy| Destination {
+            host: proxy.host.to_ascii_lowercase(),
+            port: proxy.port,
+            reach: Reach::Own,
+        });
         Self {
-            known,
+            known: index.destinations.iter().cloned().chain(proxies).collect(),
             resolver: DefaultResolver::default(),
         }
     }
@@ -60,10 +88,8 @@ impl Guard {
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let host = uri.host().unwrap_or("").trim_matches(['[', ']']);
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let known = self
-            .known
-            .iter()
-            .find(|known| known.host == host && known.port == port);
+        let mut known = self.known.iter();
+        let known = known.find(|known| known.host == host && known.port == port);
         known.map_or(Reach::Public, |known| known.reach)
     }
 }
@@ -82,7 +108,13 @@ impl Resolver for Guard {
             good.push(*address);
         }
         match (good.is_empty(), found.first()) {
-            (true, Some(bad)) => Err(Error::Other(Box::new(Strayed(bad.ip())))),
+            (true, Some(bad)) => Err(Error::Other(Box::new(Strayed {
+                host: uri.host().unwrap_or("").to_owned(),
+                why: format!(
+                    "leads to {}, which is not an address of the internet",
+                    bad.ip()
+                ),
+            }))),
             _ => Ok(good),
         }
     }

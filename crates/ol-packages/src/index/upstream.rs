@@ -78,6 +78,11 @@ impl Upstream {
         })
     }
 
+    /// All there are.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &ProxyAddress> {
+        self.http.iter().chain(&self.https)
+    }
+
     /// The proxy for a host, or `None` where it is reached directly.
     #[must_use]
     pub fn toward(&self, https: bool, host: &str, port: u16) -> Option<&ProxyAddress> {

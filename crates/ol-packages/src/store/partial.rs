@@ -145,6 +145,14 @@ impl Partial {
         &self.pin
     }
 
+    /// Room for the same once more, should filling this fail. Blocking.
+    ///
+    /// # Errors
+    /// When this host fails.
+    pub fn another(&self) -> Result<Self, StoreError> {
+        Self::new(&self.shared, &self.pin)
+    }
+
     /// Unpacks `archive`, a plain tar of what is to lie in `files`, read to its end. All of it is then read-only (0444, or
     /// 0555 when anybody could execute it), this user's, and synced. Blocking, for as long as `archive` takes.
     ///

@@ -52,12 +52,12 @@ pub enum ToolError {
         /// What is wrong with it.
         why: String,
     },
-    /// What was unpacked doesn't run here.
-    #[error("uv was fetched to {path}, and doesn't run there: {why}", path = path.display())]
-    DoesNotRun {
+    /// What was unpacked is no program.
+    #[error("uv was fetched to {path}, and {why}; name another index in pip_mirror, or install uv on this host", path = path.display())]
+    NotAProgram {
         /// The program.
         path: PathBuf,
-        /// What the system says.
+        /// Why.
         why: String,
     },
     /// The disk.

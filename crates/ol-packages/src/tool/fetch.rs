@@ -24,7 +24,7 @@ pub(super) fn fetch(
     dir: &Path,
     index: &Index,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, ToolError> {
+) -> Result<(Release, PathBuf), ToolError> {
     progress(Progress::Asking);
     let client = Client::new(index);
     let page = client.page("uv")?;
@@ -43,7 +43,8 @@ pub(super) fn fetch(
     download(&client, file, &wheel, progress)?;
     unpack(&wheel, release, &file.filename, &part.0.join("uv"))?;
     let _ = fs::remove_file(&wheel);
-    part.keep(&dir.join(format!("uv-{release}")))
+    let path = part.keep(&dir.join(format!("uv-{release}")))?;
+    Ok((release, path))
 }
 
 /// A folder in the making; gone if it isn't kept.

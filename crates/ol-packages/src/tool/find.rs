@@ -89,8 +89,8 @@ impl Uv {
             progress(Progress::Found(found.path.clone()));
             return Ok(found);
         }
-        let path = fetch::fetch(dir, index, progress)?;
-        Self::at(&path).map_err(|why| ToolError::DoesNotRun { path, why })
+        let (release, path) = fetch::fetch(dir, index, progress)?;
+        Self::fetched(&path, release).map_err(|why| ToolError::NotAProgram { path, why })
     }
 
     /// The newest that was fetched before.
@@ -104,17 +104,19 @@ impl Uv {
         releases
             .into_iter()
             .rev()
-            .find_map(|release| Self::at(&dir.join(format!("uv-{release}/uv"))).ok())
+            .find_map(|release| Self::fetched(&dir.join(format!("uv-{release}/uv")), release).ok())
+    }
+
+    /// One that was fetched. It isn't run to see what it says of itself: an index is trusted with what runs in sandboxes, not with
+    /// what runs as the worker.
+    fn fetched(path: &Path, release: Release) -> Result<Self, String> {
+        let path = native(path)?;
+        Ok(Self { path, release })
     }
 
     /// The program at a path, if it is one (not a script that finds another), runs, and is of the series.
     fn at(path: &Path) -> Result<Self, String> {
-        let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
-        let mut magic = [0; 4];
-        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut magic));
-        if read.is_err() || magic != *b"\x7fELF" {
-            return Err("it is not a native program".to_owned());
-        }
+        let path = native(path)?;
         let said = Command::new(&path)
             .arg("--version")
             .env_clear()
@@ -131,4 +133,15 @@ impl Uv {
             None => Err(format!("it says {:?} of its version", text.trim())),
         }
     }
+}
+
+/// Where it really lies, if it is a native program: a script would be one that finds another.
+fn native(path: &Path) -> Result<PathBuf, String> {
+    let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
+    let mut magic = [0; 4];
+    let read = File::open(&path).and_then(|mut file| file.read_exact(&mut magic));
+    if read.is_err() || magic != *b"\x7fELF" {
+        return Err("it is not a native program".to_owned());
+    }
+    Ok(path)
 }

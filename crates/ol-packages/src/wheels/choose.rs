@@ -23,11 +23,14 @@ const TOLD: usize = 3;
 
 pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
     let (mut best, mut other) = (None::<(Fit, &FileLink)>, None::<(Fit, &FileLink, Sha256)>);
-    let mut instead = Vec::new();
+    let (mut instead, mut source) = (Vec::new(), false);
     for file in &page.files {
         let Some(name) = WheelName::parse(&file.filename).filter(|name| is_of(name, pin)) else {
-            if instead.len() < TOLD && is_source_of(&file.filename, pin) {
-                instead.push(file.filename.as_str());
+            if is_source_of(&file.filename, pin) {
+                source |= hash_of(file).is_some_and(|hash| pin.hashes().contains(&hash));
+                if instead.len() < TOLD {
+                    instead.push(file.filename.as_str());
+                }
             }
             continue;
         };
@@ -37,10 +40,7 @@ pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
             }
             continue;
         };
-        let told = file.sha256.as_deref().map(Sha256::parse);
-        let unwanted = told
-            .and_then(Result::ok)
-            .filter(|hash| !pin.hashes().contains(hash));
+        let unwanted = hash_of(file).filter(|hash| !pin.hashes().contains(hash));
         if let Some(hash) = unwanted {
             if other.is_none_or(|(best, ..)| fit > best) {
                 other = Some((fit, file, hash));
@@ -51,9 +51,14 @@ pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
     }
     match (best, other) {
         (Some((_, file)), _) => Choice::This(file),
-        (None, Some((_, file, hash))) => Choice::OtherHash(file, hash),
-        (None, None) => Choice::Nothing(instead),
+        // Not if it is the sources that were locked.
+        (None, Some((_, file, hash))) if !source => Choice::OtherHash(file, hash),
+        (None, _) => Choice::Nothing(instead),
     }
+}
+
+fn hash_of(file: &FileLink) -> Option<Sha256> {
+    Sha256::parse(file.sha256.as_deref()?).ok()
 }
 
 /// Is it a wheel of this very package?

@@ -60,6 +60,9 @@ pub enum WheelError {
         /// The limit.
         seconds: u64,
     },
+    /// Nobody wants it any more.
+    #[error("nobody waits for it any more")]
+    Stopped,
     /// It is too long.
     #[error("{file} is longer than {mib} MiB")]
     TooLong {
@@ -102,7 +105,7 @@ impl WheelError {
             Self::BrokeOff { .. } => "index-unreachable",
             Self::TooSlow { .. } => "timeout",
             Self::TooLong { .. } => "too-large",
-            Self::Disk { .. } => "failed",
+            Self::Disk { .. } | Self::Stopped => "failed",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256 as Hasher};
@@ -13,36 +14,48 @@ use crate::pin::{Pin, Sha256};
 
 use super::choose::{Choice, choose};
 use super::error::WheelError;
+use super::folder::WheelLimits;
 use super::tags::Tags;
 
-/// Bytes; the largest wheels that people install have 3 GB.
-const LARGEST: u64 = 4 << 30;
 const STEP: usize = 256 << 10;
 
-/// An end to waiting.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline {
-    at: Instant,
-    pub within: Duration,
+/// What a fetch must keep to, from its beginning on.
+#[derive(Debug)]
+pub(super) struct Bounds<'a> {
+    limits: &'a WheelLimits,
+    until: Instant,
 }
 
-impl Deadline {
-    pub(super) fn within(within: Duration) -> Self {
-        Self {
-            at: Instant::now() + within,
-            within,
-        }
+impl<'a> Bounds<'a> {
+    pub(super) fn of(limits: &'a WheelLimits) -> Self {
+        let until = Instant::now() + limits.within;
+        Self { limits, until }
     }
 
-    fn left(self, file: &str) -> Result<Duration, WheelError> {
-        let left = self.at.saturating_duration_since(Instant::now());
+    /// The time that is left for `file`.
+    fn left(&self, file: &str) -> Result<Duration, WheelError> {
+        if self.limits.stop.load(Ordering::Relaxed) {
+            return Err(WheelError::Stopped);
+        }
+        let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(WheelError::TooSlow {
                 file: file.to_owned(),
-                seconds: self.within.as_secs(),
+                seconds: self.limits.within.as_secs(),
             });
         }
         Ok(left)
+    }
+
+    /// May a file have so many bytes?
+    fn length(&self, file: &str, bytes: u64) -> Result<(), WheelError> {
+        if bytes > self.limits.bytes {
+            return Err(WheelError::TooLong {
+                file: file.to_owned(),
+                mib: self.limits.bytes >> 20,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -51,15 +64,15 @@ pub(super) fn find(
     client: &Client,
     pin: &Pin,
     tags: &Tags,
-    deadline: Deadline,
+    bounds: &Bounds<'_>,
 ) -> Result<FileLink, WheelError> {
     let (mut other, mut instead, mut asked) = (None, Vec::new(), Vec::new());
     for index in client.indexes() {
         let project = pin.name().as_str();
-        let left = deadline.left(&format!("the page of {project}"))?;
+        let left = bounds.left(&format!("the page of {project}"))?;
         let page: Option<Page> = client
             .page_of(index, project, left)
-            .map_err(|error| slow(error, project, deadline))?;
+            .map_err(|error| slow(error, project, bounds))?;
         asked.push(index.to_string());
         let Some(page) = page else { continue };
         match choose(&page, pin, tags) {
@@ -90,19 +103,13 @@ pub(super) fn download(
     file: &FileLink,
     pin: &Pin,
     to: &Path,
-    deadline: Deadline,
+    bounds: &Bounds<'_>,
 ) -> Result<Sha256, WheelError> {
     let name = &file.filename;
     let (mut body, length) = client
-        .file(file, deadline.left(name)?)
-        .map_err(|error| slow(error, name, deadline))?;
-    let too_long = || WheelError::TooLong {
-        file: name.clone(),
-        mib: LARGEST >> 20,
-    };
-    if length.is_some_and(|length| length > LARGEST) {
-        return Err(too_long());
-    }
+        .file(file, bounds.left(name)?)
+        .map_err(|error| slow(error, name, bounds))?;
+    bounds.length(name, length.unwrap_or(0))?;
     let disk = WheelError::disk(to);
     let mut options = OpenOptions::new();
     let mut out = options
@@ -115,7 +122,7 @@ pub(super) fn download(
     loop {
         let read = body.read(&mut buffer).map_err(|error| {
             // Whatever ended the reading, out of time is what it was if there is none left.
-            deadline.left(name).err().unwrap_or(WheelError::BrokeOff {
+            bounds.left(name).err().unwrap_or(WheelError::BrokeOff {
                 file: name.clone(),
                 bytes,
                 why: error.to_string(),
@@ -125,9 +132,8 @@ pub(super) fn download(
             break;
         }
         bytes += read as u64;
-        if bytes > LARGEST {
-            return Err(too_long());
-        }
+        bounds.length(name, bytes)?;
+        bounds.left(name)?;
         hasher.update(&buffer[..read]);
         out.write_all(&buffer[..read]).map_err(&disk)?;
     }
@@ -146,6 +152,6 @@ pub(super) fn download(
 }
 
 /// A client gives up when no time is left; then that is what is told.
-fn slow(error: crate::index::ClientError, file: &str, deadline: Deadline) -> WheelError {
-    deadline.left(file).err().unwrap_or_else(|| error.into())
+fn slow(error: crate::index::ClientError, file: &str, bounds: &Bounds<'_>) -> WheelError {
+    bounds.left(file).err().unwrap_or_else(|| error.into())
 }

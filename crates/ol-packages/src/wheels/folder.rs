@@ -1,24 +1,38 @@
 //! [`Wheels`]: where wheels lie while sandboxes install them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::index::Client;
 use crate::pin::{Pin, Sha256};
 
 use super::error::WheelError;
-use super::fetch::{Deadline, download, find};
+use super::fetch::{Bounds, download, find};
 use super::tags::Tags;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A folder of wheels that are being installed. Two processes must not share it.
+/// A folder of wheels that are being installed. Workers may share it: each holds locks on what it fetched.
 #[derive(Debug, Clone)]
 pub struct Wheels {
     folder: PathBuf,
+}
+
+/// How much a fetch may take.
+#[derive(Debug, Clone)]
+pub struct WheelLimits {
+    /// For the pages and the file together.
+    pub within: Duration,
+    /// The file's length.
+    pub bytes: u64,
+    /// Once true, the fetch ends soon, with an error.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// A wheel whose hash was checked, alone in a folder; both go when this does.
@@ -48,16 +62,22 @@ impl Wheels {
     /// # Errors
     /// When it can't be made, read or emptied.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(folder)?,
+        fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            // Whoever fetched it still holds it, or takes it away right now.
+            match lock(&path) {
+                Ok(_locked) => fs::remove_dir_all(&path)?,
+                Err(error) if is_others(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self {
             folder: folder.to_owned(),
         })
     }
 
-    /// Fetches the wheel of `pin` that suits `tags` best. Blocking, for at most about `within`.
+    /// Fetches the wheel of `pin` that suits `tags` best. Blocking.
     ///
     /// # Errors
     /// By name: the index can't be reached, has none that suits or none with a wanted hash, the disk is full, …
@@ -66,13 +86,13 @@ impl Wheels {
         pin: &Pin,
         tags: &Tags,
         client: &Client,
-        within: Duration,
+        limits: &WheelLimits,
     ) -> Result<Wheel, WheelError> {
-        let deadline = Deadline::within(within);
-        let file = find(client, pin, tags, deadline)?;
+        let bounds = Bounds::of(limits);
+        let file = find(client, pin, tags, &bounds)?;
         let folder = Folder::new(&self.folder)?;
         let path = folder.path.join(&file.filename);
-        let hash = download(client, &file, pin, &path, deadline)?;
+        let hash = download(client, &file, pin, &path, &bounds)?;
         Ok(Wheel { folder, hash })
     }
 }
@@ -81,22 +101,59 @@ impl Wheels {
 struct Folder {
     path: PathBuf,
     name: String,
+    lock: Option<File>,
 }
 
 impl Folder {
     fn new(within: &Path) -> Result<Self, WheelError> {
-        let name = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
-        let path = within.join(&name);
-        fs::create_dir(&path).map_err(WheelError::disk(&path))?;
-        Ok(Self { path, name })
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{number}", std::process::id());
+            let path = within.join(&name);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(WheelError::disk(&path))?,
+            }
+            // Until it is locked, another worker that starts may sweep it.
+            match lock(&path) {
+                Ok(lock) if path.is_dir() => {
+                    let lock = Some(lock);
+                    return Ok(Self { path, name, lock });
+                }
+                Ok(_) => {}
+                Err(error) if is_others(&error) => {}
+                Err(error) => return Err(WheelError::disk(&path)(error)),
+            }
+        }
     }
 }
 
+fn lock(path: &Path) -> io::Result<File> {
+    let opened = File::open(path)?;
+    flock(&opened, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(opened)
+}
+
+fn is_others(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Never blocks a task: within a runtime the removal goes to its threads for that. If it ends first, the next open sweeps.
 impl Drop for Folder {
     fn drop(&mut self) {
-        // One file of a gigabyte at most: a moment. What stays goes when the folder is next opened.
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(%error, path = ?self.path, "can't remove a wheel");
+        let (path, lock) = (std::mem::take(&mut self.path), self.lock.take());
+        let remove = move || {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(%error, ?path, "can't remove a wheel; the next start tries again");
+            }
+            drop(lock);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Wheels, fetched and their hashes checked outside of any sandbox: `FOLDER/NUMBER/FILE.whl` while they are being installed.
+//! Wheels, fetched and their hashes checked outside of any sandbox: `FOLDER/PID-NUMBER/FILE.whl` while they are being installed.
 //!
 //! ```text
 //!   Pin, Tags ─▶ index pages ─▶ choose (hashes, names) ─▶ download ─▶ Wheel: a folder with the one file
@@ -22,5 +22,5 @@ mod tags;
 mod tests;
 
 pub use error::WheelError;
-pub use folder::{Wheel, Wheels};
+pub use folder::{Wheel, WheelLimits, Wheels};
 pub use tags::{Fit, Libc, Tags, WheelName};

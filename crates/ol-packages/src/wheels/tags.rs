@@ -59,10 +59,10 @@ pub enum Libc {
     Musl(u32, u32),
 }
 
-/// As in file names: `cp311-linux_x86_64-glibc_2_36`.
+/// As in file names: `3.11-cp311-linux_x86_64-glibc_2_36`.
 impl fmt::Display for Tags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-linux_{}-", self.abi, self.machine)?;
+        write!(f, "3.{}-{}-linux_{}-", self.minor, self.abi, self.machine)?;
         match self.libc {
             Some(Libc::Glibc(major, minor)) => write!(f, "glibc_{major}_{minor}"),
             Some(Libc::Musl(major, minor)) => write!(f, "musl_{major}_{minor}"),
@@ -79,7 +79,7 @@ pub struct WheelName<'a> {
     /// By PEP 440.
     pub version: pep440_rs::Version,
     /// A number that decides between wheels that are alike otherwise; 0 without one.
-    build: u32,
+    build: u64,
     python: &'a str,
     abi: &'a str,
     platform: &'a str,
@@ -121,7 +121,7 @@ impl<'a> WheelName<'a> {
 pub struct Fit {
     python: (u8, u32),
     platform: (u8, u32, u32),
-    build: u32,
+    build: u64,
 }
 
 impl Tags {

@@ -162,6 +162,11 @@ fn the_best_of_those_whose_hash_is_wanted() {
     ] {
         assert_eq!(chosen(&[file(other, good)]), "nothing []", "{other}");
     }
+    assert_eq!(
+        chosen(&[file(native, bad), file("some_thing-1.0.tar.gz", good)]),
+        format!("nothing {:?}", ["some_thing-1.0.tar.gz"]),
+        "the sources are what was locked"
+    );
     let (windows, source) = (
         "some_thing-1.0-cp311-cp311-win32.whl",
         "some-thing-1.0.tar.gz",
