@@ -217,6 +217,16 @@ async fn serve(
 fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result<PackagesSettings> {
     let limits = StoreLimits::default();
     let store = Store::open(&config.pkgs_dir, limits).context("open the packages")?;
+    let python = python_of(base);
+    let gone = store
+        .made_for(&python)
+        .context("look for which Python the packages are")?;
+    if !gone.is_empty() {
+        let count = gone.len();
+        tracing::warn!(
+            "the base's Python is another ({python}): removed {count} packages that were installed for the one before; they are installed anew when functions need them"
+        );
+    }
     let wheels = Wheels::open(&config.pkgs_dir.join(".wheels"));
     let packed = u64::from(config.packages.packed_mb) << 20;
     let packed = Packed::open(&directory.packages_state().join("packed"), packed);
@@ -234,21 +244,32 @@ fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result
         packed: packed.context("open the packed copies of packages")?,
         state: directory.packages_state(),
         index,
-        python: python_of(base),
+        python,
         limits: PackagesSettings::limits(config),
         allow_sdist: config.packages.allow_sdist,
         quota: u64::from(config.packages.quota_mb) << 20,
     })
 }
 
-/// What tells the Python of one base from that of another: where its `python3` leads, for that is named after its version.
+/// What tells the Python of one base from that of another: where its `python3` leads, for that is named after its version, and the C
+/// library if it is the rarer one.
 fn python_of(base: &Path) -> String {
     let named = |python: &&str| {
         let path = base.join(python.trim_start_matches('/'));
         let leads = fs::read_link(&path).or_else(|_| fs::metadata(&path).map(|_| path.clone()));
         leads.ok().map(|leads| leads.display().to_string())
     };
-    PYTHONS.iter().find_map(named).unwrap_or_default()
+    let python = PYTHONS.iter().find_map(named).unwrap_or_default();
+    let musl = fs::read_dir(base.join("lib")).is_ok_and(|files| {
+        files
+            .flatten()
+            .any(|file| file.file_name().to_string_lossy().starts_with("ld-musl-"))
+    });
+    if musl {
+        format!("{python} musl")
+    } else {
+        python
+    }
 }
 
 /// Starts what functions' networks need of the worker, and says what the operator should know of them.

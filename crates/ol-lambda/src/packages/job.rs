@@ -1,4 +1,4 @@
-//! One installer sandbox: no network but a proxy of ours to the package index, and orders to the program in it.
+//! One installer sandbox, without a network or with nothing but a proxy of ours to the package index, and orders to the program in it.
 //!
 //! It is an instance like a function's, without a function: made, limited, logged and ended as those are.
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Requirements ──▶ Lock (kept since the last time, or resolved) ──▶ each in the store, or installed ──▶ PackageSet
-//!                            └────── Job: a sandbox with uv and a way to the index ──────┘                 of a Version
+//!                            └── a Job with a way to the index      └── its wheel, fetched here, a Job without one     of a Version
 //! ```
 //!
 //! - [`prepare`]: the whole way for one version

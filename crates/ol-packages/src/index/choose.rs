@@ -8,7 +8,7 @@ use super::destination::{Destination, Reach};
 use super::location::bare_host;
 use super::pip_conf::PipConf;
 use super::uv_toml::UvToml;
-use super::{Certificates, Host, IndexError, IndexUrl, Page, Upstream, certificates, netrc};
+use super::{Certificates, Host, IndexError, IndexUrl, Upstream, certificates, netrc};
 
 const PYPI: &str = "https://pypi.org/simple";
 /// The host that keeps PyPI's files.
@@ -79,20 +79,6 @@ impl Index {
     /// All indexes, in the order in which they are asked.
     pub fn urls(&self) -> impl Iterator<Item = &IndexUrl> {
         self.extra.iter().chain([&self.default])
-    }
-
-    /// Lets an installer reach the hosts that this page of an index links files from. They must be public: a page is the
-    /// index's word, not the operator's.
-    pub fn allow_links(&mut self, page: &Page) {
-        for file in &page.files {
-            self.allow_url(&file.url);
-        }
-    }
-
-    fn allow_url(&mut self, url: &Url) {
-        if let ("http" | "https", Some(port)) = (url.scheme(), url.port_or_known_default()) {
-            self.allow(bare_host(url), port, Reach::Public);
-        }
     }
 
     fn allow_indexes(&mut self) {

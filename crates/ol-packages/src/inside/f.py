@@ -1,4 +1,5 @@
-"""Resolves and installs packages; runs in a sandbox of its own, whose only way out is a proxy to the package index.
+"""Resolves and installs packages, in sandboxes of their own: one that resolves, or fetches sources, has a proxy to the package index as
+its only way out, one that installs has none.
 
     POST /resolve   requirements            -> JSON {"lock", "words", "python", "platform"}
     POST /fetch     one pinned package      -> JSON {"files"}: its sources and what building them needs, kept in /tmp
@@ -8,7 +9,7 @@
 
 An order is a JSON object:
 
-    requirements, constraints   texts for /resolve
+    requirements                a text for /resolve
     pin, hashes                 "NAME==VERSION" and ["sha256:..."] for /fetch and /install
     allow_sdist                 may code of packages be run, to build them or to learn what they need? false: wheels only
     fetched                     true: build what /fetch kept, offline (the proxy should be closed by now)
@@ -73,8 +74,6 @@ def resolve(order):
     if order.get("uv"):
         command = [order["uv"], "pip", "compile", "--no-config", "--no-header", "--no-annotate", "--generate-hashes",
                    "--python", python(order), "--index-strategy", "unsafe-best-match", wanted]
-        if order.get("constraints"):
-            command += ["--constraints", written("constraints.in", order["constraints"])]
         command += only_binary(order) + uv_index(order)
         lock, words = run(command, order)
     else:

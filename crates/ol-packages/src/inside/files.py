@@ -63,7 +63,7 @@ def listed(order):
 def compile_all(order, files):
     """Compiles in as many processes as there are cores, by the interpreter that will use it: by children of this one if it is
     the same, which saves a start of Python."""
-    if order.get("compile") is False or not files:
+    if not files:
         return
     cores = min(len(os.sched_getaffinity(0)), 1 + len(files) // 50)
     shares = [files[core::cores] for core in range(cores)]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-from order import BUILD, CACHE, OUT, PLACE, Failed, written
+from order import BUILD, CACHE, OUT, PLACE, Failed
 
 ONLY_BINARY = ["--only-binary", ":all:"]
 
@@ -45,8 +45,6 @@ def pip_index(order):
 def pip_resolve(order, wanted):
     report = os.path.join(PLACE, "report.json")
     command = pip(order) + ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", report, "-r", wanted]
-    if order.get("constraints"):
-        command += ["-c", written("constraints.in", order["constraints"])]
     _, words = run(command + only_binary(order) + pip_index(order), order)
     with open(report) as file:
         found = json.load(file)["install"]

@@ -37,7 +37,8 @@ def needed(order, key, kind):
 
 
 def limit(order, key):
-    return order.get(key) or {"max_bytes": 2 << 30, "max_files": 100000}[key]
+    # As many as the store takes.
+    return order.get(key) or {"max_bytes": 4 << 30, "max_files": 60000}[key]
 
 
 def masked(text, order):

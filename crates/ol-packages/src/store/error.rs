@@ -153,12 +153,24 @@ impl StoreError {
             | ExtractError::NotGzip { place }
             | ExtractError::NotTar { place }
             | ExtractError::TrailingData { place } => StoreError::Damaged { package, place },
+            // What was packed and can't be unpacked.
+            ExtractError::Read { source } if is_of_the_bytes(&source) => StoreError::Damaged {
+                package,
+                place: source.to_string(),
+            },
             ExtractError::Read { source } => Self::host("read what was installed of", pin, source),
             ExtractError::Write { source, .. } | ExtractError::Into { source } => {
                 Self::host("write", pin, source)
             }
         }
     }
+}
+
+fn is_of_the_bytes(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// The first hashes of many, for people.

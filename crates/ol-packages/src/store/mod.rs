@@ -12,6 +12,7 @@
 //! - `partial`: phases of a package that is not visible yet, each removing what it made unless the next takes over
 //! - `seal`: modes and fsync of all that was unpacked
 //! - `record`: how large a package is, kept beside its files
+//! - `interpreter`: for which Python they were installed
 //! - `lease`: who uses what, and when a package was last used
 //! - `remove`: removing one, the oldest, and what a crash left
 //!
@@ -21,6 +22,7 @@
 mod error;
 mod flight;
 mod folder;
+mod interpreter;
 mod lease;
 mod partial;
 mod record;

@@ -50,6 +50,26 @@ fn a_package_appears_as_it_was_read_only_and_measured() {
 }
 
 #[test]
+fn what_was_installed_for_another_python_goes() {
+    let yard = Yard::new();
+    let pkg = pin("pkg==1.0");
+    drop(yard.install(&pkg, &sound()).expect("installed"));
+    let by_hand = pin("by-hand==1.0");
+    fs::create_dir_all(yard.path("by-hand==1.0/files")).expect("made");
+    let none: Vec<Pin> = Vec::new();
+    // The first mark tells nothing of what was there before it.
+    assert_eq!(yard.store.made_for("python3.11").expect("noted"), none);
+    assert_eq!(yard.store.made_for("python3.11").expect("the same"), none);
+    assert!(yard.store.has(&pkg));
+    let gone = yard.store.made_for("python3.13").expect("noted");
+    assert_eq!(gone, [pkg.clone()]);
+    assert!(!yard.store.has(&pkg) && yard.store.has(&by_hand));
+    drop(yard.install(&pkg, &sound()).expect("installed anew"));
+    assert_eq!(yard.store.made_for("python3.13").expect("the same"), none);
+    assert!(yard.store.has(&pkg));
+}
+
+#[test]
 fn what_others_put_there_is_a_package_too() {
     let yard = Yard::new();
     let files = yard.path("by-hand==1.0/files/sub");
