@@ -1,7 +1,6 @@
 //! Who is heard when several places name an index, and what an installer may then reach.
 
 use super::super::host::texts::index;
-use super::super::page;
 use super::{Host, Index, Reach, Wanted};
 
 const HOME: (&str, &str) = ("HOME", "/home/me");

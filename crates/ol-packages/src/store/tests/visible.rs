@@ -56,7 +56,7 @@ fn what_was_installed_for_another_python_goes() {
     drop(yard.install(&pkg, &sound()).expect("installed"));
     let by_hand = pin("by-hand==1.0");
     fs::create_dir_all(yard.path("by-hand==1.0/files")).expect("made");
-    let none: Vec<Pin> = Vec::new();
+    let none: Vec<crate::pin::Pin> = Vec::new();
     // The first mark tells nothing of what was there before it.
     assert_eq!(yard.store.made_for("python3.11").expect("noted"), none);
     assert_eq!(yard.store.made_for("python3.11").expect("the same"), none);
