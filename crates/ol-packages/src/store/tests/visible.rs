@@ -62,7 +62,7 @@ fn what_was_installed_for_another_python_goes() {
     assert_eq!(yard.store.made_for("python3.11").expect("the same"), none);
     assert!(yard.store.has(&pkg));
     let gone = yard.store.made_for("python3.13").expect("noted");
-    assert_eq!(gone, [pkg.clone()]);
+    assert_eq!(gone, std::slice::from_ref(&pkg));
     assert!(!yard.store.has(&pkg) && yard.store.has(&by_hand));
     drop(yard.install(&pkg, &sound()).expect("installed anew"));
     assert_eq!(yard.store.made_for("python3.13").expect("the same"), none);
