@@ -4,7 +4,7 @@
 //! Exists because to install means to fetch, to unpack in a sandbox and to compile; what a wheel becomes is the same each time, so
 //! a package that was collected, or removed by hand, comes back without any of it. Nobody else can read a copy.
 //!
-//! LZ4, for what counts is how soon it is unpacked: gzip at its quickest makes a quarter less of it and takes ten times as long.
+//! LZ4, for what counts is how soon it is unpacked: gzip at its quickest leaves a sixth less and takes ten times as long.
 //!
 //! ```text
 //!   Packing (a tar, packed as it comes) ─ keep: synced, renamed ─▶ SHA256.TAGS.PROGRAM.tar.lz4 ─▶ find ─▶ a file to unpack
