@@ -41,7 +41,7 @@ fn egress() -> Finding {
         Some(path) => Finding::ok(name, format!("{}", path.display())),
         None => Finding::optional(
             name,
-            "no nft: functions reach nothing",
+            "no nft: functions have no network, but for those with the host's",
             network::NFT_MISSING,
         ),
     }
@@ -163,14 +163,17 @@ fn landlock() -> Finding {
     }
 }
 
-/// Programs that a worker can do without: they make base images, or serve things that come later.
+/// Programs that a worker can do without: they make base images, or can be fetched.
 fn programs() -> [Finding; 3] {
     let program = |name, what| match in_path(name) {
         Some(path) => Finding::ok(name, path.display().to_string()),
         None => Finding::optional(name, "not in PATH", what),
     };
     [
-        program("uv", "will install packages, later"),
+        program(
+            "uv",
+            "packages are installed with it; a worker fetches one when it first needs it",
+        ),
         program(
             "mmdebstrap",
             "`apt-get install mmdebstrap` to make base images of Debian (-i debian)",

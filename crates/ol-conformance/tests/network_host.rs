@@ -53,7 +53,7 @@ fn without_nft_there_is_no_egress_and_everything_else() {
         without_nft(place);
         let doctor = place.ol(&["doctor"]);
         assert!(
-            doctor.out.contains("no nft: functions reach nothing"),
+            doctor.out.contains("no nft: functions have no network"),
             "{doctor:?}"
         );
         assert!(

@@ -86,6 +86,18 @@ fn each_failure_has_its_code_and_leaves_nothing() {
         assert!(error.to_string().contains(words), "{mischief:?}: {error}");
         index.behave("good");
     }
+    // Two attempts in vain, and then it is back.
+    let asked = index.asked().len();
+    index.misbehave("good", Mischief::HangsUp);
+    std::thread::scope(|scope| {
+        let fetched = scope.spawn(|| fetch(&index, &good, WITHIN));
+        while index.asked().len() < asked + 2 {
+            std::thread::yield_now();
+        }
+        index.behave("good");
+        let fetched = fetched.join().expect("its asserts hold");
+        assert_eq!(fetched.expect("it is back"), good.bytes);
+    });
     // The page says nothing, so only the file itself can be wrong.
     index.misbehave("good", Mischief::NoHash);
     assert_eq!(

@@ -90,6 +90,19 @@ impl WheelError {
         }
     }
 
+    /// Is it worth another attempt?
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::BrokeOff { .. } => true,
+            Self::Index(error) => match **error {
+                ClientError::Unreachable { .. } => true,
+                ClientError::Status { status, .. } => status == 429 || status >= 500,
+                ClientError::Refused { .. } | ClientError::Garbage { .. } => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Which of the installer's codes says the same; `inside/f.py` lists them.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -16,6 +16,13 @@ use super::error::WheelError;
 use super::fetch::{Bounds, download, find};
 use super::tags::Tags;
 
+/// What an index that can't be reached is given before it is asked again: a connection breaks now and then.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1600),
+];
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A folder of wheels that are being installed. Workers may share it: each holds locks on what it fetched.
@@ -89,10 +96,29 @@ impl Wheels {
         limits: &WheelLimits,
     ) -> Result<Wheel, WheelError> {
         let bounds = Bounds::of(limits);
-        let file = find(client, pin, tags, &bounds)?;
+        let mut pauses = PAUSES.iter();
+        loop {
+            match self.attempt(pin, tags, client, &bounds) {
+                Err(error) if error.may_pass() => match pauses.next() {
+                    Some(pause) => std::thread::sleep(*pause),
+                    None => return Err(error),
+                },
+                done => return done,
+            }
+        }
+    }
+
+    fn attempt(
+        &self,
+        pin: &Pin,
+        tags: &Tags,
+        client: &Client,
+        bounds: &Bounds<'_>,
+    ) -> Result<Wheel, WheelError> {
+        let file = find(client, pin, tags, bounds)?;
         let folder = Folder::new(&self.folder)?;
         let path = folder.path.join(&file.filename);
-        let hash = download(client, &file, pin, &path, &bounds)?;
+        let hash = download(client, &file, pin, &path, bounds)?;
         Ok(Wheel { folder, hash })
     }
 }
