@@ -25,7 +25,7 @@ test:
 	cargo build --package ol
 	cargo xtask test
 
-# Soak and large suites join here as the issues that name them land.
+# Long suites: soak, and packages' own tests.
 test-long: test test-v2
 	cargo xtask test --package ol-conformance --run-ignored only
 	cargo xtask test-v2 --limit 1800 zygote paused leaves_outlive more_functions

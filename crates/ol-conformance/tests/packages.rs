@@ -54,7 +54,7 @@ fn store(place: &Place) -> Vec<String> {
     };
     let wheels = names(packages.join(".wheels")).map(|name| format!(".wheels/{name}"));
     let mut all: Vec<_> = names(packages.clone())
-        .filter(|name| name != ".wheels")
+        .filter(|name| name != ".wheels" && name != ".interpreter")
         .chain(wheels)
         .collect();
     all.sort();

@@ -176,8 +176,9 @@ impl Place {
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = self.bare_command(arguments);
-        let mut words = arguments.iter().map(AsRef::as_ref);
-        if words.next() == Some(OsStr::new("worker")) && words.next() == Some(OsStr::new("up")) {
+        let words: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
+        // Options may come first.
+        if words.windows(2).any(|pair| pair == ["worker", "up"]) {
             command.args(["-o", "network.egress=false"]);
         }
         command
