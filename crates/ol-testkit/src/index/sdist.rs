@@ -32,7 +32,10 @@ impl Hostile {
             Self::Forks => {
                 "import os\nfor _ in range(14):\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
             }
-            Self::ForksUntilRefused => "import os\nfor _ in range(14):\n    os.fork()\n",
+            // They stay: if some ended meanwhile, there might be room for all.
+            Self::ForksUntilRefused => {
+                "import os, time\nwhile True:\n    if os.fork() == 0:\n        time.sleep(60)\n        os._exit(0)\n"
+            }
             Self::OpensSockets => SOCKETS,
             Self::FillsDisk => {
                 "part = b'x' * (1 << 20)\nwith open('/tmp/fill', 'wb') as file:\n    for _ in range(8192):\n        file.write(part)\n"
