@@ -32,9 +32,9 @@ impl Hostile {
             Self::Forks => {
                 "import os\nfor _ in range(14):\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
             }
-            // They stay: if some ended meanwhile, there might be room for all.
+            // They stay: if some ended meanwhile, there might be room for all. Without what a caller may wait to be closed.
             Self::ForksUntilRefused => {
-                "import os, time\nwhile True:\n    if os.fork() == 0:\n        time.sleep(60)\n        os._exit(0)\n"
+                "import os, time\nwhile True:\n    if os.fork() == 0:\n        os.closerange(0, 256)\n        time.sleep(60)\n        os._exit(0)\n"
             }
             Self::OpensSockets => SOCKETS,
             Self::FillsDisk => {
