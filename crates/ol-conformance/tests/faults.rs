@@ -225,7 +225,43 @@ fn a_warden_that_is_killed() {
     });
 }
 
-/// The same without a next start: the command that cleans up does.
+/// Callers who wait for a sandbox in the instant in which the warden dies are all answered, and told to come back: 503 with
+/// Retry-After. Of a call that had begun nobody knows how far it came: 502.
+#[test]
+fn calls_in_the_instant_in_which_the_warden_dies() {
+    in_place(|place| {
+        // Few sandboxes at a time, so that many callers wait when it happens.
+        let mut worker = place.up(&["shells_ready=1", "blanks.max=0"]);
+        for number in 0..8 {
+            worker.install(&format!("cold{number}"), &[("f.py", SLEEPER)]);
+        }
+        let mut callers: Vec<Client> = (0..8).map(|_| worker.connect()).collect();
+        // All is sent before the worker gets to any of it.
+        worker.process.signal(Signal::STOP);
+        for (number, caller) in callers.iter_mut().enumerate() {
+            let path = format!("/run/cold{number}");
+            caller.send_part("POST", &path, 1, b"0").expect("sent");
+        }
+        worker.warden.signal(Signal::KILL);
+        eventually("the warden to end", 5.0, || {
+            (!worker.warden.lives()).then_some(())
+        });
+        worker.process.signal(Signal::CONT);
+        for caller in &mut callers {
+            let reply = caller.reply().expect("an answer");
+            assert_eq!(reply.status, 503, "{reply:?} {}", reply.text());
+            assert_eq!(reply.header("retry-after"), Some("1"), "{reply:?}");
+            assert!(["ending", "draining"].contains(&reply.header("x-ol-error").unwrap_or("")));
+        }
+        let (status, _) = worker.wait();
+        assert!(!status.success());
+        drop(worker);
+        let _ = place.ol(&["worker", "force-cleanup"]);
+        place.assert_nothing_left();
+    });
+}
+
+/// Nobody starts it again after a killed warden: the command that cleans up does what a start would have done.
 #[test]
 fn force_cleanup_after_a_killed_warden() {
     in_place(|place| {

@@ -95,6 +95,22 @@ fn packages_are_counted_once_and_a_restarted_worker_installs_none() {
         for name in ["one", "two", "three"] {
             assert_eq!(call(&worker, name), json!(vec!["1.0"; 5]));
         }
+        // Seven sandboxes of installers came and went: they are no calls and no starts of functions.
+        let stats = worker.request("GET", "/stats", b"").ok();
+        for step in ["call.cnt", "create.cnt", "bind.cnt"] {
+            assert_eq!(stats[step], 3, "{step} in {stats}");
+        }
+        let metrics = worker.request("GET", "/metrics", b"").text();
+        for counter in ["ol_starts_total", "ol_calls_total"] {
+            let counts = metrics.lines().filter(|line| line.starts_with(counter));
+            let counts = counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+            assert_eq!(counts.sum::<u64>(), 3, "{counter} in {metrics}");
+        }
+        // What was fetched and unpacked took its time.
+        assert!(
+            stats["pull-package.us-avg"].as_u64() > Some(1000),
+            "{stats}"
+        );
         worker.down();
         assert_eq!(store(place), NAMES.map(|name| format!("{name}==1.0")));
 

@@ -84,11 +84,12 @@ impl From<InvokeError> for Problem {
             E::CannotStart(_) => (StatusCode::BAD_GATEWAY, "cannot-start"),
             E::TimeLimit { .. } => (StatusCode::GATEWAY_TIMEOUT, "time-limit"),
             E::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            E::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),
         };
         let problem = Self::new(status, code, error.to_string());
         match &error {
             E::MethodNotAllowed { allowed, .. } => problem.with(ALLOW, &allowed.join(", ")),
-            E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) => {
+            E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) | E::Draining | E::Ending => {
                 problem.with(RETRY_AFTER, "1")
             }
             _ => problem,
@@ -101,7 +102,7 @@ impl From<UploadError> for Problem {
         let (status, code) = match &error {
             UploadError::Refused(_) => (StatusCode::BAD_REQUEST, "bad-bundle"),
             UploadError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            UploadError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            UploadError::Draining => return InvokeError::Draining.into(),
         };
         Self::new(status, code, error.to_string())
     }

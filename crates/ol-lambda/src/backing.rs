@@ -7,7 +7,6 @@
 //! ```
 //! Nothing here waits for a lock longer than it takes to write to a freezer. Who may do what and when is its owner's affair.
 
-use ol_model::steps;
 use ol_sandbox::{Allotment, Death, Obituary, Paused, Running};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -115,9 +114,7 @@ impl Backing {
             State::Paused(paused) => {
                 let begun = Instant::now();
                 *state = State::Running(paused.unpause()?);
-                let took = begun.elapsed();
-                steps::UNPAUSE.record(took);
-                Ok(Thaw::Done(took))
+                Ok(Thaw::Done(begun.elapsed()))
             }
             State::Gone => Ok(Thaw::Gone),
         }

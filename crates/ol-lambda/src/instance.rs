@@ -91,7 +91,6 @@ impl Instance {
         gate: Option<TcpListener>,
         origin: Origin,
     ) -> Self {
-        origin.kind.count();
         Self {
             version,
             channel,
@@ -151,7 +150,12 @@ impl Instance {
     pub(crate) fn thaw(&self) -> Result<Option<Duration>, Lost> {
         match self.backing.thaw() {
             Ok(Thaw::Needless) => Ok(None),
-            Ok(Thaw::Done(took)) => Ok(Some(took)),
+            Ok(Thaw::Done(took)) => {
+                if !self.version.ours {
+                    steps::UNPAUSE.record(took);
+                }
+                Ok(Some(took))
+            }
             Ok(Thaw::Gone) | Err(_) => Err(Lost),
         }
     }
@@ -240,7 +244,9 @@ impl Instance {
                 return tracing::warn!("sandbox {} can't be paused: {error}", self.sandbox);
             }
         }
-        if let Ok(true) = self.backing.until_frozen().await {
+        if let Ok(true) = self.backing.until_frozen().await
+            && !self.version.ours
+        {
             steps::PAUSE.record(begun.elapsed());
         }
     }

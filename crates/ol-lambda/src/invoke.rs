@@ -146,6 +146,11 @@ pub enum InvokeError {
     /// The worker is stopping.
     #[error("this worker is stopping and takes no new calls")]
     Draining,
+    /// The warden is gone, so no sandbox can be made and this worker is about to end. Nothing ran.
+    #[error(
+        "this worker is ending, since what makes its sandboxes is gone: try again once it was started again"
+    )]
+    Ending,
     /// This worker's own trouble; details are in its log only.
     #[error("this worker failed: {0}; its log says more")]
     Internal(&'static str),

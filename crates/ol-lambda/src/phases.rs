@@ -59,11 +59,11 @@ impl Phases {
         self.queue = Some(waited.saturating_sub(start));
     }
 
-    /// The guest runs, frozen until now if that took a time.
-    pub(crate) fn runs(&mut self, unpause: Option<Duration>) {
+    /// The guest runs, frozen until now if that took a time. Says what serves the invocation.
+    pub(crate) fn runs(&mut self, unpause: Option<Duration>) -> ServedBy {
         self.unpause = unpause;
         let found = unpause.map_or(ServedBy::Warm, |_| ServedBy::Resume);
-        self.kind.get_or_insert(found).count();
+        *self.kind.get_or_insert(found)
     }
 
     /// Its answer has begun.

@@ -71,7 +71,9 @@ pub(crate) async fn provision(
         None => start.greeting(&mut about_itself).await?,
     };
     let create = begun.elapsed();
-    steps::CREATE.record(create);
+    if !version.ours {
+        steps::CREATE.record(create);
+    }
 
     if !told {
         let binding = Binding::of(instances, &version);
@@ -87,7 +89,10 @@ pub(crate) async fn provision(
         );
     }
     let bind = begun.elapsed() - create;
-    steps::BIND.record(bind);
+    if !version.ours {
+        steps::BIND.record(bind);
+        kind.count();
+    }
     let origin = Origin {
         kind,
         begun,
@@ -203,12 +208,10 @@ enum Made {
 pub(crate) fn refused(error: &CreateError) -> InvokeError {
     match error {
         CreateError::NoMemory { .. } => InvokeError::NoMemory(error.to_string()),
-        CreateError::Mechanism(reason) => {
+        CreateError::Mechanism(reason) | CreateError::Fork(reason) => {
             tracing::error!("a sandbox could not be made: {reason}");
             InvokeError::Internal("a sandbox could not be made")
         }
-        CreateError::WardenGone | CreateError::Fork(_) => {
-            InvokeError::Internal("no sandbox can be made")
-        }
+        CreateError::WardenGone => InvokeError::Ending,
     }
 }

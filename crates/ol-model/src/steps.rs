@@ -38,7 +38,8 @@ pub static PULL: Step = Step::new("pull-code");
 
 /// Finding out, installing and leasing the packages of one version.
 pub static PREPARE: Step = Step::new("prepare-packages");
-/// One package brought into use by a called function, once each in a run: it takes no time, since it is there by then.
+/// One package brought into use by a called function, once each in a run: how long that function's version waited until the package was there,
+/// which is next to nothing for one that was installed already.
 pub static PULL_PACKAGE: Step = Step::new("pull-package");
 
 /// All steps, in the order of a request.

@@ -32,6 +32,9 @@ use tokio::sync::watch;
 /// How long the end of all sandboxes is waited for.
 const LAST_MOMENTS: Duration = Duration::from_secs(10);
 
+/// How long callers are answered when the warden is gone: what waits for a sandbox learns at once that there will be none.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// What a worker is made of.
 pub(crate) struct Parts<'a> {
     pub directory: &'a Directory,
@@ -191,8 +194,11 @@ async fn serve(
         () = pool.warden_gone() => true,
     };
     if gone {
-        // The kernel ends sandboxes with the warden; what is left are our own files.
+        // The kernel ends sandboxes with the warden; what is left are our own files, and callers who are owed an answer.
         retract(directory);
+        what.stop_accepting();
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
         bail!(
             "the warden is gone, so no sandbox can be made; start the worker again with `ol worker up`"
         );

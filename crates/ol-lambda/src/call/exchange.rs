@@ -74,7 +74,12 @@ pub(crate) async fn call(
         Vec::new()
     };
     match send_first(&instance, whole, id, head, part.clone(), limit).await {
-        Ok(unpause) => phases.runs(unpause),
+        Ok(unpause) => {
+            let served_by = phases.runs(unpause);
+            if !instance.version.ours {
+                served_by.count();
+            }
+        }
         Err(error) => {
             exchange.give_up();
             return Err(match error {
@@ -97,7 +102,9 @@ pub(crate) async fn call(
     }
     let frame = exchange.next_of_answer().await;
     let took = begun.elapsed();
-    steps::CALL.record(took);
+    if !exchange.lease().instance().version.ours {
+        steps::CALL.record(took);
+    }
     phases.called(took);
     let frame = frame.map_err(CallError::Failed)?;
     exchange

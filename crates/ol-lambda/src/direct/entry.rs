@@ -131,7 +131,11 @@ impl Entry {
             regained.map_err(|error| refused(&error))?;
         }
         match self.backing.thaw().map_err(|error| broken(&error))? {
-            Thaw::Needless | Thaw::Done(_) => Ok(()),
+            Thaw::Needless => Ok(()),
+            Thaw::Done(took) => {
+                steps::UNPAUSE.record(took);
+                Ok(())
+            }
             Thaw::Gone => Err(gone()),
         }
     }

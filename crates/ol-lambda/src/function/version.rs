@@ -44,6 +44,8 @@ pub(crate) struct Version {
     pub packages: OnceLock<PackageSet>,
     /// What a guest found it to be.
     pub kind: OnceLock<FunctionKind>,
+    /// No function's but a program of ours: `/stats` and `/metrics` are about functions, so they leave its sandboxes and calls out.
+    pub ours: bool,
     directory: PathBuf,
 }
 
@@ -108,6 +110,7 @@ impl Version {
             packages: OnceLock::new(),
             compiled: OnceLock::new(),
             kind: OnceLock::new(),
+            ours: false,
             directory,
         })
     }
@@ -160,6 +163,7 @@ impl Version {
             packages: OnceLock::new(),
             compiled: OnceLock::new(),
             kind: OnceLock::new(),
+            ours: true,
             directory: directory.keep(),
         })
     }

@@ -16,6 +16,7 @@ use ol_packages::store::{Filled, Lease, Partial, StoreError};
 use ol_packages::wheels::{Tags, Wheel, WheelError, WheelLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Packages of one function that are fetched at once; sandboxes wait for their turn.
 const AT_ONCE: usize = 8;
@@ -23,19 +24,28 @@ const AT_ONCE: usize = 8;
 /// Where sandboxes see the folder of [`Wheels`](ol_packages::wheels::Wheels).
 const WHEELS: &str = "/packages/.wheels";
 
+/// A package that a version holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub lease: Lease,
+    /// How long the version waited for it: its fetch and installation, or a look into the store.
+    pub took: Duration,
+}
+
 /// Leases all packages of `lock` for `holder`; `says` is told how far it is.
 pub(super) async fn install(
     shared: &Arc<Shared>,
     holder: &str,
     lock: &Lock,
     says: &(dyn Fn(String) + Sync),
-) -> Result<Vec<Lease>, Failure> {
+) -> Result<Vec<Held>, Failure> {
     let (done, all) = (AtomicUsize::new(0), lock.pins().len());
     let new = AtomicBool::new(false);
     let one = |pin: Pin| {
         let (done, new) = (&done, &new);
         async move {
             let store = &shared.packages.settings.store;
+            let begun = Instant::now();
             let lease = store
                 .get_or_install(&pin, holder, |partial| {
                     new.store(true, Ordering::Relaxed);
@@ -48,10 +58,11 @@ pub(super) async fn install(
                 .await
                 .map_err(|error| Failure::store(&error))?;
             done.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Failure>(lease)
+            let took = begun.elapsed();
+            Ok::<_, Failure>(Held { lease, took })
         }
     };
-    let leases = stream::iter(lock.pins().to_vec())
+    let held = stream::iter(lock.pins().to_vec())
         .map(one)
         .buffer_unordered(AT_ONCE)
         .try_collect()
@@ -61,7 +72,7 @@ pub(super) async fn install(
         let shared = Arc::clone(shared);
         tokio::task::spawn_blocking(move || shared.packages.collect());
     }
-    leases
+    held
 }
 
 async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {

@@ -1,23 +1,21 @@
 //! The packages of one version: locked, in the store, leased.
 
 use super::failure::Failure;
-use super::install::install;
+use super::install::{Held, install};
 use super::kept::Question;
 use super::resolve::resolve;
 use crate::shared::Shared;
 use ol_model::{FunctionName, steps};
 use ol_packages::lock::Lock;
 use ol_packages::requirements::Requirements;
-use ol_packages::store::Lease;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// What a version uses of the store; it stays there as long as this lives.
 #[derive(Debug)]
 pub(crate) struct PackageSet {
     lock: Arc<Lock>,
-    leases: Vec<Lease>,
+    held: Vec<Held>,
     /// Where sandboxes find them, in order.
     path: Vec<String>,
     used: AtomicBool,
@@ -59,9 +57,9 @@ impl PackageSet {
             return;
         }
         let store = &shared.packages.settings.store;
-        for pin in self.lock.pins() {
-            if store.first_use(pin) {
-                steps::PULL_PACKAGE.record(Duration::ZERO);
+        for held in &self.held {
+            if store.first_use(held.lease.pin()) {
+                steps::PULL_PACKAGE.record(held.took);
             }
         }
     }
@@ -73,7 +71,7 @@ impl PackageSet {
 
     /// Says that they are used still, for whoever collects the oldest. Blocking.
     pub(crate) fn touch(&self) {
-        self.leases.iter().for_each(Lease::touch);
+        self.held.iter().for_each(|held| held.lease.touch());
     }
 }
 
@@ -92,20 +90,20 @@ pub(crate) async fn prepare(
             .await
             .unwrap_or_default()
     };
-    let (lock, leases, new) = match known {
+    let (lock, held, new) = match known {
         Some(lock) => {
-            let leases = install(shared, name.as_str(), &lock, says).await?;
-            (Arc::new(lock), leases, None)
+            let held = install(shared, name.as_str(), &lock, says).await?;
+            (Arc::new(lock), held, None)
         }
         None => {
             says("finding out which packages are needed".to_owned());
             let lock = resolve(shared, &question, wanted).await?;
             // What the index said is believed for good only once it has been had: it may have told of a broken file, which
             // is then replaced.
-            let leases = install(shared, name.as_str(), &lock, says)
+            let held = install(shared, name.as_str(), &lock, says)
                 .await
                 .inspect_err(|_| shared.packages.resolving.forget(&question))?;
-            (lock, leases, Some(question))
+            (lock, held, Some(question))
         }
     };
     let path = lock
@@ -114,7 +112,7 @@ pub(crate) async fn prepare(
         .map(|pin| format!("/packages/{pin}/files"));
     Ok(PackageSet {
         path: path.collect(),
-        leases,
+        held,
         lock,
         used: AtomicBool::new(false),
         recently: AtomicBool::new(false),

@@ -92,7 +92,9 @@ impl Instances {
         // Who waits too long is told so by the queue's watch.
         let lease = turn.await.unwrap_or(Err(InvokeError::Draining))?;
         let waited = begun.elapsed();
-        steps::QUEUE.record(waited);
+        if !lease.instance().version.ours {
+            steps::QUEUE.record(waited);
+        }
         phases.waited(begun, waited, lease.instance().first_call());
         Ok(lease)
     }
