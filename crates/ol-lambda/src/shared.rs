@@ -1,6 +1,7 @@
 //! What the functions of a worker share: what they are made of and run in, and the table of them all.
 
 use crate::function::{Function, Version};
+use crate::output::{Allowance, RATE_OF_ALL};
 use crate::packages::{Packages, PackagesSettings, care};
 use crate::pauser::Pauser;
 use crate::registry::Registry;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) blanks: Arc<Blanks>,
     /// What functions import and don't bring along.
     pub(crate) packages: Packages,
+    /// What all functions may write to their logs.
+    pub(crate) output: Arc<Allowance>,
     /// Processor cores that sandboxes have.
     pub(crate) cores: u32,
     /// Guests that are ending in their own time.
@@ -71,6 +74,7 @@ impl Shared {
             zygotes,
             blanks,
             packages: Packages::new(packages),
+            output: Arc::new(Allowance::new(RATE_OF_ALL)),
             cores: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             farewells: Mutex::default(),

@@ -7,6 +7,7 @@ use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Frame, Kind};
 use crate::instance::About;
 use crate::invoke::InvokeError;
+use crate::output::Allowance;
 use bytes::BytesMut;
 use ol_model::Limits;
 use ol_sandbox::{CreateError, Created, Obituary, Pool, Running, SandboxSpec};
@@ -32,15 +33,23 @@ pub(crate) async fn create_unlogged(
     Ok((sandbox, Channel::new(guest, 1)))
 }
 
-/// Reads what a sandbox without a log prints, so that it never waits on its pipe; packages may print as they are imported.
+/// What is read of a sandbox without a log, in bytes per second and at once. What prints more waits on its pipe.
+const UNLOGGED: u32 = 1 << 20;
+
+/// Reads what a sandbox without a log prints, so that it doesn't wait on its pipe for ever; packages may print as they are imported.
 async fn listen(sandbox: u64, mut output: pipe::Receiver) {
-    let mut text = BytesMut::with_capacity(4 << 10);
-    while matches!(output.read_buf(&mut text).await, Ok(1..)) {
+    let mut text = BytesMut::with_capacity(16 << 10);
+    let allowance = Allowance::new(UNLOGGED);
+    while let Ok(read @ 1..) = output.read_buf(&mut text).await {
         tracing::debug!(
             "sandbox {sandbox} printed: {}",
             String::from_utf8_lossy(&text)
         );
         text.clear();
+        let wait = allowance.spend(read);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 //! frames that are not his to their owners (leader and followers). A single call so reads its own answer in its own
 //! task, with no hop in between.
 
-use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, WINDOW, header, take};
+use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, WINDOW, header, join, take};
 use super::mailbox::{Full, Mailbox};
 use bytes::{Buf, BytesMut};
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -50,6 +51,33 @@ impl From<io::Error> for ChannelError {
 struct Reader {
     half: OwnedReadHalf,
     buffer: BytesMut,
+    pace: Pace,
+}
+
+/// Frames that are read in a row before the clock is looked at.
+const ROW: u32 = 256;
+
+/// A row takes at least so long. A frame costs us about the same whatever is in it, and its sender twelve bytes: a guest that sends
+/// nothing but small ones, as fast as it can, is read no faster than this.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// How fast a guest is read.
+struct Pace {
+    frames: u32,
+    since: Instant,
+}
+
+impl Pace {
+    /// How long to wait before the next frame is taken.
+    fn pause(&mut self) -> Option<Duration> {
+        if self.frames < ROW {
+            return None;
+        }
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.since);
+        (self.frames, self.since) = (0, now);
+        LEAST.checked_sub(took).filter(|pause| !pause.is_zero())
+    }
 }
 
 /// A connection.
@@ -129,6 +157,10 @@ impl Channel {
             reader: AsyncMutex::new(Reader {
                 half,
                 buffer: BytesMut::with_capacity(16 << 10),
+                pace: Pace {
+                    frames: 0,
+                    since: Instant::now(),
+                },
             }),
             writer: AsyncMutex::new(writer),
             open: (calls > 1).then(Mutex::default),
@@ -298,8 +330,15 @@ impl Channel {
 impl Reader {
     async fn read(&mut self) -> Result<Frame, ChannelError> {
         loop {
+            // Before a frame is taken: whoever is dropped while he waits must not have one.
+            if let Some(pause) = self.pace.pause() {
+                tokio::time::sleep(pause).await;
+            }
             match take(&mut self.buffer)? {
-                Ok(frame) => return Ok(frame),
+                Ok(mut frame) => {
+                    self.pace.frames += 1 + join(&mut frame, &mut self.buffer);
+                    return Ok(frame);
+                }
                 Err(wanted) => self
                     .buffer
                     .reserve(wanted.saturating_sub(self.buffer.len()).max(4096)),
@@ -387,6 +426,29 @@ mod tests {
             .next(&mut call)
             .await
             .expect("grants without a window are ignored");
+    }
+
+    /// Frames without a payload cost their sender next to nothing.
+    #[tokio::test]
+    async fn a_guest_that_sends_nothing_but_small_frames_is_read_slowly() {
+        let (ours, mut guest) = UnixStream::pair().expect("a pair");
+        let channel = Channel::new(ours, 1);
+        let mut call = channel.open();
+        let id = call.id;
+        let rows = 20;
+        tokio::spawn(async move {
+            for _ in 0..rows * ROW {
+                grant(&mut guest, 99, 1).await;
+            }
+            reply(&mut guest, id, b"done").await;
+        });
+        let begun = Instant::now();
+        channel.next(&mut call).await.expect("an answer");
+        assert!(
+            begun.elapsed() >= LEAST * (rows - 1),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 
     #[tokio::test]

@@ -134,6 +134,41 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
     }))
 }
 
+/// Joins to `body` the parts of the same answer that lie whole at the front of `buffer`, as far as one frame may be long. Says how
+/// many they were.
+///
+/// What an app sends in a thousand small parts is so handed on in a few large ones, if it is there already.
+pub(crate) fn join(body: &mut Frame, buffer: &mut BytesMut) -> u32 {
+    let (mut joined, mut parts) = (BytesMut::new(), 0);
+    while body.kind == Kind::Body && !body.end {
+        let Some(header) = buffer.first_chunk::<HEADER>() else {
+            break;
+        };
+        let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let id = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+        let together = body.payload.len().max(joined.len()) + length;
+        if header[4] != Kind::Body as u8
+            || id != body.id
+            || together > CHUNK
+            || buffer.len() < HEADER + length
+        {
+            break;
+        }
+        if parts == 0 {
+            joined.extend_from_slice(&body.payload);
+        }
+        parts += 1;
+        // It is a whole frame of a kind that a guest may send.
+        let Ok(Ok(next)) = take(buffer) else { break };
+        joined.extend_from_slice(&next.payload);
+        (body.end, body.busy, body.took) = (next.end, next.busy, next.took);
+    }
+    if parts > 0 {
+        body.payload = joined.freeze();
+    }
+    parts
+}
+
 /// The head and the rest of a sectioned payload.
 pub(crate) fn sections(mut payload: Bytes) -> Result<(Bytes, Bytes), FrameError> {
     if payload.len() < 4 {
@@ -180,6 +215,29 @@ mod tests {
         assert_eq!(with(1, 0), Err(FrameError::Kind(1)), "BIND is the worker's");
         assert_eq!(with(99, 0), Err(FrameError::Kind(99)));
         assert_eq!(with(19, 1 << 21), Err(FrameError::TooLong(1 << 21)));
+    }
+
+    #[test]
+    fn parts_of_one_answer_that_are_there_become_one() {
+        let mut buffer = BytesMut::new();
+        let mut put = |kind, end, id, text: &[u8]| {
+            buffer.extend(header(kind, end, false, id, text.len()));
+            buffer.extend(text);
+        };
+        put(Kind::Body, false, 7, b"a");
+        put(Kind::Body, false, 7, b"");
+        put(Kind::Body, false, 7, b"b");
+        put(Kind::Body, false, 8, b"other");
+        put(Kind::Body, true, 8, b"end");
+        put(Kind::Body, false, 8, b"beyond");
+        let mut next = || {
+            let mut frame = take(&mut buffer).expect("sound").expect("whole");
+            let parts = join(&mut frame, &mut buffer);
+            (parts, frame.id, frame.payload, frame.end)
+        };
+        assert_eq!(next(), (2, 7, Bytes::from("ab"), false));
+        assert_eq!(next(), (1, 8, Bytes::from("otherend"), true));
+        assert_eq!(next(), (0, 8, Bytes::from("beyond"), false));
     }
 
     proptest! {

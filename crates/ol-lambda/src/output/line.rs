@@ -3,48 +3,64 @@
 //! Lines are the tenant's, so control characters are escaped: a terminal that shows the log must not obey them.
 
 use crate::invoke::InvocationId;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// A process of this sandbox.
-    Sandbox(u64),
-    /// The worker, of the function.
-    Worker,
+/// Makes lines of one moment and one source; what they have in common is made once.
+pub(super) struct Entries {
+    /// `TIME [SOURCE`
+    head: String,
+    /// Whose the last line was: ` ID`, or nothing.
+    last: (Option<InvocationId>, String),
 }
 
-/// One line of the log.
-pub(super) fn entry(
-    now: SystemTime,
-    source: Source,
-    invocation: Option<InvocationId>,
-    line: &[u8],
-) -> String {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut text = timestamp(since.as_secs(), since.subsec_millis());
-    // Writing to a String can't fail.
-    let _ = match source {
-        Source::Sandbox(number) => write!(text, " [{number}"),
-        Source::Worker => write!(text, " [worker"),
-    };
-    if let Some(id) = invocation {
-        let _ = write!(text, " {id}");
+impl Entries {
+    /// Of what a process of this sandbox prints.
+    pub(super) fn of_sandbox(number: u64, now: SystemTime) -> Self {
+        Self::of(&number, now)
     }
-    text.push_str("] ");
-    for c in String::from_utf8_lossy(line)
-        .trim_end_matches(['\n', '\r'])
-        .chars()
-    {
-        if c.is_control() && c != '\t' {
-            let _ = write!(text, "{}", c.escape_default());
-        } else {
-            text.push(c);
+
+    /// Of what the worker says of the function.
+    pub(super) fn of_the_worker(now: SystemTime) -> Self {
+        Self::of(&"worker", now)
+    }
+
+    fn of(source: &dyn Display, now: SystemTime) -> Self {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = timestamp(since.as_secs(), since.subsec_millis());
+        Self {
+            head: format!("{time} [{source}"),
+            last: (None, String::new()),
         }
     }
-    text.push('\n');
-    text
+
+    /// Adds one line to `text`.
+    pub(super) fn write(
+        &mut self,
+        text: &mut String,
+        invocation: Option<InvocationId>,
+        line: &[u8],
+    ) {
+        if self.last.0 != invocation {
+            let id = invocation.map_or_else(String::new, |id| format!(" {id}"));
+            self.last = (invocation, id);
+        }
+        text.push_str(&self.head);
+        text.push_str(&self.last.1);
+        text.push_str("] ");
+        for c in String::from_utf8_lossy(line)
+            .trim_end_matches(['\n', '\r'])
+            .chars()
+        {
+            if c.is_control() && c != '\t' {
+                // Writing to a String can't fail.
+                let _ = write!(text, "{}", c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        text.push('\n');
+    }
 }
 
 /// RFC 3339 from seconds since 1970 (civil-from-days, proleptic Gregorian).
@@ -73,13 +89,13 @@ mod tests {
             run: 0xa1,
             number: 7,
         };
+        let mut text = String::new();
+        Entries::of_sandbox(3, at).write(&mut text, Some(id), b"a\x1b[2Jb\tc\r\n");
+        Entries::of_the_worker(UNIX_EPOCH).write(&mut text, None, b"");
         assert_eq!(
-            entry(at, Source::Sandbox(3), Some(id), b"a\x1b[2Jb\tc\r\n"),
-            "2024-02-29T12:34:56.007Z [3 000000a1-7] a\\u{1b}[2Jb\tc\n"
-        );
-        assert_eq!(
-            entry(UNIX_EPOCH, Source::Worker, None, b""),
-            "1970-01-01T00:00:00.000Z [worker] \n"
+            text,
+            "2024-02-29T12:34:56.007Z [3 000000a1-7] a\\u{1b}[2Jb\tc\n\
+             1970-01-01T00:00:00.000Z [worker] \n"
         );
     }
 }

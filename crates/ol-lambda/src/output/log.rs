@@ -1,15 +1,18 @@
 //! One function's log: a file bounded in size, its predecessors, and how fast it may grow.
 
-use super::line::{Source, entry};
+use super::Allowance;
+use super::backlog::LINE;
+use super::line::Entries;
 use crate::invoke::InvocationId;
 use ol_model::FunctionName;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-/// A note is cut here, in bytes.
+/// A note is cut here, in bytes, of which each of its lines counts [`LINE`] more.
 const LONGEST_NOTE: usize = 16 << 10;
 
 /// How much is kept.
@@ -21,58 +24,78 @@ pub(crate) struct Retention {
     pub files: u32,
 }
 
-/// What a function may print for long, in bytes per second, and at once on top. Beyond it, it waits on its pipe.
-const RATE: f64 = (1 << 20) as f64;
+/// What a function may print for long, by cost and second, and at once on top: its bytes, and [`LINE`] for each line. Beyond it,
+/// it waits on its pipe.
+const RATE: u32 = 2 << 20;
 
 /// One function's log.
 #[derive(Debug)]
 pub(crate) struct Log {
-    allowance: Mutex<Allowance>,
+    allowance: Allowance,
+    /// That of all functions together.
+    of_all: Arc<Allowance>,
+    /// Notes that were not written since the last that was.
+    unsaid: AtomicU64,
     path: PathBuf,
     retention: Retention,
     open: Mutex<Option<(File, u64)>>,
 }
 
 impl Log {
-    /// The log of `name` in `folder`; its file is made when something is printed.
-    pub(crate) fn new(folder: &Path, name: &FunctionName, retention: Retention) -> Self {
+    /// The log of `name` in `folder`; its file is made when something is printed. `of_all` is what all functions may write together.
+    pub(crate) fn new(
+        folder: &Path,
+        name: &FunctionName,
+        retention: Retention,
+        of_all: Arc<Allowance>,
+    ) -> Self {
         Self {
             path: folder.join(format!("{name}.log")),
             retention,
             open: Mutex::new(None),
-            allowance: Mutex::new(Allowance {
-                bytes: RATE,
-                since: Instant::now(),
-            }),
+            allowance: Allowance::new(RATE),
+            of_all,
+            unsaid: AtomicU64::new(0),
         }
     }
 
-    /// Takes `bytes` from the allowance; says how long to wait before the next.
-    pub(super) fn spend(&self, bytes: usize) -> Duration {
-        let mut allowance = self
-            .allowance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let earned = now.duration_since(allowance.since).as_secs_f64() * RATE;
-        #[expect(clippy::cast_precision_loss, reason = "a line is short")]
-        let spent = bytes as f64;
-        allowance.bytes = (allowance.bytes + earned).min(RATE) - spent;
-        allowance.since = now;
-        Duration::from_secs_f64((-allowance.bytes / RATE).max(0.0))
+    /// Spends `cost`; says how long to wait before the next.
+    pub(super) fn spend(&self, cost: usize) -> Duration {
+        self.allowance.spend(cost).max(self.of_all.spend(cost))
     }
 
-    /// Writes what the worker has to say of the function: why a call of it failed.
+    /// Writes what the worker has to say of the function: why a call of it failed. Who fails faster than the log takes it, whose
+    /// failures are counted.
     pub(crate) fn note(&self, id: InvocationId, text: &str) {
-        let now = SystemTime::now();
-        // The text may be the function's, and as long as it likes.
-        let mut end = text.len().min(LONGEST_NOTE);
-        while !text.is_char_boundary(end) {
-            end -= 1;
+        // Nobody can be made to wait here: the caller is to have his answer.
+        if self.allowance.is_exhausted() {
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+            return;
         }
-        let lines = text[..end].lines();
-        let entries = lines.map(|line| entry(now, Source::Worker, Some(id), line.as_bytes()));
-        self.keep(&entries.collect::<String>());
+        let mut entries = Entries::of_the_worker(SystemTime::now());
+        let mut noted = String::new();
+        let unsaid = self.unsaid.swap(0, Ordering::Relaxed);
+        if unsaid > 0 {
+            let why = format!(
+                "why {unsaid} calls failed is missing here: it was more than a function's log takes"
+            );
+            entries.write(&mut noted, None, why.as_bytes());
+        }
+        // The text may be the function's, and as long as it likes.
+        let mut left = LONGEST_NOTE;
+        for line in text.lines() {
+            let mut end = line.len().min(left);
+            while !line.is_char_boundary(end) {
+                end -= 1;
+            }
+            entries.write(&mut noted, Some(id), line[..end].as_bytes());
+            left = left.saturating_sub(end + LINE);
+            if left == 0 {
+                break;
+            }
+        }
+        self.spend(noted.len());
+        self.keep(&noted);
     }
 
     /// Writes whole lines.
@@ -132,13 +155,6 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// A token bucket, shared by the sandboxes of a function.
-#[derive(Debug)]
-struct Allowance {
-    bytes: f64,
-    since: Instant,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +170,7 @@ mod tests {
                 bytes: 10,
                 files: 3,
             },
+            Arc::new(Allowance::new(1 << 20)),
         );
         for line in [
             "one 6789\n",
@@ -171,5 +188,38 @@ mod tests {
             ["five\n", "four 789012\n", "three 67890\n"]
         );
         assert_eq!(read("f.log.3"), "");
+    }
+
+    #[test]
+    fn a_flood_of_failures_is_cut_and_counted() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let name = FunctionName::parse("f").expect("a name");
+        let retention = Retention {
+            bytes: 1 << 30,
+            files: 1,
+        };
+        let log = Log::new(
+            folder.path(),
+            &name,
+            retention,
+            Arc::new(Allowance::new(1 << 30)),
+        );
+        let id = InvocationId { run: 1, number: 2 };
+        let text = || std::fs::read_to_string(folder.path().join("f.log")).unwrap_or_default();
+        log.note(id, &"\n".repeat(1 << 20));
+        let lines = text().lines().count();
+        assert_eq!(lines, LONGEST_NOTE / LINE);
+        for _ in 0..1000 {
+            log.note(id, &"\n".repeat(1 << 10));
+        }
+        let kept = text().len();
+        assert!(kept < 3 * RATE as usize, "{kept} bytes");
+        log.allowance.forgive();
+        log.note(id, "the last");
+        let text = text();
+        let mut lines = text.lines().rev();
+        let [last, before] = [lines.next(), lines.next()].map(Option::unwrap_or_default);
+        assert!(last.ends_with("the last"), "{last}");
+        assert!(before.contains(" calls failed is missing here"), "{before}");
     }
 }

@@ -1,12 +1,20 @@
-//! What functions print.
+//! What functions print, in files of bounded size.
 //!
-//! - [`outlet`]: the pipe of one sandbox; which invocation a line belongs to
-//! - [`log`]: the function's file, rotated, and how fast it may grow
-//! - [`line`]: one line of it as text
+//! - [`outlet`]: one sandbox's pipe
+//! - `backlog`: what came out of it and isn't written yet, and whose line is whose
+//! - [`allowance`]: how fast it is written
+//! - [`log`]: one function's file, and its predecessors
+//! - [`line`]: how a line looks
 
+mod allowance;
+mod backlog;
 mod line;
 mod log;
 mod outlet;
 
+pub(crate) use allowance::Allowance;
 pub(crate) use log::{Log, Retention};
 pub(crate) use outlet::Outlet;
+
+/// What may be written of all functions' output, by cost and second (see `backlog`).
+pub(crate) const RATE_OF_ALL: u32 = 16 << 20;

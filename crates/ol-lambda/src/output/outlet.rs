@@ -1,40 +1,43 @@
-//! The pipe on which one sandbox's processes print, and whose line is whose.
+//! The pipe on which one sandbox's processes print.
 //!
 //! The guest flushes before it ends a call, so at that moment the pipe holds all that the call printed: whoever ends the call
-//! takes it out and names its invocation. Everything else is taken by a task. A function that prints faster than it may,
-//! or than the disk takes it, waits on its pipe.
+//! takes it out, as bytes, and notes whose it is ([`Backlog`]). Everything else is done by a task, in short turns: it makes lines of the
+//! bytes and writes them as fast as the log allows. A function that prints faster than it may waits on its pipe; what then lies
+//! in the pipe when a call ends, and finds no room, is counted and dropped.
 
-use super::line::{Source, entry};
+use super::backlog::{Backlog, Dropped, LINE, Turn};
 use super::log::Log;
 use crate::invoke::InvocationId;
 use bytes::BytesMut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
-
-/// A line is cut here, in bytes.
-const LONGEST_LINE: usize = 16 << 10;
 
 /// How long the rest of a line is waited for.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// What is taken out of the pipe before it is written, in bytes; what is more stays in the pipe.
-const MOST: usize = 128 << 10;
+const AHEAD: usize = 64 << 10;
 
-/// Begins and ends the number of a call before a line (docs/guest-protocol.md).
-const TAG: (u8, u8) = (0x1e, 0x1f);
+/// What is kept in all, in bytes, when calls end faster than the log takes what they printed.
+const MOST: usize = 256 << 10;
+
+/// How often the pipe is read in one turn, and to empty it at a call's end. A pipe has so many places at most (a function may make its own
+/// as long as that), and each may hold a single byte.
+const READS: usize = 64;
+const PLACES: usize = 256;
+
+/// What one turn may cost: no other task waits for it longer than some ten µs.
+const TURN: usize = 16 << 10;
 
 #[derive(Debug, Default)]
 struct State {
-    /// The calls in flight.
-    calls: Vec<(u32, InvocationId)>,
-    /// The beginning of a line.
-    pending: BytesMut,
-    /// Lines as the log will have them, and how many bytes were printed for them.
-    lines: String,
-    bytes: usize,
+    backlog: Backlog,
+    /// Reads that were not paid for yet.
+    reads: usize,
     /// Every process has closed its end.
     ended: bool,
 }
@@ -69,66 +72,72 @@ impl Outlet {
 
     /// A call begins: what is printed from now on is its.
     pub(crate) fn begin(&self, call: u32, invocation: InvocationId) {
-        self.state().calls.push((call, invocation));
+        self.state().backlog.begin(call, invocation);
     }
 
     /// A call has ended: what it printed is taken now, before another begins.
     pub(crate) fn end(&self, call: u32) {
         let mut state = self.state();
         // Costs no system call while nothing was printed: the pipe's readiness is known.
-        self.take(&mut state);
-        if state.calls.len() == 1 && !state.pending.is_empty() {
-            // A line without an end must not become the beginning of another call's.
-            let rest = state.pending.split();
-            self.put(&mut state, &rest);
+        self.take(&mut state, MOST, PLACES);
+        let mut dropped = Dropped::default();
+        if state.backlog.len() >= MOST {
+            self.drop_rest(&mut dropped);
         }
-        let printed = !state.lines.is_empty();
-        state.calls.retain(|(other, _)| *other != call);
+        let printed = state.backlog.end(call, dropped);
         drop(state);
         if printed {
             self.taken.notify_one();
         }
     }
 
-    /// Takes what lies in the pipe, cut into lines.
-    fn take(&self, state: &mut State) {
-        while !state.ended && state.bytes < MOST {
-            state.pending.reserve(8 << 10);
-            match self.pipe.try_read_buf(&mut state.pending) {
+    /// Takes what lies in the pipe, until `most` bytes are here or it was read so often.
+    fn take(&self, state: &mut State, most: usize, reads: usize) {
+        for _ in 0..reads {
+            if state.ended || state.backlog.len() >= most {
+                return;
+            }
+            state.backlog.open.reserve(8 << 10);
+            match self.pipe.try_read_buf(&mut state.backlog.open) {
                 Ok(0) => state.ended = true,
-                Ok(_) => {
-                    while let Some(line) = next_line(&mut state.pending) {
-                        self.put(state, &line);
-                    }
-                }
+                Ok(_) => state.reads += 1,
                 // Nothing there, or nothing that could be done about it.
-                Err(_) => break,
+                Err(_) => return,
             }
         }
     }
 
-    fn put(&self, state: &mut State, line: &[u8]) {
-        let (invocation, text) = owner(&state.calls, line);
-        let text = entry(
-            SystemTime::now(),
-            Source::Sandbox(self.sandbox),
-            invocation,
-            text,
-        );
-        state.bytes += line.len();
-        state.lines.push_str(&text);
+    /// Empties the pipe: what a call printed must not be taken for the next one's.
+    fn drop_rest(&self, dropped: &mut Dropped) {
+        let mut bytes = BytesMut::with_capacity(AHEAD);
+        for _ in 0..PLACES {
+            bytes.clear();
+            match self.pipe.try_read_buf(&mut bytes) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => dropped.count(&bytes),
+            }
+        }
     }
 
     async fn copy(self: Arc<Self>) {
         loop {
-            let (begun, ended) = {
+            let (turn, begun, ended) = {
                 let mut state = self.state();
-                self.take(&mut state);
-                (!state.pending.is_empty(), state.ended)
+                self.take(&mut state, AHEAD, READS);
+                let mut turn = state.backlog.turn(TURN, self.sandbox);
+                // A read costs about what a line does, whatever came of it.
+                turn.cost += std::mem::take(&mut state.reads) * LINE;
+                (turn, state.backlog.has_begun(), state.ended)
             };
-            self.write_lines().await;
+            let more = turn.more;
+            self.write(turn).await;
+            if more {
+                continue;
+            }
             if ended {
-                return self.write_pending().await;
+                self.state().backlog.break_off();
+                let rest = self.state().backlog.turn(usize::MAX, self.sandbox);
+                return self.write(rest).await;
             }
             let more = async {
                 tokio::select! {
@@ -141,95 +150,72 @@ impl Outlet {
                 more.await;
             } else if timeout(MOMENT, more).await.is_err() {
                 // A line without an end, and nothing follows: it is shown all the same.
-                self.write_pending().await;
+                self.state().backlog.break_off();
             }
         }
     }
 
-    async fn write_pending(&self) {
-        {
-            let mut state = self.state();
-            let rest = state.pending.split();
-            if !rest.is_empty() {
-                self.put(&mut state, &rest);
-            }
-        }
-        self.write_lines().await;
-    }
-
-    /// Writes all lines that are there in one go, then waits if that was too much at once.
-    async fn write_lines(&self) {
-        let (text, bytes) = {
-            let mut state = self.state();
-            (
-                std::mem::take(&mut state.lines),
-                std::mem::take(&mut state.bytes),
-            )
-        };
-        if text.is_empty() {
+    /// Writes lines in one go, then lets others have their turn; for longer, if these cost more than there was to spend.
+    async fn write(&self, turn: Turn) {
+        if turn.cost == 0 {
             return;
         }
-        self.log.keep(&text);
-        let wait = self.log.spend(bytes);
-        if !wait.is_zero() {
+        if !turn.text.is_empty() {
+            self.log.keep(&turn.text);
+        }
+        let wait = self.log.spend(turn.cost);
+        if wait.is_zero() {
+            yield_now().await;
+        } else {
             sleep(wait).await;
         }
     }
 }
 
-/// Whose line it is, and the line without its tag. One that says nothing belongs to the only call there is.
-fn owner<'a>(calls: &[(u32, InvocationId)], line: &'a [u8]) -> (Option<InvocationId>, &'a [u8]) {
-    if let Some((tag, text)) = tagged(line) {
-        let known = calls.iter().find(|(call, _)| *call == tag);
-        return (known.map(|(_, invocation)| *invocation), text);
-    }
-    let only = match calls {
-        [(_, invocation)] => Some(*invocation),
-        _ => None,
-    };
-    (only, line)
-}
-
-fn tagged(line: &[u8]) -> Option<(u32, &[u8])> {
-    let (first, rest) = line.split_first()?;
-    if *first != TAG.0 {
-        return None;
-    }
-    let end = rest.iter().take(11).position(|byte| *byte == TAG.1)?;
-    let number = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
-    Some((number, &rest[end + 1..]))
-}
-
-fn next_line(pending: &mut BytesMut) -> Option<BytesMut> {
-    match pending
-        .iter()
-        .take(LONGEST_LINE)
-        .position(|byte| *byte == b'\n')
-    {
-        Some(end) => Some(pending.split_to(end + 1)),
-        None => (pending.len() >= LONGEST_LINE).then(|| pending.split_to(LONGEST_LINE)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Allowance, Retention};
     use super::*;
+    use ol_model::FunctionName;
+    use std::io::Write as _;
 
-    #[test]
-    fn a_line_belongs_to_its_tag_or_to_the_only_call() {
-        let id = |number| InvocationId { run: 1, number };
-        let two = [(4, id(40)), (5, id(50))];
-        assert_eq!(
-            owner(&two, b"\x1e5\x1fhello"),
-            (Some(id(50)), &b"hello"[..])
+    const RETENTION: Retention = Retention {
+        bytes: 64 << 20,
+        files: 1,
+    };
+
+    /// Calls that print and end faster than the log takes it: nothing is taken for another's, and what is missing is told.
+    #[tokio::test]
+    async fn a_call_that_ends_leaves_nothing_in_the_pipe() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let name = FunctionName::parse("f").expect("a name");
+        let all = Arc::new(Allowance::new(1 << 30));
+        let log = Arc::new(Log::new(folder.path(), &name, RETENTION, all));
+        // So much is spent that nothing is written while this test prints.
+        let _ = log.spend(1 << 23);
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let reader = pipe::Receiver::from_owned_fd(reader.into()).expect("a pipe");
+        let outlet = Outlet::start(Arc::clone(&log), 1, reader);
+        let printed = [b'\n'; 60 << 10];
+        for call in 0..8 {
+            let id = InvocationId {
+                run: 1,
+                number: call.into(),
+            };
+            outlet.begin(call, id);
+            writer.write_all(&printed).expect("it is empty");
+            outlet.pipe.readable().await.expect("a pipe");
+            outlet.end(call);
+            let left = rustix::io::ioctl_fionread(&writer).expect("a pipe");
+            assert_eq!(left, 0, "after call {call}");
+        }
+        let text = outlet.state().backlog.turn(usize::MAX, 1).text;
+        let told = text.lines().last().unwrap_or_default();
+        assert!(
+            told.contains("lines (") && told.contains("missing"),
+            "{told}"
         );
-        assert_eq!(owner(&two, b"\x1e9\x1fhello"), (None, &b"hello"[..]));
-        assert_eq!(owner(&two, b"hello"), (None, &b"hello"[..]));
-        assert_eq!(owner(&two[..1], b"hello"), (Some(id(40)), &b"hello"[..]));
-        assert_eq!(
-            owner(&two[..1], b"\x1ehello"),
-            (Some(id(40)), &b"\x1ehello"[..])
-        );
-        assert_eq!(owner(&[], b"hello"), (None, &b"hello"[..]));
+        let kept = text.lines().count() - 1;
+        assert!((MOST - (1 << 10)..=MOST + AHEAD).contains(&kept), "{kept}");
     }
 }

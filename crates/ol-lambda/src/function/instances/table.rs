@@ -86,7 +86,12 @@ impl Instances {
 
     fn with_log(name: FunctionName, shared: Arc<Shared>, logs: &Path) -> Arc<Self> {
         Arc::new(Self {
-            log: Arc::new(Log::new(logs, &name, shared.settings.retention)),
+            log: Arc::new(Log::new(
+                logs,
+                &name,
+                shared.settings.retention,
+                Arc::clone(&shared.output),
+            )),
             name,
             shared,
             table: Mutex::default(),

@@ -1,0 +1,316 @@
+//! What a sandbox printed and its log doesn't have yet: bytes as they came, and whose they are.
+//!
+//! Bytes are cheap to keep and lines are dear to write: each gets the time and the names of who printed it, so an empty one makes
+//! fifty bytes. They are therefore cut into lines only when the log may take them, and what it will never take is counted,
+//! not cut.
+
+use super::line::Entries;
+use crate::invoke::InvocationId;
+use bytes::{Buf, BytesMut};
+use memchr::{memchr, memchr_iter, memrchr};
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+/// A line is cut here, in bytes.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// What a line costs beside its bytes: about what is written before it.
+pub(super) const LINE: usize = 64;
+
+/// Begins and ends the number of a call before a line (docs/guest-protocol.md).
+const TAG: (u8, u8) = (0x1e, 0x1f);
+
+type Calls = Vec<(u32, InvocationId)>;
+
+/// What was not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    lines: usize,
+    bytes: usize,
+}
+
+/// What was printed while the same calls were in flight.
+#[derive(Debug)]
+struct Segment {
+    calls: Calls,
+    at: SystemTime,
+    bytes: BytesMut,
+    /// What came after it and was not kept.
+    dropped: Dropped,
+}
+
+/// One sandbox's.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    calls: Calls,
+    sealed: VecDeque<Segment>,
+    /// Bytes in `sealed`.
+    held: usize,
+    /// What is printed now; the end of it may be the beginning of a line.
+    pub(super) open: BytesMut,
+}
+
+/// Some lines as the log will have them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub text: String,
+    /// Their bytes as printed, and [`LINE`] for each.
+    pub cost: usize,
+    /// More whole lines are there.
+    pub more: bool,
+}
+
+impl Backlog {
+    /// Bytes in it.
+    pub(super) fn len(&self) -> usize {
+        self.held + self.open.len()
+    }
+
+    /// A line has begun, and its end isn't there.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// A call begins: whole lines that are here are not its.
+    pub(super) fn begin(&mut self, call: u32, invocation: InvocationId) {
+        if let Some(end) = memrchr(b'\n', &self.open) {
+            self.seal(end + 1);
+        }
+        self.calls.push((call, invocation));
+    }
+
+    /// A call has ended; all that it printed is here, but for what was `dropped`. Says whether anything is to be written.
+    pub(super) fn end(&mut self, call: u32, dropped: Dropped) -> bool {
+        let whole = if self.calls.len() == 1 {
+            // A line without an end must not become the beginning of another call's.
+            self.open.len()
+        } else {
+            memrchr(b'\n', &self.open).map_or(0, |end| end + 1)
+        };
+        if whole > 0 {
+            self.seal(whole);
+        }
+        if dropped != Dropped::default() {
+            self.note(dropped);
+        }
+        self.calls.retain(|(other, _)| *other != call);
+        !self.sealed.is_empty()
+    }
+
+    /// Nothing follows the line that has begun.
+    pub(super) fn break_off(&mut self) {
+        if !self.open.is_empty() {
+            self.seal(self.open.len());
+        }
+    }
+
+    fn seal(&mut self, length: usize) {
+        self.held += length;
+        self.sealed.push_back(Segment {
+            calls: self.calls.clone(),
+            at: SystemTime::now(),
+            bytes: self.open.split_to(length),
+            dropped: Dropped::default(),
+        });
+    }
+
+    /// Remembers what was not kept: with what came before it, so that many times in a row make one line of the log.
+    fn note(&mut self, dropped: Dropped) {
+        if self.sealed.is_empty() {
+            self.seal(0);
+        }
+        if let Some(last) = self.sealed.back_mut() {
+            last.dropped.lines += dropped.lines;
+            last.dropped.bytes += dropped.bytes;
+        }
+    }
+
+    /// Takes lines out, the oldest first, until they cost `most`.
+    pub(super) fn turn(&mut self, most: usize, sandbox: u64) -> Turn {
+        let mut turn = Turn::default();
+        while let Some(segment) = self.sealed.front_mut() {
+            let mut entries = Entries::of_sandbox(sandbox, segment.at);
+            let before = segment.bytes.len();
+            while turn.cost < most && !segment.bytes.is_empty() {
+                let length = line(&segment.bytes).unwrap_or(segment.bytes.len());
+                put(
+                    &mut turn,
+                    &mut entries,
+                    &segment.calls,
+                    &segment.bytes[..length],
+                );
+                segment.bytes.advance(length);
+            }
+            self.held -= before - segment.bytes.len();
+            if !segment.bytes.is_empty() {
+                turn.more = true;
+                return turn;
+            }
+            if segment.dropped != Dropped::default() {
+                turn.cost += LINE;
+                turn.text.push_str(&segment.dropped.told(segment.at));
+            }
+            self.sealed.pop_front();
+        }
+        let mut entries = Entries::of_sandbox(sandbox, SystemTime::now());
+        while let Some(length) = line(&self.open) {
+            if turn.cost >= most {
+                turn.more = true;
+                return turn;
+            }
+            put(&mut turn, &mut entries, &self.calls, &self.open[..length]);
+            self.open.advance(length);
+        }
+        turn
+    }
+}
+
+impl Dropped {
+    /// Counts `bytes` instead of keeping them.
+    pub(super) fn count(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        self.lines += memchr_iter(b'\n', bytes).count();
+    }
+
+    fn told(self, at: SystemTime) -> String {
+        let Self { lines, bytes } = self;
+        let text = format!(
+            "{lines} lines ({bytes} bytes) are missing here: more was printed than a function's log takes"
+        );
+        let mut told = String::new();
+        Entries::of_the_worker(at).write(&mut told, None, text.as_bytes());
+        told
+    }
+}
+
+fn put(turn: &mut Turn, entries: &mut Entries, calls: &Calls, line: &[u8]) {
+    let (invocation, text) = owner(calls, line);
+    entries.write(&mut turn.text, invocation, text);
+    turn.cost += line.len() + LINE;
+}
+
+/// The length of the first line of `bytes`, its end included; `None` if the end isn't there yet.
+fn line(bytes: &[u8]) -> Option<usize> {
+    let window = &bytes[..bytes.len().min(LONGEST_LINE)];
+    memchr(b'\n', window)
+        .map(|end| end + 1)
+        .or_else(|| (window.len() == LONGEST_LINE).then_some(LONGEST_LINE))
+}
+
+/// Whose line it is, and the line without its tag. One that says nothing belongs to the only call there is.
+fn owner<'a>(calls: &[(u32, InvocationId)], line: &'a [u8]) -> (Option<InvocationId>, &'a [u8]) {
+    if let Some((tag, text)) = tagged(line) {
+        let known = calls.iter().find(|(call, _)| *call == tag);
+        return (known.map(|(_, invocation)| *invocation), text);
+    }
+    let only = match calls {
+        [(_, invocation)] => Some(*invocation),
+        _ => None,
+    };
+    (only, line)
+}
+
+fn tagged(line: &[u8]) -> Option<(u32, &[u8])> {
+    let (first, rest) = line.split_first()?;
+    if *first != TAG.0 {
+        return None;
+    }
+    let end = rest.iter().take(11).position(|byte| *byte == TAG.1)?;
+    let number = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    Some((number, &rest[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> InvocationId {
+        InvocationId { run: 1, number }
+    }
+
+    /// The lines of `turn` without their times.
+    fn lines(turn: &Turn) -> Vec<&str> {
+        turn.text
+            .lines()
+            .map(|line| line.split_once(' ').expect("a time").1)
+            .collect()
+    }
+
+    #[test]
+    fn a_line_belongs_to_its_tag_or_to_the_only_call() {
+        let two = [(4, id(40)), (5, id(50))];
+        assert_eq!(
+            owner(&two, b"\x1e5\x1fhello"),
+            (Some(id(50)), &b"hello"[..])
+        );
+        assert_eq!(owner(&two, b"\x1e9\x1fhello"), (None, &b"hello"[..]));
+        assert_eq!(owner(&two, b"hello"), (None, &b"hello"[..]));
+        assert_eq!(owner(&two[..1], b"hello"), (Some(id(40)), &b"hello"[..]));
+        assert_eq!(
+            owner(&two[..1], b"\x1ehello"),
+            (Some(id(40)), &b"\x1ehello"[..])
+        );
+        assert_eq!(owner(&[], b"hello"), (None, &b"hello"[..]));
+    }
+
+    #[test]
+    fn what_was_printed_in_a_call_stays_its_own_however_late_it_is_written() {
+        let mut backlog = Backlog::default();
+        backlog.open.extend_from_slice(b"before\n");
+        backlog.begin(1, id(1));
+        backlog.open.extend_from_slice(b"in one\nunfinished");
+        assert!(backlog.end(1, Dropped::default()));
+        backlog.begin(2, id(2));
+        backlog.open.extend_from_slice(b"in two\nhalf");
+        let turn = backlog.turn(1 << 20, 7);
+        assert_eq!(
+            lines(&turn),
+            [
+                "[7] before",
+                "[7 00000001-1] in one",
+                "[7 00000001-1] unfinished",
+                "[7 00000001-2] in two"
+            ]
+        );
+        assert!(backlog.has_begun() && !turn.more);
+        backlog.break_off();
+        assert_eq!(lines(&backlog.turn(1, 7)), ["[7 00000001-2] half"]);
+        assert_eq!(backlog.len(), 0);
+    }
+
+    #[test]
+    fn an_empty_line_costs_what_is_written_for_it() {
+        let mut backlog = Backlog::default();
+        backlog.open.extend_from_slice(&[b'\n'; 1000]);
+        let turn = backlog.turn(100 * (LINE + 1), 7);
+        assert_eq!((turn.text.lines().count(), turn.more), (100, true));
+        assert!(turn.text.len() <= turn.cost, "{turn:?}");
+        assert_eq!(backlog.len(), 900);
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_in_one_line_however_often_it_happened() {
+        let mut backlog = Backlog::default();
+        for call in 1..=3 {
+            backlog.begin(call, id(call.into()));
+            let mut dropped = Dropped::default();
+            dropped.count(b"x\ny\n");
+            backlog.end(call, dropped);
+        }
+        assert_eq!(
+            lines(&backlog.turn(1 << 20, 7)),
+            [
+                "[worker] 6 lines (12 bytes) are missing here: more was printed than a function's log takes"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_cut() {
+        let mut backlog = Backlog::default();
+        backlog.open.extend_from_slice(&[b'x'; LONGEST_LINE + 1]);
+        let turn = backlog.turn(1 << 20, 7);
+        assert_eq!(turn.text.lines().count(), 1);
+        assert_eq!(backlog.len(), 1);
+    }
+}
