@@ -2,12 +2,12 @@
 //! it. Here it is only read, so that the checks of a directory serve it too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use flate2::read::MultiGzDecoder;
+use ol_archive::open_regular;
 use tar::Archive as Tar;
 
 use super::check::Files;
@@ -33,7 +33,7 @@ impl Archive {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let unread = || format!("failed to read {}; check that you may", path.display());
         let mut bytes = Vec::new();
-        let file = File::open(path).with_context(unread)?;
+        let file = open_regular(path).with_context(unread)?;
         file.take(PACKED_BYTES)
             .read_to_end(&mut bytes)
             .with_context(unread)?;

@@ -4,7 +4,8 @@
 //! owners and times are left out. A worker that is sent a bundle once more then sees nothing new.
 //!
 //! What the worker would refuse is refused here, by its name in the directory: links (they could
-//! lead out of it) and whatever is neither file nor directory.
+//! lead out of it) and whatever is neither file nor directory. Who packs may be root and the directory
+//! somebody else's, so what is exchanged for a link after it was listed isn't followed either.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustix::fs::{Mode, OFlags};
+use ol_archive::{Beneath, Kind, open_regular};
 use tar::{Builder, EntryType, Header};
 
 use super::check::Files;
@@ -31,8 +32,10 @@ const TIME: u64 = 315_532_800;
 pub(super) const TEXT_BYTES: u64 = 1 << 20;
 
 /// The members of a bundle and where their content is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Bundle {
+    /// The directory that it is made of, if it is made of one.
+    source: Option<Beneath>,
     /// By their path in the bundle, without a trailing slash.
     members: BTreeMap<PathBuf, Member>,
 }
@@ -40,7 +43,10 @@ pub(crate) struct Bundle {
 #[derive(Debug, PartialEq, Eq)]
 enum Member {
     Directory,
-    File(PathBuf),
+    /// A file of the directory, at the same path.
+    File,
+    /// Another file, which the operator named.
+    Named(PathBuf),
     Text(String),
 }
 
@@ -60,11 +66,14 @@ impl Bundle {
                 source.display()
             );
         }
-        let mut bundle = Self {
-            members: BTreeMap::new(),
-        };
-        bundle.walk(source, Path::new(""))?;
-        Ok(bundle)
+        let unread = || format!("failed to read {}; check that you may", source.display());
+        let opened = Beneath::open(source).with_context(unread)?;
+        let mut members = BTreeMap::new();
+        walk(&opened, Path::new(""), &mut members)?;
+        Ok(Self {
+            source: Some(opened),
+            members,
+        })
     }
 
     /// Files whose content is at hand: name and text.
@@ -72,38 +81,9 @@ impl Bundle {
         let member =
             |(name, text): &(&str, &str)| (PathBuf::from(name), Member::Text((*text).to_owned()));
         Self {
+            source: None,
             members: files.iter().map(member).collect(),
         }
-    }
-
-    fn walk(&mut self, source: &Path, inside: &Path) -> Result<()> {
-        let here = source.join(inside);
-        let unread = || format!("failed to read {}; check that you may", here.display());
-        for entry in fs::read_dir(&here).with_context(unread)? {
-            let entry = entry.with_context(unread)?;
-            if SKIPPED.iter().any(|skipped| entry.file_name() == **skipped) {
-                continue;
-            }
-            let path = inside.join(entry.file_name());
-            let kind = entry.file_type().with_context(unread)?;
-            if kind.is_dir() {
-                self.members.insert(path.clone(), Member::Directory);
-                self.walk(source, &path)?;
-            } else if kind.is_file() {
-                self.members.insert(path, Member::File(entry.path()));
-            } else if kind.is_symlink() {
-                bail!(
-                    "{} is a symbolic link, which a bundle can't hold; replace it by what it points to",
-                    path.display()
-                );
-            } else {
-                bail!(
-                    "{} is neither a file nor a directory; move it out of the function's directory",
-                    path.display()
-                );
-            }
-        }
-        Ok(())
     }
 
     /// Takes the content of the member `name`, which may be new, from `file`.
@@ -114,7 +94,8 @@ impl Bundle {
         // What the operator names may be a link of theirs.
         let file = file.canonicalize();
         let file = file.with_context(|| format!("failed to find what should be {name}"))?;
-        self.members.insert(PathBuf::from(name), Member::File(file));
+        self.members
+            .insert(PathBuf::from(name), Member::Named(file));
         Ok(())
     }
 
@@ -129,7 +110,7 @@ impl Bundle {
         // The fast level packs source code nearly as small, in a third of the time.
         let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         for (path, member) in &self.members {
-            append(&mut archive, path, member).with_context(|| {
+            self.append(&mut archive, path, member).with_context(|| {
                 format!(
                     "failed to pack {}; check that you may read it",
                     path.display()
@@ -141,65 +122,111 @@ impl Bundle {
             .and_then(GzEncoder::finish)
             .context("failed to finish the bundle")
     }
+
+    /// The content of a member that is a file.
+    fn open(&self, path: &Path, member: &Member) -> io::Result<File> {
+        match (member, &self.source) {
+            (Member::Named(file), _) => open_regular(file),
+            (_, Some(source)) => source.file(path),
+            (_, None) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn append(
+        &self,
+        archive: &mut Builder<impl io::Write>,
+        path: &Path,
+        member: &Member,
+    ) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_mtime(TIME);
+        header.set_uid(0);
+        header.set_gid(0);
+        match member {
+            Member::Directory => {
+                header.set_entry_type(EntryType::Directory);
+                header.set_mode(0o755);
+                header.set_size(0);
+                archive.append_data(&mut header, path, io::empty())
+            }
+            Member::Text(text) => {
+                header.set_entry_type(EntryType::Regular);
+                header.set_mode(0o644);
+                header.set_size(text.len() as u64);
+                archive.append_data(&mut header, path, text.as_bytes())
+            }
+            Member::File | Member::Named(_) => {
+                let file = self.open(path, member)?;
+                let metadata = file.metadata()?;
+                let executable = metadata.permissions().mode() & 0o111 != 0;
+                header.set_entry_type(EntryType::Regular);
+                header.set_mode(if executable { 0o755 } else { 0o644 });
+                header.set_size(metadata.len());
+                let content = Exactly {
+                    file,
+                    left: metadata.len(),
+                };
+                archive.append_data(&mut header, path, content)
+            }
+        }
+    }
+}
+
+/// Lists what is in `folder`, a path beneath `source`, and further below.
+fn walk(source: &Beneath, folder: &Path, members: &mut BTreeMap<PathBuf, Member>) -> Result<()> {
+    let unread = || {
+        format!(
+            "failed to read {}; check that you may",
+            Path::new(".").join(folder).display()
+        )
+    };
+    for (path, kind) in source.list(folder).with_context(unread)? {
+        if SKIPPED.iter().any(|skipped| path.ends_with(skipped)) {
+            continue;
+        }
+        match kind {
+            Kind::Directory => {
+                members.insert(path.clone(), Member::Directory);
+                walk(source, &path, members)?;
+            }
+            Kind::File => {
+                members.insert(path, Member::File);
+            }
+            Kind::Link => bail!(
+                "{} is a symbolic link, which a bundle can't hold; replace it by what it points to",
+                path.display()
+            ),
+            Kind::Other => bail!(
+                "{} is neither a file nor a directory; move it out of the function's directory",
+                path.display()
+            ),
+        }
+    }
+    Ok(())
 }
 
 impl Files for Bundle {
     fn has_file(&self, name: &str) -> bool {
         let member = self.members.get(Path::new(name));
-        matches!(member, Some(Member::File(_) | Member::Text(_)))
+        matches!(
+            member,
+            Some(Member::File | Member::Named(_) | Member::Text(_))
+        )
     }
 
     fn text(&self, name: &str) -> Result<Option<String>> {
-        let path = match self.members.get(Path::new(name)) {
-            Some(Member::File(path)) => path,
+        let member = match self.members.get(Path::new(name)) {
+            Some(member @ (Member::File | Member::Named(_))) => member,
             Some(Member::Text(text)) => return Ok(Some(text.clone())),
             Some(Member::Directory) | None => return Ok(None),
         };
         let mut text = String::new();
-        let read = open(path).and_then(|file| file.take(TEXT_BYTES).read_to_string(&mut text));
+        let read = self
+            .open(Path::new(name), member)
+            .and_then(|file| file.take(TEXT_BYTES).read_to_string(&mut text));
         read.with_context(|| format!("failed to read {name} as text"))?;
         Ok(Some(text))
     }
-}
-
-fn append(archive: &mut Builder<impl io::Write>, path: &Path, member: &Member) -> io::Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_mtime(TIME);
-    header.set_uid(0);
-    header.set_gid(0);
-    match member {
-        Member::Directory => {
-            header.set_entry_type(EntryType::Directory);
-            header.set_mode(0o755);
-            header.set_size(0);
-            archive.append_data(&mut header, path, io::empty())
-        }
-        Member::Text(text) => {
-            header.set_entry_type(EntryType::Regular);
-            header.set_mode(0o644);
-            header.set_size(text.len() as u64);
-            archive.append_data(&mut header, path, text.as_bytes())
-        }
-        Member::File(source) => {
-            let file = open(source)?;
-            let metadata = file.metadata()?;
-            let executable = metadata.permissions().mode() & 0o111 != 0;
-            header.set_entry_type(EntryType::Regular);
-            header.set_mode(if executable { 0o755 } else { 0o644 });
-            header.set_size(metadata.len());
-            let content = Exactly {
-                file,
-                left: metadata.len(),
-            };
-            archive.append_data(&mut header, path, content)
-        }
-    }
-}
-
-/// Opens a file that was one when listed: a link put in its place since is not followed.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 /// Reads as many bytes as the header promised, or fails: an archive in which the two differ is

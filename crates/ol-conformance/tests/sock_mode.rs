@@ -3,6 +3,7 @@
 use ol_testkit::{Reply, Worker, bundle, eventually, patience, with_worker};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 const SOCK: &str = "server_mode=sock";
@@ -322,5 +323,86 @@ fn who_can_not_get_its_memory_back_stays_paused() {
         done(worker, &format!("/destroy/{third}"));
         done(worker, &unpause);
         assert_eq!(run(worker, &first, &json!(1)).ok(), json!(1));
+    });
+}
+
+/// Whose directory is packed may read less than the worker: he exchanges a folder and a link while it happens, and what the link leads to
+/// never comes into a sandbox.
+#[test]
+fn links_exchanged_while_a_directory_is_packed_lead_nowhere() {
+    const SECRET: &str = "only root reads this";
+    with_worker(&[SOCK], |worker| {
+        let secret = worker.place.own("secret");
+        fs::create_dir(&secret).expect("made");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).expect("closed");
+        let look = "import os\n\ndef f(event):\n    return [open(at + '/' + name).read() for at, _, names in os.walk('/handler/x') for name in names]\n";
+        // Many before it, so that there is time between the listing and the opening.
+        let names: Vec<String> = (0..200).map(|n| format!("x/{n:03}")).collect();
+        let mut files = vec![("f.py", look)];
+        files.extend(names.iter().map(|name| (name.as_str(), "mine")));
+        let code = code(worker, "exchanged", &files);
+        for name in &names {
+            let name = name.strip_prefix("x/").expect("it begins so");
+            fs::write(secret.join(name), SECRET).expect("written");
+        }
+        let [folder, aside, link] =
+            ["x", "aside", "link"].map(|name| std::path::Path::new(&code).join(name));
+        std::os::unix::fs::symlink(&secret, &link).expect("linked");
+        let over = ol_testkit::Over::default();
+        std::thread::scope(|scope| {
+            let until = over.when_dropped();
+            let exchanging = scope.spawn(|| {
+                let mut times = 0;
+                while !over.is() {
+                    fs::rename(&folder, &aside).expect("ours");
+                    fs::rename(&link, &folder).expect("ours");
+                    fs::rename(&folder, &link).expect("ours");
+                    fs::rename(&aside, &folder).expect("ours");
+                    times += 1;
+                }
+                times
+            });
+            let (mut made, mut refused) = (0, 0);
+            for _ in 0..60 {
+                let reply = try_create(worker, &json!({"code": code}));
+                if reply.status == 200 {
+                    let id = reply.text().trim().to_owned();
+                    let seen = run(worker, &id, &json!(null)).text();
+                    assert!(!seen.contains(SECRET), "a link was followed");
+                    done(worker, &format!("/destroy/{id}"));
+                    made += 1;
+                } else {
+                    let told = reply.error(400, "bad-request");
+                    assert!(!told.contains(SECRET), "{told}");
+                    refused += 1;
+                }
+            }
+            drop(until);
+            let times = exchanging.join().expect("nothing else renames");
+            ol_testkit::measured(&format!(
+                "{times} exchanges; {made} directories packed, {refused} refused"
+            ));
+            assert!(times > 60, "{times} exchanges prove little");
+        });
+        let id = create(worker, &json!({"code": code, "pkgs": []}));
+        let seen = run(worker, &id, &json!(null)).ok();
+        assert_eq!(seen, json!(vec!["mine"; 200]));
+    });
+}
+
+/// A pipe in the place of a bundle would be waited for until somebody writes into it.
+#[test]
+fn code_that_is_no_file_is_not_waited_for() {
+    with_worker(&[SOCK], |worker| {
+        let pipe = worker.place.own("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).expect("a pipe");
+        let told = try_create(worker, &json!({"code": pipe})).error(400, "bad-request");
+        assert!(told.contains("it is not a file"), "{told}");
+        let code = code(worker, "holder", &[("f.py", ECHO)]);
+        fs::rename(&pipe, std::path::Path::new(&code).join("pipe")).expect("moved");
+        let told = try_create(worker, &json!({"code": code})).error(400, "bad-request");
+        assert!(told.contains("pipe"), "{told}");
     });
 }

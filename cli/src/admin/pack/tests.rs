@@ -110,11 +110,23 @@ fn a_file_that_became_a_link_is_not_followed() {
 }
 
 #[test]
+fn a_directory_that_became_a_link_is_not_followed() {
+    let directory = directory(&[("lib/f.py", "mine")]);
+    let secret = self::directory(&[("f.py", "secret")]);
+    let bundle = Bundle::collect(directory.path()).expect("collected");
+    fs::rename(directory.path().join("lib"), directory.path().join("moved")).expect("moved");
+    symlink(secret.path(), directory.path().join("lib")).expect("a link");
+    bundle
+        .write()
+        .expect_err("what it leads to is not the function's");
+}
+
+#[test]
 fn a_file_that_shrinks_is_an_error_and_one_that_grows_is_cut() {
     let directory = directory(&[("f.py", "12345")]);
     for (left, read) in [(9, None), (2, Some("12"))] {
         let mut text = String::new();
-        let file = open(&directory.path().join("f.py")).expect("opened");
+        let file = open_regular(&directory.path().join("f.py")).expect("opened");
         let result = Exactly { file, left }.read_to_string(&mut text);
         assert_eq!(result.ok().map(|_| text.as_str()), read);
     }

@@ -1,4 +1,6 @@
 //! Code on this host as a version: a tar.gz as it is, a directory packed on the way, so that the same rules hold for both.
+//!
+//! The directory may belong to somebody who may read less than the worker: what he exchanges while it is packed is not followed.
 
 use super::DirectError;
 use crate::function::{Version, VersionError};
@@ -6,9 +8,9 @@ use crate::invoke::InvokeError;
 use crate::settings::Settings;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::fs::File;
-use std::io;
-use std::path::Path;
+use ol_archive::{Beneath, Kind, open_regular};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// Makes a version of what is at `path`. Blocking.
 pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, DirectError> {
@@ -23,10 +25,10 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
     }
     let is_directory = at.metadata().map_err(|error| absent(&error))?.is_dir();
     let prepared = if is_directory {
-        at.read_dir().map_err(|error| absent(&error))?;
+        let directory = Beneath::open(at).map_err(|error| absent(&error))?;
         let (reader, writer) = io::pipe().map_err(|error| host(&error))?;
         std::thread::scope(|scope| {
-            let packing = scope.spawn(|| pack(at, writer));
+            let packing = scope.spawn(|| pack(&directory, writer));
             let prepared = Version::prepare(settings, reader);
             match packing.join() {
                 // The pipe breaks when the version is refused; that says why.
@@ -35,7 +37,7 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
             }
         })?
     } else {
-        let file = File::open(at).map_err(|error| absent(&error))?;
+        let file = open_regular(at).map_err(|error| absent(&error))?;
         Version::prepare(settings, file)
     };
     let mut version = prepared.map_err(|error| match error {
@@ -49,12 +51,66 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
     Ok(version)
 }
 
-fn pack(directory: &Path, writer: io::PipeWriter) -> io::Result<()> {
+fn pack(directory: &Beneath, writer: io::PipeWriter) -> io::Result<()> {
     let mut archive = tar::Builder::new(GzEncoder::new(writer, Compression::none()));
-    // A link is refused by its name, like one in a bundle.
-    archive.follow_symlinks(false);
-    archive.append_dir_all(".", directory)?;
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let listed = directory.list(&folder);
+        for (path, kind) in listed.map_err(|error| told(&folder, &error))? {
+            append(&mut archive, directory, &path, kind).map_err(|error| told(&path, &error))?;
+            if kind == Kind::Directory {
+                folders.push(path);
+            }
+        }
+    }
     archive.into_inner()?.finish().map(drop)
+}
+
+fn append(
+    archive: &mut tar::Builder<impl io::Write>,
+    directory: &Beneath,
+    path: &Path,
+    kind: Kind,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o755);
+    match kind {
+        Kind::File => {
+            let file = directory.file(path)?;
+            let metadata = file.metadata()?;
+            header.set_metadata(&metadata);
+            // As many bytes as the header says, or the archive is broken from there on: one that grows is cut, one that shrinks refused.
+            let content = file.take(metadata.len()).chain(Shrunk);
+            archive.append_data(&mut header, path, content.take(metadata.len()))
+        }
+        Kind::Directory => {
+            header.set_entry_type(tar::EntryType::Directory);
+            archive.append_data(&mut header, path, io::empty())
+        }
+        // Refused by its name, like one in a bundle.
+        Kind::Link => {
+            header.set_entry_type(tar::EntryType::Symlink);
+            archive.append_link(&mut header, path, ".")
+        }
+        Kind::Other => {
+            header.set_entry_type(tar::EntryType::Fifo);
+            archive.append_data(&mut header, path, io::empty())
+        }
+    }
+}
+
+/// What follows the end of a file that has become shorter than its header says.
+struct Shrunk;
+
+impl Read for Shrunk {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("it shrank while it was read; try again"))
+    }
+}
+
+fn told(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn host(why: &dyn std::fmt::Display) -> DirectError {
