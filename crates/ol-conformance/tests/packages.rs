@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Instant;
 
 /// Runs `test` in a place where workers find uv, beside an index with nothing in it.
 fn with_index(test: impl FnOnce(&Place, &PackageIndex)) {
@@ -452,6 +453,83 @@ fn a_version_whose_packages_fail_leaves_the_one_before_in_service() {
             let version = call(&worker, "f");
             (version == json!(["3.0"])).then_some(())
         });
+        worker.down();
+    });
+}
+
+/// What others have installed, and when they used it last, is nobody's business.
+#[test]
+fn a_function_sees_its_own_packages_and_no_others() {
+    const LOOK: &str = "
+import os
+
+def f(event):
+    return [sorted(os.listdir('/packages')), [os.listdir('/packages/' + name) for name in sorted(os.listdir('/packages'))],
+            [os.path.lexists('/packages/' + name) for name in event]]
+";
+    with_index(|place, index| {
+        index.add(plain("m", "1.0"));
+        index.add(plain("n", "1.0"));
+        let worker = up(place, index, &[]);
+        let guesses = json!(["m==1.0", "n==1.0", ".wheels", ".interpreter"]);
+        for (name, wanted, own) in [
+            ("both", "m\nn\n", &["m==1.0", "n==1.0"][..]),
+            ("one", "m\n", &["m==1.0"]),
+            ("none", "", &[]),
+        ] {
+            // Of a second version too: it has its own, however it starts.
+            for version in ["first", "second"] {
+                let files = [
+                    ("f.py", LOOK),
+                    ("requirements.txt", wanted),
+                    ("version", version),
+                ];
+                worker.install(name, &files);
+                let there = [
+                    own.contains(&"m==1.0"),
+                    own.contains(&"n==1.0"),
+                    false,
+                    false,
+                ];
+                let folders = vec![["files"]; own.len()];
+                let seen = worker.call(name, &guesses).ok();
+                assert_eq!(seen, json!([own, folders, there]), "{name}, {version}");
+            }
+        }
+        worker.down();
+    });
+}
+
+/// Each package is a mount; what a hundred of them cost a start is printed.
+#[test]
+#[ignore = "installs 120 packages; run it with `make test-long`"]
+fn a_function_of_many_packages() {
+    with_index(|place, index| {
+        let names: Vec<String> = (0..120).map(|n| format!("many{n}")).collect();
+        for name in &names {
+            index.add(plain(name, "1.0"));
+        }
+        let worker = up(place, index, &[]);
+        let source = "import importlib\n\ndef f(names):\n    return sum(importlib.import_module(n).version == '1.0' for n in names)\n";
+        let wanted = names.join("\n");
+        worker.install("many", &[("f.py", source), ("requirements.txt", &wanted)]);
+        worker.install("none", &[("f.py", source)]);
+        assert_eq!(worker.call("many", &json!(names)).ok(), json!(120));
+        // New versions, so that each call starts a sandbox; and no module is imported.
+        for version in 0..5 {
+            for (name, wanted) in [("many", wanted.as_str()), ("none", "")] {
+                let version = version.to_string();
+                let files = [
+                    ("f.py", source),
+                    ("requirements.txt", wanted),
+                    ("v", &version),
+                ];
+                worker.install(name, &files);
+                let begun = Instant::now();
+                assert_eq!(worker.call(name, &json!([])).ok(), json!(0));
+                ol_testkit::measured(&format!("{name}: {:?}", begun.elapsed()));
+            }
+        }
         worker.down();
     });
 }

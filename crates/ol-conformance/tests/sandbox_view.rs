@@ -385,3 +385,52 @@ fn the_worker_itself_has_no_privilege() {
         }
     });
 }
+
+/// What is set on an open file, or locked in it, is seen by all who share it. So no sandbox has a device of the host's, nor an open file of
+/// another sandbox's.
+#[test]
+fn devices_are_not_the_hosts_and_open_files_not_each_others() {
+    use std::os::unix::fs::MetadataExt as _;
+    let source = "
+import fcntl, os
+
+def f(event):
+    stat = os.fstat(0)
+    before = fcntl.fcntl(0, fcntl.F_GETFL) & os.O_APPEND
+    fcntl.fcntl(0, fcntl.F_SETFL, os.O_APPEND)
+    with open('/dev/null', 'r+b', buffering=0) as file:
+        same = os.path.samestat(os.fstat(file.fileno()), stat)
+        file.write(b'x')
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            same = 'locked by another'
+    return [before, same, stat.st_dev, stat.st_ino, stat.st_rdev]
+";
+    with_worker(&[], |worker| {
+        let host = fs::metadata("/dev/null").expect("this host has one");
+        // Locked here: a sandbox that has the same one could not lock it.
+        let held = fs::File::open("/dev/null").expect("this host has one");
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+        for name in ["one", "two"] {
+            worker.install(name, &[("f.py", source)]);
+            let seen = worker.call(name, &json!(null)).ok();
+            assert_eq!(seen[0], 0, "{name} sees what another set: {seen}");
+            assert_eq!(seen[1], json!(true), "{name}: {seen}");
+            assert_ne!(
+                (&seen[2], &seen[3]),
+                (&json!(host.dev()), &json!(host.ino())),
+                "{name} has the host's device"
+            );
+            assert_eq!(seen[4], json!(host.rdev()), "{name}: {seen}");
+        }
+        worker.install("ask", &[("f.py", ASK)]);
+        for device in ["zero", "full", "random", "urandom"] {
+            let host = fs::metadata(format!("/dev/{device}")).expect("this host has one");
+            let question = format!(
+                "[os.stat('/dev/{device}').st_rdev, len(open('/dev/{device}', 'rb').read(8))]"
+            );
+            assert_eq!(ask(worker, &question), json!([host.rdev(), 8]), "{device}");
+        }
+    });
+}

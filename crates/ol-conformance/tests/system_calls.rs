@@ -107,6 +107,24 @@ fn calls_that_reach_out_of_a_sandbox() {
         ("personality", json!([135, 0x0004_0000])),
         ("ioctl TIOCSTI", json!([16, 0, 0x5412, ""])),
         ("unheard of", json!([999])),
+        // What would tell which of the shared files others use.
+        ("inotify_init1", json!([294, 0])),
+        ("fcntl F_NOTIFY", json!([72, 0, 1026, 1])),
+        ("mincore", json!([27, 0, 4096, null])),
+        ("cachestat", json!([451, 0, null, null, 0])),
+        ("process_madvise", json!([440, 0, null, 1, 21, 0])),
+        ("sync", json!([162])),
+        // Huge pages, by each way to one.
+        (
+            "mmap MAP_HUGETLB",
+            json!([9, 0, 2 << 20, 3, 0x4_0022, -1, 0]),
+        ),
+        (
+            "shmget SHM_HUGETLB",
+            json!([29, 0, 2 << 20, 0o1_000 | 0o4_000 | 0o600]),
+        ),
+        ("memfd_create MFD_HUGETLB", json!([319, "m", 4])),
+        ("ioctl BTRFS_IOC_SYNC", json!([16, 0, 0x9408, 0])),
     ] {
         calls.insert(name.to_owned(), arguments);
     }
@@ -123,9 +141,108 @@ fn calls_that_reach_out_of_a_sandbox() {
         ("clone user", "EPERM"),
         ("socket packet", "EPERM"),
         ("unheard of", "ENOSYS"),
+        ("fcntl F_NOTIFY", "EPERM"),
+        ("mincore", "ENOSYS"),
+        ("mmap MAP_HUGETLB", "EPERM"),
     ] {
         assert_eq!(got[name], outcome, "{name}");
     }
+}
+
+/// Files of the base lie in memory that all share. What tells whether one does, or removes it from there, tells what other tenants
+/// import, and slows them down.
+#[test]
+fn the_memory_of_shared_files_is_not_shown_nor_emptied() {
+    let source = "
+import ctypes, os
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+def call(*arguments):
+    ctypes.set_errno(0)
+    done = libc.syscall(*[a if not isinstance(a, int) else ctypes.c_long(a) for a in arguments])
+    return done if done >= 0 else -ctypes.get_errno()
+
+class Part(ctypes.Structure):
+    _fields_ = [('base', ctypes.c_void_p), ('length', ctypes.c_size_t)]
+
+def read(fd, flags):
+    buffer = ctypes.create_string_buffer(16)
+    part = Part(ctypes.addressof(buffer), 16)
+    return call(327, fd, ctypes.byref(part), 1, 0, 0, flags)
+
+def by_python(fd):
+    try:
+        return os.preadv(fd, [bytearray(16)], 0, os.RWF_NOWAIT)
+    except OSError as error:
+        return -error.errno
+
+def f(event):
+    fd = os.open(event, os.O_RDONLY)
+    address = call(9, 0, 4096, 1, 2, fd, 0)
+    result = {
+        'plain': read(fd, 0), 'NOWAIT': read(fd, 8), 'DONTCACHE': read(fd, 0x80), 'unknown': read(fd, 0x40000000),
+        'python': by_python(fd), 'mincore': call(27, address, 4096, ctypes.create_string_buffer(1)),
+        'DONTNEED': call(221, fd, 0, 0, 4), 'WILLNEED': call(221, fd, 0, 0, 3),
+        'PAGEOUT': call(28, address, 4096, 21), 'COLD': call(28, address, 4096, 20), 'MERGEABLE': call(28, address, 4096, 12),
+        'RANDOM': call(28, address, 4096, 1), 'syncfs': call(306, fd), 'fsync': call(74, fd), 'fdatasync': call(75, fd),
+        'NOTIFY': call(72, os.open('/usr', os.O_RDONLY | os.O_DIRECTORY), 1026, 1),
+    }
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return result
+";
+    with_worker(&[], |worker| {
+        worker.install(
+            "look",
+            &[("f.py", source), ("ol.yaml", "limits: {mem_mb: 128}\n")],
+        );
+        // A file of the base that nobody has mapped just now.
+        let file = "/usr/share/zoneinfo/Antarctica/Troll";
+        let there = std::path::Path::new(file).is_file();
+        let file = if there { file } else { "/usr/bin/env" };
+        let got = worker.call("look", &json!(file)).ok();
+        // As errors are told by the kernel: EPERM, ENOSYS, EOPNOTSUPP.
+        let (forbidden, absent, unsupported) = (-1, -38, -95);
+        let expected = json!({
+            "plain": 16, "NOWAIT": unsupported, "DONTCACHE": unsupported, "unknown": unsupported, "python": unsupported,
+            "mincore": absent, "DONTNEED": 0, "WILLNEED": 0, "PAGEOUT": 0, "COLD": 0, "MERGEABLE": 0,
+            "RANDOM": 0, "syncfs": 0, "fsync": 0, "fdatasync": 0, "NOTIFY": forbidden
+        });
+        assert_eq!(got, expected);
+        // Read a moment ago, so it lies in memory: the advice to drop it was not taken.
+        assert!(resident(file), "{file} was dropped from the host's memory");
+    });
+}
+
+/// Is the first page of a file in this host's memory?
+fn resident(path: &str) -> bool {
+    let file = std::fs::File::open(path).expect("it is there");
+    let mut buffer = [0_u8; 16];
+    let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+    let nowait = rustix::io::ReadWriteFlags::NOWAIT;
+    match rustix::io::preadv2(&file, &mut parts, 0, nowait) {
+        Ok(read) => read > 0,
+        Err(error) => error == rustix::io::Errno::OPNOTSUPP,
+    }
+}
+
+/// `sysinfo` tells the host's memory and load, and is left: the C library reads the size of memory with it and doesn't look whether that
+/// failed, so programs would work with a number of chance.
+#[test]
+fn the_size_of_memory_is_a_number() {
+    let source = "import os\n\ndef f(event):\n    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')\n";
+    with_worker(&[], |worker| {
+        worker.install("size", &[("f.py", source)]);
+        let text = std::fs::read_to_string("/proc/meminfo").expect("this host's");
+        let total = text.lines().next().expect("MemTotal");
+        let total: u64 = total
+            .split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("a number of KiB");
+        assert_eq!(worker.call("size", &json!({})).ok(), json!(total << 10));
+    });
 }
 
 /// The same harness with what a function may do: if it called nothing right, the test above would prove nothing.

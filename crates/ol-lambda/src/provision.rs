@@ -129,6 +129,7 @@ async fn create(
             limits: version.limits.clone(),
             oom: version.config.oom,
             code: Some(version.code),
+            packages: version.shown(),
             patience: TURN,
             network: version.network,
         };

@@ -20,7 +20,7 @@ pub mod pool;
 pub mod sock;
 
 pub use lifecycle::{Allotment, Death, Obituary, Paused, Running};
-pub use ol_warden::protocol::{CodeId, Network, SandboxId};
+pub use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
 pub use pool::{
     Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxEvent,
     SandboxSpec,

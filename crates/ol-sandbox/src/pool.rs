@@ -3,7 +3,7 @@
 use crate::budget::Reservation;
 use crate::lifecycle::{Allotment, Death, Running};
 use ol_model::{Limits, MiB, OomScope};
-use ol_warden::protocol::{CodeId, Network, SandboxId};
+use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -78,6 +78,8 @@ pub struct Content {
     pub oom: OomScope,
     /// The code at `/handler`, by number; nothing if `None`.
     pub code: Option<CodeId>,
+    /// What of the package store lies at `/packages`.
+    pub packages: Packages,
     /// How it reaches a network. [`Network::Host`] is for [`Parent::Root`] only; it and [`Network::Gate`] can't be assigned later, and
     /// zygotes have [`Network::None`].
     pub network: Network,

@@ -1,8 +1,9 @@
-//! Fitting a shell for a function from outside: its code is moved in, its scratch gets its size.
+//! Fitting a shell for a function from outside: its code and packages are moved in, its scratch gets its size.
 //!
 //! The warden enters the shell's mount namespace for two calls and comes back. A leaf that waits there already sees the code appear and
 //! can't undo it: the mount is locked for whoever is in a user namespace below.
 
+use crate::packages::{Shown, Store};
 use crate::protocol::{Content, Network};
 use ol_sys::process::exit_now;
 use ol_sys::{mount, namespaces};
@@ -17,6 +18,7 @@ use std::path::Path;
 pub(crate) struct Fitter {
     /// The directory whose numbered children are code.
     code: OwnedFd,
+    store: Store,
     /// The warden's own mount namespace, and where it works in it.
     home: OwnedFd,
     template: OwnedFd,
@@ -25,13 +27,14 @@ pub(crate) struct Fitter {
 }
 
 impl Fitter {
-    /// `code` is the worker's directory; the working directory is the template. Called in the mount namespace to come back to.
-    pub fn new(code: &Path, scratch: u64) -> io::Result<Self> {
+    /// `code` is the worker's directory, `store` that of packages; the working directory is the template. Called in the mount namespace to come back to.
+    pub fn new(code: &Path, store: &Path, scratch: u64) -> io::Result<Self> {
         let open = |path: &Path, flags| {
             rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
         };
         Ok(Self {
             code: open(code, OFlags::PATH | OFlags::DIRECTORY)?,
+            store: Store::open(store)?,
             home: open("/proc/self/ns/mnt".as_ref(), OFlags::RDONLY)?,
             template: open(".".as_ref(), OFlags::PATH | OFlags::DIRECTORY)?,
             scratch,
@@ -50,11 +53,19 @@ impl Fitter {
                 .map_err(|e| told("take the code", e))
         });
         let code = code.transpose()?;
+        let packages = self
+            .store
+            .show(self.code.as_fd(), content.packages)
+            .map_err(|e| told("take the packages", e))?;
         let resolver = (content.network == Network::Host).then(host_resolver);
         let resolver = resolver
             .transpose()
             .map_err(|e| told("take the resolver's file", e))?;
-        if code.is_none() && resolver.is_none() && content.scratch == self.scratch {
+        if code.is_none()
+            && packages.is_none()
+            && resolver.is_none()
+            && content.scratch == self.scratch
+        {
             return Ok(());
         }
         let options = CString::new(format!(
@@ -66,6 +77,12 @@ impl Fitter {
         let done = code
             .map_or(Ok(()), |code| mount::attach(code.as_fd(), "/handler"))
             .map_err(|e| told("move the code in", e))
+            .and_then(|()| {
+                packages
+                    .as_ref()
+                    .map_or(Ok(()), Shown::attach)
+                    .map_err(|e| told("move the packages in", e))
+            })
             .and_then(|()| {
                 // A base may have no such file, and then nothing is hidden by it.
                 let there = resolver.filter(|_| Path::new(RESOLVER).is_file());

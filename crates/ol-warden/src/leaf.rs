@@ -24,8 +24,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub(crate) struct Mold {
     /// The warden's own pid namespace, to come back to.
     home: OwnedFd,
-    /// `/dev/null`.
-    null: OwnedFd,
     /// The system calls that leaves and zygotes may make; none means that the filter is switched off by configuration.
     filters: Option<Filters>,
     /// The base's Python, as a path inside.
@@ -117,8 +115,16 @@ fn become_leaf(
     rustix::process::chdir("/handler").step("enter /handler")?;
     ol_sys::process::ignore_signal(libc::SIGPIPE, false).step("reset SIGPIPE")?;
     unblock_signals();
+    // Opened by each for itself: what is set on an open file, a lock for one, is seen by all who share it.
+    let null = rustix::fs::openat(
+        CWD,
+        "/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step("open /dev/null")?;
     let log = ends.log.as_fd();
-    let mut inherited = vec![mold.null.as_fd(), log, log, ends.guest.as_fd()];
+    let mut inherited = vec![null.as_fd(), log, log, ends.guest.as_fd()];
     inherited.extend(channel);
     arrange_fds(child, &inherited, &[words]).step("close descriptors")?;
     let words = RawFdNumber::try_from(inherited.len()).unwrap_or(RawFdNumber::MAX);
@@ -192,7 +198,6 @@ impl Mold {
         });
         Ok(Self {
             home: open("/proc/self/ns/pid", OFlags::RDONLY)?,
-            null: open("/dev/null", OFlags::RDWR)?,
             filters,
             python,
             bounds: Bounds {

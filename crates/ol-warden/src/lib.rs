@@ -14,6 +14,7 @@
 //! - [`network`]: how sandboxes reach the outside, and what none of them reaches
 //! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands; `inside` is what they are to
 //!   each other
+//! - `fit`, `packages`: what is moved into a shell from outside
 //! - `maker`: makes the shells below a zygote's; `birth`: orders a zygote to fork into one, and hears of the child
 //! - [`serve`]: the loop that owns them all; when it ends, nothing of them is left
 //!
@@ -32,6 +33,7 @@ mod fit;
 mod inside;
 mod leaf;
 mod maker;
+mod packages;
 mod serve;
 mod shell;
 mod uids;

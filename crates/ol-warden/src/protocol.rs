@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Raised whenever a message changes its shape; both ends are of one program, so a difference means a mixed install.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE: usize = 4096;
@@ -29,6 +29,19 @@ pub struct SandboxId(pub u64);
 /// The number of a code directory beneath the one both ends know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CodeId(pub u64);
+
+/// What of the package store lies at `/packages`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Packages {
+    /// Nothing.
+    #[default]
+    None,
+    /// The entries of the store that have the names of the empty directories in this one, which lies beneath the directory of code: of
+    /// `NAME` its `files`, and of one that begins with a dot all.
+    Named(CodeId),
+    /// All of it.
+    All,
+}
 
 /// How a sandbox reaches a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +111,8 @@ pub struct Content {
     pub scratch: u64,
     /// What lies at `/handler`; nothing if `None`.
     pub code: Option<CodeId>,
+    /// What lies at `/packages`.
+    pub packages: Packages,
     /// Its network.
     pub network: Network,
 }

@@ -147,7 +147,7 @@ struct Program {
     filter: *const c_void,
 }
 
-/// 0 stays, 1 and 2 become the log, 3 the guest socket, 4 a zygote's channel; the status socket comes after them and all others are
+/// 0 becomes `/dev/null`, opened anew (what is set on an open file is seen by all who share it), 1 and 2 the log, 3 the guest socket, 4 a zygote's channel; the status socket comes after them and all others are
 /// closed. Returns its new number.
 fn descriptors(order: &Order, fds: &[c_int]) -> Result<c_int, i32> {
     let &[_, guest, log, status, ref rest @ ..] = fds else {
@@ -167,6 +167,14 @@ fn descriptors(order: &Order, fds: &[c_int]) -> Result<c_int, i32> {
     };
     const CLOEXEC: usize = 0o2_000_000;
     let (guest, log, status) = (lift(guest)?, lift(log)?, lift(status)?);
+    const READ_WRITE: usize = 2;
+    let null = match call(2, c"/dev/null".as_ptr() as usize, READ_WRITE, 0, 0, 0) {
+        // open
+        errno @ ..0 => return Err(-errno as i32),
+        new => new as usize,
+    };
+    place(null, 0, 0)?;
+    close(null as c_int);
     let mut next = 4;
     if order.role != LEAF {
         let channel = lift(rest[0])?;

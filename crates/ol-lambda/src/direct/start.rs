@@ -52,6 +52,7 @@ impl Direct {
             most: self.settings.default_limits.mem,
             // Made when they are asked for: who experiments counts what there is.
             shells: 0,
+            packages: ol_sandbox::Packages::All,
             path: packages.path,
             imports: packages.modules,
         };
@@ -87,6 +88,8 @@ impl Direct {
                     .as_ref()
                     .map_or(OomScope::Process, |version| version.config.oom),
                 code: version.as_ref().map(|version| version.code),
+                // All is the operator's here, who makes every sandbox himself; and one finds in it what its zygote imported.
+                packages: ol_sandbox::Packages::All,
                 patience: PATIENCE,
                 network,
             },

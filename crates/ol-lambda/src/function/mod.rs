@@ -18,4 +18,4 @@ pub(crate) use attempt::UploadFailed;
 pub(crate) use current::Function;
 pub(crate) use instances::{Instances, Lease};
 pub use state::{FunctionState, Preparation, Serving};
-pub(crate) use version::{Compiled, Version, VersionError, chain};
+pub(crate) use version::{Compiled, Numbered, Version, VersionError, chain};

@@ -2,13 +2,13 @@
 //! with the last of them.
 
 use crate::instance::FunctionKind;
-use crate::packages::PackageSet;
+use crate::packages::{PackageSet, View};
 use crate::settings::Settings;
 use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
 use ol_packages::requirements::{Requirements, RequirementsError};
-use ol_sandbox::{CodeId, Network};
+use ol_sandbox::{CodeId, Network, Packages};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -42,11 +42,13 @@ pub(crate) struct Version {
     pub requirements: Option<Requirements>,
     /// What became of that, once it is there.
     pub packages: OnceLock<PackageSet>,
+    /// What one of ours sees of the package store.
+    sees: Option<View>,
     /// What a guest found it to be.
     pub kind: OnceLock<FunctionKind>,
     /// No function's but a program of ours: `/stats` and `/metrics` are about functions, so they leave its sandboxes and calls out.
     pub ours: bool,
-    directory: PathBuf,
+    directory: Option<Numbered>,
 }
 
 /// Why a bundle makes no version.
@@ -65,17 +67,16 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 impl Version {
     /// Unpacks `bundle` and reads its configuration. Blocking. Nothing remains of a failed attempt.
     pub(crate) fn prepare(settings: &Settings, bundle: impl Read) -> Result<Self, VersionError> {
-        let code = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let directory = Directory(settings.code.join(code.0.to_string()));
-        fs::create_dir(&directory.0).map_err(|e| host("make the code directory", &e))?;
-        extract(bundle, &directory.0, &ExtractLimits::default()).map_err(|error| {
+        let directory = Numbered::make(&settings.code);
+        let directory = directory.map_err(|e| host("make the code directory", &e))?;
+        extract(bundle, directory.path(), &ExtractLimits::default()).map_err(|error| {
             if error.is_the_bundles_fault() {
                 VersionError::Bundle(error.to_string())
             } else {
                 VersionError::Host(chain(&error))
             }
         })?;
-        let config = read_config(&directory.0)?;
+        let config = read_config(directory.path())?;
         let limits = Limits::resolve(
             &settings.default_limits,
             &config.limits,
@@ -92,11 +93,10 @@ impl Version {
             .and_then(|environment| environment.get("OL_ENTRY_FILE"))
             .map_or("f.py", String::as_str)
             .to_owned();
-        let source = read_entry(&directory.0, &entry);
-        let requirements = read_requirements(&directory.0)?;
-        let directory = directory.keep();
+        let source = read_entry(directory.path(), &entry);
+        let requirements = read_requirements(directory.path())?;
         Ok(Self {
-            code,
+            code: directory.number(),
             config,
             limits,
             network: match network {
@@ -108,33 +108,35 @@ impl Version {
             source,
             requirements,
             packages: OnceLock::new(),
+            sees: None,
             compiled: OnceLock::new(),
             kind: OnceLock::new(),
             ours: false,
-            directory,
+            directory: Some(directory),
         })
     }
 
-    /// A version of code of ours: `files` by name and content, `programs` linked or copied from where they lie. Blocking.
+    /// A version of code of ours: `files` by name and content, `programs` linked or copied from where they lie. It sees the
+    /// entry `sees` of the package store. Blocking.
     pub(crate) fn of_ours(
         settings: &Settings,
         limits: Limits,
-        network: Network,
+        (network, sees): (Network, Option<&str>),
         files: &[(String, Vec<u8>)],
         programs: &[(&str, &Path)],
     ) -> io::Result<Self> {
         const ENTRY: &str = "f.py";
-        let code = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let directory = Directory(settings.code.join(code.0.to_string()));
-        fs::create_dir(&directory.0)?;
+        let sees = sees.map(|entry| View::lay_out(&settings.code, [entry.to_owned()]));
+        let directory = Numbered::make(&settings.code)?;
+        let root = directory.path();
         let mode = |path: &Path, bits| fs::set_permissions(path, Permissions::from_mode(bits));
-        mode(&directory.0, 0o755)?;
+        mode(root, 0o755)?;
         let mut source = Err(format!("there is no {ENTRY}"));
         for (name, content) in files {
-            let path = directory.0.join(name);
+            let path = root.join(name);
             for folder in Path::new(name).ancestors().skip(1) {
-                fs::create_dir_all(directory.0.join(folder))?;
-                mode(&directory.0.join(folder), 0o755)?;
+                fs::create_dir_all(root.join(folder))?;
+                mode(&root.join(folder), 0o755)?;
             }
             fs::write(&path, content)?;
             mode(&path, 0o644)?;
@@ -143,7 +145,7 @@ impl Version {
             }
         }
         for (name, from) in programs {
-            let path = directory.0.join(name);
+            let path = root.join(name);
             // Usually of the same disk, and tens of megabytes.
             let linked =
                 fs::metadata(from)?.mode() & 0o777 == 0o755 && fs::hard_link(from, &path).is_ok();
@@ -153,7 +155,7 @@ impl Version {
             }
         }
         Ok(Self {
-            code,
+            code: directory.number(),
             config: FunctionConfig::default(),
             limits,
             network,
@@ -161,11 +163,19 @@ impl Version {
             source,
             requirements: None,
             packages: OnceLock::new(),
+            sees: sees.transpose()?,
             compiled: OnceLock::new(),
             kind: OnceLock::new(),
             ours: true,
-            directory: directory.keep(),
+            directory: Some(directory),
         })
+    }
+
+    /// What of the package store its sandboxes see.
+    pub(crate) fn shown(&self) -> Packages {
+        let of_ours = self.sees.as_ref().map(View::shown);
+        let locked = self.packages.get().map(PackageSet::shown);
+        locked.or(of_ours).unwrap_or_default()
     }
 
     /// How many calls one instance takes at once, as far as is known before one was bound.
@@ -177,28 +187,47 @@ impl Version {
     }
 }
 
+/// A directory of its own beneath that of code, where the warden finds it by its number. It goes with this.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    number: CodeId,
+    path: PathBuf,
+}
+
+impl Numbered {
+    /// A new and empty one. Blocking.
+    pub(crate) fn make(code: &Path) -> io::Result<Self> {
+        let number = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = code.join(number.0.to_string());
+        fs::create_dir(&path)?;
+        Ok(Self { number, path })
+    }
+
+    pub(crate) fn number(&self) -> CodeId {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Goes on a thread of its own: removing a large tree takes a while, and this may be a task's thread.
+    pub(crate) fn go_later(self) {
+        std::thread::spawn(move || drop(self));
+    }
+}
+
 impl Drop for Version {
     fn drop(&mut self) {
-        // On a thread of its own: removing a large tree takes a while, and this may be a task's thread.
-        let directory = std::mem::take(&mut self.directory);
-        std::thread::spawn(move || remove(&directory));
-    }
-}
-
-/// A directory that is removed unless it is kept.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn keep(mut self) -> PathBuf {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            remove(&self.0);
+        if let Some(directory) = self.directory.take() {
+            directory.go_later();
         }
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        remove(&self.path);
     }
 }
 

@@ -19,6 +19,8 @@ use tokio::sync::OnceCell;
 const HANDLER: &str = "/handler";
 const UV: &str = "uv";
 const SEED: &str = "seed";
+/// Of the package store: wheels while they are installed.
+const WHEELS_FOLDER: &str = ".wheels";
 const CERTIFICATES: &str = "certificates.pem";
 
 /// Made when it is first needed, once.
@@ -129,7 +131,9 @@ fn lay_out(
     files.extend(seed.map(|(name, content)| (format!("{SEED}/{name}"), content.clone())));
     let programs: Vec<_> = uv.iter().map(|path| (UV, *path)).collect();
     let limits = settings.limits.clone();
-    let version = Version::of_ours(&shared.settings, limits, network, &files, &programs);
+    // What has a way to the index needs nothing that lies here, and may run a package's own code to build it.
+    let sees = if online { None } else { Some(WHEELS_FOLDER) };
+    let version = Version::of_ours(&shared.settings, limits, (network, sees), &files, &programs);
     let place = |name| format!("{HANDLER}/{name}");
     let seeded = interpreter.is_some_and(|known| !known.seed.is_empty());
     let mut order = json!({

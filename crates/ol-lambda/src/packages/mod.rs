@@ -13,6 +13,7 @@
 //! - [`interpreter`]: what is learned of the base's Python before the first of them
 //! - [`kept`]: the locks of functions on disk
 //! - [`care`]: what the store holds, and how it is kept small
+//! - [`view`]: which of them a sandbox sees
 //! - [`failure`]: what went wrong, in words for a function's owner
 
 mod bench;
@@ -24,11 +25,13 @@ mod job;
 mod kept;
 mod prepare;
 mod resolve;
+mod view;
 
 pub use care::StoredPackage;
 pub(crate) use care::care;
 pub(crate) use failure::Failure;
 pub(crate) use prepare::{PackageSet, prepare};
+pub(crate) use view::View;
 
 use kept::Kept;
 use ol_model::{Limits, WorkerConfig};

@@ -4,10 +4,12 @@ use super::failure::Failure;
 use super::install::{Held, install};
 use super::kept::Question;
 use super::resolve::resolve;
+use super::view::View;
 use crate::shared::Shared;
 use ol_model::{FunctionName, steps};
 use ol_packages::lock::Lock;
 use ol_packages::requirements::Requirements;
+use ol_sandbox::Packages;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +20,7 @@ pub(crate) struct PackageSet {
     held: Vec<Held>,
     /// Where sandboxes find them, in order.
     path: Vec<String>,
+    view: View,
     used: AtomicBool,
     /// Used since it was touched last?
     recently: AtomicBool,
@@ -41,6 +44,11 @@ impl PackageSet {
 
     pub(crate) fn lock(&self) -> &Lock {
         &self.lock
+    }
+
+    /// What of the store its sandboxes see.
+    pub(crate) fn shown(&self) -> Packages {
+        self.view.shown()
     }
 
     pub(crate) fn path(&self) -> &[String] {
@@ -110,7 +118,9 @@ pub(crate) async fn prepare(
         .pins()
         .iter()
         .map(|pin| format!("/packages/{pin}/files"));
+    let view = lay_out(shared, &lock).await?;
     Ok(PackageSet {
+        view,
         path: path.collect(),
         held,
         lock,
@@ -118,6 +128,24 @@ pub(crate) async fn prepare(
         recently: AtomicBool::new(false),
         new,
     })
+}
+
+async fn lay_out(shared: &Arc<Shared>, lock: &Arc<Lock>) -> Result<View, Failure> {
+    let (code, lock) = (shared.settings.code.clone(), Arc::clone(lock));
+    let laying = tokio::task::spawn_blocking(move || {
+        let entries = lock.pins().iter().map(|pin| format!("{pin}/files"));
+        View::lay_out(&code, entries)
+    });
+    laying
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| {
+            tracing::error!("packages can't be laid out: {error}");
+            Failure(
+                "its packages can't be laid out on this worker's disk; its log says more\n"
+                    .to_owned(),
+            )
+        })
 }
 
 async fn keep(

@@ -10,7 +10,9 @@ use super::root::Zygotes;
 use super::spawn::Zygote;
 use crate::guest::{Channel, Kind};
 use ol_model::{Limits, MiB, OomScope};
-use ol_sandbox::{Content, CreateError, Created, Network, Pool, Role, Running, SandboxSpec};
+use ol_sandbox::{
+    Content, CreateError, Created, Network, Packages, Pool, Role, Running, SandboxSpec,
+};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -170,6 +172,7 @@ async fn make(
             limits,
             oom: OomScope::Process,
             code: None,
+            packages: Packages::None,
             patience: Duration::ZERO,
             network,
         },

@@ -2,7 +2,7 @@
 
 use super::spawn::{Recipe, Zygote};
 use ol_model::{Limits, MiB};
-use ol_sandbox::{Parent, Pool};
+use ol_sandbox::{Packages, Parent, Pool};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -50,6 +50,7 @@ impl Zygotes {
             limits,
             most,
             shells,
+            packages: Packages::None,
             path: Vec::new(),
             imports: Vec::new(),
         };

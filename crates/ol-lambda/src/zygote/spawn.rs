@@ -5,7 +5,7 @@ use crate::guest::{Channel, ChannelError, Kind};
 use crate::starting::{Greeting, create_unlogged};
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
-    Content, CreateError, Network, Obituary, Parent, Pool, Role, Running, SandboxSpec,
+    Content, CreateError, Network, Obituary, Packages, Parent, Pool, Role, Running, SandboxSpec,
 };
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct Recipe {
     pub most: MiB,
     /// Shells to keep ready for its leaves.
     pub shells: u16,
+    /// What of the package store it sees.
+    pub packages: Packages,
     /// What to add to the module search path, as paths inside.
     pub path: Vec<String>,
     /// Modules to import.
@@ -69,6 +71,7 @@ impl Zygote {
                 limits: recipe.limits,
                 oom: OomScope::Process,
                 code: None,
+                packages: recipe.packages,
                 patience: PATIENCE,
                 network: Network::None,
             },

@@ -230,6 +230,7 @@ fn on_the_wire(content: &Content) -> protocol::Content {
         },
         scratch: limits.scratch.bytes(),
         code: content.code,
+        packages: content.packages,
         network: content.network,
     }
 }

@@ -1,10 +1,11 @@
 //! The allow-list of a leaf, by purpose.
 //!
 //! Never in it: the mount family, unshare, setns, chroot, pivot_root, mknod, ptrace, process_vm_*, pidfd_getfd, kcmp,
-//! inotify (the base's files are shared, so it would tell what other tenants open), perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
+//! inotify (the base's files are shared, so it would tell what other tenants open), mincore and cachestat (they tell which of those files
+//! others have read), perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
 //! clone3 is left out so that glibc falls back to clone, whose flags a filter can read (EPERM would break threads).
 
-use super::compile::{Argument, List};
+use super::compile::{Argument, List, Refusal};
 use libc::*;
 
 const FILES: &[c_long] = &[
@@ -22,8 +23,6 @@ const FILES: &[c_long] = &[
     SYS_writev,
     SYS_preadv,
     SYS_pwritev,
-    SYS_preadv2,
-    SYS_pwritev2,
     SYS_access,
     SYS_faccessat,
     SYS_faccessat2,
@@ -37,16 +36,11 @@ const FILES: &[c_long] = &[
     SYS_dup,
     SYS_dup2,
     SYS_dup3,
-    SYS_fcntl,
     SYS_flock,
-    SYS_fsync,
-    SYS_fdatasync,
-    SYS_syncfs,
     SYS_sync_file_range,
     SYS_truncate,
     SYS_ftruncate,
     SYS_fallocate,
-    SYS_fadvise64,
     SYS_readahead,
     SYS_getdents,
     SYS_getdents64,
@@ -98,20 +92,16 @@ const FILES: &[c_long] = &[
     SYS_copy_file_range,
     SYS_pipe,
     SYS_pipe2,
-    SYS_memfd_create,
     SYS_close_range,
     SYS_fchmodat2,
 ];
 
 const MEMORY: &[c_long] = &[
-    SYS_mmap,
     SYS_mprotect,
     SYS_munmap,
     SYS_brk,
     SYS_mremap,
     SYS_msync,
-    SYS_mincore,
-    SYS_madvise,
     SYS_mlock,
     SYS_mlock2,
     SYS_munlock,
@@ -121,7 +111,6 @@ const MEMORY: &[c_long] = &[
     SYS_pkey_mprotect,
     SYS_pkey_alloc,
     SYS_pkey_free,
-    SYS_shmget,
     SYS_shmat,
     SYS_shmctl,
     SYS_shmdt,
@@ -300,6 +289,15 @@ const NEW_NAMESPACE: u32 = (CLONE_NEWNS
     | CLONE_NEWNET)
     .cast_unsigned();
 
+/// Flags of preadv2(2) that say how a write reaches the disk, where it lands, and that nobody is to sleep for it (`RWF_HIPRI`, `DSYNC`,
+/// `SYNC`, `APPEND`, `NOAPPEND`, `ATOMIC`). `NOWAIT` would tell which files of the base others have read, `DONTCACHE` drop what they need.
+const HARMLESS_FLAGS: u32 = 0x01 | 0x02 | 0x04 | 0x10 | 0x20 | 0x40;
+
+/// Huge pages are the host's, and few. glibc's and the JVM's words for them; the C library has only some of these.
+const MAP_HUGE: u32 = MAP_HUGETLB.cast_unsigned();
+const SHM_HUGE: u32 = SHM_HUGETLB.cast_unsigned();
+const MEMFD_HUGE: u32 = MFD_HUGETLB;
+
 const UNIX: u32 = AF_UNIX.cast_unsigned();
 
 /// Calls allowed whatever their arguments.
@@ -313,14 +311,19 @@ const CALLS: [&[c_long]; 7] = [
     FACTS,
 ];
 
+/// Calls that succeed and do nothing. All that a function can write lies in memory, so nothing has to reach a disk for it; but the files that
+/// it can read lie on the host's, and there each of these makes the disk write out its cache.
+const NEEDLESS: &[c_long] = &[SYS_fsync, SYS_fdatasync, SYS_syncfs];
+
 /// Calls whose arguments are looked at.
-const BY_ARGUMENT: [(c_long, Argument); 5] = [
+const BY_ARGUMENT: [(c_long, Argument); 13] = [
     // Threads and fork, but no namespaces.
     (
         SYS_clone,
         Argument::NoBits {
             index: 0,
             bits: NEW_NAMESPACE,
+            refusal: Refusal::Forbidden,
         },
     ),
     // No raw access below TCP, UDP and Unix sockets: no packet, vsock, alg, bluetooth, nfnetlink.
@@ -337,7 +340,71 @@ const BY_ARGUMENT: [(c_long, Argument); 5] = [
         SYS_ioctl,
         Argument::NoneOf {
             index: 1,
-            values: &[0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */],
+            values: &[
+                0x5412, /* TIOCSTI */
+                0x541c, /* TIOCLINUX */
+                // Make the file system of the base write out everything, where it is btrfs.
+                0x9408,      /* BTRFS_IOC_SYNC */
+                0x8008_9418, /* BTRFS_IOC_START_SYNC */
+            ],
+            refusal: Refusal::Forbidden,
+        },
+    ),
+    // Being told what others open in a directory of the base, as inotify does it.
+    (
+        SYS_fcntl,
+        Argument::NoneOf {
+            index: 1,
+            values: &[F_NOTIFY.cast_unsigned()],
+            refusal: Refusal::Forbidden,
+        },
+    ),
+    (SYS_preadv2, FLAGS_OF_A_READ),
+    (SYS_pwritev2, FLAGS_OF_A_READ),
+    // Advice needn't be taken. This would drop files of the base that others need from the host's memory.
+    (
+        SYS_fadvise64,
+        Argument::NoneOf {
+            index: 3,
+            values: &[POSIX_FADV_DONTNEED.cast_unsigned()],
+            refusal: Refusal::Needless,
+        },
+    ),
+    // Nor this: the same for mapped files; and sharing pages with whoever has the same content, which tells that he has it.
+    (
+        SYS_madvise,
+        Argument::NoneOf {
+            index: 2,
+            values: &[
+                MADV_COLD.cast_unsigned(),
+                MADV_PAGEOUT.cast_unsigned(),
+                MADV_MERGEABLE.cast_unsigned(),
+            ],
+            refusal: Refusal::Needless,
+        },
+    ),
+    (
+        SYS_mmap,
+        Argument::NoBits {
+            index: 3,
+            bits: MAP_HUGE,
+            refusal: Refusal::Forbidden,
+        },
+    ),
+    (
+        SYS_shmget,
+        Argument::NoBits {
+            index: 2,
+            bits: SHM_HUGE,
+            refusal: Refusal::Forbidden,
+        },
+    ),
+    (
+        SYS_memfd_create,
+        Argument::NoBits {
+            index: 1,
+            bits: MEMFD_HUGE,
+            refusal: Refusal::Forbidden,
         },
     ),
     // Asking for the personality is what runtimes do; changing it turns protections off.
@@ -350,9 +417,16 @@ const BY_ARGUMENT: [(c_long, Argument); 5] = [
     ),
 ];
 
+const FLAGS_OF_A_READ: Argument = Argument::NoBits {
+    index: 5,
+    bits: !HARMLESS_FLAGS,
+    refusal: Refusal::Unsupported,
+};
+
 /// What a leaf may do.
 pub(super) const LEAF: List = List {
     always: &CALLS,
+    needless: NEEDLESS,
     by_argument: &[&BY_ARGUMENT],
 };
 
@@ -364,6 +438,7 @@ const OF_A_ZYGOTE: [(c_long, Argument); 2] = [
         Argument::NoBits {
             index: 1,
             bits: CLONE_NEWTIME.cast_unsigned(),
+            refusal: Refusal::Forbidden,
         },
     ),
     (
@@ -378,5 +453,6 @@ const OF_A_ZYGOTE: [(c_long, Argument); 2] = [
 /// What a zygote may do.
 pub(super) const ZYGOTE: List = List {
     always: &CALLS,
+    needless: NEEDLESS,
     by_argument: &[&BY_ARGUMENT, &OF_A_ZYGOTE],
 };

@@ -23,7 +23,9 @@ impl Program {
 pub(super) struct List {
     /// Calls allowed whatever their arguments.
     pub always: &'static [&'static [c_long]],
-    /// Calls allowed when an argument says so; EPERM when not.
+    /// Calls that are not made, and said to have succeeded.
+    pub needless: &'static [c_long],
+    /// Calls allowed when an argument says so.
     pub by_argument: &'static [&'static [(c_long, Argument)]],
 }
 
@@ -31,18 +33,38 @@ pub(super) struct List {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Argument {
     /// None of these bits is set.
-    NoBits { index: u32, bits: u32 },
+    NoBits {
+        index: u32,
+        bits: u32,
+        refusal: Refusal,
+    },
     /// It is one of these.
     OneOf { index: u32, values: &'static [u32] },
     /// It is none of these.
-    NoneOf { index: u32, values: &'static [u32] },
+    NoneOf {
+        index: u32,
+        values: &'static [u32],
+        refusal: Refusal,
+    },
     /// socket(2): families UNIX, INET, INET6; NETLINK only for the routing protocol (glibc lists addresses with it).
     Socket,
+}
+
+/// What a program is told of a call that isn't made for its argument's sake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// EPERM.
+    Forbidden,
+    /// EOPNOTSUPP: what a file system says to a flag that it doesn't know.
+    Unsupported,
+    /// That it succeeded, for nothing had to be done.
+    Needless,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Allow,
+    Needless,
     Refuse,
     Ask(Argument),
 }
@@ -65,6 +87,20 @@ const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
 const NOT_PERMITTED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 
+const NOT_SUPPORTED: u32 = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP.cast_unsigned();
+/// No error: the call returns 0.
+const DONE: u32 = libc::SECCOMP_RET_ERRNO;
+
+impl Refusal {
+    const fn verdict(self) -> u32 {
+        match self {
+            Self::Forbidden => NOT_PERMITTED,
+            Self::Unsupported => NOT_SUPPORTED,
+            Self::Needless => DONE,
+        }
+    }
+}
+
 const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
@@ -78,6 +114,9 @@ pub(super) fn compile(list: &List) -> Program {
     let mut verdicts = BTreeMap::new();
     for number in list.always.iter().flat_map(|calls| calls.iter()) {
         verdicts.insert(call_number(*number), Verdict::Allow);
+    }
+    for number in list.needless {
+        verdicts.insert(call_number(*number), Verdict::Needless);
     }
     for (number, argument) in list.by_argument.iter().flat_map(|calls| calls.iter()) {
         verdicts.insert(call_number(*number), Verdict::Ask(*argument));
@@ -131,18 +170,25 @@ fn judge(verdict: Verdict) -> Vec<sock_filter> {
     match verdict {
         Verdict::Allow => vec![op(RETURN, 0, 0, ALLOW)],
         Verdict::Refuse => vec![op(RETURN, 0, 0, NO_SUCH_CALL)],
-        Verdict::Ask(Argument::NoBits { index, bits }) => vec![
+        Verdict::Needless => vec![op(RETURN, 0, 0, DONE)],
+        Verdict::Ask(Argument::NoBits {
+            index,
+            bits,
+            refusal,
+        }) => vec![
             op(LOAD, 0, 0, argument_at(index)),
             op(IF_ANY_BIT, 0, 1, bits),
-            op(RETURN, 0, 0, NOT_PERMITTED),
+            op(RETURN, 0, 0, refusal.verdict()),
             op(RETURN, 0, 0, ALLOW),
         ],
         Verdict::Ask(Argument::OneOf { index, values }) => {
             one_of(index, values, ALLOW, NOT_PERMITTED)
         }
-        Verdict::Ask(Argument::NoneOf { index, values }) => {
-            one_of(index, values, NOT_PERMITTED, ALLOW)
-        }
+        Verdict::Ask(Argument::NoneOf {
+            index,
+            values,
+            refusal,
+        }) => one_of(index, values, refusal.verdict(), ALLOW),
         Verdict::Ask(Argument::Socket) => {
             let family = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6].map(i32::cast_unsigned);
             vec![
@@ -176,7 +222,7 @@ mod tests {
     use super::*;
 
     /// Runs `program` as the kernel would, for one call.
-    fn run(program: &Program, arch: u32, number: u32, arguments: [u32; 3]) -> u32 {
+    fn run(program: &Program, arch: u32, number: u32, arguments: [u32; 6]) -> u32 {
         let (mut at, mut accumulator) = (0, 0);
         loop {
             let i = program.0[at];
@@ -201,6 +247,11 @@ mod tests {
     }
 
     fn call(number: c_long, arguments: [u32; 3]) -> u32 {
+        let [a, b, c] = arguments;
+        call_of_six(number, [a, b, c, 0, 0, 0])
+    }
+
+    fn call_of_six(number: c_long, arguments: [u32; 6]) -> u32 {
         run(&leaf(), AUDIT_ARCH_X86_64, call_number(number), arguments)
     }
 
@@ -213,6 +264,11 @@ mod tests {
             .flat_map(|c| c.iter())
             .map(|n| call_number(*n))
             .collect();
+        let needless: Vec<u32> = allowed::LEAF
+            .needless
+            .iter()
+            .map(|n| call_number(*n))
+            .collect();
         let asked: Vec<u32> = allowed::LEAF
             .by_argument
             .iter()
@@ -220,9 +276,11 @@ mod tests {
             .map(|(n, _)| call_number(*n))
             .collect();
         for number in 0..1024 {
-            let verdict = run(&program, AUDIT_ARCH_X86_64, number, [0; 3]);
+            let verdict = run(&program, AUDIT_ARCH_X86_64, number, [0; 6]);
             if always.contains(&number) {
                 assert_eq!(verdict, ALLOW, "call {number}");
+            } else if needless.contains(&number) {
+                assert_eq!(verdict, DONE, "call {number}");
             } else if !asked.contains(&number) {
                 assert_eq!(verdict, NO_SUCH_CALL, "call {number}");
             }
@@ -232,7 +290,8 @@ mod tests {
     #[test]
     fn a_zygote_joins_namespaces_and_a_leaf_does_not() {
         let zygote = super::super::zygote();
-        let ask = |program: &Program, number, arguments| {
+        let ask = |program: &Program, number, [a, b, c]: [u32; 3]| {
+            let arguments = [a, b, c, 0, 0, 0];
             run(program, AUDIT_ARCH_X86_64, call_number(number), arguments)
         };
         let cgroup = libc::CLONE_NEWCGROUP.cast_unsigned();
@@ -248,9 +307,9 @@ mod tests {
 
     #[test]
     fn foreign_architectures_are_killed() {
-        assert_eq!(run(&leaf(), 0x4000_0003, 20, [0; 3]), KILL, "i386 getpid");
+        assert_eq!(run(&leaf(), 0x4000_0003, 20, [0; 6]), KILL, "i386 getpid");
         assert_eq!(
-            run(&leaf(), AUDIT_ARCH_X86_64, X32 + 39, [0; 3]),
+            run(&leaf(), AUDIT_ARCH_X86_64, X32 + 39, [0; 6]),
             KILL,
             "x32 getpid"
         );
@@ -291,6 +350,31 @@ mod tests {
         );
         assert_eq!(call(libc::SYS_ioctl, [0, 0x5401, 0]), ALLOW, "TCGETS");
         assert_eq!(call(libc::SYS_clone3, [0; 3]), NO_SUCH_CALL);
+    }
+
+    #[test]
+    fn what_reaches_other_tenants_is_refused_in_words_that_programs_expect() {
+        let read = |flags| call_of_six(libc::SYS_preadv2, [3, 0, 1, 0, 0, flags]);
+        assert_eq!(read(0), ALLOW);
+        assert_eq!(read(1), ALLOW, "HIPRI");
+        for flags in [0x08, 0x80, 0x09, 0x100, 1 << 31] {
+            assert_eq!(read(flags), NOT_SUPPORTED, "{flags:#x}");
+        }
+        let fcntl = |command: i32| call(libc::SYS_fcntl, [3, command.cast_unsigned(), 0]);
+        assert_eq!(fcntl(libc::F_NOTIFY), NOT_PERMITTED);
+        assert_eq!(fcntl(libc::F_GETFL), ALLOW);
+        assert_eq!(fcntl(libc::F_SETLK), ALLOW);
+        let advise = |advice| call_of_six(libc::SYS_fadvise64, [3, 0, 0, advice, 0, 0]);
+        assert_eq!((advise(3), advise(4)), (ALLOW, DONE), "WILLNEED, DONTNEED");
+        let madvise = |advice| call(libc::SYS_madvise, [0, 0, advice]);
+        assert_eq!((madvise(4), madvise(14)), (ALLOW, ALLOW));
+        assert_eq!([12, 20, 21].map(madvise), [DONE; 3]);
+        let map = |flags| call_of_six(libc::SYS_mmap, [0, 0, 3, flags, 0, 0]);
+        assert_eq!((map(0x22), map(0x4_0022)), (ALLOW, NOT_PERMITTED));
+        assert_eq!(call(libc::SYS_memfd_create, [0, 4, 0]), NOT_PERMITTED);
+        assert_eq!(call(libc::SYS_shmget, [0, 0, 0o4000]), NOT_PERMITTED);
+        assert_eq!(call(libc::SYS_mincore, [0; 3]), NO_SUCH_CALL);
+        assert_eq!(call(libc::SYS_fsync, [3, 0, 0]), DONE);
     }
 
     #[test]

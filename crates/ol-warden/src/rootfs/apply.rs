@@ -3,7 +3,8 @@
 use super::plan::{Base, Entry, Runtime, Step, plan};
 use ol_sys::mount::{attach, attr, detached, set_attributes};
 use ol_sys::namespaces;
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use std::fs;
 use std::io;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 
 /// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory, with the runtime
-/// and the package store in their places. `resolver` answers questions of names, if somebody does.
+/// in its place. `resolver` answers questions of names, if somebody does.
 ///
 /// # Errors
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
@@ -23,7 +24,6 @@ pub(crate) fn build(
     base: &Base,
     at: &Path,
     runtime: Runtime,
-    packages: &Path,
     resolver: Option<Ipv4Addr>,
 ) -> io::Result<()> {
     namespaces::leave(libc::CLONE_NEWNS)?;
@@ -48,12 +48,12 @@ pub(crate) fn build(
         .collect();
     top.sort();
     let text = resolver.map_or_else(String::new, |address| format!("nameserver {address}\n"));
-    for step in plan(base, &top, &look, runtime, packages, &text) {
+    for step in plan(base, &top, &look, runtime, &text) {
         apply(&step, at)?;
     }
     // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
     // these flags.
-    let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, Mode::empty())?;
     set_attributes(template.as_fd(), attr::RDONLY | attr::NOSUID, false)
 }
 
@@ -89,9 +89,10 @@ fn apply(step: &Step, template: &Path) -> io::Result<()> {
         }
         Step::Cover { with, at } => {
             let [from, target] = [with, at].map(|path| template.join(path));
-            bind(&from, &target, false).map_err(|e| told("cover", &target, e))
+            bind(&from, &target, READ_ONLY).map_err(|e| told("cover", &target, e))
         }
-        Step::Bind { from, at, devices } => {
+        Step::Device { at, number } => device(&template.join(at), *number),
+        Step::Bind { from, at } => {
             let target = template.join(at);
             // A target inside something bound already (a masked file) exists; others are made.
             if target.symlink_metadata().is_err() {
@@ -101,19 +102,30 @@ fn apply(step: &Step, template: &Path) -> io::Result<()> {
                     fs::File::create(&target).map_err(|e| told("create", &target, e))?;
                 }
             }
-            bind(from, &target, *devices).map_err(|e| told("bind", from, e))
+            bind(from, &target, READ_ONLY).map_err(|e| told("bind", from, e))
         }
     }
 }
 
-fn bind(from: &Path, target: &Path, devices: bool) -> io::Result<()> {
+fn device(target: &Path, (major, minor): (u32, u32)) -> io::Result<()> {
+    let everybody = Mode::from_raw_mode(0o666);
+    let number = makedev(major, minor);
+    match mknodat(CWD, target, FileType::CharacterDevice, everybody, number) {
+        Ok(()) => fs::set_permissions(target, fs::Permissions::from_mode(0o666)),
+        // Root in a container may not be allowed to; the host's own does the same work.
+        Err(Errno::PERM) => {
+            fs::File::create(target).map_err(|e| told("create", target, e))?;
+            let host = Path::new("/dev").join(target.file_name().unwrap_or_default());
+            let usable = READ_ONLY & !attr::NODEV | attr::NOEXEC;
+            bind(&host, target, usable).map_err(|e| told("bind", &host, e))
+        }
+        Err(error) => Err(told("make", target, error.into())),
+    }
+}
+
+fn bind(from: &Path, target: &Path, attributes: u64) -> io::Result<()> {
     // The path is the operator's (a base, a directory of the worker), so following its links is what is meant.
     let from: PathBuf = from.canonicalize()?;
-    let attributes = if devices {
-        READ_ONLY & !attr::NODEV | attr::NOEXEC
-    } else {
-        READ_ONLY
-    };
     let not_text = || io::Error::other("its name is not UTF-8");
     let tree = detached(CWD, from.to_str().ok_or_else(not_text)?, attributes)?;
     attach(tree.as_fd(), target.to_str().ok_or_else(not_text)?)

@@ -36,12 +36,11 @@ pub(super) enum Step {
     File(String, Vec<u8>),
     /// A symbolic link to this target.
     Link(String, String),
-    /// A read-only bind of a host path (file or directory), without set-user-id; `devices` work in it or not.
-    Bind {
-        from: PathBuf,
-        at: String,
-        devices: bool,
-    },
+    /// A read-only bind of a host path (file or directory), without set-user-id and devices.
+    Bind { from: PathBuf, at: String },
+    /// A character device of the template's own, for everybody: who locks it or asks who else has it open learns nothing of
+    /// the host.
+    Device { at: String, number: (u32, u32) },
     /// A file of the template's own over one of the base.
     Cover { with: String, at: String },
 }
@@ -75,7 +74,14 @@ pub const OURS: [&str; 8] = [
     "dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp",
 ];
 
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The devices in `/dev`, with their numbers (Linux's admin-guide/devices.txt).
+const DEVICES: [(&str, (u32, u32)); 5] = [
+    ("null", (1, 3)),
+    ("zero", (1, 5)),
+    ("full", (1, 7)),
+    ("random", (1, 8)),
+    ("urandom", (1, 9)),
+];
 
 /// The files of the program that serves inside: name and content of each.
 pub type Runtime = &'static [(&'static str, &'static [u8])];
@@ -89,7 +95,6 @@ pub(super) fn plan(
     top: &[String],
     look: &dyn Fn(&str) -> Option<Entry>,
     runtime: Runtime,
-    packages: &Path,
     resolver: &str,
 ) -> Vec<Step> {
     let mut steps: Vec<Step> = OURS
@@ -119,7 +124,6 @@ pub(super) fn plan(
                     steps.push(Step::Bind {
                         from: "/dev/null".into(),
                         at: secret.to_owned(),
-                        devices: false,
                     });
                 }
             }
@@ -135,19 +139,10 @@ pub(super) fn plan(
     for (name, text) in runtime {
         steps.push(Step::File(format!("runtime/{name}"), text.to_vec()));
     }
-    steps.push(Step::Bind {
-        from: packages.to_owned(),
-        at: "packages".to_owned(),
-        devices: false,
-    });
     steps.push(Step::Directory("dev/shm".to_owned()));
-    for device in DEVICES {
-        let from = Path::new("/dev").join(device);
-        steps.push(Step::Bind {
-            from,
-            at: format!("dev/{device}"),
-            devices: true,
-        });
+    for (device, number) in DEVICES {
+        let at = format!("dev/{device}");
+        steps.push(Step::Device { at, number });
     }
     for (at, to) in [
         ("fd", "/proc/self/fd"),
@@ -166,7 +161,6 @@ fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option
         Entry::Directory | Entry::File => Some(Step::Bind {
             from: base.root().join(name),
             at: name.to_owned(),
-            devices: false,
         }),
     }
 }
@@ -213,15 +207,7 @@ mod tests {
                 .find(|(n, _)| *n == name)
                 .map(|(_, e)| e.clone())
         };
-        let packages = Path::new("/w/packages");
-        plan(
-            base,
-            &top,
-            &look,
-            RUNTIME,
-            packages,
-            "nameserver 10.9.8.7\n",
-        )
+        plan(base, &top, &look, RUNTIME, "nameserver 10.9.8.7\n")
     }
 
     #[test]
@@ -246,19 +232,11 @@ mod tests {
                 }
             })
             .collect();
-        assert_eq!(
-            binds,
-            [
-                "usr",
-                "etc/ssl/certs",
-                "packages",
-                "dev/null",
-                "dev/zero",
-                "dev/full",
-                "dev/random",
-                "dev/urandom"
-            ]
-        );
+        assert_eq!(binds, ["usr", "etc/ssl/certs"]);
+        assert!(steps.contains(&Step::Device {
+            at: "dev/null".to_owned(),
+            number: (1, 3),
+        }));
         assert!(steps.contains(&Step::Link("bin".to_owned(), "usr/bin".to_owned())));
     }
 
@@ -282,7 +260,6 @@ mod tests {
         let bind = |from: &str, at: &str| Step::Bind {
             from: from.into(),
             at: at.to_owned(),
-            devices: false,
         };
         assert!(steps.contains(&bind("/images/debian/opt", "opt")));
         assert!(steps.contains(&bind("/dev/null", "etc/shadow")));

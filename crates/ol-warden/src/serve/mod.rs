@@ -51,7 +51,7 @@ pub struct Config {
     pub template: PathBuf,
     /// The directory whose numbered children are code.
     pub code: PathBuf,
-    /// The package store, shown at `/packages`.
+    /// The package store, of which parts are shown at `/packages`.
     pub packages: PathBuf,
     /// The program that serves inside, shown in `/runtime`; `guest.py` is started.
     pub runtime: Runtime,
@@ -216,7 +216,6 @@ fn begin(
         &config.base,
         &config.template,
         config.runtime,
-        &config.packages,
         networking.resolver(),
     )?;
     // Shells begin in the working directory they inherit, see `shell::mounts`.
@@ -238,7 +237,10 @@ fn begin(
         config,
         watch,
         (shell_mold, leaf_mold),
-        (Fitter::new(&config.code, config.scratch)?, networking),
+        (
+            Fitter::new(&config.code, &config.packages, config.scratch)?,
+            networking,
+        ),
         Block::claim(seed)?,
     );
     Ok((cells, egress, sockets))
