@@ -58,6 +58,7 @@ pub(crate) async fn call(
     let id = conversation.id;
     instance.output.begin(id, request.id);
     let limit = instance.version.limits.runtime;
+    let ours = instance.version.ours;
     let mut exchange = Exchange {
         lease: Some(lease),
         conversation: Some(conversation),
@@ -76,7 +77,7 @@ pub(crate) async fn call(
     match send_first(&instance, whole, id, head, part.clone(), limit).await {
         Ok(unpause) => {
             let served_by = phases.runs(unpause);
-            if !instance.version.ours {
+            if !ours {
                 served_by.count();
             }
         }
@@ -102,7 +103,8 @@ pub(crate) async fn call(
     }
     let frame = exchange.next_of_answer().await;
     let took = begun.elapsed();
-    if !exchange.lease().instance().version.ours {
+    // Not asked of the lease, which is gone if the call failed.
+    if !ours {
         steps::CALL.record(took);
     }
     phases.called(took);
