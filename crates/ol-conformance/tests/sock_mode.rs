@@ -338,15 +338,17 @@ fn links_exchanged_while_a_directory_is_packed_lead_nowhere() {
         let look = "import os\n\ndef f(event):\n    return [open(at + '/' + name).read() for at, _, names in os.walk('/handler/x') for name in names]\n";
         // Many before it, so that there is time between the listing and the opening.
         let names: Vec<String> = (0..200).map(|n| format!("x/{n:03}")).collect();
-        let mut files = vec![("f.py", look)];
-        files.extend(names.iter().map(|name| (name.as_str(), "mine")));
-        let code = code(worker, "exchanged", &files);
+        let code = code(worker, "exchanged", &[("f.py", look)]);
+        fs::create_dir(std::path::Path::new(&code).join("x")).expect("made");
+        for name in &names {
+            fs::write(std::path::Path::new(&code).join(name), "mine").expect("written");
+        }
         for name in &names {
             let name = name.strip_prefix("x/").expect("it begins so");
             fs::write(secret.join(name), SECRET).expect("written");
         }
-        let [folder, aside, link] =
-            ["x", "aside", "link"].map(|name| std::path::Path::new(&code).join(name));
+        let folder = std::path::Path::new(&code).join("x");
+        let [aside, link] = ["aside", "link"].map(|name| worker.place.own(name));
         std::os::unix::fs::symlink(&secret, &link).expect("linked");
         let over = ol_testkit::Over::default();
         std::thread::scope(|scope| {

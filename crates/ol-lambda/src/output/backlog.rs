@@ -80,17 +80,24 @@ impl Backlog {
     }
 
     /// A call has ended; all that it printed is here, but for what was `dropped`. Says whether anything is to be written.
-    pub(super) fn end(&mut self, call: u32, dropped: Dropped) -> bool {
+    pub(super) fn end(&mut self, call: u32, mut dropped: Dropped) -> bool {
+        let missing = dropped != Dropped::default();
+        let ended = memrchr(b'\n', &self.open).map_or(0, |end| end + 1);
+        if missing {
+            // Of the line in whose midst it begins to be missing, all is.
+            dropped.bytes += self.open.len() - ended;
+            self.open.truncate(ended);
+        }
         let whole = if self.calls.len() == 1 {
             // A line without an end must not become the beginning of another call's.
             self.open.len()
         } else {
-            memrchr(b'\n', &self.open).map_or(0, |end| end + 1)
+            ended
         };
         if whole > 0 {
             self.seal(whole);
         }
-        if dropped != Dropped::default() {
+        if missing {
             self.note(dropped);
         }
         self.calls.retain(|(other, _)| *other != call);
@@ -293,14 +300,15 @@ mod tests {
         let mut backlog = Backlog::default();
         for call in 1..=3 {
             backlog.begin(call, id(call.into()));
+            backlog.open.extend_from_slice(b"cut ");
             let mut dropped = Dropped::default();
-            dropped.count(b"x\ny\n");
+            dropped.count(b"off\ny\n");
             backlog.end(call, dropped);
         }
         assert_eq!(
             lines(&backlog.turn(1 << 20, 7)),
             [
-                "[worker] 6 lines (12 bytes) are missing here: more was printed than a function's log takes"
+                "[worker] 6 lines (30 bytes) are missing here: more was printed than a function's log takes"
             ]
         );
     }

@@ -88,7 +88,7 @@ impl Log {
             while !line.is_char_boundary(end) {
                 end -= 1;
             }
-            entries.write(&mut noted, Some(id), line[..end].as_bytes());
+            entries.write(&mut noted, Some(id), &line.as_bytes()[..end]);
             left = left.saturating_sub(end + LINE);
             if left == 0 {
                 break;
