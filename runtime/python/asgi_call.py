@@ -19,7 +19,8 @@ from _ol_guest import (
 )
 
 Bell = load("bell").Bell
-percent_decoded = load("webapp").percent_decoded
+webapp = load("webapp")
+percent_decoded = webapp.percent_decoded
 
 ASKED, STARTED, SENDING, COMPLETE, ANSWERED = "asked", "started", "sending", "complete", "answered"
 PIECE = 64 * 1024  # of an answer per frame: small, since a sandbox has little memory and each call may hold one
@@ -46,7 +47,7 @@ class Call:
         self.taken = 0
         self.credit = server.window or UNBOUNDED
         self.state = ASKED
-        self.response = None
+        self.response = self.measure = None
         self.held = self.release = None  # the last frame of the answer, until it is known whether END comes with BUSY
         self.gone = False  # nobody waits for the answer
         self.ignored = False  # whether a part of a stream was dropped because the caller is gone
@@ -115,13 +116,19 @@ class Call:
     async def send(self, message):
         kind = message["type"]
         if kind == "http.response.start" and self.state == ASKED:
-            self.response = {"status": checked_status(message), "headers": checked_headers(message.get("headers", ()))}
+            status = checked_status(message)
+            headers = checked_headers(message.get("headers", ()))
+            self.measure = webapp.Measure(webapp.checked_headers(headers), status, self.head["method"])
+            self.response = {"status": status, "headers": headers}
             self.state = STARTED
         elif kind == "http.response.body" and self.state in (STARTED, SENDING):
             body = message.get("body", b"")
             if not isinstance(body, (bytes, bytearray, memoryview)):
                 raise TypeError("the body of 'http.response.body' must be bytes, not %s" % type(body).__name__)
-            await self.send_body(bytes(body), message.get("more_body", False))
+            body, more = bytes(body), message.get("more_body", False)
+            if not self.gone:
+                self.measure.take(len(body), not more)
+            await self.send_body(body, more)
         else:
             raise RuntimeError("unexpected ASGI message %r: the response is %s" % (kind, self.state))
 
@@ -213,7 +220,8 @@ class Call:
             self.end(0)
         else:
             self.state = ANSWERED
-            self.server.send(FAULT, END, self.number, fault_payload(500, self.blame(error)), self.took())
+            status = 502 if isinstance(error, webapp.BadAnswer) else 500
+            self.server.send(FAULT, END, self.number, fault_payload(status, self.blame(error)), self.took())
         self.bell.ring()
 
     def blame(self, error):
@@ -226,7 +234,7 @@ def checked_status(message):
     status = message["status"]
     if not isinstance(status, int):
         raise TypeError("the status of 'http.response.start' must be an int, not %r" % (status,))
-    return int(status)
+    return webapp.checked_status(int(status))
 
 
 def checked_headers(headers):
@@ -235,8 +243,5 @@ def checked_headers(headers):
         for text in (name, value):
             if not isinstance(text, (bytes, bytearray, memoryview)):
                 raise TypeError("header names and values must be bytes, got %r" % (text,))
-        pair = [bytes(name).decode("latin-1"), bytes(value).decode("latin-1")]
-        if any(c in text for text in pair for c in "\r\n\0"):
-            raise ValueError("a header has a line break or a NUL: %r" % (pair,))
-        checked.append(pair)
+        checked.append([bytes(name).decode("latin-1"), bytes(value).decode("latin-1")])
     return checked

@@ -5,7 +5,8 @@ here is trusted by the worker; what protects the host is outside. Two things kee
 a call doesn't need (`json` apart, which every call does), and a frame is one read and one write. What only web apps
 need lies in files beside this one, read when the function turns out to be one:
 
-    guest.py ─┬─ webapp.py     which app the module holds, and of which kind
+    guest.py ─┬─ encoding.py   decodes the bodies of requests that are sent as gzip
+              ├─ webapp.py     which app the module holds, and of which kind
               ├─ wsgi.py       serves a WSGI app
               ├─ asgi.py       serves an ASGI app ── asgi_call.py, one call ── lifespan.py
               ├─ tagging.py    printed lines that name their call
@@ -248,10 +249,14 @@ def make_encoder():
     return plain.encode
 
 
-def answer(connection, handler, call, body):
-    """One call of f(event): JSON in, JSON out."""
+def answer(connection, handler, call, body, head=b""):
+    """One call of f(event): JSON in, JSON out. With a head, which says how, the body is to be decoded first."""
     try:
+        if head and body:
+            body = load("encoding").decoded(body, **json.loads(head))
         event = parse(body) if body else {}
+    except OverflowError as error:
+        return fault(connection, call, 413, "%s\n" % error)
     except (ValueError, RecursionError) as error:
         return fault(connection, call, 400, "the request body is not JSON: %s\n" % error)
     try:
@@ -285,17 +290,20 @@ def serve(connection, handler):
     while True:
         kind, flags, call, payload = connection.receive()
         if kind == CALL:
-            body = payload[4 + int.from_bytes(payload[0:4], "little") :]
+            start = 4 + int.from_bytes(payload[0:4], "little")
+            head, body = payload[4:start], payload[start:]
             if flags & END:
-                answer(connection, handler, call, body)
+                answer(connection, handler, call, body, head)
             else:
-                bodies[call] = [body]
+                bodies[call] = head, [body]
                 connection.grant(call, len(body))
         elif call in bodies:
             if kind == BODY:
-                bodies[call].append(payload)
+                head, parts = bodies[call]
+                parts.append(payload)
                 if flags & END:
-                    answer(connection, handler, call, b"".join(bodies.pop(call)))
+                    del bodies[call]
+                    answer(connection, handler, call, b"".join(parts), head)
                 else:
                     connection.grant(call, len(payload))
             elif kind == CANCEL:

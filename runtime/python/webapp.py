@@ -1,4 +1,5 @@
-"""What both kinds of web app need: finding the app in a module that has no f(event), telling WSGI from ASGI, decoding paths.
+"""What both kinds of web app need: finding the app in a module that has no f(event), telling WSGI from ASGI, decoding paths, and
+holding what an app answers to what HTTP allows, where the app can see it (the worker does the same, and trusts nobody here).
 
 Kept apart from guest.py because a plain function never needs it.
 """
@@ -9,6 +10,10 @@ import os
 from _ol_guest import Refusal
 
 IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
+TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+MOST_LINES = 100  # of headers, and
+MOST_BYTES = 64 * 1024  # of their names and values, that an answer may have
+BODILESS = (204, 205, 304)
 
 
 def find_app(module, entry):
@@ -76,3 +81,57 @@ def percent_decoded(path):
     from urllib.parse import unquote_to_bytes
 
     return unquote_to_bytes(path.encode("latin-1"))
+
+
+class BadAnswer(ValueError):
+    """An answer that HTTP doesn't allow. Raised where the app gives it; the call that ends with it is answered 502."""
+
+
+def checked_status(status):
+    if not 200 <= status <= 999:
+        why = "informational answers can't be sent, and" if 100 <= status < 200 else "and"
+        raise BadAnswer("the status is %d, %s an answer's is from 200 to 999" % (status, why))
+    return status
+
+
+def checked_headers(pairs):
+    """What `pairs` of str announce as Content-Length, or None. Raises where one can't be sent, as servers do."""
+    if len(pairs) > MOST_LINES:
+        raise BadAnswer("the answer has %d header lines, and may have %d" % (len(pairs), MOST_LINES))
+    size, length = 0, None
+    for name, value in pairs:
+        size += len(name) + len(value)
+        if not name or not TOKEN.issuperset(name):
+            raise BadAnswer("%r is no name of a header" % name[:60])
+        if not (value.isascii() and value.isprintable()):
+            for c in value:
+                if (c < " " and c != "\t") or c == "\x7f" or c > "\xff":
+                    raise BadAnswer("the value of the header %s holds %r, which HTTP doesn't allow" % (name, c))
+        if len(name) == 14 and name.lower() == "content-length":
+            if not (value.isascii() and value.isdigit()):
+                raise BadAnswer("the Content-Length %r is no number of bytes" % value[:60])
+            if length not in (None, int(value[:20])):
+                raise BadAnswer("the answer has two values for Content-Length: %d and %s" % (length, value[:20]))
+            length = int(value[:20])
+    if size > MOST_BYTES:
+        raise BadAnswer("the headers of the answer have %d bytes, and may have %d" % (size, MOST_BYTES))
+    return length
+
+
+class Measure:
+    """Holds a body to its Content-Length, if there is one and the body is sent at all."""
+
+    def __init__(self, length, status, method):
+        self.left = None if method == "HEAD" or status in BODILESS else length
+        self.length = length
+
+    def take(self, size, last):
+        """A part of `size` bytes comes, the last if `last`. What raises isn't counted."""
+        if self.left is None:
+            return
+        left = self.left - size
+        if left < 0:
+            raise BadAnswer("the body is longer than its Content-Length, %d" % self.length)
+        if last and left:
+            raise BadAnswer("the Content-Length is %d, and the body has %d bytes" % (self.length, self.length - left))
+        self.left = left

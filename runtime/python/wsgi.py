@@ -12,7 +12,7 @@ from _ol_guest import (
     explain, fault_payload, flush, leave_if_forked, load, sectioned, sections,
 )
 
-percent_decoded = load("webapp").percent_decoded
+webapp = load("webapp")
 
 
 class Input:
@@ -109,6 +109,7 @@ class Exchange:
         self.credit = connection.window
         self.cancelled = False
         self.answer = None  # (status, headers) once the app has said them
+        self.measure = None
         self.begun = False  # whether RESULT has been sent
 
     def pump(self):
@@ -137,7 +138,8 @@ class Exchange:
                 exc_info = None  # the frames it refers to refer to this one
         elif self.answer:
             raise AssertionError("start_response was called twice without exc_info")
-        self.answer = checked(status, headers)
+        answer, length = checked(status, headers)
+        self.answer, self.measure = answer, webapp.Measure(length, answer[0], self.head["method"])
         return self.write
 
     def write(self, chunk):
@@ -146,6 +148,7 @@ class Exchange:
         if not self.answer:
             raise AssertionError("the app answered before it called start_response")
         if chunk and not self.cancelled:
+            self.measure.take(len(chunk), False)
             self.send(chunk, 0)
 
     def send(self, body, end):
@@ -176,6 +179,8 @@ class Exchange:
             last = self.iterate(app)
             if not self.answer and not self.cancelled:
                 raise AssertionError("the app returned without calling start_response")
+            if not self.cancelled:
+                self.measure.take(len(last), True)
         except BaseException as error:  # an app may raise anything, SystemExit too
             leave_if_forked(error)
             return self.fail(error)
@@ -211,22 +216,24 @@ class Exchange:
         if self.begun and not self.cancelled:  # the caller can't be told any more; whoever reads the log can
             sys.stderr.write(text)
         flush()
-        self.connection.send(FAULT, END, self.call, fault_payload(500, text))
+        status = 502 if isinstance(error, webapp.BadAnswer) else 500
+        self.connection.send(FAULT, END, self.call, fault_payload(status, text))
 
 
 def checked(status, headers):
-    if not (isinstance(status, str) and status[:3].isdigit() and (len(status) == 3 or status[3] == " ")):
-        raise ValueError("the status must be a str like '200 OK', got %r" % (status,))
-    checked_headers = []
-    for name, value in headers:
-        for text in (name, value):
+    """((status, headers), announced length or None), or what is wrong with them."""
+    if not isinstance(status, str):
+        raise TypeError("the status must be a str like '200 OK', got %r" % (status,))
+    number = status.partition(" ")[0]
+    if not (number.isascii() and number.isdigit() and len(number) < 10) or not status.isprintable():
+        raise webapp.BadAnswer("the status must be a str like '200 OK', got %r" % status[:60])
+    for pair in headers:
+        for text in pair:
             if not isinstance(text, str):
                 raise TypeError("header names and values must be str, got %r" % (text,))
-            text.encode("latin-1")
-            if "\r" in text or "\n" in text or "\0" in text:
-                raise ValueError("a header has a line break or a NUL: %r" % text)
-        checked_headers.append((name, value))
-    return int(status[:3]), checked_headers
+    headers = [(name, value) for name, value in headers]
+    length = webapp.checked_headers(headers)
+    return (webapp.checked_status(int(number)), headers), length
 
 
 def environ(head, body):
@@ -238,8 +245,8 @@ def environ(head, body):
     raw = root + path + ("?" + query if query else "")
     variables = {
         "REQUEST_METHOD": head["method"],
-        "SCRIPT_NAME": percent_decoded(root).decode("latin-1"),
-        "PATH_INFO": percent_decoded(path).decode("latin-1"),
+        "SCRIPT_NAME": webapp.percent_decoded(root).decode("latin-1"),
+        "PATH_INFO": webapp.percent_decoded(path).decode("latin-1"),
         "QUERY_STRING": query,
         "RAW_URI": raw,
         "REQUEST_URI": raw,

@@ -38,9 +38,12 @@ pub(crate) struct Install {
     /// How many seconds fetching from git may take
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=86_400))]
     timeout: u64,
-    /// Return once it is uploaded, without waiting for its packages
+    /// Return once it is uploaded, without waiting until it is ready
     #[arg(long)]
     no_wait: bool,
+    /// Have it served even if it can't be started; without this, the version before it would stay in service
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     at: At,
 }
@@ -63,7 +66,10 @@ impl Install {
         let packed = self.pack(out, &source)?;
         let mut answer = client.send(
             Method::POST,
-            &format!("/registry/{name}"),
+            &format!(
+                "/registry/{name}{}",
+                if self.force { "?force=1" } else { "" }
+            ),
             &[("content-type", "application/gzip")],
             &packed.bytes[..],
         )?;
@@ -87,7 +93,12 @@ impl Install {
             return Ok(ExitCode::SUCCESS);
         }
         match wait(out, &client, &name)? {
-            Outcome::Ready { packages } => {
+            Outcome::Ready { packages, untried } => {
+                if let Some(why) = untried {
+                    out.note(format_args!(
+                        "warning: {name} serves, but could not be tried before: {why}"
+                    ));
+                }
                 value["state"] = "ready".into();
                 value["packages"] = json!(packages);
                 let with = match packages.len() {

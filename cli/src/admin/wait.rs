@@ -21,6 +21,8 @@ pub(super) enum Outcome {
     Ready {
         /// As NAME==VERSION.
         packages: Vec<String>,
+        /// Why it was not tried before it served, if it wasn't.
+        untried: Option<String>,
     },
     Failed {
         /// The worker's words.
@@ -79,6 +81,7 @@ fn read(text: &str) -> Result<Now> {
             let pins = pins.map(|p| format!("{}=={}", part(p, "name"), part(p, "version")));
             Now::Over(Outcome::Ready {
                 packages: pins.collect(),
+                untried: now["untried"].as_str().map(str::to_owned),
             })
         }
         _ => bail!(
@@ -140,9 +143,16 @@ mod tests {
             "Packages": {"packages": [{"name": "a", "version": "1"}]}}"#;
         let packages = (packages, vec!["a==1".to_owned()]);
         for (text, packages) in [packages, (r#"{"Preparation": {"state": "ready"}}"#, vec![])] {
-            let ready = Now::Over(Outcome::Ready { packages });
+            let untried = None;
+            let ready = Now::Over(Outcome::Ready { packages, untried });
             assert_eq!(read(text).ok(), Some(ready));
         }
+        let untried = r#"{"Preparation": {"state": "ready", "untried": "no memory"}}"#;
+        let ready = Now::Over(Outcome::Ready {
+            packages: vec![],
+            untried: Some("no memory".to_owned()),
+        });
+        assert_eq!(read(untried).ok(), Some(ready));
         for (rest, before) in [("", false), (r#", "Granted": {}"#, true)] {
             let text = format!(r#"{{"Preparation": {{"state": "failed", "error": "no"}}{rest}}}"#);
             let why = "no".to_owned();

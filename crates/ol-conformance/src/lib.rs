@@ -9,6 +9,7 @@
 //! | `refusals` | is what can't work refused in one sentence, with its remedy? |
 //! | `errors` | is each error what the contract says, for people and for programs? |
 //! | `http` | do answers of any size arrive, and what do the routes beside `/run` say? |
+//! | `answers` | is what functions answer sent as HTTP has it, and what HTTP does not allow refused for one call? |
 //! | `webapps` | which app is found, what is it told, what of its answer arrives? |
 //! | `streaming` | do bodies flow both ways in little memory, soon, and past slow callers? |
 //! | `callers` | who hears of a caller that left, or of an answer that broke? |
@@ -18,6 +19,8 @@
 //! | `examples` | do the examples do what their README says? |
 //! | `package_care` | is the way of packages shown, and are those in use kept? |
 //! | `registry` | does new code take effect at once, wholly or not at all? |
+//! | `trials` | does a version that can not be started leave the one before in service? |
+//! | `encodings` | are encoded bodies decoded, or refused in words? |
 //! | `versions` | does new code under load cost a call? |
 //! | `hostile` | are bundles that try to get out refused? |
 //! | `sandbox_view` | what does a function see, and what not? |

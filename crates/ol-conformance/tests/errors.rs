@@ -45,7 +45,7 @@ fn check(worker: &Worker<'_>, reply: &Reply, status: u16, code: &str, parts: &[&
     for secret in [root, "guest.py", "/runtime", "neighbour", "cgroup", ".rs:"] {
         assert!(!text.contains(secret), "it names {secret}: {text}");
     }
-    let retry = (status == 429).then_some("1");
+    let retry = matches!(status, 429 | 503).then_some("1");
     assert_eq!(reply.header("retry-after"), retry, "{text}");
     assert_eq!(reply.header("allow").is_some(), status == 405, "{text}");
     text

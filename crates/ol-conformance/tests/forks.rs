@@ -50,7 +50,7 @@ fn kind(reply: &Reply) -> String {
 #[test]
 fn a_start_is_a_fork_and_its_leaf_the_wardens_child() {
     forking(&[], |worker| {
-        worker.install("pids", &[("f.py", PIDS)]);
+        worker.install_untried("pids", &[("f.py", PIDS)]);
         let reply = timed(worker, "pids");
         assert_eq!(kind(&reply), "fork");
         // As in a sandbox that nobody forked: the leaf is 2, and who made it is out of sight.
@@ -101,7 +101,7 @@ fn a_blank_is_bound_once_and_another_comes() {
         let mut served = BTreeSet::new();
         for number in 0..6 {
             let name = format!("pids{number}");
-            worker.install(&name, &[("f.py", PIDS)]);
+            worker.install_untried(&name, &[("f.py", PIDS)]);
             eventually("a blank", 10.0, || {
                 worker.debug().contains("blank in sandbox").then_some(())
             });
@@ -124,7 +124,7 @@ fn a_blank_has_the_limits_of_its_function() {
         let worker = place.up_with(Starts::Blank, &[]);
         let source = "def f(event):\n    return len(bytearray(event << 20))\n";
         let yaml = "limits: {mem_mb: 120, scratch_mb: 8}\n";
-        worker.install("large", &[("f.py", source), ("ol.yaml", yaml)]);
+        worker.install_untried("large", &[("f.py", source), ("ol.yaml", yaml)]);
         let reply = timed(&worker, "large");
         assert_eq!(kind(&reply), "blank");
         assert_eq!(worker.call("large", &json!(90)).ok(), json!(90 << 20));
@@ -148,7 +148,7 @@ fn under_load(
     mut harm: impl FnMut(&Worker<'_>),
 ) -> u64 {
     for number in 0..4 {
-        worker.install(
+        worker.install_untried(
             &format!("once{number}"),
             &[("f.py", PIDS), ("ol.yaml", ONCE)],
         );
@@ -203,7 +203,7 @@ fn zygotes_killed_at_any_moment_fail_no_call() {
 #[test]
 fn a_zygote_that_hangs_is_replaced_and_calls_go_on() {
     forking(&[], |worker| {
-        worker.install("once", &[("f.py", PIDS), ("ol.yaml", ONCE)]);
+        worker.install_untried("once", &[("f.py", PIDS), ("ol.yaml", ONCE)]);
         let stopped = zygote(worker).expect("a zygote");
         stopped.signal(Signal::STOP);
         // Each waits in vain for its fork, then starts in another way.
@@ -225,7 +225,7 @@ fn a_zygote_that_hangs_is_replaced_and_calls_go_on() {
 #[test]
 fn leaves_outlive_their_zygote() {
     forking(&[], |worker| {
-        worker.install("pids", &[("f.py", PIDS)]);
+        worker.install_untried("pids", &[("f.py", PIDS)]);
         assert_eq!(worker.call("pids", &json!({})).status, 200);
         let (leaf, _) = worker.leaf();
         let first = zygote(worker).expect("a zygote");
@@ -249,7 +249,7 @@ fn leaves_outlive_their_zygote() {
 fn without_a_zygote_everything_starts_afresh() {
     in_place(|place| {
         let worker = place.up_with(Starts::Fresh, &[]);
-        worker.install("pids", &[("f.py", PIDS)]);
+        worker.install_untried("pids", &[("f.py", PIDS)]);
         let reply = timed(&worker, "pids");
         assert_eq!(kind(&reply), "fresh");
         assert_eq!(reply.ok(), json!([2, 0, "sandbox"]));

@@ -190,9 +190,9 @@ fn there_are_never_more_than_the_most() {
 #[test]
 fn the_original_policy_starts_one_a_second() {
     with_worker(&["scaling.policy=original"], |worker| {
+        let begun = Instant::now();
         worker.install("sleeper", &[("f.py", SLEEPER)]);
         let over = Over::default();
-        let begun = Instant::now();
         let times: Vec<Duration> = thread::scope(|scope| {
             let until = over.when_dropped();
             for _ in 0..8 {

@@ -136,7 +136,11 @@ fn too_little_memory_for_a_package_is_said_with_the_limit() {
     with_pypi(|worker| {
         let folder = copy(worker.place, "pandas");
         fs::write(folder.join("ol.yaml"), "limits:\n  mem_mb: 24\n").expect("written");
-        install(worker.place, &folder);
+        let said = worker
+            .place
+            .ol(&["admin", "install", folder.to_str().expect("text")]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("limits.mem_mb is 24"), "{said:?}");
         for _ in 0..2 {
             let reply = worker.call("pandas", &json!({}));
             let text = reply.error(502, "cannot-start");

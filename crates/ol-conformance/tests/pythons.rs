@@ -86,7 +86,9 @@ fn assert_serves_every_kind(worker: &Worker<'_>, python: &str) {
     std::thread::scope(|scope| {
         let first = scope.spawn(|| worker.request("POST", "/run/asgi/first", b"one"));
         eventually("the first to run", 10.0, || {
-            worker.debug().contains("asgi\n  sandbox").then_some(())
+            let debug = worker.debug();
+            let (_, asgi) = debug.split_once("asgi\n  sandbox")?;
+            asgi.lines().next()?.contains("1 calls").then_some(())
         });
         let second = worker.request("POST", "/run/asgi/second", &vec![b'x'; 3 << 20]);
         assert_eq!(second.body.len(), 3 << 20);

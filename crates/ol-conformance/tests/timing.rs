@@ -69,7 +69,7 @@ fn counter(worker: &Worker<'_>, name: &str, kind: &str) -> u64 {
 #[test]
 fn a_start_then_a_warm_call_then_a_thawed_one() {
     with_worker(&["pause_after_ms=300"], |worker| {
-        worker.install("echo", &[("f.py", ECHO)]);
+        worker.install_untried("echo", &[("f.py", ECHO)]);
         let begun = Instant::now();
         let first = asked(worker, "echo", &json!(1));
         let outside = begun.elapsed();
@@ -198,7 +198,7 @@ def app(environ, start_response):
 #[test]
 fn the_command_line_shows_the_phases() {
     with_worker(&[], |worker| {
-        worker.install("echo", &[("f.py", ECHO)]);
+        worker.install_untried("echo", &[("f.py", ECHO)]);
         let said = worker
             .place
             .ol(&["invoke", "echo", "-d", "[1]", "--timing"]);

@@ -1,7 +1,7 @@
 //! The only place where an error becomes an HTTP status, a code in `X-OL-Error` and a text.
 
 use crate::body::ResponseBody;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use ol_lambda::{InvokeError, UploadError};
 
@@ -72,7 +72,10 @@ impl From<InvokeError> for Problem {
             E::NotFound(_) => (StatusCode::NOT_FOUND, "unknown-function"),
             E::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
             E::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request"),
-            E::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+            E::TooLarge { .. } | E::TooLargeDecoded(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large")
+            }
+            E::UnknownEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-encoding"),
             E::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-full"),
             E::Waited { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-wait"),
             E::NoMemory(_) => (StatusCode::TOO_MANY_REQUESTS, "no-memory"),
@@ -80,6 +83,7 @@ impl From<InvokeError> for Problem {
             E::BadBundle { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad-bundle"),
             E::NoPackages { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "no-packages"),
             E::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            E::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "bad-answer"),
             E::Died { .. } => (StatusCode::BAD_GATEWAY, "died"),
             E::CannotStart(_) => (StatusCode::BAD_GATEWAY, "cannot-start"),
             E::TimeLimit { .. } => (StatusCode::GATEWAY_TIMEOUT, "time-limit"),
@@ -89,6 +93,8 @@ impl From<InvokeError> for Problem {
         let problem = Self::new(status, code, error.to_string());
         match &error {
             E::MethodNotAllowed { allowed, .. } => problem.with(ALLOW, &allowed.join(", ")),
+            // RFC 9110, 15.5.16.
+            E::UnknownEncoding(_) => problem.with(ACCEPT_ENCODING, "gzip, identity"),
             E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) | E::Draining | E::Ending => {
                 problem.with(RETRY_AFTER, "1")
             }

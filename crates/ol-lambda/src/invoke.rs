@@ -3,7 +3,9 @@
 use crate::call::AnswerStream;
 use bytes::Bytes;
 use futures_util::Stream;
-use ol_model::FunctionName;
+use http::StatusCode;
+use http::header::{HeaderName, HeaderValue};
+use ol_model::{ErrorDetail, FunctionName};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -50,11 +52,15 @@ pub struct Request<'a> {
 /// What a function answered.
 #[derive(Debug)]
 pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Header lines, in order; none means that the body is JSON.
-    pub headers: Vec<(String, String)>,
-    /// The body.
+    /// HTTP status, 200 or higher.
+    pub status: StatusCode,
+    /// Header lines, in order, without `Content-Length`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The length that the function announced. A body that comes is held to it.
+    pub length: Option<u64>,
+    /// The function said nothing but the body, which is JSON.
+    pub json: bool,
+    /// The body; empty where the status allows none (204, 205, 304).
     pub body: AnswerBody,
 }
 
@@ -90,6 +96,14 @@ pub enum InvokeError {
         /// The limit.
         limit_mb: u32,
     },
+    /// The body is over the limit once it is decoded; the sentence names it.
+    #[error("{0}")]
+    TooLargeDecoded(String),
+    /// The body is encoded in a way that isn't decoded for functions.
+    #[error(
+        "the request's Content-Encoding {0:?} is none that is decoded for f(event): send the body as it is, or as gzip"
+    )]
+    UnknownEncoding(String),
     /// As many wait as may.
     #[error("{name} has {waiting} calls waiting already: try again later")]
     QueueFull {
@@ -112,6 +126,9 @@ pub enum InvokeError {
     /// The function raised; its traceback.
     #[error("{0}")]
     Raised(String),
+    /// The function's answer is none that HTTP allows; which, with the traceback where the function can see it.
+    #[error("{0}")]
+    BadAnswer(String),
     /// The function's process ended before its answer did.
     #[error("the function's process ended during the call: {reason}")]
     Died {
@@ -154,6 +171,29 @@ pub enum InvokeError {
     /// This worker's own trouble; details are in its log only.
     #[error("this worker failed: {0}; its log says more")]
     Internal(&'static str),
+}
+
+impl InvokeError {
+    /// As callers of a function are told it that shows them its errors so. The function's log has it whole, under `id`.
+    pub(crate) fn told(self, detail: ErrorDetail, id: InvocationId) -> Self {
+        if detail == ErrorDetail::Full {
+            return self;
+        }
+        let why = format!("its log says why, under invocation {id}\n");
+        match self {
+            Self::Raised(_) => Self::Raised(format!("the function raised an error: {why}")),
+            Self::CannotStart(_) => {
+                Self::CannotStart(format!("the function can't be started: {why}"))
+            }
+            Self::BadAnswer(_) => {
+                Self::BadAnswer(format!("the function's answer can't be sent: {why}"))
+            }
+            Self::BadBundle { name, .. } | Self::NoPackages { name, .. } => {
+                Self::CannotStart(format!("{name} can't be used: its owner is told why\n"))
+            }
+            other => other,
+        }
+    }
 }
 
 impl fmt::Debug for Body {

@@ -1,7 +1,7 @@
 //! The door of the lambda layer: all functions of a worker.
 
 use crate::call::{CallError, Rest, call};
-use crate::function::{Function, FunctionState, UploadFailed, Version, VersionError};
+use crate::function::{Function, FunctionState, Progress, UploadFailed, Version, VersionError};
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::packages::{Packages, PackagesSettings, StoredPackage};
 use crate::phases::Phases;
@@ -26,6 +26,17 @@ const TRIES: usize = 3;
 
 /// How long the first part of a streamed body is waited for before the call begins without it.
 const FIRST_PART: Duration = Duration::from_millis(20);
+
+/// What became of an upload that was taken, as far as that is known at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploaded {
+    /// It serves.
+    Serves,
+    /// It is being prepared.
+    Stored,
+    /// It can't be used; [`Lambdas::state`] says why.
+    Refused,
+}
 
 /// Why an upload was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -96,11 +107,28 @@ impl Lambdas {
         }
         let begun = Instant::now();
         let function = self.find(request.name).await?;
+        let answered = self.answer(&function, request, body, phases, begun).await;
+        answered.map_err(|error| {
+            let version = function.known_version();
+            let detail = version.and_then(|version| version.config.errors);
+            error.told(detail.unwrap_or(self.shared.settings.errors), request.id)
+        })
+    }
+
+    async fn answer(
+        &self,
+        function: &Arc<Function>,
+        request: &Request<'_>,
+        body: Body,
+        phases: &mut Phases,
+        begun: Instant,
+    ) -> Result<Answer, InvokeError> {
         let version = match function.fresh_version() {
             Some(version) => version,
             None => self
-                .look(&function)
+                .look(function)
                 .await
+                .inspect_err(|error| function.instances.note(request.id, error))
                 .inspect(|_| phases.looked(begun.elapsed()))?,
         };
         let method = request.parts.method.as_str();
@@ -167,17 +195,23 @@ impl Lambdas {
         }
     }
 
-    /// Takes the bundle at `path` as the new version of `name`: checked, stored durably, then in service.
+    /// Takes the bundle at `path` as the new version of `name`: checked and stored durably, then prepared, tried and put into service
+    /// in the background. `force`: in service whether it can be started or not.
     ///
     /// # Errors
     /// See [`UploadError`]; the version before stays in service then.
-    pub async fn upload(&self, name: &FunctionName, path: &Path) -> Result<(), UploadError> {
+    pub async fn upload(
+        &self,
+        name: &FunctionName,
+        path: &Path,
+        force: bool,
+    ) -> Result<Uploaded, UploadError> {
         if !self.accepts() {
             return Err(UploadError::Draining);
         }
         // In the table before it has a version, so that all who deal with this name take turns at one function.
         let function = self.shared.insert(name);
-        let uploaded = function.upload(path).await;
+        let uploaded = function.upload(path, force).await;
         if uploaded.is_ok() {
             // A call that found nothing registered may have removed it meanwhile.
             self.shared.insert_again(&function);
@@ -185,7 +219,12 @@ impl Lambdas {
             self.shared.forget(&function);
         }
         match uploaded {
-            Ok(()) => Ok(()),
+            // What is there in a moment serves when this returns.
+            Ok(attempt) => Ok(match attempt.soon().await {
+                Progress::Done(Ok(())) => Uploaded::Serves,
+                Progress::Done(Err(_)) => Uploaded::Refused,
+                Progress::Working(_) => Uploaded::Stored,
+            }),
             Err(UploadFailed::Unpack(VersionError::Bundle(why))) => Err(UploadError::Refused(why)),
             Err(UploadFailed::Unpack(VersionError::Host(why))) => {
                 tracing::error!("an upload of {name} failed: {why}");

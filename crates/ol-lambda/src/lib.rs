@@ -54,7 +54,7 @@ pub use call::AnswerStream;
 pub use direct::{Direct, DirectError, Order};
 pub use function::{FunctionState, Preparation, Serving};
 pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
-pub use lambdas::{Lambdas, UploadError};
+pub use lambdas::{Lambdas, UploadError, Uploaded};
 pub use ol_packages::pin::Pin as PackagePin;
 pub use ol_packages::store::StoreError;
 pub use packages::{PackagesSettings, StoredPackage};

@@ -19,17 +19,27 @@ use std::time::{Duration, Instant};
 /// a large request so holds up the small ones behind it for no longer than this.
 pub(crate) const TURN: Duration = Duration::from_millis(250);
 
-/// Makes an instance of `version`; `None` if by now nobody waits for it.
+/// Who wants an instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Demand {
+    /// Calls, as long as they wait, or the fewest that a function is to have.
+    Calls,
+    /// Whoever wants to know whether the version can be started. Memory is waited for no longer than that.
+    Trial { patience: Duration },
+}
+
+/// Makes an instance of `version`; `None` if by now nobody wants it.
 pub(crate) async fn provision(
     instances: &Arc<Instances>,
     version: Arc<Version>,
+    demand: Demand,
 ) -> Result<Option<Arc<Instance>>, InvokeError> {
     let source = version
         .source
         .clone()
         .map_err(|why| InvokeError::CannotStart(format!("{why}\n")))?;
     let begun = Instant::now();
-    let Some((made, zygote)) = create(instances, &version, &source).await? else {
+    let Some((made, zygote)) = create(instances, &version, &source, demand).await? else {
         return Ok(None);
     };
     let lease = begun.elapsed();
@@ -105,23 +115,27 @@ pub(crate) async fn provision(
     Ok(Some(Arc::new(instance)))
 }
 
-/// A sandbox for `version`, as soon as there is memory; `None` if by then nobody waits for it, or after so long that whoever does
-/// came later: each who waits is told in his own time that there was none.
+/// A sandbox for `version`, as soon as there is memory; `None` if by then no call waits for it, or after so long that whichever does
+/// came later: each that waits is told in its own time that there was none.
 async fn create(
     instances: &Arc<Instances>,
     version: &Version,
     source: &[u8],
+    demand: Demand,
 ) -> Result<Option<(Made, Option<Arc<Zygote>>)>, InvokeError> {
-    let patience = instances.shared.settings.queue_wait;
+    let (trial, patience) = match demand {
+        Demand::Calls => (false, instances.shared.settings.queue_wait),
+        Demand::Trial { patience } => (true, patience),
+    };
     let begun = Instant::now();
     // What is forked can't leave its zygote's network namespace for the host's.
     let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
-        if !instances.wants_start(version) {
+        if !trial && !instances.wants_start(version) {
             instances.short_of_memory(None);
             return Ok(None);
         }
-        if instances.is_waited_for() {
+        if trial || instances.is_waited_for() {
             // Nobody's idle instance goes for one that only stands by.
             instances.shared.make_room(version.limits.mem);
         }
@@ -179,6 +193,9 @@ async fn create(
                     pool_mb,
                     waited,
                 };
+                if trial && begun.elapsed() >= patience {
+                    return Err(refused(&error));
+                }
                 instances.short_of_memory(Some(error.to_string()));
                 if begun.elapsed() >= patience {
                     return Ok(None);

@@ -3,7 +3,7 @@
 use crate::autoscale::Policy;
 use crate::output::Retention;
 use ol_model::worker_config::{ImportCache, Networks, ScalingPolicy};
-use ol_model::{Limits, MaxLimits, WorkerConfig};
+use ol_model::{ErrorDetail, Limits, MaxLimits, MiB, WorkerConfig};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ pub struct Settings {
     pub(crate) downsize: bool,
     /// The most blanks that are kept.
     pub(crate) blanks: usize,
+    /// What callers are told of the errors of functions that don't say.
+    pub(crate) errors: ErrorDetail,
+    /// The largest body of a request, decoded.
+    pub(crate) max_body: MiB,
     /// Which networks functions may have.
     pub(crate) networks: Networks,
 }
@@ -75,6 +79,8 @@ impl Settings {
             }),
             downsize: config.features.downsize_paused_mem,
             blanks: config.blanks.max as usize,
+            errors: config.errors,
+            max_body: config.max_body(),
             networks,
         }
     }

@@ -45,6 +45,8 @@ pub struct FunctionConfig {
     pub network: Option<Network>,
     /// What dies when it runs out of memory.
     pub oom: OomScope,
+    /// What callers are told of its errors; `None` leaves it to the worker.
+    pub errors: Option<ErrorDetail>,
 }
 
 /// Sources of invocations.
@@ -91,6 +93,16 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// What callers are told of a function's errors. Its log has them whole in any case.
+    pub enum ErrorDetail {
+        /// Tracebacks, with the paths in them.
+        Full = "full",
+        /// One sentence that names the invocation.
+        Short = "short",
+    }
+}
+
 impl Default for Instances {
     fn default() -> Self {
         Self { min: 0, max: 64 }
@@ -108,6 +120,7 @@ impl Default for FunctionConfig {
             instances: Instances::default(),
             network: None,
             oom: OomScope::Process,
+            errors: None,
         }
     }
 }

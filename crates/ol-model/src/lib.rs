@@ -40,7 +40,7 @@ mod text_enum;
 
 pub use dotenv::DotenvError;
 pub use function_config::{
-    FunctionConfig, FunctionConfigError, Instances, Network, OomScope, Triggers,
+    ErrorDetail, FunctionConfig, FunctionConfigError, Instances, Network, OomScope, Triggers,
 };
 pub use limits::{LimitError, Limits, LimitsRequest, MaxLimits};
 pub use name::{FunctionName, NameError};

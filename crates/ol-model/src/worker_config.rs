@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::function_config::ErrorDetail;
 use crate::warnings::Warning;
 
 mod access;
@@ -112,6 +113,8 @@ pub struct WorkerConfig {
     pub storage: StorageSection,
     /// Settings of the Kafka trigger, which knows their shape.
     pub kafka: Value,
+    /// What callers are told of the errors of a function that doesn't say.
+    pub errors: ErrorDetail,
     /// Refuse unknown keys instead of warning of them.
     pub strict_config: bool,
     /// The largest request body.

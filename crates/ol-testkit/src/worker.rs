@@ -200,6 +200,16 @@ impl Worker<'_> {
         assert_eq!(reply.status, 201, "{}", reply.text());
     }
 
+    /// The same, without a trial: its first call is the first that starts anything.
+    ///
+    /// # Panics
+    /// When it is not taken.
+    pub fn install_untried(&self, name: &str, files: &[(&str, &str)]) {
+        let path = format!("/registry/{name}?force=1");
+        let reply = self.request("POST", &path, &bundle(files));
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+
     /// How often the step of this name was taken, by `/stats`.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ pub(crate) const PYTHON: Runtime = files![
     "asgi.py",
     "asgi_call.py",
     "bell.py",
+    "encoding.py",
     "guest.py",
     "lifespan.py",
     "tagging.py",

@@ -1,5 +1,6 @@
 """ASGI: the scope, both directions of a call, background work, several calls at once, what the caller's leaving does."""
 
+import json
 import threading
 import time
 import unittest
@@ -285,13 +286,13 @@ async def exits(): sys.exit(2)
         expected = {
             "/raise": "ZeroDivisionError", "/exit": "SystemExit: 1", "/task": "SystemExit: 2", "/cancelled": "CancelledError",
             "/early": "unexpected ASGI message 'http.response.body'", "/odd": "'odd'", "/wrapped": "'odd'", "/status": "must be an int, not '200'",
-            "/header": "must be bytes, got 'a'", "/break": "line break", "/silent": "returned without completing",
+            "/header": "must be bytes, got 'a'", "/break": "a holds '\\r'", "/silent": "returned without completing",
             "/started": "returned without completing", "/twice": "the response is started", "/text": "must be bytes, not str",
         }
         with app(source) as worker:
             for call, (path, text) in enumerate(expected.items(), 1):
                 answer = worker.ask(call, path)
-                self.assertEqual((answer.status, answer.frames), (500, 1), path)
+                self.assertEqual((answer.status, answer.frames), (502 if path == "/break" else 500, 1), path)
                 self.assertIn(text, answer.fault)
                 for name in ("asgi.py", "asgi_call.py", "guest.py"):
                     self.assertNotIn(name, answer.fault)
@@ -302,6 +303,54 @@ async def exits(): sys.exit(2)
             self.assertEqual(worker.ask(52, "/after").body, b"fine")
             self.assertIn("the response is complete", worker.printed())
             self.assertEqual(worker.ask(53, "/fine").body, b"fine")
+
+    def test_what_http_does_not_allow(self):
+        source = """
+async def http(scope, receive, send):
+    told = json.loads((await receive())["body"])
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told.get("headers", ())]
+    start = {"type": "http.response.start", "status": told.get("status", 200), "headers": headers}
+    parts = told.get("parts", ["fine"])
+    try:
+        await send(start)
+        for part in parts:
+            await say(send, part.encode(), more=part is not parts[-1], start=False)
+    except ValueError as error:
+        if told.get("raise"): raise
+        try: await send(dict(start, status=200, headers=[]))
+        except RuntimeError: pass  # the head was fine
+        else: await say(send, str(error).encode(), start=False)
+"""
+        many = [["x-%d" % number, "1"] for number in range(101)]
+        refused = (
+            ({"status": 99}, "200 to 999"), ({"status": 103}, "informational answers can't be sent"), ({"status": 1000}, "200 to 999"),
+            ({"headers": many}, "101 header lines"), ({"headers": [["x", "y" * 65536]]}, "65537 bytes"),
+            ({"headers": [["a b", "1"]]}, "'a b' is no name"), ({"headers": [["x", "a\r\n b"]]}, "x holds"),
+            ({"headers": [["content-length", "-1"]]}, "'-1' is no number"),
+        )
+        with app(source) as worker:
+            number = 0
+            for told, text in refused:
+                number += 1
+                answer = worker.ask(number, body=json.dumps(told).encode())
+                self.assertIsNone(answer.fault, told)
+                self.assertIn(text, answer.body.decode())
+                number += 1
+                answer = worker.ask(number, body=json.dumps(dict(told, **{"raise": True})).encode())
+                self.assertEqual(answer.status, 502)
+                self.assertIn(text, answer.fault)
+            for length, parts, status, text in (
+                ("30", ["12345"], 502, "30, and the body has 5 bytes"), ("3", ["12345"], 502, "longer than its Content-Length, 3"),
+                ("9", ["12345", "67890"], 200, "longer"), ("11", ["12345", "67890"], 200, "11, and the body has 10 bytes"),
+            ):
+                number += 1
+                told = {"headers": [["content-length", length]], "parts": parts, "raise": True}
+                answer = worker.ask(number, body=json.dumps(told).encode())
+                self.assertEqual(answer.status, status)
+                self.assertIn(text, answer.fault)
+                number += 1
+                answer = worker.ask(number, body=json.dumps(told).encode(), method="HEAD")
+                self.assertIsNone(answer.fault)
 
     def test_echo_in_flat_memory(self):
         source = """

@@ -1,5 +1,6 @@
 """f(event): binding, errors, bodies in parts, what a function may do to the process."""
 
+import gzip
 import struct
 import unittest
 
@@ -189,6 +190,26 @@ class Calls(unittest.TestCase):
             worker.cancel(2)
             self.assertEqual(worker.next(2)[:2], (BODY, END))
             self.assertEqual(len(worker.event(3).json()), 300000)
+
+    def test_gzip_is_decoded_within_its_limit(self):
+        packed, two = gzip.compress(b'[1, "a"]'), gzip.compress(b"[1,") + gzip.compress(b" 2]") + b"\0\0"
+        expected = (
+            (packed, 8, [1, "a"]), (two, 8, [1, 2]), (b"", 8, {}), (packed, 7, 413), (gzip.compress(b" " * MIB), 1000, 413),
+            (packed[:-1], 8, 400), (packed[:5], 8, 400), (packed + b"x", 8, 400), (b"[1]", 8, 400), (gzip.compress(b"") * 2000, 8, 400),
+        )
+        with Worker("def f(event): return event") as worker:
+            for call, (body, limit, want) in enumerate(expected, 1):
+                for number, at in ((call, len(body)), (call + 100, len(body) // 2)):
+                    whole = at == len(body)
+                    worker.call(number, body[:at], {"encoding": "gzip", "limit": limit}, end=whole)
+                    if not whole:
+                        worker.body(number, body[at:], end=True)
+                    answer = worker.answer(number)
+                    if isinstance(want, int):
+                        self.assertEqual(answer.status, want, answer.fault)
+                    else:
+                        self.assertIsNone(answer.fault)
+                        self.assertEqual(answer.json(), want)
 
     def test_cancel(self):
         with Worker("def f(event): return event") as worker:

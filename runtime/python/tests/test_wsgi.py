@@ -1,5 +1,6 @@
 """WSGI: the environ, the body as it comes, the answer as it goes, errors at every point."""
 
+import json
 import unittest
 
 from harness import BODY, END, MIB, RESULT, WINDOW, Worker, unsectioned
@@ -218,14 +219,15 @@ class Response(unittest.TestCase):
     def test_errors(self):
         expected = {
             "/raise": "ZeroDivisionError", "/exit": "SystemExit: 1", "/silent": "without calling start_response",
-            "/early": "before it called start_response", "/status": "'200 OK', got 'OK'", "/header": "line break",
-            "/bytes": "must be str", "/latin": "UnicodeEncodeError", "/twice": "called twice",
+            "/early": "before it called start_response", "/status": "'200 OK', got 'OK'", "/header": "A holds '\\r'",
+            "/bytes": "must be str", "/latin": "A holds '\u20ac'", "/twice": "called twice",
             "/text": "must answer with bytes, not str", "/close": "in close",
         }
         with Worker(self.ERRORS) as worker:
             for call, (path, text) in enumerate(expected.items(), 1):
                 answer = worker.ask(call, path)
-                self.assertEqual((answer.status, answer.frames), (500, 1), path)
+                status = 502 if path in ("/status", "/header", "/latin") else 500
+                self.assertEqual((answer.status, answer.frames), (status, 1), path)
                 self.assertIn(text, answer.fault)
                 self.assertNotIn("wsgi.py", answer.fault)
                 self.assertNotIn("guest.py", answer.fault)
@@ -235,6 +237,49 @@ class Response(unittest.TestCase):
             self.assertIn("SystemExit: 4", answer.fault)
             self.assertIn("SystemExit: 4", worker.printed())
             self.assertEqual(worker.ask(51, "/fine").body, b"fine")
+
+    def test_what_http_does_not_allow(self):
+        source = """
+            import json
+            def app(environ, start_response):
+                told = json.loads(environ["wsgi.input"].read())
+                try:
+                    start_response(told["status"], [tuple(pair) for pair in told.get("headers", ())])
+                except ValueError as error:
+                    start_response("200 OK", [])
+                    return [str(error).encode()]
+                return [part.encode() for part in told.get("parts", ["fine"])]
+        """
+        many = [["X-%d" % number, "1"] for number in range(101)]
+        refused = (
+            ("99 Low", [], "200 to 999"), ("100 Continue", [], "informational answers can't be sent"),
+            ("101 Switching", [], "informational"), ("1000 High", [], "200 to 999"), ("OK", [], "'200 OK'"),
+            ("200 OK\r\nX: y", [], "'200 OK'"), ("200 OK", many, "101 header lines"),
+            ("200 OK", [["X", "y" * 65536]], "65537 bytes"), ("200 OK", [["a b", "1"]], "'a b' is no name"),
+            ("200 OK", [["", "1"]], "is no name"), ("200 OK", [["X", "a\r\n b"]], "X holds"), ("200 OK", [["X", "\0"]], "X holds"),
+            ("200 OK", [["X", "\x7f"]], "X holds"), ("200 OK", [["Content-Length", "many"]], "'many' is no number"),
+            ("200 OK", [["Content-Length", "1"], ["content-length", "2"]], "two values"),
+        )
+        with Worker(source) as worker:
+            number = 0
+            for status, headers, text in refused:
+                number += 1
+                answer = worker.ask(number, body=json.dumps({"status": status, "headers": headers}).encode())
+                self.assertIsNone(answer.fault, status)
+                self.assertIn(text, answer.body.decode())
+            for status in ("200", "204 None", "418 x", "999 y", "200 caf\xe9"):
+                number += 1
+                told = {"status": status, "headers": [["X-Tab", "a\tb \xe9"]]}
+                self.assertEqual(worker.ask(number, body=json.dumps(told).encode()).body, b"fine", status)
+            for length, parts, text in (("30", ["12345"], "30, and the body has 5 bytes"), ("3", ["12345"], "longer than its Content-Length, 3"),
+                                        ("5", [], "has 0 bytes"), ("1", ["12", "3"], "longer")):
+                number += 1
+                told = json.dumps({"status": "200 OK", "headers": [["Content-Length", length]], "parts": parts}).encode()
+                answer = worker.ask(number, body=told)
+                self.assertEqual((answer.status, answer.frames), (502, 1))
+                self.assertIn(text, answer.fault)
+                number += 1
+                self.assertIsNone(worker.ask(number, body=told, method="HEAD").fault)
 
     def test_caller_leaves_while_it_streams(self):
         source = """

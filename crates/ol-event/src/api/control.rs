@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, Request, StatusCode};
-use ol_lambda::{InvokeError, Lambdas};
+use ol_lambda::{InvokeError, Lambdas, Uploaded};
 use ol_model::{FunctionName, MiB, steps};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -119,17 +119,31 @@ async fn store(
 ) -> Result<impl IntoResponse, Refusal> {
     let (parts, body) = request.into_parts();
     let name = named(&name, &parts.headers)?;
+    let force = match upload::forced(parts.uri.query().unwrap_or_default()) {
+        Ok(force) => force,
+        Err(problem) => return Err(refuse(problem, parts.headers)),
+    };
     let stored = async {
         let file = upload::receive(&context.uploads, body, context.max_body).await?;
         context
             .lambdas
-            .upload(&name, file.path())
+            .upload(&name, file.path(), force)
             .await
             .map_err(Problem::from)
     };
     match stored.await {
-        Ok(()) => Ok((StatusCode::CREATED, format!("{name} is installed\n"))),
+        Ok(uploaded) => Ok((StatusCode::CREATED, said_of(&name, uploaded))),
         Err(problem) => Err(refuse(problem, parts.headers)),
+    }
+}
+
+fn said_of(name: &FunctionName, uploaded: Uploaded) -> String {
+    match uploaded {
+        Uploaded::Serves => format!("{name} is installed\n"),
+        Uploaded::Stored => format!("{name} is stored, and serves when it is ready\n"),
+        Uploaded::Refused => format!(
+            "{name} is stored, but can't be used: /registry/{name}/config says why, and whether a version before it serves\n"
+        ),
     }
 }
 

@@ -76,6 +76,7 @@ fn document(state: FunctionState) -> Value {
     };
     document["Preparation"] = match state.preparation {
         Preparation::Ready => json!({"state": "ready"}),
+        Preparation::Untried(why) => json!({"state": "ready", "untried": why}),
         Preparation::Preparing { number, step } => {
             json!({"state": "preparing", "step": step, "number": number})
         }

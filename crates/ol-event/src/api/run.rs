@@ -11,9 +11,8 @@ use ol_model::{FunctionName, MiB};
 use std::net::SocketAddr;
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
-const NOT_THE_FUNCTIONS: [&str; 8] = [
+const NOT_THE_FUNCTIONS: [&str; 7] = [
     "connection",
-    "content-length",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -95,33 +94,26 @@ async fn answer(
 }
 
 fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
-    let announced = announced_length(&answer);
+    let announced = answer.length;
     let mut response = Response::new(ResponseBody::from(answer.body));
-    // A function that answers with no HTTP status has answered all the same; what it said is kept.
-    *response.status_mut() =
-        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if answer.headers.is_empty() {
+    *response.status_mut() = answer.status;
+    if answer.json {
         response.headers_mut().insert(CONTENT_TYPE, JSON);
     }
     for (name, value) in answer.headers {
-        let (Ok(name), Some(value)) = (HeaderName::try_from(name), latin(&value)) else {
-            continue;
-        };
-        // A name is in lower case by now.
+        // A name is in lower case.
         if NOT_THE_FUNCTIONS.contains(&name.as_str()) || name.as_str().starts_with(OURS) {
             continue;
         }
         // Fails over 2¹⁵ names, which the lambda layer's bound on an answer's head rules out.
         let _ = response.headers_mut().try_append(name, value);
     }
-    // A whole body says how long it is, except to HEAD, which isn't sent the one that is meant. Of one that comes in parts the
-    // function may know; hyper holds it to that.
-    let length = match response.body().size_hint().exact() {
-        Some(0) if method == Method::HEAD => announced.or(Some(0)),
-        Some(length) => Some(length),
-        None => announced,
-    };
-    if let Some(length) = length {
+    let whole = response.body().size_hint().exact();
+    if method == Method::HEAD {
+        // Of a body that comes in parts the function hears that nobody wants it.
+        *response.body_mut() = ResponseBody::whole("");
+    }
+    if let Some(length) = length(answer.status, method, announced, whole) {
         response
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -129,22 +121,29 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
     response
 }
 
-/// A header's value, of which each character stands for a byte (docs/guest-protocol.md); `None` if one can't.
-fn latin(text: &str) -> Option<HeaderValue> {
-    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
-    HeaderValue::from_bytes(&bytes?).ok()
-}
-
-/// The length of the body as the function says it.
-fn announced_length(answer: &Answer) -> Option<u64> {
-    let mut headers = answer.headers.iter();
-    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
-    value.parse().ok()
+/// The `Content-Length` of an answer (RFC 9110, 8.6, 15.3.5, 15.3.6 and 15.4.5): `announced` by the function, `whole` if its body is
+/// at hand.
+fn length(
+    status: StatusCode,
+    method: &Method,
+    announced: Option<u64>,
+    whole: Option<u64>,
+) -> Option<u64> {
+    match status {
+        // Of 304 it would be what a 200 would have had, which nobody needs.
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => None,
+        StatusCode::RESET_CONTENT => Some(0),
+        // What GET would have had. A function that leaves out the body and doesn't say its length leaves it unknown.
+        _ if method == Method::HEAD => announced.or(whole.filter(|length| *length > 0)),
+        // Of one that comes in parts the function may know it, and is held to it.
+        _ => whole.or(announced),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::name_in;
+    use super::{length, name_in};
+    use http::{Method, StatusCode};
 
     #[test]
     fn the_name_ends_at_the_next_slash() {
@@ -152,5 +151,25 @@ mod tests {
         assert_eq!(name_in("/run/echo/a/b"), Some("echo"));
         assert_eq!(name_in("/run/"), Some(""));
         assert_eq!(name_in("/runner"), None);
+    }
+    #[test]
+    fn a_length_is_what_the_standard_says() {
+        let said = |status: u16, method: Method, announced, whole| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            length(status, &method, announced, whole)
+        };
+        let (get, head) = (Method::GET, Method::HEAD);
+        assert_eq!(said(200, get.clone(), None, Some(0)), Some(0));
+        assert_eq!(said(200, get.clone(), Some(5), Some(5)), Some(5));
+        assert_eq!(said(200, get.clone(), None, None), None);
+        assert_eq!(said(200, get.clone(), Some(5), None), Some(5));
+        assert_eq!(said(200, head.clone(), Some(5), Some(0)), Some(5));
+        assert_eq!(said(200, head.clone(), None, Some(0)), None);
+        assert_eq!(said(200, head.clone(), None, Some(5)), Some(5));
+        for method in [get, head] {
+            assert_eq!(said(204, method.clone(), Some(5), Some(0)), None);
+            assert_eq!(said(205, method.clone(), Some(5), Some(0)), Some(0));
+            assert_eq!(said(304, method, Some(5), Some(0)), None);
+        }
     }
 }

@@ -8,6 +8,24 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
+/// Is the version to serve whether it can be started or not? `?force=1` says so.
+pub(crate) fn forced(query: &str) -> Result<bool, Problem> {
+    let mut forced = false;
+    for pair in query.split('&') {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("force", "1" | "true") => forced = true,
+            ("force", "0" | "false") => forced = false,
+            ("force", _) => {
+                let text = "force in the query is 1 or 0; write force=1 to have a version served that can't be started";
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-request", text));
+            }
+            // As every other route does.
+            _ => {}
+        }
+    }
+    Ok(forced)
+}
+
 /// Writes `body` to a new file in `folder`.
 pub(crate) async fn receive(
     folder: &Path,
@@ -42,4 +60,24 @@ pub(crate) async fn receive(
     }
     writer.flush().await.map_err(failed)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forced;
+
+    #[test]
+    fn only_who_says_so_forces() {
+        for (query, want) in [
+            ("", Some(false)),
+            ("x=1&y", Some(false)),
+            ("force=1", Some(true)),
+            ("x&force=true", Some(true)),
+            ("force=0", Some(false)),
+            ("force", None),
+            ("force=yes", None),
+        ] {
+            assert_eq!(forced(query).ok(), want, "{query}");
+        }
+    }
 }

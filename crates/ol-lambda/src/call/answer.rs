@@ -1,5 +1,6 @@
-//! An answer: its head, and its body as the function writes it.
+//! An answer's body, as the function writes it.
 
+use super::answer_head::Measure;
 use super::exchange::Exchange;
 use crate::guest::Kind;
 use crate::invoke::{InvocationId, InvokeError};
@@ -8,9 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-
-/// Header lines that an answer may have.
-const MOST_HEADERS: usize = 100;
 
 /// The answer's body, as the function writes it. Dropping it cancels the call.
 pub struct AnswerStream {
@@ -27,10 +25,15 @@ impl fmt::Debug for AnswerStream {
 }
 
 impl AnswerStream {
-    /// The rest of the answer of `exchange`, after `first`.
-    pub(super) fn new(first: Bytes, exchange: Exchange, id: InvocationId) -> Self {
+    /// The rest of the answer of `exchange`, after `first`, which `measure` has counted.
+    pub(super) fn new(
+        first: Bytes,
+        exchange: Exchange,
+        measure: Measure,
+        id: InvocationId,
+    ) -> Self {
         let (sender, parts) = mpsc::channel(1);
-        tokio::spawn(read(exchange, id, sender));
+        tokio::spawn(read(exchange, measure, id, sender));
         Self {
             // A head may come without any body yet; the caller is to have it at once.
             first: Some(first).filter(|first| !first.is_empty()),
@@ -62,6 +65,7 @@ impl AnswerStream {
 /// must not hold an instance for ever. Each part has to be taken within the function's own time limit.
 async fn read(
     mut exchange: Exchange,
+    mut measure: Measure,
     id: InvocationId,
     parts: mpsc::Sender<Result<Option<Bytes>, InvokeError>>,
 ) {
@@ -81,7 +85,9 @@ async fn read(
                 if last {
                     exchange.end_answer(frame.busy);
                 }
-                Ok(frame.payload)
+                // The last bytes of an answer that isn't what it said must not leave: it would seem whole.
+                let sound = measure.take(frame.payload.len(), last);
+                sound.map(|()| frame.payload).map_err(refused)
             }
             Ok(fault) => Err(exchange.fault(fault)),
             Err(error) => Err(error),
@@ -111,24 +117,7 @@ async fn read(
     }
 }
 
-/// The head of an answer is not JSON of the right shape, or not a final HTTP answer.
-pub(super) struct Malformed;
-
-/// Status and headers of an answer; an empty head means 200.
-pub(super) fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), Malformed> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        status: u16,
-        headers: Vec<(String, String)>,
-    }
-    if head.is_empty() {
-        return Ok((200, Vec::new()));
-    }
-    let head: Head = serde_json::from_slice(head).map_err(|_| Malformed)?;
-    let sound = (200..=999).contains(&head.status) && head.headers.len() <= MOST_HEADERS;
-    if sound {
-        Ok((head.status, head.headers))
-    } else {
-        Err(Malformed)
-    }
+/// The error of an answer that can't be passed on.
+pub(super) fn refused(why: String) -> InvokeError {
+    InvokeError::BadAnswer(format!("the function's answer is refused: {why}\n"))
 }

@@ -2,7 +2,8 @@
 //!
 //! However an exchange ends, its instance is given back only when the guest is done with the call, or destroyed.
 
-use super::answer::{AnswerStream, parse_head};
+use super::answer::{AnswerStream, refused};
+use super::answer_head::{AnswerHead, Measure};
 use super::clock::{Clock, Stopwatch};
 use super::pump::{Pump, Rest};
 use crate::function::Lease;
@@ -10,7 +11,7 @@ use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, HEADER, sections};
 use crate::guest::{ChannelError, Frame, Kind, head};
 use crate::instance::{Instance, Lost};
-use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
+use crate::invoke::{Answer, AnswerBody, InvokeError, Request};
 use crate::phases::Phases;
 use bytes::{Buf, Bytes};
 use futures_util::stream;
@@ -54,6 +55,13 @@ pub(crate) async fn call(
 ) -> Result<Answer, CallError> {
     let begun = std::time::Instant::now();
     let instance = Arc::clone(lease.instance());
+    let head = if instance.about.kind.is_web() {
+        head::web(request)
+    } else {
+        let most = lease.instances().shared.settings.max_body;
+        head::plain(&request.parts.headers, most, &instance.version.limits)
+            .map_err(CallError::Failed)?
+    };
     let conversation = instance.channel.open();
     let id = conversation.id;
     instance.output.begin(id, request.id);
@@ -69,11 +77,6 @@ pub(crate) async fn call(
     let part = first.slice(..first.len().min(CHUNK));
     let tail = first.slice(part.len()..);
     let whole = rest.is_none() && tail.is_empty();
-    let head = if instance.about.kind.is_web() {
-        head::web(request)
-    } else {
-        Vec::new()
-    };
     match send_first(&instance, whole, id, head, part.clone(), limit).await {
         Ok(unpause) => {
             let served_by = phases.runs(unpause);
@@ -109,9 +112,7 @@ pub(crate) async fn call(
     }
     phases.called(took);
     let frame = frame.map_err(CallError::Failed)?;
-    exchange
-        .answer(frame, request.id)
-        .map_err(CallError::Failed)
+    exchange.answer(frame, request).map_err(CallError::Failed)
 }
 
 /// Tells the guest that nobody waits for `id` any more. A synchronous function that has its whole request wouldn't listen.
@@ -277,30 +278,54 @@ impl Exchange {
     }
 
     /// Turns the first frame into an answer.
-    fn answer(mut self, frame: Frame, id: InvocationId) -> Result<Answer, InvokeError> {
+    fn answer(mut self, frame: Frame, request: &Request<'_>) -> Result<Answer, InvokeError> {
         match frame.kind {
             Kind::Result => {
-                let Ok((head, first)) = sections(frame.payload) else {
-                    return Err(self.broken("its answer is cut"));
-                };
-                let Ok((status, headers)) = parse_head(&head) else {
-                    return Err(self.broken("the head of its answer can't be read"));
+                let (last, busy) = (frame.end, frame.busy);
+                let said = sections(frame.payload).map_err(|_| "its head is cut".to_owned());
+                let sound = said.and_then(|(head, first)| {
+                    let head = AnswerHead::parse(&head)?;
+                    let mut measure = Measure::new(head.promised(&request.parts.method));
+                    measure.take(first.len(), last)?;
+                    Ok((head, first, measure))
+                });
+                let (head, first, measure) = match sound {
+                    Ok(sound) => sound,
+                    // The frame itself is sound, so what follows it, and other calls, can be told apart.
+                    Err(why) => {
+                        self.pass_over(last, busy, true);
+                        return Err(refused(why));
+                    }
                 };
                 self.clock.answered();
-                let body = if frame.end {
-                    self.end_answer(frame.busy);
+                let body = if head.is_bodiless() {
+                    self.pass_over(last, busy, false);
+                    AnswerBody::Whole(Bytes::new())
+                } else if last {
+                    self.end_answer(busy);
                     AnswerBody::Whole(first)
                 } else {
-                    AnswerBody::Stream(AnswerStream::new(first, self, id))
+                    AnswerBody::Stream(AnswerStream::new(first, self, measure, request.id))
                 };
                 Ok(Answer {
-                    status,
-                    headers,
+                    status: head.status,
+                    headers: head.headers,
+                    length: head.length,
+                    json: head.json,
                     body,
                 })
             }
             Kind::Fault => Err(self.fault(frame)),
             _ => Err(self.out_of_order()),
+        }
+    }
+
+    /// Nobody wants the rest of the answer, of which a frame was read, the last if so. Tells the guest, if `cancelled`.
+    fn pass_over(&mut self, last: bool, busy: bool, cancelled: bool) {
+        if last {
+            self.end_answer(busy);
+        } else {
+            self.read_to_end(cancelled);
         }
     }
 
@@ -313,10 +338,11 @@ impl Exchange {
         let mut payload = frame.payload;
         let status = payload.get_u16_le();
         let text = String::from_utf8_lossy(&payload).into_owned();
-        if status == 400 {
-            InvokeError::BadRequest(text)
-        } else {
-            InvokeError::Raised(text)
+        match status {
+            400 => InvokeError::BadRequest(text),
+            413 => InvokeError::TooLargeDecoded(text),
+            502 => InvokeError::BadAnswer(text),
+            _ => InvokeError::Raised(text),
         }
     }
 

@@ -8,10 +8,12 @@
 //!
 //! - [`exchange`]: the call in flight, and its end in every way
 //! - `pump`: sends the rest of a long request meanwhile
-//! - `answer`: the answer's head, and its body as the function writes it
+//! - `answer_head`: what an answer says of itself, held to what HTTP allows
+//! - `answer`: its body as the function writes it
 //! - `clock`: the function's time, without its caller's
 
 mod answer;
+mod answer_head;
 mod clock;
 mod exchange;
 mod pump;

@@ -3,6 +3,7 @@
 
 use super::current::Function;
 use super::preparing::{PrepareError, Preparing, Progress, Reporting};
+use super::trial::Trial;
 use super::version::{Version, VersionError, chain};
 use crate::packages::{Failure, prepare};
 use crate::registry::{RegistryError, Stamp};
@@ -21,6 +22,14 @@ pub(super) struct Failed {
     stamp: Stamp,
     error: PrepareError,
     looked: Instant,
+}
+
+/// What an attempt has made.
+pub(super) struct Made {
+    pub(super) version: Arc<Version>,
+    /// The bundle that it was made of.
+    pub(super) stamp: Stamp,
+    pub(super) trial: Trial,
 }
 
 /// Why an upload was not taken.
@@ -48,46 +57,93 @@ impl Function {
             return Arc::clone(preparing);
         }
         let preparing = Arc::new(Preparing::new(stored));
-        *slot = Some(Arc::clone(&preparing));
+        let before = slot.replace(Arc::clone(&preparing));
         drop(slot);
+        if let Some(before) = before {
+            before.give_up(PrepareError::Superseded);
+        }
         let (function, reporting) = (Arc::clone(self), Reporting(Arc::clone(&preparing)));
         tokio::spawn(async move {
             let made = function.pull(&reporting.0).await;
-            function.conclude(&reporting.0, made);
+            let broken = match &made {
+                Ok(made) => matches!(made.trial, Trial::Fails(_)),
+                Err(error) => error.for_owner().is_some(),
+            };
+            let kept = if broken && !function.works() {
+                function.version_kept(&reporting.0).await
+            } else {
+                None
+            };
+            function.conclude(&reporting.0, made, kept);
         });
         preparing
     }
 
-    /// Ends an attempt: its version goes into service, unless another attempt has taken its place.
+    /// Ends an attempt: its version goes into service, unless another attempt has taken its place. `kept` served before the worker
+    /// was started, and does again.
     fn conclude(
         self: &Arc<Self>,
         preparing: &Arc<Preparing>,
-        made: Result<(Arc<Version>, Stamp), PrepareError>,
+        made: Result<Made, PrepareError>,
+        kept: Option<Made>,
     ) {
         let mut slot = self.preparing();
         if !preparing.is_in(&slot) {
             drop(slot);
-            return preparing.done(Err(PrepareError::Superseded));
-        }
-        match made {
-            Ok((version, stamp)) => {
-                *slot = None;
-                self.install(version, stamp);
-            }
-            Err(error) => {
-                if error.for_owner().is_some() {
-                    *self.failed() = Some(Failed {
-                        stamp: preparing.stamp.clone(),
-                        error: error.clone(),
-                        looked: Instant::now(),
-                    });
+            for made in made.ok().into_iter().chain(kept) {
+                if let Trial::Works(instance) = made.trial {
+                    self.instances.part_with(&instance);
                 }
-                drop(slot);
-                return preparing.done(Err(error));
             }
+            return preparing.give_up(PrepareError::Superseded);
+        }
+        if let Some(kept) = kept {
+            self.install(kept);
+        }
+        let refused = match made {
+            Ok(Made {
+                trial: Trial::Fails(error),
+                ..
+            }) if self.works() => Err(PrepareError::Trial(error)),
+            Ok(made) => {
+                let failed = match &made.trial {
+                    Trial::Fails(error) => Err(PrepareError::Trial(error.clone())),
+                    Trial::Works(_) | Trial::Skipped(_) => Ok(()),
+                };
+                // Of one that serves though it can't be started, the attempt says why.
+                if failed.is_ok() {
+                    *slot = None;
+                }
+                self.install(made);
+                drop(slot);
+                if failed.is_ok() {
+                    self.forget_before();
+                }
+                if let Err(PrepareError::Trial(error)) = &failed {
+                    self.instances.log.say(&error.to_string());
+                }
+                return preparing.done(failed);
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &refused
+            && error.for_owner().is_some()
+        {
+            *self.failed() = Some(Failed {
+                stamp: preparing.stamp.clone(),
+                error: error.clone(),
+                looked: Instant::now(),
+            });
         }
         drop(slot);
-        preparing.done(Ok(()));
+        if let Err(PrepareError::Trial(error)) = &refused {
+            let name = &self.name;
+            tracing::warn!(
+                "{name}: the new version can't be started, and the one before stays in service: `ol logs {name}` says why"
+            );
+            self.instances.log.say(&error.to_string());
+        }
+        preparing.done(refused);
     }
 
     fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
@@ -99,15 +155,23 @@ impl Function {
         let failed = self.failed();
         let failed = failed.as_ref()?;
         let recent = failed.looked.elapsed() < self.shared.settings.registry_cache;
-        (recent && failed.stamp == *stored).then(|| failed.error.clone())
+        // One that can't be started is not started again and again beside one that works.
+        let counts = recent || matches!(failed.error, PrepareError::Trial(_));
+        (counts && failed.stamp == *stored).then(|| failed.error.clone())
     }
 
-    async fn pull(&self, preparing: &Preparing) -> Result<(Arc<Version>, Stamp), PrepareError> {
+    async fn pull(&self, preparing: &Preparing) -> Result<Made, PrepareError> {
         let begun = Instant::now();
         let (version, stamp) = self.unpack().await?;
         steps::PULL.record(begun.elapsed());
         self.get_packages(&version, preparing).await?;
-        Ok((version, stamp))
+        let trial = self.try_out(&version, preparing).await?;
+        self.keep_lock(&version, &trial, preparing).await?;
+        Ok(Made {
+            version,
+            stamp,
+            trial,
+        })
     }
 
     async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
@@ -132,7 +196,7 @@ impl Function {
     }
 
     /// Sees to it that the packages of `version` are there.
-    async fn get_packages(
+    pub(super) async fn get_packages(
         &self,
         version: &Version,
         preparing: &Preparing,
@@ -143,23 +207,33 @@ impl Function {
         let begun = Instant::now();
         let says = |what| preparing.says(what);
         let packages = prepare(&self.shared, &self.name, wanted, &says).await;
-        let failed = |failure: Failure| PrepareError::Packages(failure.0);
-        let packages = packages.map_err(failed)?;
-        let wanted_still = preparing.is_in(&self.preparing());
-        if wanted_still {
-            packages
-                .keep(&self.shared, &self.name)
-                .await
-                .map_err(failed)?;
-        }
+        let packages = packages.map_err(not_had)?;
         steps::PREPARE.record(begun.elapsed());
         // Nobody else prepares this version.
         let _ = version.packages.set(packages);
         Ok(())
     }
 
+    /// Keeps the lock of a version that will serve, for the worker's next start.
+    async fn keep_lock(
+        &self,
+        version: &Version,
+        trial: &Trial,
+        preparing: &Preparing,
+    ) -> Result<(), PrepareError> {
+        let serves = !matches!(trial, Trial::Fails(_)) || !self.works();
+        let wanted_still = preparing.is_in(&self.preparing());
+        match version.packages.get() {
+            Some(packages) if serves && wanted_still => {
+                let kept = packages.keep(&self.shared, &self.name).await;
+                kept.map_err(not_had)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a version of a bundle, on a thread that may block.
-    async fn make_version(&self, file: &File) -> Result<Arc<Version>, VersionError> {
+    pub(super) async fn make_version(&self, file: &File) -> Result<Arc<Version>, VersionError> {
         let host = |error: io::Error| VersionError::Host(error.to_string());
         let file = file.try_clone().map_err(host)?;
         let _turn = self.shared.unpacking.acquire().await;
@@ -171,8 +245,13 @@ impl Function {
             .unwrap_or_else(|error| Err(VersionError::Host(error.to_string())))
     }
 
-    /// Stores an uploaded bundle durably; it goes into service at once, or when its packages are there.
-    pub(crate) async fn upload(self: &Arc<Self>, path: &Path) -> Result<(), UploadFailed> {
+    /// Stores an uploaded bundle durably; it goes into service when its packages are there and it was started once. With `force` it
+    /// isn't tried: where it can't be started, its calls say so.
+    pub(crate) async fn upload(
+        self: &Arc<Self>,
+        path: &Path,
+        force: bool,
+    ) -> Result<Arc<Preparing>, UploadFailed> {
         let _once = self.changing.lock().await;
         let host = |error: io::Error| VersionError::Host(error.to_string());
         let file = File::open(path).map_err(|error| UploadFailed::Unpack(host(error)))?;
@@ -180,6 +259,7 @@ impl Function {
             .make_version(&file)
             .await
             .map_err(UploadFailed::Unpack)?;
+        self.keep_before().await;
         let stamp = self
             .shared
             .registry
@@ -187,16 +267,33 @@ impl Function {
             .await
             .map_err(UploadFailed::Store)?;
         let preparing = Arc::new(Preparing::new(stamp.clone()));
-        *self.preparing() = Some(Arc::clone(&preparing));
-        if version.requirements.is_none() {
-            self.conclude(&preparing, Ok((version, stamp)));
-            return Ok(());
+        let before = self.preparing().replace(Arc::clone(&preparing));
+        if let Some(before) = before {
+            before.give_up(PrepareError::Superseded);
         }
-        let (function, reporting) = (Arc::clone(self), Reporting(preparing));
+        let (function, reporting) = (Arc::clone(self), Reporting(Arc::clone(&preparing)));
         tokio::spawn(async move {
-            let got = function.get_packages(&version, &reporting.0).await;
-            function.conclude(&reporting.0, got.map(|()| (version, stamp)));
+            let attempt = async {
+                function.get_packages(&version, &reporting.0).await?;
+                let trial = if force {
+                    Trial::Skipped(None)
+                } else {
+                    function.try_out(&version, &reporting.0).await?
+                };
+                function.keep_lock(&version, &trial, &reporting.0).await?;
+                Ok(Made {
+                    version,
+                    stamp,
+                    trial,
+                })
+            };
+            let made = attempt.await;
+            function.conclude(&reporting.0, made, None);
         });
-        Ok(())
+        Ok(preparing)
     }
+}
+
+fn not_had(failure: Failure) -> PrepareError {
+    PrepareError::Packages(failure.0)
 }

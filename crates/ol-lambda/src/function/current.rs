@@ -1,9 +1,12 @@
 //! Which version of a function serves now. A version is used unexamined for `registry_cache`; the next invocation after
 //! that looks at the registry, and if the bundle changed, has the new version prepared and waits for it a moment.
+//!
+//! One that can't be started takes no working one's place. It serves only where there is none, so that its calls say why.
 
-use super::attempt::Failed;
+use super::attempt::{Failed, Made};
 use super::instances::Instances;
 use super::preparing::{HURRY, PrepareError, Preparing};
+use super::trial::Trial;
 use super::version::{Version, VersionError, chain};
 use crate::invoke::InvokeError;
 use crate::registry::Stamp;
@@ -43,6 +46,17 @@ struct Current {
     /// The bundle that it was made of.
     stamp: Stamp,
     looked: Instant,
+    /// It could not be started when it was tried.
+    refused: bool,
+    /// Why it was not tried.
+    untried: Option<String>,
+}
+
+impl Current {
+    /// Is it worth more than a version that can't be started? One that was refused may have been started since.
+    fn works(&self) -> bool {
+        !self.refused || self.version.kind.get().is_some()
+    }
 }
 
 impl Function {
@@ -72,6 +86,26 @@ impl Function {
     /// Does it have a version?
     pub(crate) fn serves(&self) -> bool {
         self.current().is_some()
+    }
+
+    /// Does it have a version that is worth keeping?
+    pub(crate) fn works(&self) -> bool {
+        self.current().as_ref().is_some_and(Current::works)
+    }
+
+    /// The bundle of the version that serves, if that is worth keeping.
+    pub(super) fn working_stamp(&self) -> Option<Stamp> {
+        let current = self.current();
+        let works = current.as_ref().filter(|current| current.works());
+        works.map(|current| current.stamp.clone())
+    }
+
+    /// Why the version that serves was not tried before, as long as nothing has shown that it can be started.
+    pub(super) fn untried(&self) -> Option<String> {
+        let current = self.current();
+        let current = current.as_ref()?;
+        let shown = current.version.kind.get().is_some();
+        current.untried.clone().filter(|_| !shown)
     }
 
     /// The version to call, if it needs no look at the registry.
@@ -121,16 +155,17 @@ impl Function {
 
     /// The version that serves, if it was made of this bundle.
     fn still(&self, stored: &Stamp) -> Option<Arc<Version>> {
-        let version = {
+        let (version, works) = {
             let mut current = self.current();
             let current = current
                 .as_mut()
                 .filter(|current| current.stamp == *stored)?;
             current.looked = Instant::now();
-            Arc::clone(&current.version)
+            (Arc::clone(&current.version), current.works())
         };
-        // An attempt at another bundle, which has been taken back since.
-        self.preparing().take_if(|attempt| attempt.is_over());
+        // An attempt at another bundle, which has been taken back since; that at one which was refused says why.
+        self.preparing()
+            .take_if(|attempt| attempt.is_over() && works);
         Some(version)
     }
 
@@ -140,7 +175,7 @@ impl Function {
         &self,
         preparing: &Arc<Preparing>,
     ) -> Result<Option<Arc<Version>>, InvokeError> {
-        let outcome = if self.serves() {
+        let outcome = if self.works() {
             let end = preparing.begun + HURRY;
             tokio::time::timeout_at(end.into(), preparing.outcome()).await
         } else {
@@ -148,6 +183,8 @@ impl Function {
         };
         match outcome {
             Ok(Err(PrepareError::Superseded)) => return Ok(None),
+            // What was found out for this call needn't be found out again.
+            Ok(Err(PrepareError::Trial(error))) if !self.works() => return Err(error),
             Ok(Err(error)) => return self.version_before(error).map(Some),
             Ok(Ok(())) => {}
             Err(_elapsed) => {
@@ -164,10 +201,13 @@ impl Function {
     /// After a failed look: the version before stays in service, and the next look comes after the usual time.
     pub(super) fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
-            tracing::warn!(
-                "{}: the version before stays in service: {error}",
-                self.name
-            );
+            // Of one that can't be started it was said when it was tried.
+            if !matches!(error, PrepareError::Trial(_)) {
+                tracing::warn!(
+                    "{}: the version before stays in service: {error}",
+                    self.name
+                );
+            }
             current.looked = Instant::now();
             return Ok(Arc::clone(&current.version));
         }
@@ -180,6 +220,7 @@ impl Function {
                 name: self.name.clone(),
                 why,
             },
+            PrepareError::Trial(error) => error,
             PrepareError::Version(VersionError::Host(why)) => {
                 tracing::error!("{}: {why}", self.name);
                 InvokeError::Internal("the function's code can't be fetched")
@@ -190,20 +231,34 @@ impl Function {
         })
     }
 
-    /// Puts `version` into service; idle instances of the one before are gone when this returns.
-    pub(super) fn install(self: &Arc<Self>, version: Arc<Version>, stamp: Stamp) {
+    /// Puts a version into service; idle instances of the one before are gone when this returns, and the one that it was tried in
+    /// is its first.
+    pub(super) fn install(self: &Arc<Self>, made: Made) {
+        let (version, mut untried) = (Arc::clone(&made.version), None);
+        let refused = matches!(made.trial, Trial::Fails(_));
         let mut current = self.current();
-        self.instances.serve(Arc::clone(&version));
+        match made.trial {
+            Trial::Works(instance) => self.instances.serve(version, Some(instance)),
+            Trial::Skipped(why) => {
+                untried = why;
+                self.instances.serve(version, None);
+            }
+            Trial::Fails(error) => self.instances.serve_broken(version, &error),
+        }
         *current = Some(Current {
-            version,
-            stamp,
+            version: made.version,
+            stamp: made.stamp,
             looked: Instant::now(),
+            refused,
+            untried,
         });
     }
 
     /// Takes the function out of service.
     pub(crate) fn retire(&self) {
-        *self.preparing() = None;
+        if let Some(attempt) = self.preparing().take() {
+            attempt.give_up(PrepareError::Vanished);
+        }
         let mut current = self.current();
         *current = None;
         self.instances.retire();

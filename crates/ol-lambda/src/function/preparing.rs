@@ -1,5 +1,5 @@
-//! A version on its way into service: unpacked, and its packages got, in a task of its own. Who asks for it waits here, or goes on
-//! with the version before.
+//! A version on its way into service: unpacked, its packages got, and tried, in a task of its own. Who asks for it waits here, or goes
+//! on with the version before.
 //!
 //! ```text
 //!   call or upload ──begin──▶ Working ──▶ Done(Ok): in service
@@ -8,12 +8,15 @@
 //! ```
 
 use super::version::VersionError;
+use crate::invoke::InvokeError;
 use crate::registry::Stamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-/// How long a call waits for the new version when it could have the one before: what is at hand is there by then.
+/// How long a call waits for the new version when it could have the one before, and an upload for what becomes of it: what is at hand
+/// is there by then.
 pub(super) const HURRY: Duration = Duration::from_secs(2);
 
 /// How far it has come.
@@ -34,6 +37,9 @@ pub(crate) enum PrepareError {
     /// Its packages can't be had; why, with the installer's own words.
     #[error("{0}")]
     Packages(String),
+    /// It can't be started; why, as a call of it would be told.
+    #[error("{0}")]
+    Trial(InvokeError),
     /// Its bundle changed again, and another attempt took the place of this one.
     #[error("another version came meanwhile")]
     Superseded,
@@ -49,9 +55,10 @@ impl PrepareError {
     }
 
     /// What its owner is told of it, if it is the owner's affair.
-    pub(super) fn for_owner(&self) -> Option<&str> {
+    pub(super) fn for_owner(&self) -> Option<String> {
         match self {
-            Self::Version(VersionError::Bundle(why)) | Self::Packages(why) => Some(why),
+            Self::Version(VersionError::Bundle(why)) | Self::Packages(why) => Some(why.clone()),
+            Self::Trial(error) => Some(error.to_string()),
             Self::Version(VersionError::Host(_)) | Self::Superseded | Self::Vanished => None,
         }
     }
@@ -100,6 +107,13 @@ impl Preparing {
         });
     }
 
+    /// Ends it, unless it is over, since nobody wants its version any more.
+    pub(super) fn give_up(&self, why: PrepareError) {
+        if !self.is_over() {
+            self.done(Err(why));
+        }
+    }
+
     pub(super) fn done(&self, result: Result<(), PrepareError>) {
         self.progress.send_replace(Progress::Done(result));
     }
@@ -127,6 +141,18 @@ impl Preparing {
         };
         // An error would mean that the sender is gone, which we hold ourselves.
         let _ = progress.wait_for(is_past).await;
+    }
+
+    /// Waits a moment for its end, unless packages are got for it, and says how far it is then.
+    pub(crate) async fn soon(&self) -> Progress {
+        let _ = timeout(HURRY, async {
+            tokio::select! {
+                _ = self.outcome() => {}
+                () = self.past(0) => {}
+            }
+        })
+        .await;
+        self.progress()
     }
 
     /// Waits for its end.

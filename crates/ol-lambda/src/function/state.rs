@@ -35,6 +35,8 @@ pub struct Serving {
 pub enum Preparation {
     /// It serves.
     Ready,
+    /// It serves, and was not tried before; why not.
+    Untried(String),
     /// It is being made.
     Preparing {
         /// Grows with every step.
@@ -73,12 +75,14 @@ impl Function {
                 step: step.what,
             },
             Some(Progress::Done(Err(error))) => self.failed_with(error)?,
-            Some(Progress::Done(Ok(()))) | None => match broken {
-                Some(error) => self.failed_with(error)?,
-                None => Preparation::Ready,
+            Some(Progress::Done(Ok(()))) | None => match (broken, self.untried()) {
+                (Some(error), _) => self.failed_with(error)?,
+                (None, Some(why)) => Preparation::Untried(why),
+                (None, None) => Preparation::Ready,
             },
         };
-        let serving = self.known_version().as_deref().map(Serving::of);
+        let works = self.known_version().filter(|_| self.works());
+        let serving = works.as_deref().map(Serving::of);
         if serving.is_none() && preparation == Preparation::Ready {
             // Deleted in the same moment.
             return Err(InvokeError::NotFound(self.name.clone()));
@@ -92,7 +96,7 @@ impl Function {
     /// What of it is the owner's affair; the rest is an error, unless a version serves.
     fn failed_with(&self, error: PrepareError) -> Result<Preparation, InvokeError> {
         if let Some(why) = error.for_owner() {
-            return Ok(Preparation::Failed(why.to_owned()));
+            return Ok(Preparation::Failed(why));
         }
         self.version_before(error).map(|_| {
             Preparation::Failed("its code can't be fetched; the worker's log says why\n".to_owned())

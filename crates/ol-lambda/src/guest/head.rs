@@ -1,7 +1,9 @@
-//! The head of a CALL: what a web app is told of a request (docs/guest-protocol.md).
+//! The head of a CALL: what a function is told of a request (docs/guest-protocol.md).
 
-use crate::invoke::{InvocationId, Request};
+use crate::invoke::{InvocationId, InvokeError, Request};
 use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use ol_model::{Limits, MiB};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::net::SocketAddr;
 
@@ -40,6 +42,42 @@ pub(crate) fn web(request: &Request<'_>) -> Vec<u8> {
         },
     };
     serde_json::to_vec(&head).expect("text and numbers always serialize")
+}
+
+/// What part of a function's memory a body may have once it is decoded: it lies there beside its text, and what is made of that.
+const SHARE: u64 = 4;
+
+/// For `f(event)`, which isn't told of the request: nothing, or how to decode the body and how long it may be then. That is done in the
+/// function's sandbox, where a body that grows beyond measure costs nobody else anything.
+///
+/// # Errors
+/// When it is encoded in another way than gzip.
+pub(crate) fn plain(
+    headers: &HeaderMap,
+    most: MiB,
+    limits: &Limits,
+) -> Result<Vec<u8>, InvokeError> {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(Vec::new());
+    }
+    let mut codings = Vec::new();
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        let named = value.split(',').map(str::trim);
+        let real = named.filter(|coding| !matches!(*coding, "" | "identity"));
+        codings.extend(real.map(str::to_owned));
+    }
+    match &codings[..] {
+        [] => Ok(Vec::new()),
+        [one] if one == "gzip" || one == "x-gzip" => {
+            let limit = most.bytes().min(limits.mem.bytes() / SHARE);
+            let head = serde_json::json!({"encoding": "gzip", "limit": limit});
+            Ok(head.to_string().into_bytes())
+        }
+        others => Err(InvokeError::UnknownEncoding(
+            others.join(", ").chars().take(60).collect(),
+        )),
+    }
 }
 
 /// The server as the client named it; where it listens, if he named none.

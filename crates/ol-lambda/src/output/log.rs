@@ -67,6 +67,15 @@ impl Log {
     /// Writes what the worker has to say of the function: why a call of it failed. Who fails faster than the log takes it, whose
     /// failures are counted.
     pub(crate) fn note(&self, id: InvocationId, text: &str) {
+        self.tell(Some(id), text);
+    }
+
+    /// Writes what it has to say of the function beside any call: why a version of it can't be started.
+    pub(crate) fn say(&self, text: &str) {
+        self.tell(None, text);
+    }
+
+    fn tell(&self, id: Option<InvocationId>, text: &str) {
         // Nobody can be made to wait here: the caller is to have his answer.
         if self.allowance.is_exhausted() {
             self.unsaid.fetch_add(1, Ordering::Relaxed);
@@ -88,7 +97,7 @@ impl Log {
             while !line.is_char_boundary(end) {
                 end -= 1;
             }
-            entries.write(&mut noted, Some(id), &line.as_bytes()[..end]);
+            entries.write(&mut noted, id, &line.as_bytes()[..end]);
             left = left.saturating_sub(end + LINE);
             if left == 0 {
                 break;

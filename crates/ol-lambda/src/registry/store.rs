@@ -242,6 +242,7 @@ impl Registry {
             name: name.clone(),
             source,
         };
+        self.forget_before(name).await.map_err(failed)?;
         let was_there = match self.store.delete(&location(name)).await {
             Ok(()) => true,
             Err(object_store::Error::NotFound { .. }) => false,
@@ -254,7 +255,7 @@ impl Registry {
         Ok(was_there)
     }
 
-    fn path(&self, name: &FunctionName) -> PathBuf {
+    pub(super) fn path(&self, name: &FunctionName) -> PathBuf {
         self.folder.join(format!("{name}{SUFFIX}"))
     }
 }
@@ -264,7 +265,7 @@ fn location(name: &FunctionName) -> Location {
     Location::from(format!("{name}{SUFFIX}"))
 }
 
-fn read_error(name: &FunctionName, source: io::Error) -> RegistryError {
+pub(super) fn read_error(name: &FunctionName, source: io::Error) -> RegistryError {
     RegistryError::Read {
         name: name.clone(),
         source,
@@ -325,7 +326,7 @@ fn sync(directory: &Path) -> io::Result<()> {
 }
 
 /// Runs file system calls where they may take their time.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await?

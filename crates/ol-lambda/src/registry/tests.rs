@@ -337,3 +337,37 @@ async fn a_fetch_sees_one_whole_version_while_others_put() {
     assert!(reader.await.expect("no panic") > 1);
     assert_eq!(names_in(&folder(&root)), ["f.tar.gz"]);
 }
+
+#[tokio::test]
+async fn what_served_before_is_kept_until_it_is_forgotten() {
+    let (root, registry) = fresh();
+    let f = name("f");
+    let put = async |contents: &[u8]| {
+        let path = upload(&root, contents);
+        registry.put(&f, &path).await.expect("stored");
+    };
+    let before = async || {
+        let (_, mut file) = registry.fetch_before(&f).await.expect("fetches")?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("reads");
+        Some(bytes)
+    };
+    put(b"one").await;
+    assert_eq!(before().await, None);
+    registry.keep_before(&f).await.expect("kept");
+    put(b"two").await;
+    assert_eq!(before().await.as_deref(), Some(&b"one"[..]));
+    assert_eq!(contents(&registry, "f").await.expect("there").1, b"two");
+    assert_eq!(
+        registry.list().await.expect("lists"),
+        std::slice::from_ref(&f)
+    );
+    let again = Registry::open(&folder(&root)).expect("opened again");
+    assert!(again.fetch_before(&f).await.expect("fetches").is_some());
+    registry.forget_before(&f).await.expect("forgotten");
+    registry.forget_before(&f).await.expect("nothing to forget");
+    assert_eq!(before().await, None);
+    registry.keep_before(&f).await.expect("kept");
+    assert!(registry.delete(&f).await.expect("deleted"));
+    assert_eq!(before().await, None);
+}

@@ -10,7 +10,8 @@ use serde_saphyr::NonFiniteFloatPolicy;
 
 use super::complaint::complaint;
 use super::{
-    FunctionConfig, Instances, MAX_CONCURRENCY, Network, OomScope, Triggers, doubts, unknown,
+    ErrorDetail, FunctionConfig, Instances, MAX_CONCURRENCY, Network, OomScope, Triggers, doubts,
+    unknown,
 };
 use crate::limits::LimitsRequest;
 use crate::warnings::Warning;
@@ -152,6 +153,7 @@ struct Document {
     instances: Option<InstancesSection>,
     network: Option<Network>,
     oom: Option<OomScope>,
+    errors: Option<ErrorDetail>,
 }
 
 #[derive(Deserialize, Default)]
@@ -267,6 +269,7 @@ impl From<Document> for FunctionConfig {
             instances: document.instances.map_or(default.instances, |i| i.0),
             network: document.network,
             oom: document.oom.unwrap_or(default.oom),
+            errors: document.errors,
         }
     }
 }

@@ -42,6 +42,7 @@ concurrency: 4
 instances: {min: 1, max: 8}
 network: egress
 oom: sandbox
+errors: short
 "#);
     let expected = FunctionConfig {
         triggers: Triggers {
@@ -70,6 +71,7 @@ oom: sandbox
         instances: Instances { min: 1, max: 8 },
         network: Some(Network::Egress),
         oom: OomScope::Sandbox,
+        errors: Some(ErrorDetail::Short),
     };
     assert_eq!(config, expected);
 }
@@ -291,6 +293,7 @@ fn shown_with_the_names_of_the_original() {
         "Instances": {"Min": 0, "Max": 64},
         "Network": null,
         "Oom": "process",
+        "Errors": null,
     });
     assert_eq!(shown, Some(expected));
 }

@@ -27,6 +27,7 @@ pub(super) const KNOWN: &[&str] = &[
     "instances.max",
     "network",
     "oom",
+    "errors",
 ];
 
 /// Keys whose contents are the writer's own.

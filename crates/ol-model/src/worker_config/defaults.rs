@@ -14,6 +14,7 @@ use super::words::{
     ScratchStorage, ServerMode,
 };
 use super::{HostFacts, WorkerConfig};
+use crate::function_config::ErrorDetail;
 
 /// Left to the rest of the machine.
 const RESERVED_MB: u64 = 500;
@@ -119,6 +120,7 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             code: CodeStorage::Regular,
         },
         kafka: json!({}),
+        errors: ErrorDetail::Full,
         strict_config: false,
         max_body_mb: 4096,
         max_header_kb: 64,

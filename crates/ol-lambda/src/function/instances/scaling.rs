@@ -6,7 +6,7 @@ use crate::autoscale::Load;
 use crate::function::Version;
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
-use crate::provision::provision;
+use crate::provision::{Demand, provision};
 use crate::shared::Shared;
 use ol_sandbox::Obituary;
 use std::sync::{Arc, Weak};
@@ -63,7 +63,7 @@ impl Instances {
                     instances: &instances,
                     done: false,
                 };
-                let result = provision(&instances, version).await;
+                let result = instances.start_one(version, Demand::Calls).await;
                 started.done(result);
             });
         }
@@ -133,7 +133,7 @@ impl Instances {
     }
 
     /// After a start that failed with nobody there to be told: the owner is told, once, and it is tried again ever later.
-    fn rest(&self, error: &InvokeError) {
+    pub(super) fn rest(&self, error: &InvokeError) {
         let mut table = self.table();
         let pause = table.rest.map(|(_, pause)| pause * 2);
         table.rest = Some(match pause {
@@ -148,6 +148,31 @@ impl Instances {
         });
     }
 
+    /// Starts one of `version`, which the policy of their number doesn't know of yet.
+    pub(crate) async fn start_one(
+        self: &Arc<Self>,
+        version: Arc<Version>,
+        demand: Demand,
+    ) -> Result<Option<Arc<Instance>>, InvokeError> {
+        provision(self, version, demand).await
+    }
+
+    /// A started instance is one of them from now on: calls may have it.
+    pub(super) fn welcome(self: &Arc<Self>, instance: Arc<Instance>) {
+        let mut table = self.table();
+        table.alive.push(Arc::clone(&instance));
+        table.rest = None;
+        drop(table);
+        tokio::spawn(bury(
+            Arc::downgrade(self),
+            Arc::downgrade(&instance),
+            instance.obituary(),
+        ));
+        for _ in 0..instance.lanes() {
+            self.give_back(Arc::clone(&instance));
+        }
+    }
+
     fn started(self: &Arc<Self>, result: Result<Option<Arc<Instance>>, InvokeError>) {
         let mut table = self.table();
         table.starting -= 1;
@@ -155,17 +180,8 @@ impl Instances {
             // Nobody waited for it any more; somebody may since.
             Ok(None) => self.start_missing(&mut table, 0),
             Ok(Some(instance)) => {
-                table.alive.push(Arc::clone(&instance));
-                table.rest = None;
                 drop(table);
-                tokio::spawn(bury(
-                    Arc::downgrade(self),
-                    Arc::downgrade(&instance),
-                    instance.obituary(),
-                ));
-                for _ in 0..instance.lanes() {
-                    self.give_back(Arc::clone(&instance));
-                }
+                self.welcome(instance);
                 self.start_missing(&mut self.table(), 0);
             }
             Err(error) => {

@@ -103,9 +103,21 @@ impl Instances {
     }
 
     /// From now on calls get instances of `version`; idle ones of another are gone when this returns.
-    pub(crate) fn serve(self: &Arc<Self>, version: Arc<Version>) {
+    /// `first` is one of them already.
+    pub(crate) fn serve(self: &Arc<Self>, version: Arc<Version>, first: Option<Arc<Instance>>) {
         self.replace(Some(version));
+        if let Some(first) = first {
+            self.table().changed = Some(Instant::now());
+            self.welcome(first);
+        }
         self.tend();
+    }
+
+    /// The same of one that can't be started: calls try it, and are told `error` or another. The fewest that there should be are tried
+    /// later.
+    pub(crate) fn serve_broken(self: &Arc<Self>, version: Arc<Version>, error: &InvokeError) {
+        self.replace(Some(version));
+        self.rest(error);
     }
 
     /// From now on there is no version to call: who still waits for an instance is told so at the next beat.
@@ -160,7 +172,7 @@ impl Instances {
     }
 
     /// Bids a guest farewell that wants to be told of its end.
-    fn part_with(&self, instance: &Arc<Instance>) {
+    pub(crate) fn part_with(&self, instance: &Arc<Instance>) {
         if let Some(farewell) = instance.farewell(Arc::clone(&self.shared.pool)) {
             self.shared.farewell(farewell);
         }
@@ -187,10 +199,10 @@ impl Instances {
 
     /// Keeps in the log what the owner must see; what is the caller's or the worker's affair stays out of it.
     pub(crate) fn note(&self, id: InvocationId, error: &InvokeError) {
-        use InvokeError::{CannotStart, Died, Raised, TimeLimit};
+        use InvokeError::{BadAnswer, CannotStart, Died, Raised, TimeLimit};
         if matches!(
             error,
-            CannotStart(_) | Died { .. } | Raised(_) | TimeLimit { .. }
+            BadAnswer(_) | CannotStart(_) | Died { .. } | Raised(_) | TimeLimit { .. }
         ) {
             self.log.note(id, &error.to_string());
         }

@@ -1,0 +1,71 @@
+//! The bundle that served before the newest, kept beside it as `NAME.tar.gz#before` until the newest has shown that it can be started.
+//! A worker that is started meanwhile has something that works.
+//!
+//! The name is no bundle's and no upload's, so nobody else takes it for one.
+
+use super::store::{Registry, blocking, read_error};
+use super::{RegistryError, Stamp};
+use ol_model::FunctionName;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+impl Registry {
+    fn before(&self, name: &FunctionName) -> PathBuf {
+        let mut path = self.path(name).into_os_string();
+        path.push("#before");
+        path.into()
+    }
+
+    /// Keeps the bundle that is stored now, beside the one that will take its place. A second name of the same file costs no space.
+    ///
+    /// # Errors
+    /// When the file system can't.
+    pub async fn keep_before(&self, name: &FunctionName) -> io::Result<()> {
+        let (from, to) = (self.path(name), self.before(name));
+        blocking(move || {
+            remove_if_there(&to)?;
+            fs::hard_link(from, to)
+        })
+        .await
+    }
+
+    /// Forgets what was kept, if anything was.
+    ///
+    /// # Errors
+    /// When the file can't be removed.
+    pub async fn forget_before(&self, name: &FunctionName) -> io::Result<()> {
+        let path = self.before(name);
+        blocking(move || remove_if_there(&path)).await
+    }
+
+    /// Opens what was kept.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub async fn fetch_before(
+        &self,
+        name: &FunctionName,
+    ) -> Result<Option<(Stamp, File)>, RegistryError> {
+        let path = self.before(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = blocking(move || match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => {
+                let file = File::from(file);
+                Ok(Some((Stamp::of(&file)?, file)))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        });
+        opened.await.map_err(|source| read_error(name, source))
+    }
+}
+
+fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
