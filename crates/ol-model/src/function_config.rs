@@ -13,6 +13,7 @@ use crate::warnings::Warning;
 mod complaint;
 mod doubts;
 mod parse;
+mod schedule;
 mod unknown;
 
 pub use doubts::LEAST_MEM_MB;
@@ -55,7 +56,7 @@ pub struct Triggers {
     /// HTTP methods, upper case. `None` permits all: the file names none, or names `*`. An empty
     /// list, written as `http: []`, permits none.
     pub http: Option<Vec<String>>,
-    /// Cron entries, as written; the trigger that serves them knows their shape.
+    /// Cron entries, as written; each has a `schedule` that can be read.
     pub cron: Vec<serde_json::Value>,
     /// Kafka entries, as written.
     pub kafka: Vec<serde_json::Value>,

@@ -51,6 +51,11 @@ pub enum Warning {
         /// The well-known method that is spelled most like it.
         nearest: &'static str,
     },
+    /// A key of `ol.yaml` that is read and checked, and that this worker does nothing with.
+    NoEffectYet {
+        /// Its dotted path.
+        key: &'static str,
+    },
     /// Less memory than a Python is sure to start in.
     LittleMemory {
         /// What `limits.mem_mb` asks for.
@@ -83,6 +88,10 @@ impl fmt::Display for Warning {
             Self::UnlikelyMethod { method, nearest } => write!(
                 f,
                 "ol.yaml: no standard knows the HTTP method {method}; the nearest that one knows is {nearest}"
+            ),
+            Self::NoEffectYet { key } => write!(
+                f,
+                "ol.yaml: {key} has no effect on this worker yet: nothing is started or limited by it"
             ),
             Self::LittleMemory { asked } => write!(
                 f,

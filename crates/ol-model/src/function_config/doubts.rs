@@ -57,5 +57,14 @@ pub(super) fn warnings(config: &FunctionConfig) -> impl Iterator<Item = Warning>
     // Zero means the worker's default.
     let asked = config.limits.mem_mb.filter(|asked| *asked != 0);
     let little = asked.filter(|asked| *asked < LEAST_MEM_MB);
-    methods.chain(little.map(|asked| Warning::LittleMemory { asked }))
+    let effectless = [
+        ("triggers.cron", !config.triggers.cron.is_empty()),
+        ("triggers.kafka", !config.triggers.kafka.is_empty()),
+    ];
+    let effectless = effectless
+        .into_iter()
+        .filter_map(|(key, asked)| asked.then_some(Warning::NoEffectYet { key }));
+    methods
+        .chain(little.map(|asked| Warning::LittleMemory { asked }))
+        .chain(effectless)
 }

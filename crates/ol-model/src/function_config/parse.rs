@@ -11,7 +11,7 @@ use serde_saphyr::NonFiniteFloatPolicy;
 use super::complaint::complaint;
 use super::{
     ErrorDetail, FunctionConfig, Instances, MAX_CONCURRENCY, Network, OomScope, Triggers, doubts,
-    unknown,
+    schedule, unknown,
 };
 use crate::limits::LimitsRequest;
 use crate::warnings::Warning;
@@ -160,6 +160,7 @@ struct Document {
 #[serde(default, expecting = "a mapping with `http`, `cron` or `kafka`")]
 struct TriggersSection {
     http: Option<Vec<HttpTrigger>>,
+    #[serde(deserialize_with = "cron")]
     cron: Option<Vec<serde_json::Value>>,
     kafka: Option<Vec<serde_json::Value>>,
 }
@@ -208,6 +209,22 @@ fn concurrency<'de, D: Deserializer<'de>>(de: D) -> Result<Option<u32>, D::Error
         ))),
         given => Ok(given),
     }
+}
+
+/// Kept as written once each has a schedule that can be read.
+fn cron<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Vec<serde_json::Value>>, D::Error> {
+    let Some(entries) = Option::<Vec<serde_json::Value>>::deserialize(de)? else {
+        return Ok(None);
+    };
+    for entry in &entries {
+        let Some(schedule) = entry.get("schedule").and_then(serde_json::Value::as_str) else {
+            return Err(D::Error::custom(
+                "each entry needs a schedule; write one such as {schedule: \"*/5 * * * *\"}",
+            ));
+        };
+        schedule::check(schedule).map_err(D::Error::custom)?;
+    }
+    Ok(Some(entries))
 }
 
 fn method<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {

@@ -29,8 +29,19 @@ fn map(pairs: &[(&str, &str)]) -> Option<BTreeMap<String, String>> {
 }
 
 #[test]
+fn a_schedule_that_can_not_be_read_is_refused_with_its_line() {
+    let why = error("triggers:\n  cron:\n    - {schedule: this is no schedule}\n");
+    assert!(
+        why.starts_with("ol.yaml line") && why.contains("\"this is no schedule\" is no schedule"),
+        "{why}"
+    );
+    let why = error("triggers: {cron: [\"@hourly\"]}");
+    assert!(why.contains("write one such as {schedule:"), "{why}");
+}
+
+#[test]
 fn a_whole_file() {
-    let config = ok(r#"
+    let yaml = r#"
 triggers:
   http: [{method: GET}, {method: post}]
   cron: [{schedule: "*/5 * * * *"}]
@@ -43,7 +54,10 @@ instances: {min: 1, max: 8}
 network: egress
 oom: sandbox
 errors: short
-"#);
+"#;
+    let (config, warnings) = FunctionConfig::parse(yaml).expect("the text is valid");
+    let effectless = ["triggers.cron", "triggers.kafka"].map(|key| Warning::NoEffectYet { key });
+    assert_eq!(warnings, effectless);
     let expected = FunctionConfig {
         triggers: Triggers {
             http: Some(vec!["GET".to_owned(), "POST".to_owned()]),
