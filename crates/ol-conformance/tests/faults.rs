@@ -233,7 +233,7 @@ fn calls_in_the_instant_in_which_the_warden_dies() {
         // Few sandboxes at a time, so that many callers wait when it happens.
         let mut worker = place.up(&["shells_ready=1", "blanks.max=0"]);
         for number in 0..8 {
-            worker.install(&format!("cold{number}"), &[("f.py", SLEEPER)]);
+            worker.install_untried(&format!("cold{number}"), &[("f.py", SLEEPER)]);
         }
         let mut callers: Vec<Client> = (0..8).map(|_| worker.connect()).collect();
         // All is sent before the worker gets to any of it.
