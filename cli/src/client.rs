@@ -111,10 +111,33 @@ fn url(directory: &Directory) -> Result<String> {
     if !process::is_running(directory)? {
         bail!("no worker runs in {root}; start it with `ol worker up -d -p {root}`");
     }
-    match fs::read_to_string(directory.url_file()) {
-        Ok(url) if !url.trim().is_empty() => Ok(url.trim().trim_end_matches('/').to_owned()),
-        _ => bail!("the worker in {root} is still starting; see `ol worker status -p {root}`"),
+    let file = directory.url_file();
+    let damaged = |what: &str| {
+        anyhow!(
+            "{} {what}, so where the worker in {root} answers can't be told; start it again with `ol worker down` and `ol worker up`",
+            file.display()
+        )
+    };
+    match fs::read_to_string(&file) {
+        Ok(url) if is_url(url.trim()) => Ok(url.trim().trim_end_matches('/').to_owned()),
+        Ok(_) => Err(damaged("holds no URL")),
+        // Written first when it is ready, so without both it isn't yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.pid_file().exists() => {
+            bail!("the worker in {root} is still starting; see `ol worker status -p {root}`")
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged("was removed")),
+        Err(error) => Err(damaged(&format!("can't be read ({error})"))),
     }
+}
+
+/// As a worker writes it. Nothing else is asked: what comes from a file goes into requests.
+fn is_url(text: &str) -> bool {
+    text.strip_prefix("http://").is_some_and(|rest| {
+        !rest.is_empty()
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"/@?#\\".contains(&b))
+    })
 }
 
 /// Asks the operator's socket for `path`; returns status and text.
@@ -141,6 +164,28 @@ fn parse_answer(answer: &str) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_workers_url_is_asked() {
+        for good in [
+            "http://localhost:5000",
+            "http://[::1]:80",
+            "http://10.0.0.1:1",
+        ] {
+            assert!(is_url(good), "{good}");
+        }
+        for bad in [
+            "",
+            "http://",
+            "https://a",
+            "localhost:5000",
+            "http://a@b",
+            "http://a/b",
+            "http://a b",
+        ] {
+            assert!(!is_url(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn the_sockets_answer_is_taken_apart() {

@@ -1,7 +1,7 @@
 //! `ol invoke NAME`: calls a function and prints what it answers.
 
 use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -108,6 +108,7 @@ fn print_body(out: Out, answer: &mut Response<Body>) -> Result<()> {
     let mut reader = answer.body_mut().as_reader();
     let mut buffer = vec![0; 64 << 10];
     let mut last = b'\n';
+    let mut shown = out.answer();
     loop {
         let read = reader
             .read(&mut buffer)
@@ -116,12 +117,9 @@ fn print_body(out: Out, answer: &mut Response<Body>) -> Result<()> {
             break;
         };
         last = *end;
-        out.bytes(&buffer[..read]);
+        shown.part(&buffer[..read]);
     }
-    // Only for people: a program gets exactly what the function sent.
-    if last != b'\n' && io::stdout().is_terminal() {
-        out.bytes(b"\n");
-    }
+    shown.end(last);
     Ok(())
 }
 

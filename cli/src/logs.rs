@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use ol_model::FunctionName;
+use ol_model::visible::visible;
 
 use crate::at::At;
 use crate::out::Out;
@@ -162,15 +163,15 @@ impl Printer<'_> {
         }
     }
 
-    fn print(&self, mut line: Vec<u8>) {
+    fn print(&self, line: Vec<u8>) {
+        let text = String::from_utf8_lossy(&line);
         if self.out.is_json() {
-            let text = String::from_utf8_lossy(&line);
             let value =
                 Line::parse(&text).map_or_else(|| line::unknown(&text), |line| line.to_json());
             self.out.result(&value, "");
         } else {
-            line.push(b'\n');
-            self.out.bytes(&line);
+            // Lines that the worker wrote hold nothing of the kind; but others may write there, and older ones did.
+            self.out.bytes(format!("{}\n", visible(&text)).as_bytes());
         }
     }
 }

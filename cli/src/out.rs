@@ -1,15 +1,19 @@
 //! What the program prints: results on standard output, as text or JSON; everything else on
 //! standard error.
 //!
+//! Texts hold what others wrote: functions, package indexes, whoever sent a name. What a terminal would obey or hide of it is
+//! written out. Bytes that are asked for as they are (a function's answer, in a pipe or a file) stay as they are.
+//!
 //! Not by `println!`, which panics when the reader leaves (`ol ls | head -1`). A reader who left
 //! has what it wanted, so the program then ends without complaint.
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ol_model::visible::{visible_json, visible_lines};
 use serde::Serialize;
 
 /// `--output`.
@@ -52,9 +56,10 @@ impl Out {
     /// A result: `value` for programs, `text` for people (nothing when empty).
     pub(crate) fn result(self, value: &impl Serialize, text: impl Display) {
         let text = if self.json {
-            serde_json::to_string(value).expect("what we print has only text keys and numbers")
+            let json = serde_json::to_string(value);
+            visible_json(json.expect("what we print has only text keys and numbers"))
         } else {
-            text.to_string()
+            visible_lines(&text.to_string()).into_owned()
         };
         if !text.is_empty() {
             self.bytes(format!("{}\n", text.trim_end_matches('\n')).as_bytes());
@@ -73,14 +78,92 @@ impl Out {
         }
     }
 
+    /// What a function answered: as it is for a program, as a text for a person.
+    pub(crate) fn answer(self) -> Answer {
+        let terminal = io::stdout().is_terminal();
+        Answer {
+            out: self,
+            terminal,
+            begun: Vec::new(),
+        }
+    }
+
     /// A line beside the result.
     pub(crate) fn note(self, text: impl Display) {
         // Nobody is left to be told when this fails.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", visible_lines(&text.to_string()));
     }
 
     /// Why the program failed: the sentence, then its causes.
     pub(crate) fn error(self, error: &anyhow::Error) {
         self.note(format_args!("error: {error:#}"));
+    }
+}
+
+/// An answer that is printed as it arrives.
+pub(crate) struct Answer {
+    out: Out,
+    terminal: bool,
+    /// The first bytes of a character whose others are still to come.
+    begun: Vec<u8>,
+}
+
+impl Answer {
+    /// The next part.
+    pub(crate) fn part(&mut self, bytes: &[u8]) {
+        if self.terminal {
+            let text = shown(&mut self.begun, bytes);
+            self.out.bytes(text.as_bytes());
+        } else {
+            self.out.bytes(bytes);
+        }
+    }
+
+    /// Nothing more comes; `last` is the last byte. A terminal's line is ended, a program gets exactly what the function sent.
+    pub(crate) fn end(self, last: u8) {
+        if self.terminal {
+            let rest = String::from_utf8_lossy(&self.begun);
+            let end = if last == b'\n' { "" } else { "\n" };
+            self.out.bytes(format!("{rest}{end}").as_bytes());
+        }
+    }
+}
+
+/// The text of `bytes` behind those that `begun` kept of the part before; keeps a character that is cut.
+fn shown(begun: &mut Vec<u8>, bytes: &[u8]) -> String {
+    begun.extend_from_slice(bytes);
+    let whole = match begun.utf8_chunks().last() {
+        // Cut, rather than wrong: a character has at most four bytes, and nothing follows.
+        Some(last) if is_cut(last.invalid()) => begun.len() - last.invalid().len(),
+        _ => begun.len(),
+    };
+    let rest = begun.split_off(whole);
+    let text = String::from_utf8_lossy(begun);
+    let text = visible_lines(&text).into_owned();
+    *begun = rest;
+    text
+}
+
+fn is_cut(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_an_answer_may_end_within_a_character() {
+        let text = "ä\u{1b}[31m\u{202e}🙂\nz".as_bytes();
+        for at in 0..=text.len() {
+            let mut begun = Vec::new();
+            let (one, other) = text.split_at(at);
+            let all = shown(&mut begun, one) + &shown(&mut begun, other);
+            assert_eq!(all, "ä\\u{1b}[31m\\u{202e}🙂\nz", "{at}");
+            assert_eq!(begun, b"");
+        }
+        let mut begun = Vec::new();
+        assert_eq!(shown(&mut begun, b"a\xff\xf0\x9f"), "a\u{fffd}");
+        assert_eq!(begun, b"\xf0\x9f");
     }
 }

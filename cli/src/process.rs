@@ -5,7 +5,9 @@
 //! the check while the pidfd was open is what the signal goes to.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -89,7 +91,9 @@ pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>
         }
         return unidentified(directory);
     };
-    target.signal(Signal::TERM)?;
+    if !drains(directory) {
+        target.signal(Signal::TERM)?;
+    }
     let patience = drain + GRACE;
     if !directory.wait_unlocked(patience)? {
         bail!(
@@ -100,6 +104,14 @@ pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>
         );
     }
     Ok(Some(target.pid))
+}
+
+/// Was the worker told to stop before? It then listens no more. To be told once more would mean not to wait for the calls
+/// in flight, which only a person says.
+fn drains(directory: &Directory) -> bool {
+    let connected = UnixStream::connect(directory.socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    connected.is_err_and(refused) && directory.pid_file().exists()
 }
 
 /// Does a worker live in `directory`?
@@ -113,7 +125,9 @@ pub(crate) fn is_running(directory: &Directory) -> Result<bool> {
 /// The lock is held, but not by a process that we can see into.
 pub(crate) fn unidentified<T>(directory: &Directory) -> Result<T> {
     bail!(
-        "a worker holds {} but its process can't be told; run with sudo, in the same container as the worker",
-        directory.lock_file().display()
+        "a worker holds {} but its process can't be told; run with sudo, in the same container as the worker; `lslocks` names \
+         who else may have locked it or {}",
+        directory.lock_file().display(),
+        directory.root().display()
     )
 }

@@ -14,12 +14,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use ol_worker::directory::Directory;
+use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 
@@ -33,7 +35,14 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// Starts the worker of `directory` in the background and waits until it is ready or has failed.
 pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Result<ExitCode> {
     let path = directory.output();
-    let log = OpenOptions::new().create(true).append(true).open(&path);
+    // What functions and installers print may come there too, so it is its owner's alone.
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        // A named pipe that nobody reads is refused rather than waited for.
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(&path);
     let log = log.with_context(|| format!("failed to open {} for the log", path.display()))?;
     let begins = log.metadata()?.len();
     let (said, notify) = pipe_with(PipeFlags::CLOEXEC)?;

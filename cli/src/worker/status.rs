@@ -81,7 +81,10 @@ fn state(directory: &Directory) -> Result<State> {
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let why = "it is still starting, or stopping".to_owned();
+            let why = format!(
+                "it is still starting, or stopping, or {} was removed",
+                directory.socket().display()
+            );
             return Ok(State::Unready { why });
         }
         Err(error) => {

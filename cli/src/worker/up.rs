@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use ol_model::{Warning, WorkerConfig};
-use ol_worker::directory::{BaseChoice, Directory, DirectoryError, LockError};
+use ol_worker::directory::{BaseChoice, Directory, DirectoryError};
 use rustix::process::geteuid;
 
 use super::{detach, init};
@@ -57,11 +57,17 @@ impl Up {
             opened => return Ok(opened?),
         }
         // A mistake in -o should not leave a new directory behind.
-        let mut config = WorkerConfig::defaults(&std::path::absolute(&self.at.path)?, &facts()?);
+        let root = std::path::absolute(&self.at.path)?;
+        let mut config = WorkerConfig::defaults(&root, &facts()?);
         for given in &self.options {
             config = config.with_overrides(given)?;
         }
         config.validate()?;
+        let real = root.join("worker");
+        if config.worker_dir != real {
+            let given = config.worker_dir;
+            return Err(DirectoryError::Elsewhere { given, real }.into());
+        }
         init::on_the_way(out, &self.at.path, self.base.as_ref())
     }
 
@@ -82,11 +88,7 @@ impl Up {
         // The worker itself looks again, and that is what counts; here, so that the answer is one
         // sentence without a log.
         if directory.locked()? {
-            return Err(LockError::Held {
-                directory: directory.root().to_owned(),
-                pid: directory.holder().map(|pid| pid.as_raw_pid()),
-            }
-            .into());
+            return Err(directory.held().into());
         }
         for warning in warnings {
             out.note(format_args!("warning: {warning}"));

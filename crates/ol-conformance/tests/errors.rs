@@ -419,7 +419,7 @@ fn a_call_while_the_worker_drains_is_503() {
         late[0]
             .send_part("POST", "/run/hold", 2, b"1")
             .expect("sent");
-        let json = "POST /run/hold HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\nContent-Length: 2\r\n\r\n1";
+        let json = "POST /run/hold HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nContent-Length: 2\r\n\r\n1";
         late[1].send(json.as_bytes()).expect("sent");
         // It has taken them before it answers this one, which was sent later.
         assert_eq!(worker.request("GET", "/status", b"").text(), "ready\n");

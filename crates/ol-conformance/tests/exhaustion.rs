@@ -101,7 +101,7 @@ fn a_caller_who_does_not_read_holds_an_instance_no_longer_than_it_may_run() {
         let mut silent = worker.connect();
         let body = json!({"bytes": 40 << 20}).to_string();
         let request = format!(
-            "POST /run/big HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /run/big HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         silent.send(request.as_bytes()).expect("sent");

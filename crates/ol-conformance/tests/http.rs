@@ -97,7 +97,7 @@ fn the_routes_beside_run() {
         assert_eq!(worker.call("b", &json!({})).ok(), json!("blue"));
         let config = worker.request("GET", "/registry/b/config", b"").ok();
         assert_eq!(config["Triggers"]["HTTP"][0]["Method"], "POST", "{config}");
-        assert_eq!(config["Environment"]["COLOR"], "blue");
+        assert_eq!(config["Environment"]["COLOR"], "***");
         assert_eq!(config["Granted"]["mem_mb"], 70);
         let debug = worker.request("GET", "/debug", b"").text();
         assert!(

@@ -152,3 +152,30 @@ fn wheels_that_can_t_be_installed_have_a_name_and_may_be_replaced() {
         },
     );
 }
+
+#[test]
+fn a_disk_that_fails_is_told_without_a_path_of_the_host() {
+    with_victim(Path::new(KEPT), &[RETRY], |worker, index| {
+        index.add(plain("first"));
+        install(worker, "first");
+        works_now(worker, "first");
+        // Root can write anywhere, but not a folder where a file lies.
+        let wheels = worker.place.dir().join("lambda/packages/.wheels");
+        eventually("the wheel to go", 20.0, || fs::remove_dir(&wheels).ok());
+        fs::write(&wheels, "").expect("written");
+        index.add(plain("lost"));
+        install(worker, "lost");
+        let text = worker.call("lost", &json!(null)).error(500, "no-packages");
+        let pid = worker.process.pid.to_string();
+        assert!(text.contains("this worker's disk"), "{text}");
+        assert!(
+            !text.contains(".wheels") && !text.contains("lambda/") && !text.contains(&pid),
+            "{text}"
+        );
+        let log = worker.place.log_text();
+        assert!(log.contains(&wheels.display().to_string()), "{log}");
+        fs::remove_file(&wheels).expect("removed");
+        fs::create_dir(&wheels).expect("made");
+        works_now(worker, "lost");
+    });
+}

@@ -7,7 +7,9 @@
 //!
 //! - [`server`]: connections, their limits and their end
 //! - `api`: the routes
+//! - `guard`: which requests a browser may have been tricked into, and which names the worker has
 //! - `respond`: the only place where an error becomes a status, a code and a text
+//! - `date`: the time that answers bear
 //! - `incoming`: request bodies; `body`: response bodies
 //!
 //! Failure: a request that breaks off drops its future, and with it its place in the queue. Nothing here is kept for a
@@ -15,6 +17,8 @@
 
 mod api;
 mod body;
+mod date;
+mod guard;
 mod incoming;
 mod respond;
 pub mod server;

@@ -3,6 +3,9 @@
 use crate::api::control::{self, Context};
 use crate::api::run::{self, Ends};
 use crate::api::sandboxes;
+use crate::date;
+use crate::guard::Guard;
+use crate::respond::Problem;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -49,18 +52,26 @@ pub struct Server {
     /// What `/run` is for, unless sandboxes are driven directly.
     lambdas: Option<Arc<Lambdas>>,
     limits: Limits,
+    guard: Guard,
     public: Router,
     private: Router,
 }
 
 impl Server {
-    /// A server in front of `lambdas`; uploads are kept in `uploads` while they arrive.
+    /// A server in front of `lambdas`; uploads are kept in `uploads` while they arrive. `names` are those that requests may
+    /// ask for beside `localhost` and addresses; `*.NAME` means all below NAME, `*` any.
     #[must_use]
-    pub fn new(lambdas: Arc<Lambdas>, limits: Limits, uploads: PathBuf) -> Arc<Self> {
+    pub fn new(
+        lambdas: Arc<Lambdas>,
+        limits: Limits,
+        names: Vec<String>,
+        uploads: PathBuf,
+    ) -> Arc<Self> {
         let context = Context {
             lambdas: Arc::clone(&lambdas),
             uploads,
             max_body: limits.body,
+            private: false,
         };
         let (public, private) = (
             control::router(context.clone()),
@@ -69,17 +80,19 @@ impl Server {
         Arc::new(Self {
             lambdas: Some(lambdas),
             limits,
+            guard: Guard::new(names),
             public,
             private,
         })
     }
 
-    /// A server in front of sandboxes that are driven directly.
+    /// A server in front of sandboxes that are driven directly; `names` as for [`Self::new`].
     #[must_use]
-    pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits) -> Arc<Self> {
+    pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits, names: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             lambdas: None,
             limits,
+            guard: Guard::new(names),
             public: sandboxes::router(Arc::clone(&direct)),
             private: sandboxes::private_router(direct),
         })
@@ -134,7 +147,11 @@ impl Server {
     ) {
         let service = service_fn(|request| {
             let server = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(server.answer(request, public).await) }
+            async move {
+                let mut response = server.answer(request, public).await;
+                date::stamp(response.headers_mut());
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -160,6 +177,11 @@ impl Server {
         request: http::Request<hyper::body::Incoming>,
         public: Option<Ends>,
     ) -> http::Response<crate::body::ResponseBody> {
+        if public.is_some()
+            && let Err(refused) = self.guard.check(self.lambdas.is_some(), &request)
+        {
+            return Problem::from(refused).respond(request.headers());
+        }
         if let Some(lambdas) = &self.lambdas
             && run::name_in(request.uri().path()).is_some()
         {

@@ -20,6 +20,7 @@
 //! | [`worker_config`] | `config.json` and its `-o` overrides |
 //! | [`kinds`] | how sandboxes began, what served calls: what `/metrics` counts |
 //! | [`steps`] | what `/stats` counts and times |
+//! | [`visible`] | text of others, fit for a terminal |
 //! | [`warnings`] | what was odd but not fatal in any of them |
 //!
 //! Failure paths: every parser returns its module's error enum, whose `Display` is one sentence
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod name;
 pub mod steps;
 pub mod units;
+pub mod visible;
 pub mod warnings;
 pub mod worker_config;
 

@@ -56,6 +56,11 @@ pub enum Warning {
         /// Its dotted path.
         key: &'static str,
     },
+    /// The worker answers others than this machine, and asks nobody who he is.
+    OpenToAll {
+        /// The value of `worker_url`.
+        host: String,
+    },
     /// Less memory than a Python is sure to start in.
     LittleMemory {
         /// What `limits.mem_mb` asks for.
@@ -92,6 +97,11 @@ impl fmt::Display for Warning {
             Self::NoEffectYet { key } => write!(
                 f,
                 "ol.yaml: {key} has no effect on this worker yet: nothing is started or limited by it"
+            ),
+            Self::OpenToAll { host } => write!(
+                f,
+                "worker_url {host:?} is reached from other machines, and whoever reaches it may call, install and remove \
+                 functions: set it to \"localhost\", or let nobody but those you trust through to it"
             ),
             Self::LittleMemory { asked } => write!(
                 f,

@@ -22,6 +22,7 @@ use crate::warnings::Warning;
 mod access;
 mod defaults;
 mod error;
+mod hosts;
 mod load;
 mod merge;
 mod network;
@@ -61,6 +62,8 @@ pub struct WorkerConfig {
     pub worker_dir: PathBuf,
     /// Host name or address to listen on.
     pub worker_url: String,
+    /// Further names under which requests may ask for this worker.
+    pub allowed_hosts: Vec<String>,
     /// Port to listen on, a string in the file; `"0"` picks a free one.
     pub worker_port: Port,
     /// Does functions' output go to the worker's log as well?

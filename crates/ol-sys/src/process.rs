@@ -223,6 +223,20 @@ pub fn ignore_signal(signal: i32, ignore: bool) -> io::Result<()> {
     }
 }
 
+/// Does this process ignore `signal`, as under nohup(1)?
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn is_ignored(signal: i32) -> io::Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal - 1)
+        .ok()
+        .and_then(|bit| 1_u64.checked_shl(bit));
+    Ok(mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0))
+}
+
 /// Blocks `signals` and returns a descriptor that becomes readable when one of them is pending (signalfd(2)).
 ///
 /// # Errors

@@ -33,3 +33,34 @@ pub(crate) fn run<T>(
         }
     }
 }
+
+/// The same for a child whose words nobody reads but the operator: they go to standard error as a line, and say who spoke.
+pub(crate) fn run_aloud<T>(
+    child: &InChild,
+    who: &str,
+    steps: impl FnOnce() -> Result<Infallible, Failed>,
+) -> T {
+    run(child, libc::STDERR_FILENO, || {
+        steps().map_err(|Failed(words)| Failed(line(who, &words)))
+    })
+}
+
+fn line(who: &str, words: &str) -> String {
+    format!("error: {who}: {words}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_for_the_operator_are_a_line() {
+        let Err(Failed(words)) = Err::<(), _>(rustix::io::Errno::PIPE).step("receive") else {
+            panic!("it failed");
+        };
+        assert_eq!(
+            line("a maker of sandboxes ended", &words),
+            "error: a maker of sandboxes ended: receive: Broken pipe (os error 32)\n"
+        );
+    }
+}

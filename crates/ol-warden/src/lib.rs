@@ -38,4 +38,4 @@ mod serve;
 mod shell;
 mod uids;
 
-pub use serve::{Ceiling, Config, Ending, serve};
+pub use serve::{Ceiling, Config, Ending, PASSED_ON, serve};

@@ -65,7 +65,7 @@ impl Maker {
         )?;
         let warden = std::process::id();
         fork(proof, Birth::default(), |child| {
-            child::run(child, libc::STDERR_FILENO, || {
+            child::run_aloud(child, "a maker of sandboxes ended", || {
                 namespaces::join(keeper, libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
                     .step("join the zygote's namespaces")?;
                 let sibling = Birth {
@@ -74,7 +74,7 @@ impl Maker {
                 };
                 // A pid namespace takes effect for children only.
                 fork(proof, sibling, |child| {
-                    child::run(child, libc::STDERR_FILENO, || {
+                    child::run_aloud(child, "a maker of sandboxes ended", || {
                         become_maker(child, proof, mold, &theirs, zygote, warden)
                     })
                 })

@@ -2,6 +2,7 @@
 
 use crate::directory::Directory;
 use crate::relay::{Relay, Resolvers};
+use crate::signals::{Signals, Told};
 use crate::up::say;
 use anyhow::{Context, Result, bail};
 use ol_event::{Limits, Listeners, Server};
@@ -17,16 +18,16 @@ use ol_sandbox::budget::Budget;
 use ol_sandbox::sock::{Egress, SockPool};
 use ol_sys::confine::Level;
 use ol_warden::rootfs::PYTHONS;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How long the end of all sandboxes is waited for.
@@ -145,8 +146,7 @@ async fn serve(
         ref resolvers,
         ref base,
     } = *parts;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::handle()?;
     let pool = Arc::new(
         SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?,
     );
@@ -171,12 +171,17 @@ async fn serve(
             let registry = Registry::open(&config.registry_path()?)?;
             let packages = packages(config, directory, base)?;
             let lambdas = Lambdas::start(settings, registry, packages, pool.clone());
-            let server = Server::new(Arc::clone(&lambdas), limits, directory.uploads());
+            let server = Server::new(
+                Arc::clone(&lambdas),
+                limits,
+                config.host_names(),
+                directory.uploads(),
+            );
             (Served::Functions(lambdas), server)
         }
         ServerMode::Sock => {
             let direct = Direct::new(settings, config.pkgs_dir.clone(), pool.clone());
-            let server = Server::of_sandboxes(Arc::clone(&direct), limits);
+            let server = Server::of_sandboxes(Arc::clone(&direct), limits, config.host_names());
             (Served::Sandboxes(direct), server)
         }
     };
@@ -186,36 +191,54 @@ async fn serve(
     };
     let (stop, stopped) = watch::channel(false);
     let serving = Arc::clone(&server).serve(listeners, stopped, config.drain());
-    let serving = tokio::spawn(serving);
+    let mut serving = tokio::spawn(serving);
     announce(directory, url, notify)?;
-    let gone = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = pool.warden_gone() => true,
+    let told = tokio::select! {
+        told = signals.next() => told,
+        () = pool.warden_gone() => {
+            // The kernel ends sandboxes with the warden; what is left are our own files, and callers who are owed an answer.
+            retract(directory);
+            what.stop_accepting();
+            stop.send_replace(true);
+            let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
+            bail!(
+                "the warden is gone, so no sandbox can be made; start the worker again with `ol worker up`"
+            );
+        }
     };
-    if gone {
-        // The kernel ends sandboxes with the warden; what is left are our own files, and callers who are owed an answer.
-        retract(directory);
-        what.stop_accepting();
-        stop.send_replace(true);
-        let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
-        bail!(
-            "the warden is gone, so no sandbox can be made; start the worker again with `ol worker up`"
-        );
-    }
-    tracing::info!("stopping: calls in flight may take {:?}", config.drain());
     what.stop_accepting();
     stop.send_replace(true);
-    let cut_off = serving.await.context("the server failed")?;
-    if cut_off > 0 {
-        tracing::warn!("{cut_off} connections were cut off");
+    let hurry = async {
+        if told == Told::Drain {
+            tracing::info!(
+                "stopping: calls in flight may take {:?}; being told to stop once more ends them",
+                config.drain()
+            );
+            signals.hurry().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        cut_off = &mut serving => match cut_off.context("the server failed")? {
+            0 => {}
+            cut_off => tracing::warn!("{cut_off} connections were cut off"),
+        },
+        () = hurry => {
+            tracing::warn!("stopping at once, as told: calls in flight are cut off");
+            serving.abort();
+            // It ends with its connections.
+            let _ = serving.await;
+        }
     }
     if !what.end(LAST_MOMENTS).await {
         tracing::warn!(
             "sandboxes are still ending after {LAST_MOMENTS:?}; the warden goes on with it"
         );
     }
-    fs::write(directory.stats_file(), server.stats_text()).context("write the statistics")?;
+    let path = directory.stats_file();
+    if let Err(error) = replace(&path, &server.stats_text(), 0o600) {
+        tracing::warn!("the statistics are lost: write {}: {error}", path.display());
+    }
     Ok(())
 }
 
@@ -224,30 +247,32 @@ fn packages(config: &WorkerConfig, directory: &Directory, base: &Path) -> Result
     let limits = StoreLimits::default();
     let store = Store::open(&config.pkgs_dir, limits).context("open the packages")?;
     let python = python_of(base);
-    let gone = store
-        .made_for(&python)
-        .context("look for which Python the packages are")?;
+    let gone = store.made_for(&python)?;
     if !gone.is_empty() {
         let count = gone.len();
         tracing::warn!(
-            "the base's Python is another ({python}): removed {count} packages that were installed for the one before; they are installed anew when functions need them"
+            "packages were installed for another Python than the base's ({python}): removed {count}; they are installed anew when functions need them"
         );
     }
-    let wheels = Wheels::open(&config.pkgs_dir.join(".wheels"));
-    let packed = u64::from(config.packages.packed_mb) << 20;
-    let packed = Packed::open(&directory.packages_state().join("packed"), packed);
+    let at = config.pkgs_dir.join(".wheels");
+    let wheels = Wheels::open(&at);
+    let wheels = wheels.with_context(|| format!("make room for wheels in {}", at.display()))?;
+    let at = directory.packages_state().join("packed");
+    let packed = Packed::open(&at, u64::from(config.packages.packed_mb) << 20);
+    let packed = packed
+        .with_context(|| format!("open the packed copies of packages in {}", at.display()))?;
     let wanted = Wanted {
         mirror: &config.pip_mirror,
         package_hosts: &config.packages.hosts,
     };
-    let index = Index::of(&Host::real(), &wanted).map_err(|error| error.to_string());
-    if let Err(why) = &index {
-        tracing::warn!("no package can be installed: {why}");
-    }
+    let index = Index::of(&Host::real(), &wanted).map_err(|error| {
+        tracing::warn!("no package can be installed: {error}");
+        error.for_callers()
+    });
     Ok(PackagesSettings {
         store,
-        wheels: wheels.context("make room for wheels")?,
-        packed: packed.context("open the packed copies of packages")?,
+        wheels,
+        packed,
         state: directory.packages_state(),
         index,
         python,
@@ -320,10 +345,16 @@ fn tokio_private(listener: UnixListener) -> Result<tokio::net::UnixListener> {
 
 /// Says that calls are answered: to scripts by files, to whoever started us by `notify`, to people on standard output.
 fn announce(directory: &Directory, url: &str, notify: Option<OwnedFd>) -> Result<()> {
-    fs::write(directory.url_file(), format!("{url}\n")).context("write worker.url")?;
-    fs::write(directory.pid_file(), format!("{}\n", std::process::id()))
-        .context("write worker.pid")?;
-    let text = format!("worker: pid {}, ready at {url}\n", std::process::id());
+    // Everybody may ask whether a worker runs, and where.
+    let pid = std::process::id();
+    for (path, text) in [
+        (directory.url_file(), url.to_owned()),
+        (directory.pid_file(), pid.to_string()),
+    ] {
+        replace(&path, &format!("{text}\n"), 0o644)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    let text = format!("worker: pid {pid}, ready at {url}\n");
     // Nobody may be reading any more; the worker serves all the same.
     let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
@@ -331,6 +362,15 @@ fn announce(directory: &Directory, url: &str, notify: Option<OwnedFd>) -> Result
         let _ = rustix::io::write(&notify, format!("ready {url}\n").as_bytes());
     }
     Ok(())
+}
+
+/// Puts a file of this mode in the place of the one at `path`, which may be one that we can't write: without capabilities,
+/// root is held to modes.
+fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::set_permissions(&new, Permissions::from_mode(mode))?;
+    fs::rename(&new, path)
 }
 
 /// Removes the files that say a worker runs here.

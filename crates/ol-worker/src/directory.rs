@@ -21,6 +21,7 @@
 //! | `host` | what the defaults are derived from |
 //! | `init` | making a directory, and making one anew |
 //! | `lock` | one worker per directory |
+//! | `private` | what only root may read, and closing what was left open |
 //! | `residue` | what a crashed worker leaves, and its removal |
 
 use std::fs;
@@ -34,6 +35,7 @@ mod error;
 mod host;
 mod init;
 mod lock;
+mod private;
 mod residue;
 
 pub use base::{BaseChoice, Found, PythonVersion, UnpackError, in_path, python};
@@ -41,6 +43,7 @@ pub use error::{DirectoryError, LockError};
 pub use host::host_facts;
 pub use init::InitReport;
 pub use lock::Lock;
+pub(crate) use lock::refuse_moved;
 pub use residue::Removed;
 
 /// Keys by which a `config.json` shows that it is a worker's: any one of them, since people shorten
@@ -68,13 +71,22 @@ impl Directory {
     pub fn open(root: &Path) -> Result<Self, DirectoryError> {
         let root = absolute(root)?;
         let directory = Self { root };
-        match directory.kind()? {
+        let kind = directory.kind();
+        // Whatever was removed of it or broken since: what runs must be found, to be stopped.
+        if !matches!(kind, Ok(Kind::Worker)) && directory.holder().is_some() {
+            return Ok(directory);
+        }
+        match kind? {
             Kind::Worker => Ok(directory),
             Kind::Absent | Kind::Empty => Err(DirectoryError::Absent {
                 path: directory.root,
             }),
-            // A start that was cut short before it wrote the configuration.
-            Kind::Begun | Kind::Foreign => Err(DirectoryError::NotOurs {
+            // An `init` was cut short before it wrote the configuration, or somebody removed that.
+            Kind::Begun => Err(DirectoryError::Unconfigured {
+                path: directory.config(),
+                root: directory.root,
+            }),
+            Kind::Foreign => Err(DirectoryError::NotOurs {
                 path: directory.root,
             }),
         }
@@ -92,13 +104,18 @@ impl Directory {
             Ok(metadata) if !metadata.is_dir() => return Ok(Kind::Foreign),
             Ok(_) => {}
         }
-        let folders = [self.worker(), self.base_image(), self.root.join("registry")];
+        let folders = [self.worker(), self.base_image(), self.registry()];
         let laid_out = folders.iter().all(|folder| folder.is_dir());
         let kind = match fs::read(self.config()) {
             // A file that someone broke is still a worker's, where the rest is in its place:
             // reading it will say what is wrong with it.
             Ok(text) if laid_out || has_a_workers_key(&text) => Kind::Worker,
             Ok(_) => Kind::Foreign,
+            Err(error) if laid_out => match error.kind() {
+                io::ErrorKind::NotFound => Kind::Begun,
+                // What is wrong with it is said when it is loaded.
+                _ => Kind::Worker,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let recorded = base::recorded(&self.base_image());
                 if recorded.is_ok_and(|recorded| recorded.is_some())
@@ -128,13 +145,32 @@ impl Directory {
         let path = self.config();
         let text =
             fs::read_to_string(&path).map_err(|source| DirectoryError::Read { path, source })?;
-        let (mut config, warnings) = WorkerConfig::from_json(&text, &self.root, host)?;
+        let (mut config, mut warnings) = WorkerConfig::from_json(&text, &self.root, host)?;
         for given in overrides {
             config = config.with_overrides(given)?;
         }
         config.enforce_strict(&warnings)?;
         config.validate()?;
+        self.refuse_elsewhere(&config)?;
+        if !config.is_for_this_machine_only() {
+            let host = config.worker_url.clone();
+            warnings.push(Warning::OpenToAll { host });
+        }
         Ok((config, warnings))
+    }
+
+    /// Where a worker's files are is decided by where its directory is, so `worker_dir` can only say the same.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Elsewhere`].
+    pub fn refuse_elsewhere(&self, config: &WorkerConfig) -> Result<(), DirectoryError> {
+        let (given, real) = (&config.worker_dir, self.worker());
+        let resolved = |path: &Path| fs::canonicalize(path).ok();
+        if *given == real || (resolved(given).is_some() && resolved(given) == resolved(&real)) {
+            return Ok(());
+        }
+        let given = given.clone();
+        Err(DirectoryError::Elsewhere { given, real })
     }
 
     /// The base image that `config` names.

@@ -10,6 +10,7 @@
 //! - `confine`: what the worker gives up before it reads its first byte
 //! - `view`: reaching directories that lie in somebody's home without the right to pass it
 //! - `relay`: answers functions' questions of names
+//! - `signals`: what each signal means, and that one isn't counted twice
 //! - `assemble`: the only place where the parts meet, and their end in order
 //!
 //! Failure: whichever of the two processes dies, the other notices by their socket, cleans up, and exits with a reason.
@@ -20,6 +21,7 @@ mod assemble;
 mod confine;
 mod relay;
 mod runtime;
+mod signals;
 mod up;
 mod view;
 

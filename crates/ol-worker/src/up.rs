@@ -2,7 +2,7 @@
 
 use crate::assemble::{self, Parts};
 use crate::confine::confine;
-use crate::directory::{Directory, Lock};
+use crate::directory::{Directory, Lock, refuse_moved};
 use crate::relay::Resolvers;
 use anyhow::{Context, Result, bail};
 use ol_lambda::PackagesSettings;
@@ -47,6 +47,7 @@ pub fn up(
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let lock = directory.lock()?;
     let layout = usable_cgroups()?;
+    refuse_moved(&cgroup::inhabitants(&layout, &directory.prefix()))?;
     directory.remove_residue_under(&lock)?;
     prepare(&directory, &config)?;
     raise_descriptor_limit();
@@ -64,7 +65,7 @@ pub fn up(
     .context("make a socket")?;
 
     let proof = SingleThread::prove().context("start the worker")?;
-    let url = format!("http://{}:{}", host(&config), address.port());
+    let url = url(config.host_to_listen_on(), address.port());
     let parts = Parts {
         directory: &directory,
         config: &config,
@@ -84,6 +85,8 @@ pub fn up(
     // What the child uses is moved into it, so that this process holds no copy.
     let worker = fork(&proof, Birth::default(), |child| {
         close_inherited(child, wardens_end);
+        // What the worker writes is root's alone, where it doesn't say otherwise.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let status = match confine(&directory, &config) {
             Ok(level) => assemble::run(&parts, level, public, private, theirs, notify),
             Err(error) => {
@@ -141,37 +144,29 @@ fn usable_cgroups() -> Result<Layout> {
 
 /// Makes the directories that a worker needs, empty where they are of one run.
 fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
-    let make = |path: &Path, mode: u32| {
+    let registry = config.registry_path()?;
+    directory.make_private(&registry)?;
+    for shared in [&directory.worker(), &config.pkgs_dir, &registry] {
         let made = fs::DirBuilder::new()
             .recursive(true)
-            .mode(mode)
-            .create(path);
-        made.with_context(|| format!("make {}", path.display()))
-    };
-    make(&directory.worker(), 0o755)?;
-    for private in [directory.logs(), directory.uploads(), directory.template()] {
-        make(&private, 0o700)?;
-    }
-    for shared in [
-        directory.code(),
-        config.pkgs_dir.clone(),
-        config.registry_path()?,
-    ] {
-        make(&shared, 0o755)?;
+            .mode(0o755)
+            .create(shared);
+        made.with_context(|| format!("make {}", shared.display()))?;
     }
     Ok(())
 }
 
-fn host(config: &WorkerConfig) -> &str {
-    if config.worker_url.is_empty() {
-        "localhost"
+/// Where a worker is asked that listens on this host and port.
+fn url(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("http://[{host}]:{port}")
     } else {
-        &config.worker_url
+        format!("http://{host}:{port}")
     }
 }
 
 fn listen(config: &WorkerConfig) -> Result<TcpListener> {
-    let (host, port) = (host(config), config.port());
+    let (host, port) = (config.host_to_listen_on(), config.port());
     TcpListener::bind((host, port)).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow::anyhow!(
             "port {port} of {host} is in use: stop what listens there, or choose another with -o worker_port=PORT (0 picks a free one)"

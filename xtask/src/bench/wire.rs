@@ -24,7 +24,7 @@ pub(super) fn write_request_with(
     body: &[u8],
 ) {
     out.clear();
-    for part in [method, " ", path, " HTTP/1.1\r\nHost: bench\r\n", lines] {
+    for part in [method, " ", path, " HTTP/1.1\r\nHost: localhost\r\n", lines] {
         out.extend_from_slice(part.as_bytes());
     }
     if method != "GET" {
@@ -203,7 +203,7 @@ mod tests {
         write_request(&mut out, "POST", ECHO, b"{}");
         assert_eq!(
             out,
-            b"POST /run/echo HTTP/1.1\r\nHost: bench\r\nContent-Length: 2\r\n\r\n{}"
+            b"POST /run/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
         );
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub lambdas: Arc<Lambdas>,
     pub uploads: PathBuf,
     pub max_body: MiB,
+    /// Only those who may open the worker's socket file reach it.
+    pub private: bool,
 }
 
 /// The routes for everybody.
@@ -53,7 +55,9 @@ pub(crate) fn router(context: Context) -> Router {
 
 /// The routes of the worker's own socket: those for everybody, and who it is.
 pub(crate) fn private_router(context: Context) -> Router {
-    router(context).route("/pid", get(async || format!("{}\n", std::process::id())))
+    let private = true;
+    router(Context { private, ..context })
+        .route("/pid", get(async || format!("{}\n", std::process::id())))
 }
 
 /// A problem together with what the request accepts.

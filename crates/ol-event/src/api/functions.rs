@@ -13,7 +13,12 @@ use std::time::Duration;
 /// The longest that an answer is held back.
 const LONGEST: u64 = 60;
 
+/// What stands for a variable's value where it isn't shown.
+const HIDDEN: &str = "***";
+
 /// The original's keys, then ours, then what was granted, the packages, and how far the newest version is.
+///
+/// `?values=1`: with the values of variables, which are often secrets; on the worker's own socket only.
 ///
 /// `?wait=SECONDS&after=NUMBER`: as long as its preparation is at the step of that number, the answer waits.
 pub(super) async fn config(
@@ -23,7 +28,9 @@ pub(super) async fn config(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
     let name = named(&name, &headers)?;
-    let seen = match seen(query.as_deref().unwrap_or_default()) {
+    let query = query.as_deref().unwrap_or_default();
+    let values = context.private && query.split('&').any(|pair| pair == "values=1");
+    let seen = match seen(query) {
         Ok(seen) => seen,
         Err(why) => {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-request", why);
@@ -31,7 +38,7 @@ pub(super) async fn config(
         }
     };
     match context.lambdas.state(&name, seen).await {
-        Ok(state) => Ok(Json(document(state))),
+        Ok(state) => Ok(Json(document(state, values))),
         Err(error) => Err(refuse(error, headers)),
     }
 }
@@ -55,11 +62,16 @@ fn seen(query: &str) -> Result<Option<(u64, Duration)>, String> {
     Ok(wait.map(|seconds| (after, Duration::from_secs(seconds.min(LONGEST)))))
 }
 
-fn document(state: FunctionState) -> Value {
+fn document(state: FunctionState, values: bool) -> Value {
     let mut document = match state.serving {
         None => json!({}),
         Some(serving) => {
             let mut document = serde_json::to_value(serving.config).unwrap_or_default();
+            if let Some(variables) = document["Environment"].as_object_mut().filter(|_| !values) {
+                variables
+                    .values_mut()
+                    .for_each(|value| *value = HIDDEN.into());
+            }
             let limits = serving.limits;
             document["Granted"] = json!({
                 "procs": limits.procs,
@@ -110,7 +122,7 @@ mod tests {
             preparation: Preparation::Failed("no such package\n".to_owned()),
         };
         assert_eq!(
-            document(state),
+            document(state, false),
             json!({"Preparation": {"state": "failed", "error": "no such package"}})
         );
     }

@@ -37,7 +37,14 @@ pub(crate) async fn receive(
         let text = "the upload can't be kept: the worker's disk is full or not writable";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
     };
-    let file = NamedTempFile::new_in(folder).map_err(failed)?;
+    let file = match NamedTempFile::new_in(folder) {
+        // Somebody removed it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder).and_then(|()| NamedTempFile::new_in(folder))
+        }
+        made => made,
+    };
+    let file = file.map_err(failed)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
     let mut left = max.bytes();
     let mut parts = body.into_data_stream();

@@ -130,7 +130,6 @@ impl Version {
         let directory = Numbered::make(&settings.code)?;
         let root = directory.path();
         let mode = |path: &Path, bits| fs::set_permissions(path, Permissions::from_mode(bits));
-        mode(root, 0o755)?;
         let mut source = Err(format!("there is no {ENTRY}"));
         for (name, content) in files {
             let path = root.join(name);
@@ -195,11 +194,23 @@ pub(crate) struct Numbered {
 }
 
 impl Numbered {
-    /// A new and empty one. Blocking.
+    /// A new and empty one, which sandboxes may read whatever the umask: nobody else passes the directory around it. Blocking.
+    ///
+    /// # Errors
+    /// For the operator: they name the place.
     pub(crate) fn make(code: &Path) -> io::Result<Self> {
         let number = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
         let path = code.join(number.0.to_string());
-        fs::create_dir(&path)?;
+        let made = fs::create_dir(&path)
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
+        made.map_err(|error| {
+            // The warden holds on to the folder that was there when it started.
+            let text = format!(
+                "{} (start the worker again if its folder was removed): {error}",
+                path.display()
+            );
+            io::Error::new(error.kind(), text)
+        })?;
         Ok(Self { number, path })
     }
 

@@ -1,9 +1,10 @@
 //! One line of a function's log: `TIME [SANDBOX INVOCATION] text`, as `ol logs` reads it again.
 //!
-//! Lines are the tenant's, so control characters are escaped: a terminal that shows the log must not obey them.
+//! Lines are the tenant's, so what a terminal would obey or hide is escaped ([`visible`]).
 
 use crate::invoke::InvocationId;
-use std::fmt::{Display, Write as _};
+use ol_model::visible::visible;
+use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes lines of one moment and one source; what they have in common is made once.
@@ -48,17 +49,8 @@ impl Entries {
         text.push_str(&self.head);
         text.push_str(&self.last.1);
         text.push_str("] ");
-        for c in String::from_utf8_lossy(line)
-            .trim_end_matches(['\n', '\r'])
-            .chars()
-        {
-            if c.is_control() && c != '\t' {
-                // Writing to a String can't fail.
-                let _ = write!(text, "{}", c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
+        let line = String::from_utf8_lossy(line);
+        text.push_str(&visible(line.trim_end_matches(['\n', '\r'])));
         text.push('\n');
     }
 }

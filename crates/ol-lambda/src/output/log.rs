@@ -5,8 +5,9 @@ use super::backlog::LINE;
 use super::line::Entries;
 use crate::invoke::InvocationId;
 use ol_model::FunctionName;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,10 +129,7 @@ impl Log {
             self.rotate()?;
         }
         if open.is_none() {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.path)?;
+            let file = self.open_file()?;
             let size = file.metadata()?.len();
             *open = Some((file, size));
         }
@@ -141,6 +139,27 @@ impl Log {
         file.write_all(text.as_bytes())?;
         *size += text.len() as u64;
         Ok(())
+    }
+
+    fn open_file(&self) -> io::Result<File> {
+        let open = || {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&self.path)
+        };
+        match (open(), self.path.parent()) {
+            // Somebody removed the folder.
+            (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)?;
+                open()
+            }
+            (opened, _) => opened,
+        }
     }
 
     /// NAME.log becomes NAME.log.1, that NAME.log.2, and so on; the oldest goes.

@@ -59,7 +59,11 @@ impl Bench {
 async fn make(shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
     let settings = &shared.packages.settings;
     let index = settings.index.clone();
-    let index = index.map_err(|why| Failure(format!("no package can be had: {why}\n")))?;
+    let index = index.map_err(|why| {
+        Failure(format!(
+            "no package can be had: {why}; the worker's log says more\n"
+        ))
+    })?;
     let (uv, first) = {
         let (shared, index) = (Arc::clone(shared), index.clone());
         blocking(move || {
@@ -91,7 +95,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn unmade(error: &dyn std::fmt::Display) -> Failure {
-    Failure(format!("the installer can't be laid out: {error}\n"))
+    tracing::error!("the installer can't be laid out: {error}");
+    let text = "the installer can't be laid out on this worker's disk; its log says more\n";
+    Failure(text.to_owned())
 }
 
 /// `None` if there is none for this host, once and for all; not when the index just can't be reached.

@@ -55,8 +55,8 @@ impl Failure {
 
     /// No wheel can be had.
     pub(super) fn wheel(doing: &str, error: &WheelError) -> Self {
-        if let WheelError::Disk { .. } = error {
-            tracing::error!("{doing}: {}", crate::function::chain(error));
+        if let Some(place) = error.place() {
+            tracing::error!("{doing}: {}: {error}", place.display());
         }
         let said = Said {
             code: error.code().to_owned(),

@@ -37,6 +37,7 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
     WorkerConfig {
         worker_dir: dir.join("worker"),
         worker_url: "localhost".to_owned(),
+        allowed_hosts: Vec::new(),
         worker_port: Port(5000),
         log_output: true,
         sandbox: SandboxKind::Sock,

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::WorkerConfig;
 use super::error::WorkerConfigError;
 use super::merge::kind;
-use super::network;
 use super::words::{ImportCache, SandboxKind};
+use super::{hosts, network};
 use serde_json::Value;
 
 pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
@@ -15,6 +15,7 @@ pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
     swappiness(config)?;
     pool(config)?;
     opaque_shapes(config)?;
+    hosts::validate(config)?;
     network::validate(config)?;
     if config.sandbox == SandboxKind::Docker && config.features.import_cache != ImportCache::Off {
         return Err(value(

@@ -52,3 +52,59 @@ pub enum IndexError {
         what: String,
     },
 }
+
+impl IndexError {
+    /// The same for whoever wants a package: no file of this host is named, and no origin, which may be one.
+    #[must_use]
+    pub fn for_callers(&self) -> String {
+        match self {
+            Self::Url { value, what, .. } => format!("the package index {value:?} {what}"),
+            Self::Proxy { value, what, .. } => format!("the proxy {value:?} {what}"),
+            Self::PackageHost { .. } => self.to_string(),
+            Self::Certificates { .. } | Self::File { .. } => {
+                "a file of this host with settings of its package index can't be used".to_owned()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_told_no_path() {
+        let (path, origin) = (
+            PathBuf::from("/root/secret.pem"),
+            "/root/pip.conf".to_owned(),
+        );
+        for error in [
+            IndexError::Url {
+                value: "x".to_owned(),
+                origin: origin.clone(),
+                what: "is no URL",
+            },
+            IndexError::Proxy {
+                value: "x".to_owned(),
+                origin: origin.clone(),
+                what: "is no URL",
+            },
+            IndexError::Certificates {
+                path: path.clone(),
+                origin,
+                what: "are none".to_owned(),
+            },
+            IndexError::File {
+                path,
+                what: "line 3".to_owned(),
+            },
+        ] {
+            assert!(error.to_string().contains("/root"), "{error}");
+            assert!(
+                !error.for_callers().contains("/root"),
+                "{}",
+                error.for_callers()
+            );
+        }
+    }
+}

@@ -14,7 +14,17 @@ use crate::pin::{Pin, Sha256};
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The folder can't be used at all. The only one that names a path: it is seen at start, by the operator.
+    /// The note for which Python the packages are can't be read or written. Seen at start, by the operator.
+    #[error(
+        "failed to read or write {}, which says for which Python the packages are; remove it and start again", file.display()
+    )]
+    Mark {
+        /// The file.
+        file: PathBuf,
+        /// What the file system said.
+        source: Arc<io::Error>,
+    },
+    /// The folder can't be used at all. Seen at start, by the operator; no error that a caller sees names a path.
     #[error(
         "failed to open the package store {folder:?}; make it a directory that this user may write"
     )]

@@ -4,8 +4,10 @@
 //! of the one before can't be imported, and what was compiled for it is compiled again at each start.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::error::StoreError;
 use super::folder::Store;
@@ -14,25 +16,36 @@ use crate::pin::Pin;
 
 const MARK: &str = ".interpreter";
 
+/// Of a mark, in bytes.
+const LONGEST: u64 = 4096;
+
 impl Store {
     /// Says for which interpreter packages are installed from now on, in any words that tell it from others. What was installed for
-    /// another is removed, to be installed anew when it is wanted; what people put there stays. Returns what was removed. Call it before
-    /// anything is leased. Blocking.
+    /// another, or for nobody knows which, is removed, to be installed anew when it is wanted; what people put there stays. Returns
+    /// what was removed. Call it before anything is leased. Blocking.
     ///
     /// # Errors
-    /// When this host fails.
+    /// When this host fails; [`StoreError::Mark`] names the file.
     pub fn made_for(&self, interpreter: &str) -> Result<Vec<Pin>, StoreError> {
-        let failed = |source: io::Error| StoreError::Host {
-            what: "note for which Python the packages are".to_owned(),
+        let mark = self.0.folder.join(MARK);
+        let failed = |source: io::Error| StoreError::Mark {
+            file: mark.clone(),
             source: source.into(),
         };
-        let mark = self.0.folder.join(MARK);
-        let before = match fs::read_to_string(&mark) {
+        let before = match read(&mark) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             read => Some(read.map_err(failed)?),
         };
-        if before.as_deref() == Some(interpreter) {
+        if before.as_deref() == Some(interpreter.as_bytes()) {
             return Ok(Vec::new());
+        }
+        if let Some(before) = &before
+            && !is_a_mark(before)
+        {
+            tracing::warn!(
+                "{} is damaged, so nobody knows for which Python the packages are: it is written anew",
+                mark.display()
+            );
         }
         let mut removed = Vec::new();
         // Without a mark they are of a time when nothing was written down.
@@ -46,6 +59,21 @@ impl Store {
         write(&self.0.folder, &mark, interpreter).map_err(failed)?;
         Ok(removed)
     }
+}
+
+/// At most a little more than a mark is long, and never waiting, as a named pipe would.
+fn read(mark: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(mark, flags, Mode::empty())?);
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Could we have written this? Marks are a path and perhaps a word.
+fn is_a_mark(bytes: &[u8]) -> bool {
+    let text = |text: &str| text.contains("python") && !text.contains(char::is_control);
+    bytes.len() as u64 <= LONGEST && std::str::from_utf8(bytes).is_ok_and(text)
 }
 
 fn write(folder: &Path, mark: &Path, interpreter: &str) -> io::Result<()> {

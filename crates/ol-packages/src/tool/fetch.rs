@@ -1,8 +1,8 @@
 //! Downloads uv's wheel and takes the program out of it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -153,8 +153,11 @@ fn unpack(wheel: &Path, release: Release, name: &str, to: &Path) -> Result<(), T
     let mut out = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o755)
+        .mode(0o700)
         .open(to)
+        .map_err(disk(to))?;
+    // Sandboxes run it, whatever the umask: a link to it lies beside their code.
+    out.set_permissions(Permissions::from_mode(0o755))
         .map_err(disk(to))?;
     let copied = io::copy(&mut member.take(LARGEST + 1), &mut out);
     let copied = copied.map_err(|error| match error.kind() {

@@ -1,7 +1,7 @@
 //! Why a wheel can't be had.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::index::ClientError;
@@ -71,8 +71,8 @@ pub enum WheelError {
         /// The limit.
         mib: u64,
     },
-    /// This host's disk.
-    #[error("{path} can't be written: {source}")]
+    /// This host's disk. Where on it is for the operator: [`Self::place`].
+    #[error("the wheel can't be kept on this worker's disk: {source}")]
     Disk {
         /// Where.
         path: PathBuf,
@@ -82,11 +82,20 @@ pub enum WheelError {
 }
 
 impl WheelError {
-    pub(super) fn disk(path: &std::path::Path) -> impl Fn(io::Error) -> Self + use<> {
+    pub(super) fn disk(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Disk {
             path: path.clone(),
             source: Arc::new(source),
+        }
+    }
+
+    /// The place on this host that failed, for its operator; callers are not told.
+    #[must_use]
+    pub fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Disk { path, .. } => Some(path),
+            _ => None,
         }
     }
 
@@ -126,5 +135,21 @@ impl WheelError {
 impl From<ClientError> for WheelError {
     fn from(error: ClientError) -> Self {
         Self::Index(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_is_for_the_operator() {
+        let place = Path::new("/w/lambda/packages/.wheels/4711-1");
+        let error = WheelError::disk(place)(io::ErrorKind::StorageFull.into());
+        assert_eq!(error.place(), Some(place));
+        assert!(
+            !error.to_string().contains('/') && !error.to_string().contains("4711"),
+            "{error}"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! A wheel's bytes: from the index to a file, hashed on the way.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -115,8 +115,11 @@ pub(super) fn download(
     let mut out = options
         .write(true)
         .create_new(true)
-        .mode(0o444)
+        .mode(0o400)
         .open(to)
+        .map_err(&disk)?;
+    // For sandboxes, whatever the umask.
+    out.set_permissions(Permissions::from_mode(0o444))
         .map_err(&disk)?;
     let (mut hasher, mut bytes, mut buffer) = (Hasher::new(), 0, vec![0; STEP]);
     loop {

@@ -1,7 +1,8 @@
 //! [`Wheels`]: where wheels lie while sandboxes install them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,6 +71,7 @@ impl Wheels {
     /// When it can't be made, read or emptied.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
+        readable(folder)?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             // Whoever fetched it still holds it, or takes it away right now.
@@ -138,7 +140,9 @@ impl Folder {
             let path = within.join(&name);
             match fs::create_dir(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                made => made.map_err(WheelError::disk(&path))?,
+                made => made
+                    .and_then(|()| readable(&path))
+                    .map_err(WheelError::disk(&path))?,
             }
             // Until it is locked, another worker that starts may sweep it.
             match lock(&path) {
@@ -152,6 +156,11 @@ impl Folder {
             }
         }
     }
+}
+
+/// For sandboxes, whatever the umask.
+fn readable(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
 fn lock(path: &Path) -> io::Result<File> {

@@ -74,6 +74,18 @@ fn members(group: &Path, into: &mut Vec<i32>) {
     into.extend(procs.lines().filter_map(|l| l.parse::<i32>().ok()));
 }
 
+/// Who is in the group at `top` and beneath it. Nothing is thawed for that.
+pub(super) fn all_members(top: &Path, into: &mut Vec<i32>) {
+    members(top, into);
+    let groups = fs::read_dir(top)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    for group in groups.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        all_members(&group.path(), into);
+    }
+}
+
 fn collect_pids(group: &Path, into: &mut Vec<i32>) -> io::Result<()> {
     let thaw = group.join("freezer.state");
     if thaw.exists() {

@@ -17,6 +17,18 @@ pub use probe::{Layout, probe};
 use std::fs;
 use std::path::Path;
 
+/// The processes that are in groups of `prefix`, by the numbers that they have here; some may have ended by now.
+#[must_use]
+pub fn inhabitants(layout: &Layout, prefix: &str) -> Vec<i32> {
+    let mut pids = Vec::new();
+    for parent in layout.parents() {
+        kill::all_members(&parent.join(prefix), &mut pids);
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
 /// Kills what is left in, and removes, every group of `prefix`; returns how many directories went. Idempotent.
 ///
 /// # Errors

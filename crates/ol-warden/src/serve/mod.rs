@@ -15,6 +15,7 @@ mod leasing;
 mod nursery;
 mod outbox;
 mod requests;
+mod stopping;
 mod watch;
 mod zygotes;
 
@@ -27,7 +28,7 @@ use crate::uids::Block;
 use crate::{leaf, shell};
 use cells::Cells;
 use ol_sys::privilege;
-use ol_sys::process::{Child, SingleThread, next_signal, signal_fd};
+use ol_sys::process::{Child, SingleThread, is_ignored, next_signal, signal_fd};
 use outbox::Outbox;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat2};
@@ -38,6 +39,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use stopping::PASSED_ON;
+use stopping::Stopping;
 use watch::{Token, Watch};
 
 /// What a warden needs to know. All paths are the operator's.
@@ -127,7 +130,21 @@ pub fn serve(
 ) -> io::Result<Ending> {
     let proof = SingleThread::prove()?;
     rustix::process::set_child_subreaper(Pid::from_raw(1))?;
-    let signals = signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+    let mut heard = vec![
+        libc::SIGCHLD,
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        // These mean nothing, and the kernel's default would end us.
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+    ];
+    // Under nohup the end of the terminal means nothing.
+    if !is_ignored(libc::SIGHUP)? {
+        heard.push(libc::SIGHUP);
+    }
+    let signals = signal_fd(&heard)?;
     rustix::fs::fcntl_setfl(socket, OFlags::NONBLOCK)?;
     let watch = Watch::new()?;
     watch.add(socket.as_fd(), Token::Worker)?;
@@ -298,6 +315,7 @@ fn run(
     signals: &OwnedFd,
     worker: &Child,
 ) -> io::Result<End> {
+    let mut stopping = Stopping::default();
     let mut writing = false;
     let mut idle = true;
     loop {
@@ -324,13 +342,13 @@ fn run(
         }
         if tokens.contains(&Token::Signals) {
             while let Some(signal) = next_signal(signals.as_fd()) {
-                if signal != libc::SIGCHLD {
-                    // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
-                    let _ = pidfd_send_signal(&worker.pidfd, Signal::TERM);
+                // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
+                if let Some(passed_on) = stopping.hear(signal) {
+                    let _ = pidfd_send_signal(&worker.pidfd, passed_on);
                 }
             }
             if let Some(ending) = reap(cells, outbox, worker)? {
-                return Ok(End::Worker(ending));
+                return Ok(End::Worker(stopping.as_told(ending)));
             }
         }
         if tokens.contains(&Token::Worker) && !take_requests(cells, outbox, socket.as_fd())? {

@@ -2,7 +2,7 @@
 //! prints it as it is, followed by what the system said.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ol_model::WorkerConfigError;
 use thiserror::Error;
@@ -19,11 +19,30 @@ pub enum DirectoryError {
         /// Where.
         path: PathBuf,
     },
+    /// `worker_dir` names a place where nothing would look.
+    #[error(
+        "worker_dir is {}, but a worker keeps its files in {}: leave worker_dir out, and choose the directory with -p",
+        given.display(), real.display()
+    )]
+    Elsewhere {
+        /// As configured.
+        given: PathBuf,
+        /// Where they are.
+        real: PathBuf,
+    },
     /// Something else is there.
     #[error("not a worker directory: {}; run `ol worker init -p DIR` on an empty or new path", path.display())]
     NotOurs {
         /// Where.
         path: PathBuf,
+    },
+    /// A worker directory without its configuration.
+    #[error("{} is missing; write it anew with `ol worker init -p {}`, which keeps bundles, packages and the base image", path.display(), root.display())]
+    Unconfigured {
+        /// Where it should be.
+        path: PathBuf,
+        /// The worker directory.
+        root: PathBuf,
     },
     /// A file or directory can't be read.
     #[error("failed to read {}; check that it is there and that you may read it", path.display())]
@@ -136,15 +155,23 @@ pub enum DirectoryError {
 #[derive(Debug, Error)]
 pub enum LockError {
     /// A worker has it.
-    #[error(
-        "a worker already runs in {} ({}): stop it with `ol worker down -p {}`",
-        directory.display(), pid.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}")), directory.display()
-    )]
+    #[error("{}", held(directory, *pid))]
     Held {
         /// The worker directory.
         directory: PathBuf,
         /// The process that holds the lock, as far as it has said.
         pid: Option<i32>,
+    },
+    /// A worker was started here, and its directory is elsewhere by now.
+    #[error(
+        "the worker that was started here (pid {pid}) still runs, in {}, where its directory was moved: stop it with `ol worker down -p {}`",
+        directory.display(), directory.display()
+    )]
+    Moved {
+        /// Where its directory is now.
+        directory: PathBuf,
+        /// Its supervisor.
+        pid: i32,
     },
     /// The lock file can't be opened or locked.
     #[error("failed to lock {}; check its owner and that its file system can lock", path.display())]
@@ -154,4 +181,17 @@ pub enum LockError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn held(directory: &Path, pid: Option<i32>) -> String {
+    let directory = directory.display();
+    match pid {
+        Some(pid) => format!(
+            "a worker already runs in {directory} (pid {pid}): stop it with `ol worker down -p {directory}`"
+        ),
+        None => format!(
+            "a worker already runs in {directory} (pid unknown): {directory} or {directory}/worker/lock is locked by a process that can't \
+             be told; `lslocks` names it, and `ol worker down -p {directory}` stops a worker"
+        ),
+    }
 }

@@ -7,15 +7,16 @@
 //! The lock is flock(2): it belongs to the open file, so a child made by fork without exec holds it
 //! too, and it is free once the last of them is gone.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -31,9 +32,14 @@ const AGAIN: Duration = Duration::from_millis(5);
 const GLIMPSE: Duration = Duration::from_millis(50);
 
 /// The right to run a worker in a directory; given back when dropped, or when the process ends.
+///
+/// It is held twice, on the file and on the directory itself: a file that is removed or replaced while a worker runs can't
+/// let a second one in.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// `None` where directories can't be locked, as on some network file systems.
+    _directory: Option<File>,
 }
 
 impl AsFd for Lock {
@@ -54,28 +60,41 @@ impl Directory {
             source,
         };
         fs::create_dir_all(self.worker()).map_err(failed)?;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        if !retry(GLIMPSE, || {
-            try_flock(&file, FlockOperation::NonBlockingLockExclusive)
-        })
-        .map_err(failed)?
-        {
-            return Err(LockError::Held {
-                directory: self.root.clone(),
-                pid: written_pid(&path).map(Pid::as_raw_pid),
-            });
+        let directory = File::open(&self.root).map_err(failed)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OPEN;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = rustix::fs::open(&path, flags, mode).map_err(|error| failed(error.into()))?;
+        let mut file = File::from(file);
+        let take = |file: &File| {
+            retry(GLIMPSE, || {
+                try_flock(file, FlockOperation::NonBlockingLockExclusive)
+            })
+        };
+        let directory = match take(&directory) {
+            Ok(true) => Some(directory),
+            Ok(false) => return Err(self.held()),
+            Err(_) => None,
+        };
+        if !take(&file).map_err(failed)? {
+            return Err(self.held());
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(failed)?;
-        Ok(Lock { file })
+        Ok(Lock {
+            file,
+            _directory: directory,
+        })
+    }
+
+    /// That somebody has the lock, and who.
+    #[must_use]
+    pub fn held(&self) -> LockError {
+        LockError::Held {
+            directory: self.root.clone(),
+            pid: self.holder().map(Pid::as_raw_pid),
+        }
     }
 
     /// Does a worker live in this directory?
@@ -83,13 +102,30 @@ impl Directory {
     /// # Errors
     /// When the lock file can't be opened.
     pub fn locked(&self) -> io::Result<bool> {
-        let file = match File::open(self.lock_file()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        // Shared, so that two who look don't see each other; given back when `file` closes.
-        Ok(!try_flock(&file, FlockOperation::NonBlockingLockShared)?)
+        // Shared, so that two who look don't see each other; given back when the file closes.
+        let look =
+            |file: &File| try_flock(file, FlockOperation::NonBlockingLockShared).map(|free| !free);
+        let path = self.lock_file();
+        match rustix::fs::open(&path, OFlags::RDONLY | OPEN, Mode::empty()) {
+            Ok(file) => {
+                if look(&File::from(file))? {
+                    return Ok(true);
+                }
+            }
+            // None, or something else instead, which `lock` refuses: what counts is the directory.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {}
+            Err(error) => {
+                let error = io::Error::from(error);
+                let text = format!("{}: {error}", path.display());
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+        match File::open(&self.root) {
+            // Where directories can't be locked, nobody has.
+            Ok(directory) => Ok(look(&directory).unwrap_or(false)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until no worker lives in this directory; false when `timeout` passes before.
@@ -100,15 +136,54 @@ impl Directory {
         retry(timeout, || self.locked().map(|held| !held))
     }
 
-    /// The process that holds the lock, if the one whose pid the file names really does. Open a
-    /// pidfd and ask again before signalling it.
+    /// The process that holds the lock, if it can be told: the one whose pid the file names, if that really does, else one that
+    /// holds both locks. Open a pidfd and ask again before signalling it.
     #[must_use]
     pub fn holder(&self) -> Option<Pid> {
-        let path = self.lock_file();
-        let pid = written_pid(&path)?;
-        holds(pid, &path).then_some(pid)
+        let identity = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        let (file, root) = (identity(&self.lock_file()), identity(&self.root));
+        let named = written_pid(&self.lock_file()).filter(|pid| {
+            let held = held_by(*pid);
+            held.iter().any(|lock| Some(lock.identity) == file) || both(&held, root)
+        });
+        named.or_else(|| {
+            let locks = fs::read_to_string("/proc/locks").ok()?;
+            let holders = flock_holders(&locks, root?.1).into_iter();
+            let mut holders = holders.filter_map(Pid::from_raw);
+            holders.find(|pid| both(&held_by(*pid), root))
+        })
     }
 }
+
+/// Refuses where sandboxes of `pids` belong to a worker whose directory was moved away while it runs: it holds the lock of that,
+/// wherever it is now, while its groups are named after the place where it was started.
+pub(crate) fn refuse_moved(pids: &[i32]) -> Result<(), LockError> {
+    let parents: BTreeSet<i32> = pids.iter().filter_map(|pid| parent(*pid)).collect();
+    // Of one that was killed nobody is a child any more.
+    let moved = parents
+        .into_iter()
+        .filter_map(Pid::from_raw)
+        .find_map(|pid| {
+            let held = held_by(pid);
+            let lock = held.iter().find_map(|lock| lock.directory.clone())?;
+            Some(LockError::Moved {
+                directory: lock,
+                pid: pid.as_raw_pid(),
+            })
+        });
+    moved.map_or(Ok(()), Err)
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
+}
+
+/// How the lock file is opened: something else in its place is neither followed nor waited for.
+const OPEN: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
 
 fn try_flock(file: &File, operation: FlockOperation) -> io::Result<bool> {
     match flock(file, operation) {
@@ -139,24 +214,79 @@ fn written_pid(path: &Path) -> Option<Pid> {
     text.trim().parse().ok().and_then(Pid::from_raw)
 }
 
-/// Whether `pid` has the file at `path` open and locked: the kernel lists in a descriptor's fdinfo
-/// the locks that were taken through it (proc_pid_fdinfo(5)).
-fn holds(pid: Pid, path: &Path) -> bool {
-    let Ok(wanted) = fs::metadata(path) else {
-        return false;
-    };
+/// The directory `root` and a file of the lock's name, there still or not: only a worker locks both. Other programs, for
+/// which people lock the directory alone, are not to be signalled.
+fn both(held: &[Held], root: Option<(u64, u64)>) -> bool {
+    root.is_some()
+        && held.iter().any(|lock| Some(lock.identity) == root)
+        && held.iter().any(|lock| lock.directory.is_some())
+}
+
+/// A file that a process has locked.
+struct Held {
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Which worker directory it is the lock of, if it is one's, removed or not.
+    directory: Option<PathBuf>,
+}
+
+/// What `pid` has open and locked: the kernel lists in a descriptor's fdinfo the locks that were taken through it
+/// (proc_pid_fdinfo(5)).
+fn held_by(pid: Pid) -> Vec<Held> {
     let process = Path::new("/proc").join(pid.as_raw_pid().to_string());
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
-        return false;
+        return Vec::new();
     };
-    descriptors.filter_map(Result::ok).any(|descriptor| {
-        let same = fs::metadata(descriptor.path())
-            .is_ok_and(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino()));
+    let held = descriptors.filter_map(Result::ok).filter_map(|descriptor| {
         let info = process.join("fdinfo").join(descriptor.file_name());
-        let locked = |info: String| {
-            let mut locks = info.lines().filter(|line| line.starts_with("lock:"));
-            locks.any(|lock| lock.contains("FLOCK"))
-        };
-        same && fs::read_to_string(info).is_ok_and(locked)
-    })
+        let info = fs::read_to_string(info).ok()?;
+        let mut locks = info.lines().filter(|line| line.starts_with("lock:"));
+        if !locks.any(|lock| lock.contains("FLOCK")) {
+            return None;
+        }
+        let open = fs::metadata(descriptor.path()).ok()?;
+        let path = fs::read_link(descriptor.path()).ok()?;
+        let path = path.to_string_lossy();
+        Some(Held {
+            identity: (open.dev(), open.ino()),
+            directory: path
+                // So the kernel shows one that was removed.
+                .trim_end_matches(" (deleted)")
+                .strip_suffix("/worker/lock")
+                .map(PathBuf::from),
+        })
+    });
+    held.collect()
+}
+
+/// Who holds flock(2) locks on files of this inode number, by the text of `/proc/locks`. Device numbers there are the
+/// file system's own, which may differ from those that stat(2) tells; so the holder is looked at again.
+fn flock_holders(locks: &str, inode: u64) -> Vec<i32> {
+    let held = locks.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (kind, _, access) = (words.next()?, words.next()?, words.next()?);
+        let (pid, file) = (words.next()?, words.next()?);
+        let same = file.rsplit(':').next()?.parse() == Ok(inode);
+        (kind == "FLOCK" && access == "WRITE" && same).then(|| pid.parse().ok())?
+    });
+    held.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_read_as_the_kernel_lists_them() {
+        let locks = "\
+1: POSIX  ADVISORY  WRITE 500 00:15:77 0 EOF
+2: FLOCK  ADVISORY  WRITE 612 fe:01:77 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 700 fe:01:77 0 EOF
+3: FLOCK  ADVISORY  READ  613 fe:01:77 0 EOF
+4: FLOCK  ADVISORY  WRITE 614 fe:01:78 0 EOF
+5: FLOCK  ADVISORY  WRITE 615 00:21:77 0 EOF
+";
+        assert_eq!(flock_holders(locks, 77), [612, 615]);
+        assert_eq!(flock_holders("", 77), Vec::<i32>::new());
+    }
 }
