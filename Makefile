@@ -25,8 +25,9 @@ test:
 	cargo build --package ol
 	cargo xtask test
 
-# Long suites: soak, and packages' own tests.
+# Long suites: every test over every kind of start, soak, and packages' own tests.
 test-long: test test-v2
+	for starts in fresh blank resume; do OL_TEST_STARTS=$$starts cargo xtask test --package ol-conformance || exit 1; done
 	cargo xtask test --package ol-conformance --run-ignored only
 	cargo xtask test-v2 --limit 1800 zygote paused leaves_outlive more_functions
 

@@ -9,13 +9,16 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use ol_model::FunctionName;
 use ol_model::visible::visible;
+use ol_worker::directory::Directory;
+use ureq::http::Method;
 
-use crate::at::At;
+use crate::at::{At, facts};
+use crate::client::Client;
 use crate::out::Out;
 use line::Line;
 
@@ -44,7 +47,13 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
-        let path = self.at.open()?.logs().join(format!("{}.log", self.name));
+        let directory = self.at.open()?;
+        let path = directory.logs().join(format!("{}.log", self.name));
+        ensure!(
+            is_there(&self.name, directory)?,
+            "there is no function {}: `ol ls` lists those that there are (a function's log goes with it)",
+            self.name
+        );
         let history = files::newer_than(&path, None)?;
         if history.is_empty() && !self.follow {
             bail!(
@@ -86,6 +95,26 @@ impl Logs {
             _ => Ok(ExitCode::SUCCESS),
         }
     }
+}
+
+/// Whether the registry has the function: by its folder, or by a worker that was started with another.
+fn is_there(name: &FunctionName, directory: Directory) -> Result<bool> {
+    let (config, _) = directory.load(&[], &facts()?)?;
+    let bundle = config.registry_path()?.join(format!("{name}.tar.gz"));
+    if bundle.symlink_metadata().is_ok() {
+        return Ok(true);
+    }
+    let Ok(client) = Client::new(directory) else {
+        return Ok(false);
+    };
+    let names = client
+        .ask(Method::GET, "/registry/")
+        .ok()
+        .and_then(|mut answer| answer.body_mut().read_to_string().ok());
+    let names: Vec<String> = names
+        .and_then(|names| serde_json::from_str(&names).ok())
+        .unwrap_or_default();
+    Ok(names.iter().any(|known| known == name.as_str()))
 }
 
 struct Printer<'a> {

@@ -11,7 +11,7 @@ from collections import deque
 
 from _ol_guest import (
     BODY, CALL, CANCEL, END, FRAME, HEADER, WINDOW,
-    explain, flush, leave_if_forked, load,
+    explain, flush, leave_if_forked, left, load, tagged,
 )
 
 Call = load("asgi_call").Call
@@ -30,7 +30,7 @@ class Server:
         self.window = connection.window
         self.lifespan = Lifespan(app)
         self.calls = {}
-        self.tagging = sys.modules.get("_ol_tagging")
+        self.tagging = tagged()  # a task may go on after the call that started it
         self.parts, self.have, self.need = [], 0, HEADER  # what has come of the frame that is coming
         self.unsent = deque()
         self.space = Bell()  # rings when all is sent
@@ -94,6 +94,8 @@ class Server:
         """Sends or keeps a frame; who can wait does so for `space` before the next."""
         if self.farewell:
             return
+        if flags & END and call:
+            flags |= left()
         frame = FRAME.pack(len(payload), kind, flags, took, call) + payload
         if not self.unsent:
             try:

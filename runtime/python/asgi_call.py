@@ -15,7 +15,7 @@ from time import perf_counter_ns
 
 from _ol_guest import (
     BODY, BUSY, DONE, END, FAULT, GRANT, RESULT, WINDOW,
-    explain, fault_payload, flush, leave_if_forked, load, microseconds, sectioned, sections,
+    current, explain, fault_payload, flush, leave_if_forked, load, microseconds, sectioned, sections,
 )
 
 Bell = load("bell").Bell
@@ -193,9 +193,7 @@ class Call:
         self.parts.clear()
 
     async def run(self, app):
-        tagging = self.server.tagging
-        if tagging:
-            tagging.current.set(self.number)
+        current.set(self.number)
         error = None
         try:
             await app(self.scope(), self.receive, self.send)
@@ -210,8 +208,7 @@ class Call:
             # The caller can't be told any more; whoever reads the log can.
             sys.stderr.write(explain(error))
         flush()
-        if self.server.tagging:
-            self.server.tagging.finish(self.number)
+        self.server.tagging.finish(self.number)
         del self.server.calls[self.number]
         if self.state == ANSWERED:
             self.server.send(DONE, END, self.number, b"", self.took())

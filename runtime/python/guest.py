@@ -13,24 +13,35 @@ need lies in files beside this one, read when the function turns out to be one:
               └─ zygote.py     imports, and forks processes that start here with everything imported
 """
 
+import sys
+
+HERE = __file__.rpartition("/")[0]
+if sys.path[0] == HERE:  # where Python looks first for what a program imports; what lies here is nobody's but the runtime's
+    del sys.path[0]
+
+import gc
+
+gc.disable()  # until this file is read: what is made meanwhile stays, and looking for garbage among it took a tenth of the start
+
 import json
 import marshal
 import os
-import sys
+from _contextvars import ContextVar
 from _struct import Struct
-from time import perf_counter_ns
+from time import perf_counter_ns, tzset
 
 FD = 3
 HANDLER = "/handler"
-HERE = __file__.rpartition("/")[0]
-END, COMPILED, BUSY = 1, 2, 4
+END, COMPILED, BUSY, LEFT = 1, 2, 4, 8
 BIND, CALL, BODY, CANCEL, WINDOW, ZYGOTE, WARM = 1, 2, 3, 4, 5, 6, 7
 READY, BOUND, BIND_FAILED, RESULT, FAULT, DONE, WARMED = 16, 17, 18, 19, 20, 21, 22
 CHUNK = 256 * 1024
 GRANT = 256 * 1024  # bytes of a request that are taken before more are asked for; far below the 1 MiB the worker may be ahead
+NOBODY = 0  # in the place of a call's number
 HEADER = 12
 FRAME = Struct("<IBBHI")
 NO_HEAD = b"\0\0\0\0"
+NO_SITE = 6  # its place in sys.flags
 
 
 class Connection:
@@ -72,7 +83,9 @@ class Connection:
         return data
 
     def send(self, kind, flags, call, payload):
-        took = microseconds(self.began) if flags & END and call else 0
+        took = 0
+        if flags & END and call:
+            took, flags = microseconds(self.began), flags | left()
         frame = FRAME.pack(len(payload), kind, flags, took, call) + payload
         sent = os.write(self.fd, frame)
         while sent < len(frame):
@@ -163,29 +176,27 @@ def compile_file(name):
         return compile(file.read(), path, "exec", dont_inherit=True)
 
 
-def compile_all():
-    """So that no child of a zygote has to."""
-    for file in os.listdir(HERE):
-        name, dot, extension = file.partition(".")
-        if extension == "py":
-            compiled[name] = compile_file(name)
-
-
 def bind(payload, flags):
     """Makes the module from source or compiled code; returns (kind, handler, code to keep or b"")."""
     head, rest = sections(payload)
-    os.environ.update(head.get("environment", {}))
+    os.chdir(HANDLER)  # a process forked ahead stands in the empty folder that the code was mounted over
+    sys.path_importer_cache.pop(HANDLER, None)
+    environment = head.get("environment", {})
+    os.environ.update(environment)
+    if "TZ" in environment:
+        tzset()
     connection.window = head.get("window", 0)
+    current.set(NOBODY)  # what is printed or started from here on is no call's
     if head.get("tag"):
-        load("tagging").install()  # before the import: a logger that the module makes keeps the stream it finds
+        tagged()
     if head.get("site_packages"):
         import site
 
         sys.path.extend(p for p in site.getsitepackages() if p not in sys.path)
-    packages = head.get("path", ())
-    sys.path[:0] = [p for p in packages if p not in sys.path]
-    if packages:  # a Python that the function starts is to find them too, after what the function itself names
-        named = os.environ.get("PYTHONPATH")
+    named, packages = os.environ.get("PYTHONPATH"), head.get("path", ())
+    first = [*(map(os.path.abspath, named.split(":")) if named else ()), *packages]
+    sys.path[:0] = [p for p in first if p not in sys.path]
+    if packages:  # a Python that the function starts is to find them too
         os.environ["PYTHONPATH"] = ":".join([*([named] if named else []), *packages])
     sys.path.append(HANDLER)
     entry = head["entry"]
@@ -251,6 +262,7 @@ def make_encoder():
 
 def answer(connection, handler, call, body, head=b""):
     """One call of f(event): JSON in, JSON out. With a head, which says how, the body is to be decoded first."""
+    current.set(call)
     try:
         if head and body:
             body = load("encoding").decoded(body, **json.loads(head))
@@ -265,7 +277,7 @@ def answer(connection, handler, call, body, head=b""):
         leave_if_forked(error)
         return fault(connection, call, 500, explain(error))
     finally:
-        flush()
+        over(call)
     connection.send_body(RESULT, call, NO_HEAD, result)
 
 
@@ -275,6 +287,29 @@ def flush():
         sys.stderr.flush()
     except Exception:  # the function may have closed or replaced them
         pass
+
+
+def over(call):
+    """All that this call printed leaves."""
+    flush()
+    if tagging is not None:
+        tagging.finish(call)
+    elif call and "asyncio" in sys.modules:  # a loop may be kept, with tasks that go on in a later call
+        tagged()
+
+
+def tagged():
+    """The module that makes printed lines name their call; they do from now on."""
+    global tagging
+    if tagging is None:
+        tagging = load("tagging")
+        tagging.install()
+    return tagging
+
+
+def left():
+    """The flag which says that processes are left, so that nobody knows whose what they print is."""
+    return LEFT if tagging is not None and tagging.processes() else 0
 
 
 def fault(connection, call, status, text):
@@ -337,36 +372,46 @@ def greet():
     while True:
         kind, flags, _, payload = connection.receive()
         if kind == WARM:
-            warm()
+            zygote = load("zygote")
+            zygote.warm(sys.modules["_ol_guest"])
+            zygote.forget()
             connection.send(WARMED, END, 0, b"")
         elif kind in (BIND, ZYGOTE):
             return kind, flags, payload
 
 
-class Nowhere(Connection):
-    """Where the answers of a rehearsal go."""
+def be_plain():
+    """Makes this process what Python makes of any program. It was started with `-S`, because `site` would let whatever lies in the
+    base's own package folders run code here, and takes as long as all else. Who starts another Python (multiprocessing, loky)
+    hands on the options that `sys.flags` tells, and without `site` that one would not be as under a plain `python3`."""
+    import site  # before the flag falls: an import afterwards would look for packages
 
-    def send(self, kind, flags, call, payload):
-        FRAME.pack(len(payload), kind, flags, microseconds(self.began), call) + payload
-
-
-def warm():
-    """Binds and calls a function that answers its event, and forgets it. What the first time takes is then done, and in a child of a
-    zygote the memory that is written to by it is the child's own."""
-    head = {"entry": "_ol_warm.py", "environment": {}, "site_packages": False, "window": 0, "tag": False}
-    path = sys.path[:]
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
     try:
-        for keep, flags in ((b"def f(event):\n    return event\n", 0), (None, COMPILED)):
-            kind, handler, compiled = bind(sectioned(head, keep or compiled), flags)
-            sectioned({"kind": kind}, compiled)
-            answer(Nowhere(-1), handler, 0, b'{"a": [1, "b", null, 0.5]}')
-            del sys.modules["_ol_warm"]
-    finally:
-        sys.path[:] = path
+        native().clear_flag(NO_SITE)
+    except ImportError:  # a Python that loads no extensions: the flag stays, and a zygote says why it can't be
+        pass
+    if "-S" in getattr(sys, "orig_argv", ()):
+        sys.orig_argv.remove("-S")
+
+
+def native():
+    machinery = sys.modules["_frozen_importlib_external"]
+    path = HERE + "/_ol_forker.so"
+    loader = machinery.ExtensionFileLoader("_ol_forker", path)
+    spec = machinery.spec_from_file_location("_ol_forker", path, loader=loader)
+    return sys.modules["_frozen_importlib"].module_from_spec(spec)
 
 
 def main():
-    sys.modules["_ol_guest"] = sys.modules[__name__]
+    this = sys.modules["_ol_guest"] = sys.modules[__name__]
+    # What multiprocessing starts runs the file of `__main__` again; this one is not the function's.
+    program = sys.modules["__main__"] = type(sys)("__main__")
+    program.__builtins__ = __builtins__
+    be_plain()
+    gc.enable()
     sys.stdout.reconfigure(line_buffering=True)
     os.set_inheritable(FD, False)
     while True:
@@ -374,7 +419,7 @@ def main():
         if kind == BIND:
             return be_leaf(flags, payload)
         try:
-            load("zygote").become(connection, sections(payload)[0], sys.modules[__name__])
+            load("zygote").become(connection, sections(payload)[0], this)
         except BaseException as error:  # a package may raise anything
             connection.send(BIND_FAILED, END, 0, explain(error).encode("utf-8", "replace")[:CHUNK])
             os._exit(1)
@@ -382,6 +427,7 @@ def main():
 
 def be_leaf(flags, payload):
     os.register_at_fork(after_in_child=leave_the_worker_alone)
+    load("watch").watch(tagged)
     parts, last = [payload], flags & END
     while not last:
         kind, more, call, part = connection.receive()
@@ -397,10 +443,14 @@ def be_leaf(flags, payload):
             run = server.serve
     except BaseException as error:  # an import may raise anything, SystemExit too
         leave_if_forked(error)
-        flush()
+        over(NOBODY)
         connection.send(BIND_FAILED, END, 0, explain(error).encode("utf-8", "replace")[:CHUNK])
         os._exit(1)
-    flush()
+    over(NOBODY)
+    if "asyncio" in sys.modules:
+        tagged()
+    if left():
+        bound["left"] = True
     try:
         connection.send(BOUND, END | (COMPILED if keep else 0), 0, sectioned(bound, keep))
         run(connection, handler)
@@ -420,6 +470,8 @@ HELLO = json.dumps(
 ).encode()
 to_json = make_encoder()
 connection = Connection(FD)
+current = ContextVar("call", default=None)
+tagging = None
 compiled = {}
 if __name__ == "__main__":
     main()

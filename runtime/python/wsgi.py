@@ -9,7 +9,7 @@ import sys
 
 from _ol_guest import (
     BODY, CALL, CANCEL, CHUNK, END, FAULT, GRANT, RESULT, WINDOW,
-    explain, fault_payload, flush, leave_if_forked, load, sectioned, sections,
+    current, explain, fault_payload, leave_if_forked, load, over, sectioned, sections,
 )
 
 webapp = load("webapp")
@@ -175,6 +175,7 @@ class Exchange:
                 return
 
     def run(self, app):
+        current.set(self.call)
         try:
             last = self.iterate(app)
             if not self.answer and not self.cancelled:
@@ -185,7 +186,7 @@ class Exchange:
             leave_if_forked(error)
             return self.fail(error)
         leave_if_forked()
-        flush()
+        over(self.call)
         if self.answer:
             self.send(last, END)
         else:
@@ -215,7 +216,7 @@ class Exchange:
         text = explain(error)
         if self.begun and not self.cancelled:  # the caller can't be told any more; whoever reads the log can
             sys.stderr.write(text)
-        flush()
+        over(self.call)
         status = 502 if isinstance(error, webapp.BadAnswer) else 500
         self.connection.send(FAULT, END, self.call, fault_payload(status, text))
 

@@ -60,14 +60,29 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
+/// The suites whose outcome can depend on how a sandbox began, because what they ask is answered by a process in it: what it may do, what
+/// it sees, what its Python can, whose its lines are, what its web app is told.
+///
+/// The others ask the worker (commands, the registry, HTTP, limits of instances, packages), where the kind of start is one line in
+/// `provision.rs`, or start each kind themselves: `starts_alike`, which compares them byte for byte, `forks`, `zygotes`, `timing`. All
+/// suites over all kinds are part of `make test-long`.
+const OF_EVERY_START: &str = "binary(sandbox_view) + binary(system_calls) + binary(hostile) + binary(exhaustion) + binary(python) \
+                              + binary(output) + binary(webapps) + binary(helpers)";
+
 /// What a leaf may do and sees must not depend on how it was made: the same tests once more for each way that isn't the usual.
 fn test_other_starts(skip_log: &Path) -> Result<ExitStatus> {
-    const SUITES: &str = "binary(sandbox_view) + binary(system_calls) + binary(hostile) + binary(exhaustion) + binary(python)";
     let mut status = ExitStatus::default();
-    for starts in ["fresh", "blank"] {
+    for starts in ["fresh", "blank", "resume"] {
         eprintln!("the rights and the view of a leaf that is made {starts}:");
         status = cargo()
-            .args(["nextest", "run", "-p", "ol-conformance", "-E", SUITES])
+            .args([
+                "nextest",
+                "run",
+                "-p",
+                "ol-conformance",
+                "-E",
+                OF_EVERY_START,
+            ])
             .env(SKIP_LOG, skip_log)
             .env("OL_TEST_STARTS", starts)
             .status()

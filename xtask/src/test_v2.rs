@@ -32,7 +32,7 @@ pub(crate) struct TestV2Args {
     #[command(flatten)]
     machine: MachineOptions,
     /// Run the tests whose names contain one of these
-    #[arg(value_name = "FILTER", default_values_t = [String::from("slice"), String::from("a_blank"), String::from("a_zygote")])]
+    #[arg(value_name = "FILTER", default_values_t = [String::from("slice"), String::from("a_blank"), String::from("a_zygote"), String::from("alike_on_the_host")])]
     filters: Vec<String>,
 }
 

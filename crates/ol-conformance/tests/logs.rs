@@ -39,6 +39,12 @@ impl Log {
     }
 }
 
+/// Puts something into the registry's folder that makes `name` a function's.
+fn register(place: &Place, name: &str) {
+    let bundle = place.dir().join(format!("registry/{name}.tar.gz"));
+    fs::write(bundle, "").expect("written");
+}
+
 /// What each line says, after its time and source.
 fn texts(said: &str) -> Vec<&str> {
     said.lines()
@@ -56,6 +62,7 @@ fn ol(place: &Place, arguments: &[&str]) -> String {
 fn all_files_of_a_log_in_order() {
     in_place(|place| {
         let _ = place.ol(&["worker", "init"]).ok();
+        register(place, "f");
         let none = place.ol(&["logs", "f"]);
         assert!(none.refusal().contains("ol invoke f"), "{none:?}");
 
@@ -152,6 +159,7 @@ impl Drop for Following {
 fn a_log_is_followed_across_its_rotation() {
     in_place(|place| {
         let _ = place.ol(&["worker", "init"]).ok();
+        register(place, "f");
         // It may be there before the log is.
         let early = Following::start(place, &[]);
         let mut log = Log::make(place, "f");
@@ -204,5 +212,125 @@ fn what_a_function_printed() {
             let source = &value["sandbox"];
             assert!(source.is_u64() || source == "worker", "{line}");
         }
+    });
+}
+
+/// A name that nothing is registered under: said so, with or without a worker, followed or not.
+#[test]
+fn an_unknown_function_has_no_log() {
+    with_worker(&[], |worker| {
+        for arguments in [&["logs", "nobody"][..], &["logs", "nobody", "-f"]] {
+            let said = worker.place.ol(arguments);
+            assert!(
+                said.refusal().contains("there is no function nobody"),
+                "{said:?}"
+            );
+        }
+        // Called, it still has none.
+        assert_eq!(worker.call("nobody", &json!(1)).status, 404);
+        let said = worker.place.ol(&["logs", "nobody"]);
+        assert!(
+            said.refusal().contains("there is no function nobody"),
+            "{said:?}"
+        );
+        worker.install("f", &[("f.py", "def f(event): pass\n")]);
+        let said = worker.place.ol(&["logs", "f"]);
+        assert!(said.refusal().contains("has printed nothing"), "{said:?}");
+    });
+    in_place(|place| {
+        let _ = place.ol(&["worker", "init"]).ok();
+        let said = place.ol(&["logs", "nobody"]);
+        assert!(
+            said.refusal().contains("there is no function nobody"),
+            "{said:?}"
+        );
+    });
+}
+
+/// However a function is removed, its log goes with it, rotated files and all, and a new one of its name begins with nothing.
+#[test]
+fn a_log_ends_with_its_function() {
+    let prints = |what: &str| format!("def f(event):\n    print('{what}')\n");
+    let options = ["registry_cache_ms=0", "log_file_mb=1"];
+    with_worker(&options, |worker| {
+        let logs = worker.place.dir().join("worker/logs");
+        let files = || {
+            let mut names: Vec<_> = ol_testkit::place::listing(&logs)
+                .iter()
+                .filter(|path| path.is_file())
+                .map(|path| path.file_name().expect("a name").to_owned())
+                .collect();
+            names.sort();
+            names
+        };
+        worker.install("ff", &[("f.py", &prints("another"))]);
+        let _ = worker.call("ff", &json!(1)).ok();
+        let another = || {
+            eventually("its log", 10.0, || {
+                worker.log_of("ff").contains("another").then_some(())
+            })
+        };
+        another();
+        let bundle = worker.place.dir().join("registry/f.tar.gz");
+        let removals: [(&str, &dyn Fn()); 3] = [
+            ("by ol rm", &|| {
+                drop(worker.place.ol(&["rm", "f"]).ok().to_owned())
+            }),
+            ("from the folder, then called", &|| {
+                fs::remove_file(&bundle).expect("removed");
+                assert_eq!(worker.call("f", &json!(1)).status, 404);
+            }),
+            ("from the folder, then uploaded", &|| {
+                fs::remove_file(&bundle).expect("removed");
+            }),
+        ];
+        for (way, remove) in removals {
+            worker.install("f", &[("f.py", &prints("old"))]);
+            let _ = worker.call("f", &json!(1)).ok();
+            eventually("its line", 10.0, || {
+                worker.log_of("f").contains("old").then_some(())
+            });
+            // As a rotation would leave it.
+            fs::copy(logs.join("f.log"), logs.join("f.log.1")).expect("copied");
+            remove();
+            let said = worker.place.ol(&["logs", "f"]);
+            assert!(
+                said.refusal().contains("there is no function f"),
+                "{way}: {said:?}"
+            );
+
+            worker.install("f", &[("f.py", &prints("new"))]);
+            let _ = worker.call("f", &json!(1)).ok();
+            eventually("its line", 10.0, || {
+                worker.log_of("f").contains("new").then_some(())
+            });
+            assert_eq!(texts(&ol(worker.place, &[])), ["new"], "{way}");
+            assert_eq!(files(), ["f.log", "ff.log"], "{way}");
+            let _ = worker.place.ol(&["rm", "f"]).ok();
+            assert_eq!(files(), ["ff.log"], "{way}");
+        }
+        another();
+    });
+}
+
+/// A call that outlives its function prints to nowhere, and surely not to the log of the next function of that name.
+#[test]
+fn a_call_that_outlives_its_function_writes_to_no_log() {
+    let slow = "import subprocess\n\ndef f(event):\n    print('begun')\n    subprocess.run(['sleep', '600'])\n    print('late')\n";
+    with_worker(&[], |worker| {
+        worker.install("f", &[("f.py", slow)]);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| worker.call("f", &json!(1)));
+            let sleeping = worker.program("sleep");
+            let _ = worker.place.ol(&["rm", "f"]).ok();
+            worker.install("f", &[("f.py", "def f(event):\n    print('new')\n")]);
+            let _ = worker.call("f", &json!(1)).ok();
+            sleeping.signal(rustix::process::Signal::KILL);
+            assert_eq!(call.join().expect("no panic").status, 200);
+        });
+        eventually("the new one's line", 10.0, || {
+            worker.log_of("f").contains("new").then_some(())
+        });
+        assert_eq!(texts(&ol(worker.place, &[])), ["new"]);
     });
 }

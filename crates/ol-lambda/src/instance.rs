@@ -44,6 +44,9 @@ pub(crate) struct About {
     /// It wants to be told before it ends.
     #[serde(default)]
     pub(crate) lifespan: bool,
+    /// Its import started processes that are still there.
+    #[serde(default)]
+    pub(crate) left: bool,
 }
 
 /// A bound sandbox.

@@ -175,7 +175,7 @@ impl Lambdas {
     async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
         let version = function.version().await;
         if let Err(InvokeError::NotFound(_)) = version {
-            self.shared.forget(function);
+            self.shared.forget_for_good(function);
         }
         version
     }
@@ -209,11 +209,16 @@ impl Lambdas {
         if !self.accepts() {
             return Err(UploadError::Draining);
         }
+        if let Ok(None) = self.shared.registry.look(name).await {
+            // Of a function that was removed behind our back, nothing is left for the one that comes.
+            self.shared.end(name);
+        }
         // In the table before it has a version, so that all who deal with this name take turns at one function.
         let function = self.shared.insert(name);
         let uploaded = function.upload(path, force).await;
         if uploaded.is_ok() {
             // A call that found nothing registered may have removed it meanwhile.
+            function.instances.log.begin();
             self.shared.insert_again(&function);
         } else if !function.serves() {
             self.shared.forget(&function);
@@ -242,15 +247,13 @@ impl Lambdas {
         }
     }
 
-    /// Deletes a function; running calls finish. Says whether there was one.
+    /// Deletes a function and its log; running calls finish. Says whether there was one.
     ///
     /// # Errors
     /// When the registry's file can't be removed durably.
     pub async fn delete(&self, name: &FunctionName) -> Result<bool, RegistryError> {
         let deleted = self.shared.registry.delete(name).await?;
-        if let Some(function) = self.shared.known(name) {
-            self.shared.forget(&function);
-        }
+        self.shared.end(name);
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
         tokio::task::spawn_blocking(move || shared.packages.forget(&name));
         Ok(deleted)
@@ -286,7 +289,7 @@ impl Lambdas {
         }
         let state = function.state().await;
         if let Err(InvokeError::NotFound(_)) = state {
-            self.shared.forget(&function);
+            self.shared.forget_for_good(&function);
         }
         state
     }

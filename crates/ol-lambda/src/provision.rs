@@ -90,6 +90,7 @@ pub(crate) async fn provision(
         binding.message(&source, &magic).send(&channel).await;
     }
     let about = start.bound(&mut about_itself, magic, &version).await?;
+    output.bound(about.left);
     channel.close(about_itself);
     let first = version.kind.set(about.kind).is_ok();
     if first && concurrency > 1 && about.kind != FunctionKind::Asgi {

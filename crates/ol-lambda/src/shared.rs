@@ -142,6 +142,20 @@ impl Shared {
         function.retire();
     }
 
+    /// The same with a function that the registry has no more, whose log ends.
+    pub(crate) fn forget_for_good(&self, function: &Arc<Function>) {
+        self.forget(function);
+        function.instances.log.end();
+    }
+
+    /// The registry has no function of this name: what is known of one is forgotten, and its log ends, be it of an earlier run.
+    pub(crate) fn end(self: &Arc<Self>, name: &FunctionName) {
+        let function = self.known(name);
+        self.forget_for_good(
+            &function.unwrap_or_else(|| Function::new(name.clone(), Arc::clone(self))),
+        );
+    }
+
     /// Takes all out of the table.
     pub(crate) fn take_all(&self) -> Vec<Arc<Function>> {
         self.table().drain().map(|(_, function)| function).collect()

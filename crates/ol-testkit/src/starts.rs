@@ -1,7 +1,8 @@
 //! How the functions of a test start: the same tests hold whatever their leaves are made from.
 //!
-//! `OL_TEST_STARTS` says it for a whole run: `fork` (from the zygote, where it isn't set), `fresh` (an interpreter of their own) or
-//! `blank` (forked ahead; how a worker starts functions that are in demand).
+//! `OL_TEST_STARTS` says it for a whole run: `fork` (from the zygote, where it isn't set), `fresh` (an interpreter of their own),
+//! `blank` (forked ahead; how a worker starts functions that are in demand) or `resume` (forked, and each call after a function's
+//! first is made to a sandbox that was paused meanwhile).
 
 use crate::patience::{eventually, within};
 use crate::worker::Worker;
@@ -18,6 +19,8 @@ pub enum Starts {
     Fork,
     /// By binding one that was forked ahead.
     Blank,
+    /// By a fork, and calls find them paused.
+    Resume,
 }
 
 impl Starts {
@@ -30,8 +33,19 @@ impl Starts {
         match std::env::var(STARTS).as_deref() {
             Ok("fresh") => Self::Fresh,
             Ok("blank") => Self::Blank,
+            Ok("resume") => Self::Resume,
             Ok("fork") | Err(_) => Self::Fork,
-            Ok(other) => panic!("{STARTS} is fresh, fork or blank, not {other:?}"),
+            Ok(other) => panic!("{STARTS} is fresh, fork, blank or resume, not {other:?}"),
+        }
+    }
+
+    /// How `X-OL-Timing` calls the start of a function's first call.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Fork | Self::Resume => "fork",
+            Self::Blank => "blank",
         }
     }
 
@@ -41,7 +55,7 @@ impl Starts {
     pub fn namespaces(self, shells: usize) -> usize {
         match self {
             Self::Fresh => shells,
-            Self::Fork | Self::Blank => shells + 2,
+            Self::Fork | Self::Blank | Self::Resume => shells + 2,
         }
     }
 
@@ -49,16 +63,28 @@ impl Starts {
     pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
             Self::Fresh => &["features.import_cache="],
-            Self::Fork => &["blanks.max=0"],
+            Self::Fork | Self::Resume => &["blanks.max=0"],
             Self::Blank => &[],
         }
     }
 
+    /// What a call waits for: that the sandboxes of earlier calls are paused, if they are to be. Not for long: others' calls may run.
+    pub(crate) fn before_call(self, worker: &Worker<'_>) {
+        if self == Self::Resume {
+            let _ = within(0.3, || {
+                (!worker.debug().contains(": running, pid")).then_some(())
+            });
+        }
+    }
+
     /// Waits until `worker` can start functions so; a worker whose memory holds no zygote never will, and starts them afresh.
-    pub(crate) fn prepare(self, worker: &Worker<'_>) {
+    ///
+    /// # Panics
+    /// When a blank is to be there and doesn't come.
+    pub fn prepare(self, worker: &Worker<'_>) {
         match self {
             Self::Fresh => {}
-            Self::Fork => {
+            Self::Fork | Self::Resume => {
                 let _ = within(2.0, || {
                     worker.debug().contains("zygote in sandbox").then_some(())
                 });
@@ -67,7 +93,7 @@ impl Starts {
                 eventually("a zygote", 10.0, || {
                     worker.debug().contains("zygote in sandbox").then_some(())
                 });
-                worker.install("prelude", &[("f.py", "def f(event):\n    return event\n")]);
+                worker.install_untried("prelude", &[("f.py", "def f(event):\n    return event\n")]);
                 let _ = worker.call("prelude", &serde_json::json!({})).ok();
                 let _ = worker.request("DELETE", "/registry/prelude", b"");
                 eventually("a blank, and the prelude to end", 10.0, || {

@@ -25,6 +25,7 @@ pub struct Worker<'a> {
     pub process: Process,
     /// `host:port`.
     pub address: String,
+    starts: Starts,
     foreground: Option<(Child, BufReader<ChildStdout>)>,
     ended: bool,
 }
@@ -91,7 +92,8 @@ impl Place {
             panic!("the worker didn't start: {status:?}\n{}", self.log_text());
         }
         let pid = i32::try_from(child.id()).expect("a pid is an i32");
-        let worker = self.worker(pid, Some((child, stdout)));
+        let mut worker = self.worker(pid, Some((child, stdout)));
+        worker.starts = starts;
         assert!(
             line.contains(&format!("ready at http://{}", worker.address)),
             "{line}"
@@ -134,6 +136,7 @@ impl Place {
             warden,
             process,
             address,
+            starts: Starts::of_this_run(),
             foreground,
             ended: false,
         };
@@ -173,6 +176,9 @@ impl Worker<'_> {
     /// When there is no answer.
     #[must_use]
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Reply {
+        if path.starts_with("/run/") {
+            self.starts.before_call(self);
+        }
         self.connect()
             .request(method, path, &[], body)
             .expect("an answer")

@@ -113,7 +113,11 @@ fn become_leaf(
     rustix::process::setsid().step("setsid")?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::chdir("/handler").step("enter /handler")?;
-    ol_sys::process::ignore_signal(libc::SIGPIPE, false).step("reset SIGPIPE")?;
+    // Programs start with what was ignored before, and the worker may have come from a shell that ignores SIGINT or SIGHUP.
+    for signal in (1..=LAST_STANDARD_SIGNAL).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s))
+    {
+        ol_sys::process::ignore_signal(signal, false).step("reset a signal")?;
+    }
     unblock_signals();
     // Opened by each for itself: what is set on an open file, a lock for one, is seen by all who share it.
     let null = rustix::fs::openat(
@@ -164,7 +168,9 @@ fn become_leaf(
             let filter = if leaf { &filters.leaf } else { &filters.zygote };
             seccomp::install(filter).step("install the seccomp filter")?;
         }
-        let argv = [c"python3", c"-I", c"-S", c"/runtime/guest.py"];
+        let argv = [c"python3", c"-S", c"/runtime/guest.py"];
+        // Nothing of the worker's environment, nor of the function's, which is told later: so `-I` would add no safety, only an option
+        // that what a function starts inherits. What `-S` is for says `guest.py`, which also takes it back.
         let env = [
             c"PATH=/usr/local/bin:/usr/bin:/bin",
             c"HOME=/tmp",
@@ -176,6 +182,9 @@ fn become_leaf(
         Err(exec_path(&mold.python, &argv, &env.map(AsRef::as_ref))).step("start Python")
     })
 }
+
+/// Those after it are for programs' own use.
+const LAST_STANDARD_SIGNAL: i32 = 31;
 
 type RawFdNumber = std::os::fd::RawFd;
 

@@ -24,6 +24,7 @@ pub(crate) const PYTHON: Runtime = files![
     "guest.py",
     "lifespan.py",
     "tagging.py",
+    "watch.py",
     "webapp.py",
     "wsgi.py",
     "zygote.py",

@@ -183,7 +183,7 @@ fn descriptors(order: &Order, fds: &[c_int]) -> Result<c_int, i32> {
     }
     place(log, 1, 0)?;
     place(log, 2, 0)?;
-    place(guest, 3, 0)?;
+    place(guest, 3, CLOEXEC)?; // as `guest.py` makes it where Python starts anew: a program that is started doesn't get it
     place(status, next, CLOEXEC)?;
     match call(436, next + 1, u32::MAX as usize, 0, 0, 0) {
         // close_range

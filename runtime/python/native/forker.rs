@@ -1,7 +1,7 @@
 //! The native half of a zygote: waits for orders of the warden and forks a child into a ready shell for each.
 //!
-//! A Python extension module without a C library of its own, `_ol_forker`, with one function:
-//! `serve(channel) -> role` returns once in every child (0 a leaf, 1 a zygote), and -1 in the zygote when the warden is gone.
+//! A Python extension module without a C library of its own, `_ol_forker`, with two functions: `clear_flag` (`python.rs`), and
+//! `serve(channel) -> role`, which returns once in every child (0 a leaf, 1 a zygote), and -1 in the zygote when the warden is gone.
 //! It is native because a child must join namespaces between two forks that share the zygote's memory, and be confined
 //! before a single line of Python runs in it: what a package registered to run after a fork is a tenant's code.
 //!

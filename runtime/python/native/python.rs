@@ -37,6 +37,9 @@ unsafe extern "C" {
     fn PyModule_Create2(definition: *mut Definition, version: c_int) -> *mut c_void;
     fn PyLong_AsLong(object: *mut c_void) -> c_long;
     fn PyLong_FromLong(value: c_long) -> *mut c_void;
+    fn PySys_GetObject(name: *const c_char) -> *mut c_void;
+    fn PyStructSequence_GetItem(sequence: *mut c_void, index: isize) -> *mut c_void;
+    fn PyStructSequence_SetItem(sequence: *mut c_void, index: isize, value: *mut c_void);
     pub fn PyOS_BeforeFork();
     pub fn PyOS_AfterFork_Parent();
     pub fn PyOS_AfterFork_Child();
@@ -53,7 +56,32 @@ extern "C" fn serve(_module: *mut c_void, channel: *mut c_void) -> *mut c_void {
     unsafe { PyLong_FromLong(role) }
 }
 
-static mut METHODS: [Method; 2] = [
+/// `clear_flag(index)`: the flag at this place in `sys.flags`, which must be 1, becomes 0. Says what it was.
+extern "C" fn clear_flag(_module: *mut c_void, index: *mut c_void) -> *mut c_void {
+    // SAFETY: Python calls with its lock held and a valid object. `sys.flags` is a structure sequence that has this place, or the call
+    // by which it is read fails; its items are small integers, of which Python keeps one each, so that none is lost.
+    unsafe {
+        let index = PyLong_AsLong(index) as isize;
+        let flags = PySys_GetObject(c"flags".as_ptr());
+        let was = if (0..15).contains(&index) && !flags.is_null() {
+            PyLong_AsLong(PyStructSequence_GetItem(flags, index))
+        } else {
+            -1
+        };
+        if was == 1 {
+            PyStructSequence_SetItem(flags, index, PyLong_FromLong(0));
+        }
+        PyLong_FromLong(was)
+    }
+}
+
+static mut METHODS: [Method; 3] = [
+    Method {
+        name: c"clear_flag".as_ptr(),
+        function: Some(clear_flag),
+        flags: ONE_ARGUMENT,
+        doc: null(),
+    },
     Method {
         name: c"serve".as_ptr(),
         function: Some(serve),

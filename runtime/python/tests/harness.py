@@ -3,6 +3,7 @@ checks on the way what must hold in every conversation (windows, one END per cal
 
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -49,7 +50,7 @@ class Worker:
         self.socket = ours
         launcher = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", launcher, guest, self.handler, str(theirs.fileno())],
+            [sys.executable, "-S", launcher, guest, self.handler, str(theirs.fileno())],
             pass_fds=[theirs.fileno()], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
             env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
         )
@@ -172,6 +173,10 @@ class Worker:
         return self.answer(call)
 
     def printed(self):
+        """All that it printed, without the numbers of calls."""
+        return re.sub("\x1e[0-9]*\x1f", "", self.tagged())
+
+    def tagged(self):
         self.log.seek(0)
         return self.log.read().decode("utf-8", "replace")
 

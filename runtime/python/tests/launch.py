@@ -1,10 +1,13 @@
 """Starts guest.py as the sandbox would, but for two constants: where the handler lies and which descriptor is the worker's.
 
-    python3 -I -S launch.py GUEST HANDLER_DIR FD
+    python3 -S launch.py GUEST HANDLER_DIR FD
 """
 
-import os
 import sys
+
+del sys.path[0]  # as guest.py does
+
+import os
 
 guest, handler, fd = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if fd != 3:

@@ -233,7 +233,7 @@ class Calls(unittest.TestCase):
         source = "import sys\ndef f(event):\n  print('out', end='')\n  print('err', file=sys.stderr, end='')\n  return 1"
         with Worker(source, tag=True) as worker:
             worker.event(1)
-            self.assertEqual(worker.printed(), "outerr")
+            self.assertEqual(worker.tagged(), "\x1e1\x1fout\n\x1e1\x1ferr\n")
         with Worker(source) as worker:
             worker.event(1)
             self.assertEqual(worker.printed(), "outerr")

@@ -43,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) clock: Clock,
     /// Its caller is gone.
     alone: bool,
+    /// By its last frame, processes that a call started are still there.
+    left: bool,
 }
 
 /// Calls the leased instance. `first` is the beginning of the body, `rest` what follows it.
@@ -73,6 +75,7 @@ pub(crate) async fn call(
         pump: None,
         clock: Clock::start(limit, None),
         alone: false,
+        left: false,
     };
     let part = first.slice(..first.len().min(CHUNK));
     let tail = first.slice(part.len()..);
@@ -240,6 +243,7 @@ impl Exchange {
         };
         match received {
             Ok(Ok(frame)) => {
+                self.left = frame.left;
                 lease.took(frame.took);
                 conversation.took(&frame, |bytes| {
                     let (instance, id) = (Arc::clone(lease.instance()), frame.id);
@@ -358,7 +362,7 @@ impl Exchange {
     /// Ends the exchange in order: the instance is free as soon as nothing is sent to it any more.
     fn finish(&mut self) {
         if let (Some(lease), Some(conversation)) = (&self.lease, self.conversation.take()) {
-            lease.instance().output.end(conversation.id);
+            lease.instance().output.end(conversation.id, self.left);
             lease.instance().channel.close(conversation);
         }
         let lease = self.lease.take();
@@ -391,6 +395,7 @@ impl Exchange {
             pump: going_on,
             clock: std::mem::replace(&mut self.clock, Clock::start(Duration::ZERO, None)),
             alone: true,
+            left: self.left,
         };
         tokio::spawn(async move {
             // At the same time: the guest may have to be read before it reads.

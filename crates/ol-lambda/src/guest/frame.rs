@@ -15,6 +15,7 @@ pub(crate) const WINDOW: usize = 1 << 20;
 const END: u8 = 1;
 const COMPILED: u8 = 2;
 const BUSY: u8 = 4;
+const LEFT: u8 = 8;
 
 /// What a frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub(crate) struct Frame {
     pub compiled: bool,
     /// The answer ends here, the work for the call doesn't.
     pub busy: bool,
+    /// Processes that a call started are still there.
+    pub left: bool,
     /// How long the call took by the guest's clock, if it says so and it fits the header.
     pub took: Option<Duration>,
     pub id: u32,
@@ -125,6 +128,7 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
         end: flags & END != 0,
         compiled: flags & COMPILED != 0,
         busy: flags & BUSY != 0,
+        left: flags & LEFT != 0,
         took: match took {
             0 | u16::MAX => None,
             us => Some(Duration::from_micros(us.into())),

@@ -106,6 +106,7 @@ mod tests {
             end,
             compiled: false,
             busy: false,
+            left: false,
             took: None,
             id: 1,
             payload: Bytes::copy_from_slice(text),

@@ -5,6 +5,7 @@
 //! not cut.
 
 use super::line::Entries;
+use super::owner::{Past, Writers, change_of_writer};
 use crate::invoke::InvocationId;
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memchr_iter, memrchr};
@@ -16,9 +17,6 @@ const LONGEST_LINE: usize = 16 << 10;
 
 /// What a line costs beside its bytes: about what is written before it.
 pub(super) const LINE: usize = 64;
-
-/// Begins and ends the number of a call before a line (docs/guest-protocol.md).
-const TAG: (u8, u8) = (0x1e, 0x1f);
 
 type Calls = Vec<(u32, InvocationId)>;
 
@@ -33,6 +31,8 @@ pub(super) struct Dropped {
 #[derive(Debug)]
 struct Segment {
     calls: Calls,
+    /// As in [`Backlog`].
+    left: bool,
     at: SystemTime,
     bytes: BytesMut,
     /// What came after it and was not kept.
@@ -43,6 +43,9 @@ struct Segment {
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     calls: Calls,
+    /// Processes are left that an ended call or the import started.
+    left: bool,
+    past: Past,
     sealed: VecDeque<Segment>,
     /// Bytes in `sealed`.
     held: usize,
@@ -79,8 +82,14 @@ impl Backlog {
         self.calls.push((call, invocation));
     }
 
-    /// A call has ended; all that it printed is here, but for what was `dropped`. Says whether anything is to be written.
-    pub(super) fn end(&mut self, call: u32, mut dropped: Dropped) -> bool {
+    /// The import is over; `left`: it started processes that are still there.
+    pub(super) fn bound(&mut self, left: bool) {
+        self.left = left;
+    }
+
+    /// A call has ended; all that it printed is here, but for what was `dropped`. From now on, processes are `left` or aren't. Says
+    /// whether anything is to be written.
+    pub(super) fn end(&mut self, call: u32, mut dropped: Dropped, left: bool) -> bool {
         let missing = dropped != Dropped::default();
         let ended = memrchr(b'\n', &self.open).map_or(0, |end| end + 1);
         if missing {
@@ -100,7 +109,10 @@ impl Backlog {
         if missing {
             self.note(dropped);
         }
-        self.calls.retain(|(other, _)| *other != call);
+        if let Some(at) = self.calls.iter().position(|(other, _)| *other == call) {
+            self.past.add(self.calls.swap_remove(at));
+        }
+        self.left = left;
         !self.sealed.is_empty()
     }
 
@@ -115,6 +127,7 @@ impl Backlog {
         self.held += length;
         self.sealed.push_back(Segment {
             calls: self.calls.clone(),
+            left: self.left,
             at: SystemTime::now(),
             bytes: self.open.split_to(length),
             dropped: Dropped::default(),
@@ -137,15 +150,15 @@ impl Backlog {
         let mut turn = Turn::default();
         while let Some(segment) = self.sealed.front_mut() {
             let mut entries = Entries::of_sandbox(sandbox, segment.at);
+            let writers = Writers {
+                calls: &segment.calls,
+                past: &self.past,
+                left: segment.left,
+            };
             let before = segment.bytes.len();
             while turn.cost < most && !segment.bytes.is_empty() {
                 let length = line(&segment.bytes).unwrap_or(segment.bytes.len());
-                put(
-                    &mut turn,
-                    &mut entries,
-                    &segment.calls,
-                    &segment.bytes[..length],
-                );
+                put(&mut turn, &mut entries, writers, &segment.bytes[..length]);
                 segment.bytes.advance(length);
             }
             self.held -= before - segment.bytes.len();
@@ -160,12 +173,17 @@ impl Backlog {
             self.sealed.pop_front();
         }
         let mut entries = Entries::of_sandbox(sandbox, SystemTime::now());
+        let writers = Writers {
+            calls: &self.calls,
+            past: &self.past,
+            left: self.left,
+        };
         while let Some(length) = line(&self.open) {
             if turn.cost >= most {
                 turn.more = true;
                 return turn;
             }
-            put(&mut turn, &mut entries, &self.calls, &self.open[..length]);
+            put(&mut turn, &mut entries, writers, &self.open[..length]);
             self.open.advance(length);
         }
         turn
@@ -190,8 +208,13 @@ impl Dropped {
     }
 }
 
-fn put(turn: &mut Turn, entries: &mut Entries, calls: &Calls, line: &[u8]) {
-    let (invocation, text) = owner(calls, line);
+fn put(turn: &mut Turn, entries: &mut Entries, writers: Writers<'_>, line: &[u8]) {
+    if let Some(at) = change_of_writer(line) {
+        let (before, after) = line.split_at(at);
+        put(turn, entries, writers, before);
+        return put(turn, entries, writers, after);
+    }
+    let (invocation, text) = writers.owner(line);
     entries.write(&mut turn.text, invocation, text);
     turn.cost += line.len() + LINE;
 }
@@ -202,29 +225,6 @@ fn line(bytes: &[u8]) -> Option<usize> {
     memchr(b'\n', window)
         .map(|end| end + 1)
         .or_else(|| (window.len() == LONGEST_LINE).then_some(LONGEST_LINE))
-}
-
-/// Whose line it is, and the line without its tag. One that says nothing belongs to the only call there is.
-fn owner<'a>(calls: &[(u32, InvocationId)], line: &'a [u8]) -> (Option<InvocationId>, &'a [u8]) {
-    if let Some((tag, text)) = tagged(line) {
-        let known = calls.iter().find(|(call, _)| *call == tag);
-        return (known.map(|(_, invocation)| *invocation), text);
-    }
-    let only = match calls {
-        [(_, invocation)] => Some(*invocation),
-        _ => None,
-    };
-    (only, line)
-}
-
-fn tagged(line: &[u8]) -> Option<(u32, &[u8])> {
-    let (first, rest) = line.split_first()?;
-    if *first != TAG.0 {
-        return None;
-    }
-    let end = rest.iter().take(11).position(|byte| *byte == TAG.1)?;
-    let number = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
-    Some((number, &rest[end + 1..]))
 }
 
 #[cfg(test)]
@@ -244,29 +244,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_belongs_to_its_tag_or_to_the_only_call() {
-        let two = [(4, id(40)), (5, id(50))];
-        assert_eq!(
-            owner(&two, b"\x1e5\x1fhello"),
-            (Some(id(50)), &b"hello"[..])
-        );
-        assert_eq!(owner(&two, b"\x1e9\x1fhello"), (None, &b"hello"[..]));
-        assert_eq!(owner(&two, b"hello"), (None, &b"hello"[..]));
-        assert_eq!(owner(&two[..1], b"hello"), (Some(id(40)), &b"hello"[..]));
-        assert_eq!(
-            owner(&two[..1], b"\x1ehello"),
-            (Some(id(40)), &b"\x1ehello"[..])
-        );
-        assert_eq!(owner(&[], b"hello"), (None, &b"hello"[..]));
-    }
-
-    #[test]
     fn what_was_printed_in_a_call_stays_its_own_however_late_it_is_written() {
         let mut backlog = Backlog::default();
         backlog.open.extend_from_slice(b"before\n");
         backlog.begin(1, id(1));
         backlog.open.extend_from_slice(b"in one\nunfinished");
-        assert!(backlog.end(1, Dropped::default()));
+        assert!(backlog.end(1, Dropped::default(), false));
         backlog.begin(2, id(2));
         backlog.open.extend_from_slice(b"in two\nhalf");
         let turn = backlog.turn(1 << 20, 7);
@@ -303,7 +286,7 @@ mod tests {
             backlog.open.extend_from_slice(b"cut ");
             let mut dropped = Dropped::default();
             dropped.count(b"off\ny\n");
-            backlog.end(call, dropped);
+            backlog.end(call, dropped, false);
         }
         assert_eq!(
             lines(&backlog.turn(1 << 20, 7)),

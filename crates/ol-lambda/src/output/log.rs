@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// A note is cut here, in bytes, of which each of its lines counts [`LINE`] more.
@@ -39,7 +39,18 @@ pub(crate) struct Log {
     unsaid: AtomicU64,
     path: PathBuf,
     retention: Retention,
-    open: Mutex<Option<(File, u64)>>,
+    open: Mutex<Open>,
+}
+
+/// The file that is written to.
+#[derive(Debug)]
+enum Open {
+    /// It is opened, or made, when there is something to write.
+    Not,
+    /// With its size in bytes.
+    Is(File, u64),
+    /// The function is gone: what its last processes print goes nowhere, for the file's name may be another function's by now.
+    Never,
 }
 
 impl Log {
@@ -53,7 +64,7 @@ impl Log {
         Self {
             path: folder.join(format!("{name}.log")),
             retention,
-            open: Mutex::new(None),
+            open: Mutex::new(Open::Not),
             allowance: Allowance::new(RATE),
             of_all,
             unsaid: AtomicU64::new(0),
@@ -116,28 +127,61 @@ impl Log {
         }
     }
 
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The function is there, perhaps again.
+    pub(crate) fn begin(&self) {
+        let mut open = self.open();
+        if matches!(*open, Open::Never) {
+            *open = Open::Not;
+        }
+    }
+
+    /// The function is gone, and its log with it: all files are removed, and nothing more is written.
+    pub(crate) fn end(&self) {
+        let mut open = self.open();
+        *open = Open::Never;
+        if let Err(error) = self.remove() {
+            let path = self.path.display();
+            tracing::warn!("the log of a function that is gone can't be removed: {path}: {error}");
+        }
+    }
+
     fn write(&self, text: &str) -> io::Result<()> {
-        let mut open = self
-            .open
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if open
-            .as_ref()
-            .is_some_and(|(_, size)| *size >= self.retention.bytes)
-        {
-            *open = None;
+        let mut open = self.open();
+        if matches!(*open, Open::Is(_, size) if size >= self.retention.bytes) {
+            *open = Open::Not;
             self.rotate()?;
         }
-        if open.is_none() {
+        if matches!(*open, Open::Not) {
             let file = self.open_file()?;
             let size = file.metadata()?.len();
-            *open = Some((file, size));
+            *open = Open::Is(file, size);
         }
-        let Some((file, size)) = open.as_mut() else {
-            return Ok(());
-        };
-        file.write_all(text.as_bytes())?;
-        *size += text.len() as u64;
+        if let Open::Is(file, size) = &mut *open {
+            file.write_all(text.as_bytes())?;
+            *size += text.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Removes all files of the log: also those of a time when more of them were kept.
+    fn remove(&self) -> io::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let own = self.path.file_name().unwrap_or_default().to_string_lossy();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let rest = name.to_str().and_then(|name| name.strip_prefix(&*own));
+            if rest.is_some_and(is_empty_or_numbered) {
+                match std::fs::remove_file(entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
         Ok(())
     }
 
@@ -174,6 +218,13 @@ impl Log {
             std::fs::remove_file(&self.path)
         }
     }
+}
+
+/// Nothing, or `.` and a number.
+fn is_empty_or_numbered(end: &str) -> bool {
+    let numbered =
+        |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    end.is_empty() || end.strip_prefix('.').is_some_and(numbered)
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -249,5 +300,31 @@ mod tests {
         let [last, before] = [lines.next(), lines.next()].map(Option::unwrap_or_default);
         assert!(last.ends_with("the last"), "{last}");
         assert!(before.contains(" calls failed is missing here"), "{before}");
+    }
+
+    #[test]
+    fn a_log_that_has_ended_is_gone_with_all_its_files_and_no_other() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let name = FunctionName::parse("f").expect("a name");
+        let kept = Retention { bytes: 1, files: 2 };
+        let log = Log::new(
+            folder.path(),
+            &name,
+            kept,
+            Arc::new(Allowance::new(1 << 20)),
+        );
+        for other in ["f.log.7", "f.logs", "f.log.old", "f.log.log", "ff.log"] {
+            std::fs::write(folder.path().join(other), "").expect("written");
+        }
+        log.write("one\n").expect("written");
+        log.write("two\n").expect("written");
+        log.end();
+        log.write("late\n").expect("dropped");
+        let there = std::fs::read_dir(folder.path()).expect("a folder");
+        let mut there: Vec<_> = there
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        there.sort();
+        assert_eq!(there, ["f.log.log", "f.log.old", "f.logs", "ff.log"]);
     }
 }

@@ -1,7 +1,8 @@
 //! What functions print, in files of bounded size.
 //!
 //! - [`outlet`]: one sandbox's pipe
-//! - `backlog`: what came out of it and isn't written yet, and whose line is whose
+//! - `backlog`: what came out of it and isn't written yet
+//! - `owner`: whose line is whose
 //! - [`allowance`]: how fast it is written
 //! - [`log`]: one function's file, and its predecessors
 //! - [`line`]: how a line looks
@@ -11,6 +12,7 @@ mod backlog;
 mod line;
 mod log;
 mod outlet;
+mod owner;
 
 pub(crate) use allowance::Allowance;
 pub(crate) use log::{Log, Retention};

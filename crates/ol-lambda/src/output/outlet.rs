@@ -75,8 +75,14 @@ impl Outlet {
         self.state().backlog.begin(call, invocation);
     }
 
-    /// A call has ended: what it printed is taken now, before another begins.
-    pub(crate) fn end(&self, call: u32) {
+    /// The guest is bound; `left`: its import started processes that are still there.
+    pub(crate) fn bound(&self, left: bool) {
+        self.state().backlog.bound(left);
+    }
+
+    /// A call has ended: what it printed is taken now, before another begins. `left`: it, or one before it, started processes that are
+    /// still there.
+    pub(crate) fn end(&self, call: u32, left: bool) {
         let mut state = self.state();
         // Costs no system call while nothing was printed: the pipe's readiness is known.
         self.take(&mut state, MOST, PLACES);
@@ -84,7 +90,7 @@ impl Outlet {
         if state.backlog.len() >= MOST {
             self.drop_rest(&mut dropped);
         }
-        let printed = state.backlog.end(call, dropped);
+        let printed = state.backlog.end(call, dropped, left);
         drop(state);
         if printed {
             self.taken.notify_one();
@@ -205,7 +211,7 @@ mod tests {
             outlet.begin(call, id);
             writer.write_all(&printed).expect("it is empty");
             outlet.pipe.readable().await.expect("a pipe");
-            outlet.end(call);
+            outlet.end(call, false);
             let left = rustix::io::ioctl_fionread(&writer).expect("a pipe");
             assert_eq!(left, 0, "after call {call}");
         }
