@@ -107,8 +107,13 @@ impl Traits {
         if process.read("cgroup").contains(&self.prefix) {
             return Some("is in its cgroup");
         }
-        if process.read("cmdline").contains(&self.unique) {
+        let command = process.read("cmdline");
+        if command.contains(&self.unique) {
             return Some("was started on its directory");
+        }
+        // A shell that nobody uses is in no group and has nothing of the directory mounted.
+        if command.contains(&self.prefix) {
+            return Some("keeps a sandbox of it");
         }
         let elsewhere = process.link("ns/mnt") != ours.link("ns/mnt");
         if elsewhere && process.read("mountinfo").contains(&self.unique) {

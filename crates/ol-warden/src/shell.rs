@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,6 +26,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub(crate) struct Mold {
     /// The keeper's program, in memory.
     pub keeper: OwnedFd,
+    /// The prefix of the worker's cgroups, which `ps` shows beside a keeper: nothing else of it says whose it is.
+    pub worker: CString,
     /// Size of the scratch until a lease asks for another, in bytes.
     pub scratch: u64,
 }
@@ -131,7 +134,7 @@ fn become_keeper(
     unblock_signals();
     privilege::renounce().step("give up capabilities")?;
     arrange_fds(child, &[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
-    let error = exec_fd(1, &[c"keeper"], &[]);
+    let error = exec_fd(1, &[c"keeper", &mold.worker], &[]);
     // `words` has another number now, so its last use is here and not in our caller.
     child::run(child, 0, || Err(error).step("start the keeper"))
 }

@@ -246,6 +246,7 @@ fn begin(
     let leaf_mold = leaf::Mold::new(python, config.seccomp, largest_file)?;
     let shell_mold = shell::Mold {
         keeper: keeper_program()?,
+        worker: CString::new(config.prefix.as_str())?,
         scratch: config.scratch,
     };
     let cells = Cells::new(
