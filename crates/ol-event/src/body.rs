@@ -1,11 +1,13 @@
 //! The response bodies: a function's answer, whole or as it comes, or what the control routes say.
 
+use crate::exchange::Exchange;
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use ol_lambda::{AnswerBody, InvokeError};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
@@ -73,5 +75,43 @@ impl Body for ResponseBody {
             Self::Parts(_) => SizeHint::default(),
             Self::Control(body) => body.size_hint(),
         }
+    }
+}
+
+/// A response body on its way; the connection's exchange hears of its end.
+pub(crate) struct Answering {
+    body: ResponseBody,
+    exchange: Arc<Exchange>,
+}
+
+impl Answering {
+    pub(crate) fn new(body: ResponseBody, exchange: Arc<Exchange>) -> Self {
+        Self { body, exchange }
+    }
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.exchange.handed_over();
     }
 }

@@ -1,14 +1,22 @@
-//! A request's body: awaited whole if it is small, else passed on as it comes. Who sends too slowly is cut off, for he may hold an
-//! instance meanwhile.
+//! A request's body: awaited whole if it is small, else passed on as it comes. Who sends too slowly is cut off, on every route: he may
+//! hold an instance, a file or a place meanwhile.
 
+use crate::exchange::Exchange;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, poll};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyDataStream, BodyExt};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use ol_lambda::{Body, InvokeError};
 use ol_model::MiB;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Bodies announced up to this size are awaited and sent in one piece, which is quicker than streaming them.
 const SMALL: u64 = 64 << 10;
@@ -19,8 +27,156 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes per second that it has to send on average, over the time in which it was waited for, beyond that.
 const LEAST_RATE: f64 = 16384.0;
 
-/// Takes `body`, which may hold `max`.
-pub(crate) async fn take(body: Incoming, max: MiB) -> Result<Body, InvokeError> {
+/// Why a body isn't there whole.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    TooSlow,
+    BrokeOff(hyper::Error),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSlow => write!(
+                f,
+                "the request body stopped for {PATIENCE:?}, or comes at less than {LEAST_RATE} bytes a second: send it faster"
+            ),
+            Self::BrokeOff(error) => write!(f, "the request body broke off: {error}"),
+        }
+    }
+}
+
+impl Error for BodyError {}
+
+impl From<BodyError> for InvokeError {
+    fn from(error: BodyError) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
+/// A request's body. Dropped before its end, it leaves the rest to the connection.
+pub(crate) struct RequestBody {
+    /// `None` once it is at its end, or broke off.
+    body: Option<Incoming>,
+    /// The client waits to be told before it sends it.
+    expects: bool,
+    exchange: Arc<Exchange>,
+    received: u64,
+    /// How long the client was waited for in all.
+    waited: Duration,
+    /// While it is waited for: since when, and what ends that.
+    waits: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl RequestBody {
+    /// `None` is the body of a request that has none.
+    pub(crate) fn new(body: Option<Incoming>, expects: bool, exchange: Arc<Exchange>) -> Self {
+        Self {
+            body,
+            expects,
+            exchange,
+            received: 0,
+            waited: Duration::ZERO,
+            waits: None,
+        }
+    }
+
+    fn is_over(&mut self) {
+        self.body = None;
+        self.exchange.ended();
+    }
+
+    fn came(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        if let Some((since, _)) = self.waits.take() {
+            self.waited += since.elapsed();
+        }
+        if self.expects {
+            self.exchange.gives_leave();
+        }
+        self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let Some(body) = &self.body {
+            if body.is_end_stream() {
+                self.is_over();
+            } else {
+                self.exchange.is_to_come(body.size_hint().upper());
+            }
+        }
+        if keeps_up(self.received, self.waited) {
+            Ok(())
+        } else {
+            self.exchange.broke();
+            Err(BodyError::TooSlow)
+        }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let kept_up = self.came(&frame);
+                Poll::Ready(Some(kept_up.map(|()| frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.exchange.broke();
+                self.is_over();
+                Poll::Ready(Some(Err(BodyError::BrokeOff(error))))
+            }
+            Poll::Ready(None) => {
+                self.is_over();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                self.exchange.gives_leave();
+                let waits = self
+                    .waits
+                    .get_or_insert_with(|| (Instant::now(), Box::pin(sleep(PATIENCE))));
+                match waits.1.as_mut().poll(context) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) => {
+                        self.exchange.broke();
+                        Poll::Ready(Some(Err(BodyError::TooSlow)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            self.exchange.give_up(body);
+        }
+    }
+}
+
+/// Takes `body`, which may hold `max`. Before it is waited for, `look` says whether what the head says is enough to refuse the request.
+pub(crate) async fn take(
+    body: RequestBody,
+    max: MiB,
+    look: impl Future<Output = Result<(), InvokeError>>,
+) -> Result<Body, InvokeError> {
     let announced = body.size_hint();
     if announced.lower() > max.bytes() {
         return Err(InvokeError::TooLarge { limit_mb: max.0 });
@@ -29,17 +185,20 @@ pub(crate) async fn take(body: Incoming, max: MiB) -> Result<Body, InvokeError> 
         return Ok(Body::Whole(Bytes::new()));
     }
     if announced.upper().is_some_and(|size| size <= SMALL) {
-        let whole = timeout(PATIENCE, body.collect())
-            .await
-            .map_err(|_| too_slow())?;
-        let whole = whole.map_err(|error| broke_off(&error))?;
-        return Ok(Body::Whole(whole.to_bytes()));
+        let expects = body.expects;
+        let mut whole = pin!(body.collect());
+        // Mostly it came with the head, and then the call itself is the quickest way to find out.
+        if !expects && let Poll::Ready(whole) = poll!(&mut whole) {
+            return Ok(Body::Whole(whole?.to_bytes()));
+        }
+        look.await?;
+        return Ok(Body::Whole(whole.await?.to_bytes()));
     }
+    look.await?;
     let parts = Parts {
         body: BodyDataStream::new(body),
         max,
         received: 0,
-        waited: Duration::ZERO,
     };
     let parts = futures_util::stream::unfold(parts, async |mut parts| {
         let part = parts.next().await?;
@@ -49,53 +208,35 @@ pub(crate) async fn take(body: Incoming, max: MiB) -> Result<Body, InvokeError> 
 }
 
 struct Parts {
-    body: BodyDataStream<Incoming>,
+    body: BodyDataStream<RequestBody>,
     max: MiB,
     received: u64,
-    /// How long the client was waited for in all.
-    waited: Duration,
 }
 
 impl Parts {
     /// The next part. Nobody asks on after an error.
     async fn next(&mut self) -> Option<Result<Bytes, InvokeError>> {
-        let begun = Instant::now();
-        let Ok(part) = timeout(PATIENCE, self.body.next()).await else {
-            return Some(Err(too_slow()));
-        };
-        self.waited += begun.elapsed();
-        let part = match part? {
+        let part = match self.body.next().await? {
             Ok(part) => part,
-            Err(error) => return Some(Err(broke_off(&error))),
+            Err(error) => return Some(Err(error.into())),
         };
         self.received += part.len() as u64;
         if self.received > self.max.bytes() {
             let limit_mb = self.max.0;
             return Some(Err(InvokeError::TooLarge { limit_mb }));
         }
-        Some(if keeps_up(self.received, self.waited) {
-            Ok(part)
-        } else {
-            Err(too_slow())
-        })
+        Some(Ok(part))
     }
 }
 
 /// Is `received` enough for a client that was waited for so long?
 fn keeps_up(received: u64, waited: Duration) -> bool {
+    if waited <= PATIENCE {
+        return true;
+    }
     #[expect(clippy::cast_precision_loss, reason = "a body is far below 2⁵² bytes")]
     let earned = Duration::from_secs_f64(received as f64 / LEAST_RATE);
     waited <= PATIENCE + earned
-}
-
-fn too_slow() -> InvokeError {
-    InvokeError::BadRequest(format!(
-        "the request body stopped for {PATIENCE:?}, or comes at less than {LEAST_RATE} bytes a second: send it faster"
-    ))
-}
-
-fn broke_off(error: &hyper::Error) -> InvokeError {
-    InvokeError::BadRequest(format!("the request body broke off: {error}"))
 }
 
 #[cfg(test)]

@@ -5,22 +5,34 @@
 //!   ol.sock ─▶        └─ the rest ─▶ api::control (axum)              registry, status, stats, debug
 //! ```
 //!
-//! - [`server`]: connections, their limits and their end
+//! - [`server`]: who is let in; `connection`: one connection and its end; `crowd`: so many in all, and so many from one address
+//! - `wire`: its bytes; `heads`: the room for half of a head; `head`: what a head must be like
+//! - `exchange`: the request that a connection is at; `discard`: what nobody wants of it
 //! - `api`: the routes
 //! - `guard`: which requests a browser may have been tricked into, and which names the worker has
 //! - `respond`: the only place where an error becomes a status, a code and a text
 //! - `date`: the time that answers bear
 //! - `incoming`: request bodies; `body`: response bodies
+//! - `seldom`: one line in the log for what happens, not one for each attempt
 //!
 //! Failure: a request that breaks off drops its future, and with it its place in the queue. Nothing here is kept for a
 //! name that nobody registered.
 
 mod api;
 mod body;
+mod connection;
+mod crowd;
 mod date;
+mod discard;
+mod exchange;
 mod guard;
+mod head;
+mod heads;
 mod incoming;
 mod respond;
+mod seldom;
 pub mod server;
+mod wire;
 
+pub use api::upload::UploadLimits;
 pub use server::{Limits, Listeners, Server};

@@ -4,6 +4,7 @@ use crate::body::ResponseBody;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use ol_lambda::{InvokeError, UploadError};
+use std::time::SystemTime;
 
 const X_OL_ERROR: HeaderName = HeaderName::from_static("x-ol-error");
 
@@ -28,6 +29,39 @@ impl Problem {
     fn with(mut self, name: HeaderName, value: &str) -> Self {
         self.extra = HeaderValue::from_str(value).ok().map(|value| (name, value));
         self
+    }
+
+    /// With the advice to try again in a second.
+    pub(crate) fn later(self) -> Self {
+        self.with(RETRY_AFTER, "1")
+    }
+
+    /// All bytes of the response to a request that could not be read, after which the connection is closed.
+    pub(crate) fn plain(self) -> Vec<u8> {
+        let status = self.status;
+        let extra = self
+            .extra
+            .as_ref()
+            .map(|(name, value)| (name.as_str().to_owned(), value.clone()));
+        let text = format!("{}\n", self.text.trim_end());
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-ol-error: {}\r\ncontent-length: {}\r\nconnection: close\r\ndate: {date}\r\n",
+            status.as_str(),
+            status.canonical_reason().unwrap_or_default(),
+            self.code,
+            text.len(),
+        )
+        .into_bytes();
+        if let Some((name, value)) = extra {
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(text.as_bytes());
+        head
     }
 
     /// The response: one text, or a problem document (RFC 9457) for those who accept JSON.
@@ -96,7 +130,7 @@ impl From<InvokeError> for Problem {
             // RFC 9110, 15.5.16.
             E::UnknownEncoding(_) => problem.with(ACCEPT_ENCODING, "gzip, identity"),
             E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) | E::Draining | E::Ending => {
-                problem.with(RETRY_AFTER, "1")
+                problem.later()
             }
             _ => problem,
         }

@@ -3,32 +3,43 @@
 use crate::api::control::{self, Context};
 use crate::api::run::{self, Ends};
 use crate::api::sandboxes;
-use crate::date;
+use crate::api::upload::{UploadLimits, Uploads};
+use crate::connection;
+use crate::crowd::Crowd;
+use crate::discard::linger;
 use crate::guard::Guard;
+use crate::head;
+use crate::heads::Heads;
+use crate::incoming::RequestBody;
 use crate::respond::Problem;
+use crate::seldom::Seldom;
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderValue};
 use ol_lambda::{Direct, Lambdas};
 use ol_model::MiB;
-use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 8192;
+/// Connections by the worker's own socket, at once. They are the operator's, and take none from anybody else.
+const PRIVATE: usize = 256;
 
-/// What a request may be.
+/// Connections that are told at once why they can't stay.
+const TURNED_AWAY: usize = 64;
+
+/// How long one of those may take to hear it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a request may be, and how many there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest body.
@@ -37,6 +48,12 @@ pub struct Limits {
     pub header_bytes: usize,
     /// The most header lines.
     pub header_lines: usize,
+    /// The most connections; more wait in the kernel's queue.
+    pub connections: usize,
+    /// The most of them from one address.
+    pub connections_each: usize,
+    /// Bundles on their way in.
+    pub uploads: UploadLimits,
 }
 
 /// Where to listen.
@@ -51,7 +68,11 @@ pub struct Listeners {
 pub struct Server {
     /// What `/run` is for, unless sandboxes are driven directly.
     lambdas: Option<Arc<Lambdas>>,
-    limits: Limits,
+    pub(crate) limits: Limits,
+    pub(crate) heads: Arc<Heads>,
+    crowd: Arc<Crowd>,
+    crowded: Seldom,
+    unable: Seldom,
     guard: Guard,
     public: Router,
     private: Router,
@@ -69,32 +90,41 @@ impl Server {
     ) -> Arc<Self> {
         let context = Context {
             lambdas: Arc::clone(&lambdas),
-            uploads,
-            max_body: limits.body,
+            uploads: Uploads::new(uploads, limits.uploads),
             private: false,
         };
         let (public, private) = (
             control::router(context.clone()),
             control::private_router(context),
         );
-        Arc::new(Self {
-            lambdas: Some(lambdas),
-            limits,
-            guard: Guard::new(names),
-            public,
-            private,
-        })
+        Self::of(Some(lambdas), limits, names, public, private)
     }
 
     /// A server in front of sandboxes that are driven directly; `names` as for [`Self::new`].
     #[must_use]
     pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits, names: Vec<String>) -> Arc<Self> {
+        let public = sandboxes::router(Arc::clone(&direct));
+        let private = sandboxes::private_router(direct);
+        Self::of(None, limits, names, public, private)
+    }
+
+    fn of(
+        lambdas: Option<Arc<Lambdas>>,
+        limits: Limits,
+        names: Vec<String>,
+        public: Router,
+        private: Router,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            lambdas: None,
+            lambdas,
             limits,
+            heads: Arc::default(),
+            crowd: Crowd::new(limits.connections, limits.connections_each),
+            crowded: Seldom::default(),
+            unable: Seldom::default(),
+            public,
+            private,
             guard: Guard::new(names),
-            public: sandboxes::router(Arc::clone(&direct)),
-            private: sandboxes::private_router(direct),
         })
     }
 
@@ -106,77 +136,76 @@ impl Server {
         mut stop: watch::Receiver<bool>,
         patience: Duration,
     ) -> usize {
-        let mut connections = JoinSet::new();
+        let (mut connections, mut private) = (JoinSet::new(), JoinSet::new());
+        let mut turned_away = JoinSet::new();
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => break,
-                accepted = listeners.public.accept(), if connections.len() < CONNECTIONS => match accepted {
-                    Ok((stream, client)) => {
-                        // Answers are small and whole: waiting to fill a packet would only delay them.
-                        let _ = stream.set_nodelay(true);
-                        let ends = Ends {
-                            client: Some(client),
-                            server: stream.local_addr().ok(),
-                        };
-                        connections.spawn(Arc::clone(&self).connection(stream, Some(ends), stop.clone()));
-                    }
-                    Err(error) => pause_after(&error).await,
+                accepted = listeners.public.accept(), if self.crowd.has_room() => match accepted {
+                    Ok((stream, client)) => match self.crowd.enter(Some(client.ip())) {
+                        Ok(place) => {
+                            // Answers are small and whole: waiting to fill a packet would only delay them.
+                            let _ = stream.set_nodelay(true);
+                            let ends = Ends {
+                                client: Some(client),
+                                server: stream.local_addr().ok(),
+                            };
+                            let served = connection::serve(Arc::clone(&self), stream, Some(ends), stop.clone());
+                            connections.spawn(async move {
+                                served.await;
+                                drop(place);
+                            });
+                        }
+                        Err(_full) => {
+                            self.crowded.warn(format_args!(
+                                "{} has {} connections, as many as one address may have (max_connections_per_address): more are refused",
+                                client.ip(), self.crowd.each(),
+                            ));
+                            if turned_away.len() < TURNED_AWAY {
+                                turned_away.spawn(turn_away(stream, self.crowd.each()));
+                            }
+                        }
+                    },
+                    Err(error) => self.pause_after(&error).await,
                 },
-                accepted = listeners.private.accept() => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(Arc::clone(&self).connection(stream, None, stop.clone()))),
-                    Err(error) => pause_after(&error).await,
+                accepted = listeners.private.accept(), if private.len() < PRIVATE => match accepted {
+                    Ok((stream, _)) => drop(private.spawn(connection::serve(Arc::clone(&self), stream, None, stop.clone()))),
+                    Err(error) => self.pause_after(&error).await,
                 },
                 Some(_) = connections.join_next() => {}
+                Some(_) = private.join_next() => {}
+                Some(_) = turned_away.join_next() => {}
             }
         }
-        drop(listeners);
-        let finished = async { while connections.join_next().await.is_some() {} };
+        drop((listeners, turned_away));
+        let finished = async {
+            while connections.join_next().await.is_some() {}
+            while private.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(patience, finished).await.is_err() {
-            let cut_off = connections.len();
+            let cut_off = connections.len() + private.len();
             connections.shutdown().await;
+            private.shutdown().await;
             return cut_off;
         }
         0
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        public: Option<Ends>,
-        mut stop: watch::Receiver<bool>,
-    ) {
-        let service = service_fn(|request| {
-            let server = Arc::clone(&self);
-            async move {
-                let mut response = server.answer(request, public).await;
-                date::stamp(response.headers_mut());
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_headers(self.limits.header_lines)
-            .max_buf_size(self.limits.header_bytes.max(8 << 10))
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let served = tokio::select! {
-            served = &mut connection => served,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!("a connection ended early: {error}");
-        }
-    }
-
-    async fn answer(
+    /// Answers one request.
+    pub(crate) async fn answer(
         &self,
-        request: http::Request<hyper::body::Incoming>,
+        request: http::Request<RequestBody>,
         public: Option<Ends>,
     ) -> http::Response<crate::body::ResponseBody> {
+        let (parts, body) = request.into_parts();
+        if let Err(problem) = head::check(&parts) {
+            let mut response = problem.respond(&parts.headers);
+            // Whoever wrote this head may mean something else by what follows it.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            return response;
+        }
+        let request = http::Request::from_parts(parts, body);
         if public.is_some()
             && let Err(refused) = self.guard.check(self.lambdas.is_some(), &request)
         {
@@ -192,8 +221,15 @@ impl Server {
                 Some(_) => &self.public,
                 None => &self.private,
             };
-            control::answer(router.clone(), request).await
+            control::answer(router.clone(), public.unwrap_or_default(), request).await
         }
+    }
+
+    /// Accepting fails when descriptors run out; trying again at once would only spin.
+    async fn pause_after(&self, error: &io::Error) {
+        self.unable
+            .warn(format_args!("a connection can't be accepted: {error}"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// What `/stats` shows now, to be kept when the worker ends.
@@ -204,12 +240,21 @@ impl Server {
 }
 
 /// Resolves when it is time to stop, or nobody is left to say so.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Accepting fails when descriptors run out; trying again at once would only spin.
-async fn pause_after(error: &io::Error) {
-    tracing::warn!("a connection can't be accepted: {error}");
-    tokio::time::sleep(Duration::from_millis(20)).await;
+/// Says why a connection can't stay: its address has `each` already.
+async fn turn_away(mut stream: TcpStream, each: usize) {
+    let text = format!(
+        "your address has {each} connections to this worker, as many as one may have (max_connections_per_address): close some, or use them again"
+    );
+    let told = Problem::new(StatusCode::TOO_MANY_REQUESTS, "connections-full", text).later();
+    let telling = async {
+        if stream.write_all(&told.plain()).await.is_ok() && stream.shutdown().await.is_ok() {
+            linger(&mut stream).await;
+        }
+    };
+    // Who doesn't listen is cut off.
+    let _ = tokio::time::timeout(FAREWELL, telling).await;
 }

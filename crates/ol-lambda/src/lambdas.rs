@@ -102,17 +102,10 @@ impl Lambdas {
         body: Body,
         phases: &mut Phases,
     ) -> Result<Answer, InvokeError> {
-        if !self.accepts() {
-            return Err(InvokeError::Draining);
-        }
         let begun = Instant::now();
-        let function = self.find(request.name).await?;
+        let function = self.found(request).await?;
         let answered = self.answer(&function, request, body, phases, begun).await;
-        answered.map_err(|error| {
-            let version = function.known_version();
-            let detail = version.and_then(|version| version.config.errors);
-            error.told(detail.unwrap_or(self.shared.settings.errors), request.id)
-        })
+        answered.map_err(|error| self.told(&function, request, error))
     }
 
     async fn answer(
@@ -123,26 +116,7 @@ impl Lambdas {
         phases: &mut Phases,
         begun: Instant,
     ) -> Result<Answer, InvokeError> {
-        let version = match function.fresh_version() {
-            Some(version) => version,
-            None => self
-                .look(function)
-                .await
-                .inspect_err(|error| function.instances.note(request.id, error))
-                .inspect(|_| phases.looked(begun.elapsed()))?,
-        };
-        let method = request.parts.method.as_str();
-        if !version.config.allows(method) {
-            let allowed = version
-                .config
-                .allowed_methods()
-                .unwrap_or_default()
-                .to_vec();
-            return Err(InvokeError::MethodNotAllowed {
-                sent: method.to_owned(),
-                allowed,
-            });
-        }
+        let version = self.admitted(function, request, phases, begun).await?;
         if let Some(packages) = version.packages.get() {
             packages.used(&self.shared);
         }
@@ -169,6 +143,66 @@ impl Lambdas {
         Err(InvokeError::Died {
             reason: "its instances end as soon as they are idle".to_owned(),
         })
+    }
+
+    /// Would this call be taken now? What its head says decides, so that nobody waits for a body in vain. A call that is taken later
+    /// may be refused all the same.
+    ///
+    /// # Errors
+    /// Those of [`Self::invoke`] that need no body.
+    pub async fn admits(&self, request: &Request<'_>) -> Result<(), InvokeError> {
+        let function = self.found(request).await?;
+        let (mut phases, begun) = (Phases::default(), Instant::now());
+        let admitted = self.admitted(&function, request, &mut phases, begun).await;
+        let admitted = admitted.and_then(|_| function.instances.has_room());
+        admitted.map_err(|error| self.told(&function, request, error))
+    }
+
+    /// The function that a request is for.
+    async fn found(&self, request: &Request<'_>) -> Result<Arc<Function>, InvokeError> {
+        if self.accepts() {
+            self.find(request.name).await
+        } else {
+            Err(InvokeError::Draining)
+        }
+    }
+
+    /// An error as its caller is told it.
+    fn told(&self, function: &Function, request: &Request<'_>, error: InvokeError) -> InvokeError {
+        let version = function.known_version();
+        let detail = version.and_then(|version| version.config.errors);
+        error.told(detail.unwrap_or(self.shared.settings.errors), request.id)
+    }
+
+    /// The version of a function that is to be called, if the request's method may.
+    async fn admitted(
+        &self,
+        function: &Arc<Function>,
+        request: &Request<'_>,
+        phases: &mut Phases,
+        begun: Instant,
+    ) -> Result<Arc<Version>, InvokeError> {
+        let version = match function.fresh_version() {
+            Some(version) => version,
+            None => self
+                .look(function)
+                .await
+                .inspect_err(|error| function.instances.note(request.id, error))
+                .inspect(|_| phases.looked(begun.elapsed()))?,
+        };
+        let method = request.parts.method.as_str();
+        if !version.config.allows(method) {
+            let allowed = version
+                .config
+                .allowed_methods()
+                .unwrap_or_default()
+                .to_vec();
+            return Err(InvokeError::MethodNotAllowed {
+                sent: method.to_owned(),
+                allowed,
+            });
+        }
+        Ok(version)
     }
 
     /// The version to call, once the registry was looked at.

@@ -126,6 +126,12 @@ pub struct WorkerConfig {
     pub max_header_kb: u32,
     /// The most header lines of a request.
     pub max_header_lines: u32,
+    /// Connections to the port that one address may have; zero is half of all there may be.
+    pub max_connections_per_address: u32,
+    /// Bundles that may be on their way in at once; half of them from one address.
+    pub max_uploads: u32,
+    /// What they may hold together; zero is what one body may be.
+    pub max_uploads_mb: u32,
     /// Invocations that may wait for one function.
     pub queue_per_function: u32,
     /// How long one may wait.

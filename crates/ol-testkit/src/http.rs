@@ -28,12 +28,19 @@ impl Client {
     /// # Errors
     /// Those of connect(2).
     pub fn connect(address: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::of(TcpStream::connect(address)?, address)
+    }
+
+    /// Speaks to `host` over a connection that is there.
+    ///
+    /// # Errors
+    /// When it isn't any more.
+    pub fn of(stream: TcpStream, host: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience(60.0)))?;
         Ok(Self {
             stream: BufReader::new(stream),
-            host: address.to_owned(),
+            host: host.to_owned(),
         })
     }
 

@@ -5,7 +5,7 @@ use crate::relay::{Relay, Resolvers};
 use crate::signals::{Signals, Told};
 use crate::up::say;
 use anyhow::{Context, Result, bail};
-use ol_event::{Limits, Listeners, Server};
+use ol_event::{Limits, Listeners, Server, UploadLimits};
 use ol_lambda::registry::Registry;
 use ol_lambda::{Direct, Lambdas, PackagesSettings, Settings};
 use ol_model::worker_config::{DefaultNetwork, Networks};
@@ -18,6 +18,7 @@ use ol_sandbox::budget::Budget;
 use ol_sandbox::sock::{Egress, SockPool};
 use ol_sys::confine::Level;
 use ol_warden::rootfs::PYTHONS;
+use rustix::process::{Resource, getrlimit};
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -161,11 +162,7 @@ async fn serve(
         site_packages,
         networks,
     );
-    let limits = Limits {
-        body: config.max_body(),
-        header_bytes: config.max_header_bytes(),
-        header_lines: config.max_header_lines as usize,
-    };
+    let limits = limits(config);
     let (what, server) = match config.server_mode {
         ServerMode::Lambda => {
             let registry = Registry::open(&config.registry_path()?)?;
@@ -240,6 +237,29 @@ async fn serve(
         tracing::warn!("the statistics are lost: write {}: {error}", path.display());
     }
     Ok(())
+}
+
+/// The most connections by the port.
+const CONNECTIONS: u64 = 8192;
+
+/// What requests may be, and how many of them. Connections take half of the descriptors at most: the others are for sandboxes, files
+/// and the worker's own socket, however many clients come.
+fn limits(config: &WorkerConfig) -> Limits {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = (descriptors / 2).clamp(1, CONNECTIONS);
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    Limits {
+        body: config.max_body(),
+        header_bytes: config.max_header_bytes(),
+        header_lines: config.max_header_lines as usize,
+        connections,
+        connections_each: config.connections_each(connections),
+        uploads: UploadLimits {
+            each: config.max_body(),
+            together: config.max_uploads(),
+            count: config.max_uploads as usize,
+        },
+    }
 }
 
 /// Opens the store of packages, and looks where they come from on this host.

@@ -12,6 +12,7 @@
 //! | `burst` | `bench burst`: many first callers at once |
 //! | `density` | `bench density`: sandboxes that only wait |
 //! | `packages` | `bench packages`: what functions need, installed |
+//! | `floods` | `bench floods`: a warm function beside strangers who flood the worker |
 //! | `tail` | `bench tail`: a warm function beside churn |
 //! | `session` | what every benchmark begins and ends with |
 //! | `worker` | the worker under test, from outside |
@@ -39,6 +40,7 @@ mod correctness;
 mod crowd;
 mod density;
 mod fleet;
+mod floods;
 mod floor_create;
 mod floor_fork;
 mod floor_http;
@@ -80,6 +82,8 @@ pub(crate) enum Bench {
     Density(density::Args),
     /// Packages of functions, against `uv pip install`
     Packages(packages::Args),
+    /// Calls of a warm function while a stranger floods the worker
+    Floods(floods::Args),
     /// Calls of a warm function while other sandboxes come and go
     Tail(tail::Args),
 }
@@ -93,6 +97,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Burst(args) => burst::run(args),
         Bench::Density(args) => density::run(args),
         Bench::Packages(args) => packages::run(args),
+        Bench::Floods(args) => floods::run(args),
         Bench::Tail(args) => tail::run(args),
     }
 }

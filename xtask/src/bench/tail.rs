@@ -139,7 +139,7 @@ fn both(
 }
 
 /// Calls every [`INTERVAL`] for `duration`; the microseconds of each from when it was due.
-fn timetable(address: SocketAddr, duration: Duration) -> Result<Vec<f64>> {
+pub(super) fn timetable(address: SocketAddr, duration: Duration) -> Result<Vec<f64>> {
     let mut client = Client::connect(address)?;
     client.echo(&wire::echo_body(next_number(), 8))?;
     let (started, mut times) = (Instant::now(), Vec::new());

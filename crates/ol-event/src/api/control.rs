@@ -1,7 +1,10 @@
 //! The routes beside `/run`: registry, health, statistics. Off the hot path, so written with axum.
 
-use super::{functions, metrics, packages, upload};
+use super::run::Ends;
+use super::upload::Uploads;
+use super::{functions, metrics, packages};
 use crate::body::ResponseBody;
+use crate::incoming::RequestBody;
 use crate::respond::Problem;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -9,20 +12,18 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, Request, StatusCode};
-use ol_lambda::{InvokeError, Lambdas, Uploaded};
-use ol_model::{FunctionName, MiB, steps};
+use ol_lambda::{InvokeError, Lambdas, UploadError, Uploaded};
+use ol_model::{FunctionName, steps};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::future::Ready;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the routes need.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub lambdas: Arc<Lambdas>,
-    pub uploads: PathBuf,
-    pub max_body: MiB,
+    pub uploads: Arc<Uploads>,
     /// Only those who may open the worker's socket file reach it.
     pub private: bool,
 }
@@ -127,11 +128,17 @@ async fn store(
         Ok(force) => force,
         Err(problem) => return Err(refuse(problem, parts.headers)),
     };
+    let from = parts.extensions.get::<Ends>().and_then(|ends| ends.client);
     let stored = async {
-        let file = upload::receive(&context.uploads, body, context.max_body).await?;
+        // Before it is waited for.
+        if !context.lambdas.accepts() {
+            return Err(UploadError::Draining.into());
+        }
+        let uploads = &context.uploads;
+        let upload = uploads.receive(body, from.map(|from| from.ip())).await?;
         context
             .lambdas
-            .upload(&name, file.path(), force)
+            .upload(&name, upload.path(), force)
             .await
             .map_err(Problem::from)
     };
@@ -246,13 +253,15 @@ pub(crate) fn nowhere(
     }
 }
 
-/// Answers one control request.
+/// Answers one control request, from a client at one of the `ends`.
 pub(crate) async fn answer(
     router: Router,
-    request: Request<hyper::body::Incoming>,
+    ends: Ends,
+    request: Request<RequestBody>,
 ) -> http::Response<ResponseBody> {
     use tower_service::Service;
-    let mut router = router;
+    let (mut router, mut request) = (router, request);
+    request.extensions_mut().insert(ends);
     let response = match router.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -6,4 +6,4 @@ mod metrics;
 mod packages;
 pub(crate) mod run;
 pub(crate) mod sandboxes;
-mod upload;
+pub(crate) mod upload;

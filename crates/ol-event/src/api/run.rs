@@ -1,11 +1,11 @@
 //! `ANY /run/NAME[/path][?query]`: a request becomes an invocation, its answer the response.
 
 use crate::body::ResponseBody;
-use crate::incoming;
+use crate::incoming::{self, RequestBody};
 use crate::respond::Problem;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use ol_lambda::{Answer, InvocationId, Lambdas, Phases, Request as Call};
 use ol_model::{FunctionName, MiB};
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ pub(crate) async fn run(
     lambdas: &Lambdas,
     max_body: MiB,
     ends: Ends,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     let id = lambdas.number();
@@ -76,13 +76,12 @@ async fn answer(
     ends: Ends,
     parts: &http::request::Parts,
     id: InvocationId,
-    body: Incoming,
+    body: RequestBody,
     phases: &mut Phases,
 ) -> Result<Answer, Problem> {
     let name = name_in(parts.uri.path()).unwrap_or_default();
     let name = FunctionName::parse(name)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string()))?;
-    let body = incoming::take(body, max_body).await?;
     let call = Call {
         name: &name,
         id,
@@ -90,6 +89,7 @@ async fn answer(
         client: ends.client,
         server: ends.server,
     };
+    let body = incoming::take(body, max_body, lambdas.admits(&call)).await?;
     Ok(lambdas.invoke(&call, body, phases).await?)
 }
 

@@ -2,20 +2,22 @@
 
 use super::control::{Refusal, nowhere, refuse, stats, wrong_method};
 use super::metrics;
+use super::upload::broke_off;
 use crate::respond::Problem;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
 use ol_lambda::{Direct, DirectError, InvokeError, Order};
 use std::sync::Arc;
 
 /// The longest body: the event of `/run` goes to the guest in one window.
-const LONGEST_BODY: usize = 1 << 20;
+const LONGEST_BODY: u64 = 1 << 20;
 
 /// The routes for everybody.
 pub(crate) fn router(direct: Arc<Direct>) -> Router {
@@ -58,14 +60,33 @@ impl From<DirectError> for Problem {
     }
 }
 
-async fn taken(request: Request<Body>) -> Result<(HeaderMap, Bytes), Refusal> {
+/// The body of a request. Before it is waited for, `look` says whether the head is enough to refuse the request.
+async fn taken(
+    request: Request<Body>,
+    look: impl FnOnce() -> Result<(), DirectError>,
+) -> Result<(HeaderMap, Bytes), Refusal> {
     let (parts, body) = request.into_parts();
-    match axum::body::to_bytes(body, LONGEST_BODY).await {
-        Ok(body) => Ok((parts.headers, body)),
-        Err(error) => {
-            let text = format!("the body can't be taken ({error}): send at most 1 MiB");
-            Err(refuse(InvokeError::BadRequest(text), parts.headers))
+    let taken = async {
+        look()?;
+        let too_large = || {
+            let text = "the body is larger than a sandbox is given at once: send at most 1 MiB";
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", text)
+        };
+        if body.size_hint().lower() > LONGEST_BODY {
+            return Err(too_large());
         }
+        let (mut whole, mut parts) = (BytesMut::new(), body.into_data_stream());
+        while let Some(part) = parts.next().await {
+            whole.extend_from_slice(&part.map_err(|error| broke_off(&error))?);
+            if whole.len() as u64 > LONGEST_BODY {
+                return Err(too_large());
+            }
+        }
+        Ok(whole.freeze())
+    };
+    match taken.await {
+        Ok(body) => Ok((parts.headers, body)),
+        Err(problem) => Err(refuse(problem, parts.headers)),
     }
 }
 
@@ -73,7 +94,7 @@ async fn create(
     State(direct): State<Arc<Direct>>,
     request: Request<Body>,
 ) -> Result<String, Refusal> {
-    let (headers, body) = taken(request).await?;
+    let (headers, body) = taken(request, || direct.makes()).await?;
     let made = async { direct.create(Order::parse(&body)?).await };
     match made.await {
         Ok(id) => Ok(format!("{id}\n")),
@@ -113,7 +134,7 @@ async fn run(
     Path(id): Path<String>,
     request: Request<Body>,
 ) -> Result<impl IntoResponse, Refusal> {
-    let (headers, event) = taken(request).await?;
+    let (headers, event) = taken(request, || direct.knows(&id)).await?;
     let answer = direct.run(&id, event).await;
     let answer = answer.map_err(|error| refuse(error, headers))?;
     Ok(([(CONTENT_TYPE, "application/json")], answer))

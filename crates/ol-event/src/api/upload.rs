@@ -1,10 +1,21 @@
-//! A bundle on its way in: streamed to a file of its own, which is gone when the request is, however it ends.
+//! A bundle on its way in: streamed to a file of its own, which is gone when the request is, however it ends. How many come at once, and
+//! how much disk they hold together, is bounded.
 
+use crate::crowd::{Crowd, Full, Place};
+use crate::incoming::BodyError;
 use crate::respond::Problem;
+use crate::seldom::Seldom;
+use axum::body::{Body, HttpBody as _};
 use futures_util::StreamExt;
 use http::StatusCode;
+use ol_lambda::InvokeError;
 use ol_model::MiB;
-use std::path::Path;
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
@@ -26,47 +37,157 @@ pub(crate) fn forced(query: &str) -> Result<bool, Problem> {
     Ok(forced)
 }
 
-/// Writes `body` to a new file in `folder`.
-pub(crate) async fn receive(
-    folder: &Path,
-    body: axum::body::Body,
-    max: MiB,
-) -> Result<NamedTempFile, Problem> {
-    let failed = |error: std::io::Error| {
-        tracing::error!("an upload can't be kept in {}: {error}", folder.display());
+/// What uploads may take.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLimits {
+    /// One bundle.
+    pub each: MiB,
+    /// All that are on their way, together.
+    pub together: MiB,
+    /// How many may be on their way; half of them from one address.
+    pub count: usize,
+}
+
+/// The uploads that are on their way.
+pub(crate) struct Uploads {
+    folder: PathBuf,
+    limits: UploadLimits,
+    crowd: Arc<Crowd>,
+    /// Bytes of all of them.
+    bytes: AtomicU64,
+    failing: Seldom,
+}
+
+/// A bundle that is arriving, or has arrived.
+pub(crate) struct Upload {
+    uploads: Arc<Uploads>,
+    file: NamedTempFile,
+    bytes: u64,
+    _place: Place,
+}
+
+impl Upload {
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn makes_room(&mut self, bytes: u64) -> Result<(), Problem> {
+        self.bytes += bytes;
+        let together = self.uploads.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let limits = &self.uploads.limits;
+        if self.bytes > limits.each.bytes() {
+            return Err(self.uploads.too_large());
+        }
+        if together > limits.together.bytes() {
+            let text = format!(
+                "the uploads on their way hold as much as they may together ({} MiB, max_uploads_mb): try again later",
+                limits.together.0
+            );
+            return Err(full(text));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.uploads.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Uploads {
+    /// None yet; they are kept in `folder` while they arrive.
+    pub(crate) fn new(folder: PathBuf, limits: UploadLimits) -> Arc<Self> {
+        Arc::new(Self {
+            folder,
+            limits,
+            crowd: Crowd::new(limits.count, limits.count.div_ceil(2)),
+            bytes: AtomicU64::new(0),
+            failing: Seldom::default(),
+        })
+    }
+
+    /// Writes `body`, which somebody at `from` sends, to a new file.
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
+        body: Body,
+        from: Option<IpAddr>,
+    ) -> Result<Upload, Problem> {
+        if body.size_hint().lower() > self.limits.each.bytes() {
+            return Err(self.too_large());
+        }
+        let place = self.crowd.enter(from).map_err(|refused| {
+            full(match refused {
+                Full::All => format!(
+                    "as many uploads are on their way as may be ({}, max_uploads): try again later",
+                    self.limits.count
+                ),
+                Full::Each => format!(
+                    "your address has {} uploads on their way, half of all that may be (max_uploads): try again later",
+                    self.crowd.each()
+                ),
+            })
+        })?;
+        let failed = |error| self.failed(&error);
+        let file = match NamedTempFile::new_in(&self.folder) {
+            // Somebody removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = std::fs::create_dir_all(&self.folder);
+                made.and_then(|()| NamedTempFile::new_in(&self.folder))
+            }
+            made => made,
+        };
+        let file = file.map_err(failed)?;
+        let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
+        let mut upload = Upload {
+            uploads: Arc::clone(self),
+            file,
+            bytes: 0,
+            _place: place,
+        };
+        let mut parts = body.into_data_stream();
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|error| broke_off(&error))?;
+            upload.makes_room(part.len() as u64)?;
+            writer.write_all(&part).await.map_err(failed)?;
+        }
+        writer.flush().await.map_err(failed)?;
+        Ok(upload)
+    }
+
+    fn too_large(&self) -> Problem {
+        let text = format!(
+            "the bundle is larger than this worker takes ({} MiB, max_body_mb)",
+            self.limits.each.0
+        );
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", text)
+    }
+
+    fn failed(&self, error: &io::Error) -> Problem {
+        self.failing.warn(format_args!(
+            "an upload can't be kept in {}: {error}",
+            self.folder.display()
+        ));
         let text = "the upload can't be kept: the worker's disk is full or not writable";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
-    };
-    let file = match NamedTempFile::new_in(folder) {
-        // Somebody removed it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(folder).and_then(|()| NamedTempFile::new_in(folder))
-        }
-        made => made,
-    };
-    let file = file.map_err(failed)?;
-    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
-    let mut left = max.bytes();
-    let mut parts = body.into_data_stream();
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-request",
-                format!("the upload broke off: {error}"),
-            )
-        })?;
-        left = left.checked_sub(part.len() as u64).ok_or_else(|| {
-            let text = format!(
-                "the bundle is larger than this worker takes ({} MiB, max_body_mb)",
-                max.0
-            );
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", text)
-        })?;
-        writer.write_all(&part).await.map_err(failed)?;
     }
-    writer.flush().await.map_err(failed)?;
-    Ok(file)
+}
+
+fn full(text: String) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "uploads-full", text).later()
+}
+
+/// The words for a body that isn't there whole.
+pub(super) fn broke_off(error: &axum::Error) -> Problem {
+    let body = error
+        .source()
+        .and_then(|source| source.downcast_ref::<BodyError>());
+    let text = body.map_or_else(
+        || format!("the request body broke off: {error}"),
+        ToString::to_string,
+    );
+    InvokeError::BadRequest(text).into()
 }
 
 #[cfg(test)]

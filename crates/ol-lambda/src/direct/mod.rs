@@ -93,14 +93,32 @@ impl Direct {
         entry.ok_or_else(|| DirectError::Unknown(id.to_owned()))
     }
 
+    /// Does it make sandboxes? Tells before an order is there.
+    ///
+    /// # Errors
+    /// [`InvokeError::Draining`].
+    pub fn makes(&self) -> Result<(), DirectError> {
+        if self.accepts() {
+            Ok(())
+        } else {
+            Err(InvokeError::Draining.into())
+        }
+    }
+
+    /// Is there a sandbox with this number? Tells before an event is there.
+    ///
+    /// # Errors
+    /// [`DirectError::Unknown`].
+    pub fn knows(&self, id: &str) -> Result<(), DirectError> {
+        self.find(id).map(|_| ())
+    }
+
     /// Makes a sandbox; returns its number. They count from 1, in the order in which they were made.
     ///
     /// # Errors
     /// See [`DirectError`]; nothing remains of a failed attempt.
     pub async fn create(&self, order: Order) -> Result<u64, DirectError> {
-        if !self.accepts() {
-            return Err(InvokeError::Draining.into());
-        }
+        self.makes()?;
         let parent = match order.parent()? {
             Some(id) => Some(self.find(&id)?),
             None => None,

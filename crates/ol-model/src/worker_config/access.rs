@@ -162,7 +162,25 @@ impl WorkerConfig {
         MiB(self.max_body_mb)
     }
 
-    /// The largest head of a request, in bytes.
+    /// What all uploads on their way may hold together.
+    #[must_use]
+    pub fn max_uploads(&self) -> MiB {
+        match self.max_uploads_mb {
+            0 => self.max_body(),
+            together => MiB(together),
+        }
+    }
+
+    /// The connections that one address may have, of `all`.
+    #[must_use]
+    pub fn connections_each(&self, all: usize) -> usize {
+        match self.max_connections_per_address {
+            0 => all.div_ceil(2),
+            each => usize::try_from(each).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The largest head of a request in bytes.
     #[must_use]
     pub fn max_header_bytes(&self) -> usize {
         usize::try_from(u64::from(self.max_header_kb) * 1024).unwrap_or(usize::MAX)

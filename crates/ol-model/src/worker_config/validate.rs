@@ -68,6 +68,7 @@ fn not_zero(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
         ("max_body_mb", config.max_body_mb),
         ("max_header_kb", config.max_header_kb),
         ("max_header_lines", config.max_header_lines),
+        ("max_uploads", config.max_uploads),
         ("queue_per_function", config.queue_per_function),
         ("queue_wait_sec", config.queue_wait_sec),
         ("scaling.target_ms", config.scaling.target_ms),

@@ -1,7 +1,7 @@
 //! The right to call an instance. A waiting call takes whichever comes first: an instance that another call gives back, or one that
 //! was started. Invariant: while calls wait, instances are starting or busy; else one is started.
 
-use super::table::Instances;
+use super::table::{Instances, Table};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use crate::phases::Phases;
@@ -154,24 +154,40 @@ impl Instances {
         table.stalled = false;
     }
 
-    /// Under one lock, so that an instance which becomes idle is seen by this call or sees it wait.
-    fn take_idle_or_wait(self: &Arc<Self>) -> Result<Place, InvokeError> {
+    /// Would a call get an instance, or a place among those that wait?
+    pub(crate) fn has_room(&self) -> Result<(), InvokeError> {
         let mut table = self.table();
-        if let Some(instance) = table.idle.pop() {
-            return Ok(Place::Instance(instance));
+        if table.idle.is_empty() {
+            self.place_in(&mut table)
+        } else {
+            Ok(())
         }
+    }
+
+    /// Is there a place among those that wait?
+    fn place_in(&self, table: &mut Table) -> Result<(), InvokeError> {
         let most = self.shared.settings.queue_per_function;
         if table.waiting.len() >= most {
             // Those who left need no place.
             table.waiting.prune();
         }
         let waiting = table.waiting.len();
-        if waiting >= most {
-            return Err(InvokeError::QueueFull {
-                name: self.name.clone(),
-                waiting,
-            });
+        if waiting < most {
+            return Ok(());
         }
+        Err(InvokeError::QueueFull {
+            name: self.name.clone(),
+            waiting,
+        })
+    }
+
+    /// Under one lock, so that an instance which becomes idle is seen by this call or sees it wait.
+    fn take_idle_or_wait(self: &Arc<Self>) -> Result<Place, InvokeError> {
+        let mut table = self.table();
+        if let Some(instance) = table.idle.pop() {
+            return Ok(Place::Instance(instance));
+        }
+        self.place_in(&mut table)?;
         let turn = table.waiting.join();
         self.start_missing(&mut table, 0);
         self.watch_queue(&mut table);

@@ -1,0 +1,165 @@
+//! One connection: its requests, one after the other, and its end, in which no answer is lost.
+
+use crate::api::run::Ends;
+use crate::body::{Answering, ResponseBody};
+use crate::date;
+use crate::discard::linger;
+use crate::exchange::Exchange;
+use crate::head::unknown_coding;
+use crate::heads::Head;
+use crate::respond::Problem;
+use crate::server::{HEAD_TIMEOUT, Limits, Server, stopped};
+use crate::wire::{Verdict, Wire};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long a word of ours about a request that can't be read may take to leave. It fits any socket's buffer.
+const LAST_WORD: Duration = Duration::from_secs(3);
+
+/// Serves `stream` until either side closes it. `public`: it came by the port, not by the worker's own socket.
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    public: Option<Ends>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let from = public.and_then(|ends| ends.client);
+    let from = from.map(|client| client.ip());
+    let exchange = Exchange::new(Head::new(Arc::clone(&server.heads), from));
+    let mut wire = Wire::new(stream, Arc::clone(&exchange));
+    let mut stopping = false;
+    let served = {
+        let service = service_fn(|request: Request<Incoming>| {
+            let expects = request.headers().contains_key(EXPECT);
+            let request = request.map(|body| exchange.begin(body, expects));
+            let (server, exchange) = (Arc::clone(&server), Arc::clone(&exchange));
+            async move {
+                let mut response = server.answer(request, public).await;
+                date::stamp(response.headers_mut());
+                let close = exchange.answered().await;
+                Ok::<_, Infallible>(as_answer(response, exchange, close))
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(server.limits.header_lines)
+            .max_header_size(server.limits.header_bytes)
+            .max_buf_size(server.limits.header_bytes.max(8 << 10))
+            .serve_connection(TokioIo::new(&mut wire), service);
+        let mut connection = pin!(connection);
+        let mut stopped = pin!(stopped(&mut stop));
+        poll_fn(|context| {
+            let mut served = connection.as_mut().poll(context);
+            if served.is_pending() && !stopping && stopped.as_mut().poll(context).is_ready() {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+                served = connection.as_mut().poll(context);
+            }
+            if served.is_pending() {
+                exchange.poll_rest(context);
+            }
+            served
+        })
+        .await
+    };
+    let word = last_word(
+        wire.verdict(),
+        served.as_ref().err(),
+        &exchange,
+        &server.limits,
+    );
+    if let Err(error) = &served {
+        tracing::debug!("a connection ended early: {error}");
+    }
+    let refused = word.is_some();
+    if let Some(word) = word {
+        // Who doesn't take it doesn't want it.
+        let _ = timeout(LAST_WORD, wire.stream().write_all(&word.plain())).await;
+    }
+    let in_order = served.is_ok() && !stopping;
+    if (refused || in_order || exchange.is_broken())
+        && wire.stream().shutdown().await.is_ok()
+        && !wire.hung_up()
+    {
+        linger(wire.stream()).await;
+    }
+}
+
+/// The answer as it leaves.
+fn as_answer(
+    response: Response<ResponseBody>,
+    exchange: Arc<Exchange>,
+    close: bool,
+) -> Response<Answering> {
+    let mut response = response.map(|body| Answering::new(body, exchange));
+    if close {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
+}
+
+/// What is said of a request that can't be read, if there is something to say.
+fn last_word(
+    verdict: Option<Verdict>,
+    error: Option<&hyper::Error>,
+    exchange: &Exchange,
+    limits: &Limits,
+) -> Option<Problem> {
+    let bad = |text| Problem::new(StatusCode::BAD_REQUEST, "bad-request", text);
+    let status = match verdict {
+        Some(Verdict::Status(status)) => status,
+        Some(Verdict::NoRoom) => {
+            let text = "too many requests' heads come in pieces at once: try again later, or send the head faster";
+            return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "heads-full", text).later());
+        }
+        None => {
+            let error = error.filter(|_| exchange.within_head())?;
+            if error.is_timeout() {
+                let text =
+                    format!("the request's head took longer than {HEAD_TIMEOUT:?}: send it faster");
+                return Some(Problem::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "head-timeout",
+                    text,
+                ));
+            }
+            error.is_parse().then_some(StatusCode::BAD_REQUEST)?
+        }
+    };
+    let why = error.map(ToString::to_string).unwrap_or_default();
+    Some(match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::new(
+            status,
+            "head-too-large",
+            format!(
+                "the request's head is larger than this worker takes ({} KiB, max_header_kb), or has more lines ({}, max_header_lines)",
+                limits.header_bytes >> 10,
+                limits.header_lines
+            ),
+        ),
+        StatusCode::URI_TOO_LONG => Problem::new(
+            status,
+            "uri-too-long",
+            "the request's address is longer than 65,534 bytes: send what is long in the body",
+        ),
+        _ if why.contains("invalid transfer-encoding") => unknown_coding(),
+        _ if why.contains("unexpected transfer-encoding") => {
+            bad("HTTP/1.0 has no Transfer-Encoding: send a Content-Length, or HTTP/1.1".to_owned())
+        }
+        _ => bad(format!("the request can't be read ({why}): send HTTP/1.1")),
+    })
+}

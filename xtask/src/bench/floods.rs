@@ -1,0 +1,204 @@
+//! `cargo xtask bench floods`: is a function slower while somebody else floods the worker?
+//!
+//! ```text
+//! in each round, for each kind of flood: 500 calls a second of a warm function
+//!     with nothing else    → p99, quiet
+//!     beside the flood     → p99, which may be twice that
+//! ```
+//!
+//! The floods come from another address of the loopback device than the calls, as those of a stranger would. They share the cores with the
+//! worker, so they keep to a pace: what is measured is what the worker makes of them, not what it costs to make them.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use super::child::Server;
+use super::process_tree::Neighbours;
+use super::session::{Common, Session, progress};
+use super::summary::{Goal, quantile};
+use super::tail::timetable;
+use super::worker;
+
+/// From one look at what became of a flood's connections to the next, in which it opens so many new ones.
+const BEAT: Duration = Duration::from_millis(20);
+const NEW_IN_A_BEAT: usize = 40;
+/// What a flood tries to hold.
+const WANTED: usize = 9000;
+/// How long a flood rages before it is measured.
+const RISE: Duration = Duration::from_secs(3);
+/// The stranger.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Length of one timed stretch, in seconds
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Only the floods of these names
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
+
+/// One kind of flood.
+struct Flood {
+    name: &'static str,
+    /// What it does, for the table.
+    what: &'static str,
+    /// Made ready before anything is timed.
+    prepare: fn(&Server) -> Result<()>,
+    /// Floods until it is over; says what that came to.
+    rage: fn(&Server, &AtomicBool) -> Result<String>,
+}
+
+const FLOODS: [Flood; 3] = [
+    Flood {
+        name: "connections",
+        what: "connections that ask nothing",
+        prepare: nothing,
+        rage: connections,
+    },
+    Flood {
+        name: "heads",
+        what: "heads of 60,000 bytes that don't end",
+        prepare: nothing,
+        rage: heads,
+    },
+    Flood {
+        name: "uploads",
+        what: "uploads of 4 GB that stall",
+        prepare: nothing,
+        rage: uploads,
+    },
+];
+
+/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+pub(super) fn run(args: &Args) -> Result<()> {
+    ensure!(args.seconds > 0.0, "--seconds must be above zero");
+    let wanted =
+        |flood: &&Flood| args.only.is_empty() || args.only.iter().any(|name| name == flood.name);
+    let floods: Vec<&Flood> = FLOODS.iter().filter(wanted).collect();
+    ensure!(
+        !floods.is_empty(),
+        "--only names no flood; there are {}",
+        FLOODS.map(|flood| flood.name).join(", ")
+    );
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("failed to raise the limit of descriptors")?;
+    let mut session = Session::begin("floods", &args.common)?;
+    let stretch = Duration::from_secs_f64(args.seconds);
+    let neighbours = Neighbours::now()?;
+    for flood in floods {
+        // A worker for each, so that none is measured in what another left.
+        let directory = session.roomy("", &[])?;
+        let server = directory.up()?;
+        worker::install_echo(&server)?;
+        (flood.prepare)(&server)?;
+        timetable(server.address(), stretch / 4)?;
+        let (mut quiet, mut beside) = (Vec::new(), Vec::new());
+        for round in 0..args.common.rounds {
+            progress(&format!(
+                "{}: round {} of {}",
+                flood.name,
+                round + 1,
+                args.common.rounds
+            ));
+            quiet.push(quantile(&timetable(server.address(), stretch)?, 990));
+            let (times, said) = flooded(flood, &server, stretch)?;
+            beside.push(quantile(&times, 990));
+            if round == 0 {
+                session.note(format!("{}: {said}", flood.name));
+            }
+            // What it leaves to be closed belongs to no quiet stretch.
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let what = format!("warm p99 beside {}; beside it, quiet", flood.what);
+        let goal = Goal::TimesAtMost(2.0);
+        session.report.row(11, what, "µs", &beside, &quiet, goal);
+        directory.down(server)?;
+    }
+    session.note(neighbours.note()?);
+    session.end()
+}
+
+/// The timetable beside `flood`, once that has risen; and what the flood says of itself.
+fn flooded(flood: &Flood, server: &Server, stretch: Duration) -> Result<(Vec<f64>, String)> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let raging = scope.spawn(|| (flood.rage)(server, &over));
+        std::thread::sleep(RISE);
+        let times = timetable(server.address(), stretch);
+        over.store(true, Ordering::Relaxed);
+        let said = raging.join().ok().context("the flood panicked")?;
+        Ok((times?, said.context("the flood failed")?))
+    })
+}
+
+fn nothing(_server: &Server) -> Result<()> {
+    Ok(())
+}
+
+fn connections(server: &Server, over: &AtomicBool) -> Result<String> {
+    hold(server, over, b"")
+}
+
+fn heads(server: &Server, over: &AtomicBool) -> Result<String> {
+    let mut head = b"GET /run/echo HTTP/1.1\r\nHost: localhost\r\nX-Flood: ".to_vec();
+    head.resize(60_000, b'a');
+    hold(server, over, &head)
+}
+
+fn uploads(server: &Server, over: &AtomicBool) -> Result<String> {
+    let head =
+        b"POST /registry/flood HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000000\r\n\r\n";
+    hold(server, over, &[&head[..], &[0x1f; 4096]].concat())
+}
+
+/// Opens connections, sends `first` on each and nothing more, and opens another for each that the worker closes or answers.
+fn hold(server: &Server, over: &AtomicBool, first: &[u8]) -> Result<String> {
+    let (mut held, mut opened, mut most, mut answered) = (Vec::new(), 0_u64, 0, 0_u64);
+    while !over.load(Ordering::Relaxed) {
+        let beat = Instant::now();
+        for _ in 0..NEW_IN_A_BEAT.min(WANTED.saturating_sub(held.len())) {
+            let Ok(stream) = open(server.address()) else {
+                break;
+            };
+            opened += 1;
+            // Where it isn't taken whole, the worker has closed it or doesn't read.
+            let mut stream = stream;
+            let _ = stream.write(first);
+            held.push(stream);
+        }
+        most = most.max(held.len());
+        held.retain(|mut stream| match stream.read(&mut [0; 512]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+            Ok(count) => {
+                answered += u64::from(count > 0);
+                false
+            }
+            Err(_) => false,
+        });
+        std::thread::sleep(BEAT.saturating_sub(beat.elapsed()));
+    }
+    Ok(format!(
+        "{opened} connections opened, {most} held at once at most, {answered} answered"
+    ))
+}
+
+/// A connection from the stranger that never blocks.
+fn open(server: SocketAddr) -> Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddrV4::new(STRANGER, 0))?;
+    connect(&socket, &server)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
