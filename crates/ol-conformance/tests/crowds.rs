@@ -6,7 +6,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs as _};
 use std::time::Instant;
 
 const ECHO: &str = "def f(event):\n    return event\n";
@@ -19,7 +19,8 @@ fn from_elsewhere(worker: &Worker<'_>, last: u8) -> Client {
         &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0),
     )
     .expect("bound");
-    let server: SocketAddr = worker.address.parse().expect("an address");
+    let mut servers = worker.address.to_socket_addrs().expect("resolved");
+    let server = servers.find(SocketAddr::is_ipv4).expect("an IPv4 address");
     connect(&socket, &server).expect("the worker listens");
     Client::of(TcpStream::from(socket), &worker.address).expect("a connection")
 }

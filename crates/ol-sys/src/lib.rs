@@ -9,6 +9,7 @@
 //! - [`privilege`]: giving up uid, capabilities and the right to gain any
 //! - [`seccomp`]: the system calls a sandbox may make, as a binary search
 //! - [`confine`]: Landlock rulesets for leaves and for the worker
+//! - [`heap`]: giving back what the allocator holds and nobody uses
 //! - [`loopback`]: bringing `lo` up in a new network namespace
 //! - [`KEEPER`]: the program that is pid 1 of a sandbox
 
@@ -19,6 +20,7 @@ compile_error!(
 
 mod birth;
 pub mod confine;
+pub mod heap;
 pub mod loopback;
 pub mod mount;
 pub mod namespaces;

@@ -1,6 +1,7 @@
 //! The only place where the parts meet: pool, lambdas, server; and their end in the opposite order.
 
 use crate::directory::Directory;
+use crate::memory;
 use crate::relay::{Relay, Resolvers};
 use crate::signals::{Signals, Told};
 use crate::up::say;
@@ -189,6 +190,7 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let serving = Arc::clone(&server).serve(listeners, stopped, config.drain());
     let mut serving = tokio::spawn(serving);
+    tokio::spawn(memory::tend());
     announce(directory, url, notify)?;
     let told = tokio::select! {
         told = signals.next() => told,

@@ -11,6 +11,7 @@
 //! - `view`: reaching directories that lie in somebody's home without the right to pass it
 //! - `relay`: answers functions' questions of names
 //! - `signals`: what each signal means, and that one isn't counted twice
+//! - `memory`: gives back what a flood took
 //! - `assemble`: the only place where the parts meet, and their end in order
 //!
 //! Failure: whichever of the two processes dies, the other notices by their socket, cleans up, and exits with a reason.
@@ -19,6 +20,7 @@ pub mod directory;
 
 mod assemble;
 mod confine;
+mod memory;
 mod relay;
 mod runtime;
 mod signals;
