@@ -3,7 +3,6 @@
 
 use ol_testkit::{Client, Worker, bundle, eventually, measured, with_worker};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs as _};
@@ -140,35 +139,6 @@ fn one_address_leaves_connections_for_others() {
             let reply = from_elsewhere(worker, 2).request("GET", "/healthz", &[], b"");
             reply.is_ok_and(|reply| reply.status == 200).then_some(())
         });
-    });
-}
-
-/// However few descriptors there are: the operator, and whoever has a connection, are served while others try to take them all.
-#[test]
-fn connections_leave_descriptors_for_everything_else() {
-    // For this process and its children; each test is a process of its own.
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.maximum = Some(1024);
-    limit.current = Some(1024);
-    setrlimit(Resource::Nofile, limit).expect("lowered");
-    with_worker(&[], |worker| {
-        worker.install("echo", &[("f.py", ECHO)]);
-        let mut kept = worker.connect();
-        let reply = kept.request("POST", "/run/echo", &[], b"1");
-        assert_eq!(reply.expect("an answer").ok(), json!(1));
-        // Half of them are all there may be, and half of those one stranger's.
-        let _held: Vec<Client> = (0..600)
-            .map(|number| from_elsewhere(worker, 2 + u8::from(number >= 300)))
-            .collect();
-        let said = worker.place.ol(&["worker", "status"]);
-        assert_eq!(said.code, Some(0), "{said:?}");
-        let reply = kept.request("POST", "/run/echo", &[], b"2");
-        assert_eq!(reply.expect("an answer").ok(), json!(2));
-        assert!(
-            !worker.place.log_text().contains("can't be accepted"),
-            "{}",
-            worker.place.log_text()
-        );
     });
 }
 

@@ -1,7 +1,7 @@
 //! The routes beside `/run`: registry, health, statistics. Off the hot path, so written with axum.
 
 use super::run::Ends;
-use super::upload::Uploads;
+use super::upload::{self, Uploads};
 use super::{functions, metrics, packages};
 use crate::body::ResponseBody;
 use crate::incoming::RequestBody;
