@@ -20,6 +20,7 @@ use ol_lambda::{Direct, Lambdas};
 use ol_model::MiB;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -29,6 +30,10 @@ use tokio::task::JoinSet;
 
 /// How long a client may take to send the head of a request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long connections are taken, and requests on those that are idle, once it is time to stop: what callers have sent by then is answered,
+/// if only by 503. A connection that is closed over it would leave them in the dark.
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// Connections by the worker's own socket, at once. They are the operator's, and take none from anybody else.
 const PRIVATE: usize = 256;
@@ -128,19 +133,24 @@ impl Server {
         })
     }
 
-    /// Serves until `stop` becomes true; then takes no new connection, lets requests in flight finish for at most
+    /// Serves until `stop` becomes true; then soon takes no new connection, lets requests in flight finish for at most
     /// `patience`, and closes the rest. Returns how many were closed so.
     pub async fn serve(
         self: Arc<Self>,
         listeners: Listeners,
-        mut stop: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
         patience: Duration,
     ) -> usize {
+        let mut told = stop.clone();
+        let mut closing = pin!(async {
+            stopped(&mut told).await;
+            tokio::time::sleep(LAST_CALL).await;
+        });
         let (mut connections, mut private) = (JoinSet::new(), JoinSet::new());
         let mut turned_away = JoinSet::new();
         loop {
             tokio::select! {
-                () = stopped(&mut stop) => break,
+                () = &mut closing => break,
                 accepted = listeners.public.accept(), if self.crowd.has_room() => match accepted {
                     Ok((stream, client)) => match self.crowd.enter(Some(client.ip())) {
                         Ok(place) => {
