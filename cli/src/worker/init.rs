@@ -43,7 +43,11 @@ impl Init {
                 }
             }
             // Nothing there, or something that `init` itself has to judge.
-            Err(DirectoryError::Absent { .. } | DirectoryError::NotOurs { .. }) => {}
+            Err(
+                DirectoryError::Absent { .. }
+                | DirectoryError::Unconfigured { .. }
+                | DirectoryError::NotOurs { .. },
+            ) => {}
             Err(error) => return Err(error.into()),
         }
         let (directory, report) = Directory::init(&self.at.path, &base, self.rebuild, &facts()?)?;

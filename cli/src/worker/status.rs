@@ -73,7 +73,11 @@ fn state(directory: &Directory) -> Result<State> {
     }
     // The operator's socket knows more, but is root's.
     match ask_socket(directory, "/readyz") {
-        Ok((200, _)) => {}
+        // The port may have no place left for one more who asks.
+        Ok((200, _)) => {
+            let url = Client::new(directory.clone())?.url().to_owned();
+            return Ok(State::Ready { url });
+        }
         Ok((_, why)) if !why.is_empty() => return Ok(State::Unready { why }),
         Ok((status, _)) => {
             let why = format!("it answers {status} on {}", directory.socket().display());

@@ -3,6 +3,7 @@
 
 use ol_testkit::{Client, Worker, bundle, eventually, measured, with_worker};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs as _};
@@ -143,6 +144,44 @@ fn one_address_leaves_connections_for_others() {
 }
 
 /// Half a minute, as a call's body has it.
+/// When all places are taken, whoever asks whether the worker is well is told all the same, and the operator gets through.
+#[test]
+fn a_full_house_tells_that_it_is_well() {
+    let few = Rlimit {
+        current: Some(1024),
+        maximum: Some(1024),
+    };
+    setrlimit(Resource::Nofile, few).expect("it is less than before");
+    with_worker(&["max_connections_per_address=400"], |worker| {
+        worker.install("echo", &[("f.py", ECHO)]);
+        let mut inside: Vec<Client> = Vec::new();
+        let refused = loop {
+            let last = if inside.len() < 300 { 2 } else { 3 };
+            let mut client = from_elsewhere(worker, last);
+            let reply = client.request("POST", "/run/echo", &[], b"1");
+            let reply = reply.expect("an answer");
+            if reply.status != 200 {
+                break reply;
+            }
+            inside.push(client);
+            assert!(inside.len() < 600, "no end of places");
+        };
+        let text = refused.error(503, "connections-full");
+        assert!(text.contains("try again later"), "{text}");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        for path in ["/healthz", "/readyz", "/status"] {
+            assert_eq!(worker.request("GET", path, b"").status, 200, "{path}");
+        }
+        let said = worker.place.ol(&["worker", "status"]);
+        assert!(said.ok().contains("ready at"), "{said:?}");
+        drop(inside);
+        eventually("a place", 10.0, || {
+            let reply = worker.connect().request("POST", "/run/echo", &[], b"1");
+            reply.ok().filter(|reply| reply.status == 200)
+        });
+    });
+}
+
 #[test]
 #[ignore = "takes half a minute; run by make test-long"]
 fn an_upload_that_stops_is_cut_off() {

@@ -117,13 +117,19 @@ fn a_name_that_is_not_the_workers_gets_nothing() {
                 "evil.example",
                 &format!("evil.example:{port}"),
                 "localhost.evil.example",
-                "localhost@evil.example",
             ] {
                 let reply = ask(worker, first, &[&format!("Host: {host}")], b"");
                 assert_eq!(reply.status, 421, "{first} {host}: {}", reply.text());
                 assert!(reply.text().contains("allowed_hosts"), "{}", reply.text());
             }
         }
+        let odd = ask(
+            worker,
+            "GET /run/echo HTTP/1.1",
+            &["Host: localhost@evil.example"],
+            b"",
+        );
+        assert_eq!(odd.status, 400, "no host at all: {}", odd.text());
         let target = "GET http://evil.example/run/echo HTTP/1.1";
         assert_eq!(ask(worker, target, &["Host: localhost"], b"").status, 421);
         for host in [

@@ -5,9 +5,9 @@ use crate::api::run::{self, Ends};
 use crate::api::sandboxes;
 use crate::api::upload::{UploadLimits, Uploads};
 use crate::connection;
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Full};
 use crate::discard::linger;
-use crate::guard::Guard;
+use crate::guard::{Guard, Route};
 use crate::head;
 use crate::heads::Heads;
 use crate::incoming::RequestBody;
@@ -19,6 +19,7 @@ use http::header::{CONNECTION, HeaderValue};
 use ol_lambda::{Direct, Lambdas};
 use ol_model::MiB;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -40,6 +41,10 @@ const PRIVATE: usize = 256;
 
 /// Connections that are told at once why they can't stay.
 const TURNED_AWAY: usize = 64;
+
+/// Connections beyond all places, for those who ask whether the worker is well, and how long one may stay.
+const SPARE: usize = 32;
+const SPARE_TIME: Duration = Duration::from_secs(3);
 
 /// How long one of those may take to hear it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -147,26 +152,24 @@ impl Server {
             tokio::time::sleep(LAST_CALL).await;
         });
         let (mut connections, mut private) = (JoinSet::new(), JoinSet::new());
-        let mut turned_away = JoinSet::new();
+        let (mut turned_away, mut spare) = (JoinSet::new(), JoinSet::new());
         loop {
             tokio::select! {
                 () = &mut closing => break,
-                accepted = listeners.public.accept(), if self.crowd.has_room() => match accepted {
+                accepted = listeners.public.accept(), if self.crowd.has_room() || spare.len() < SPARE => match accepted {
                     Ok((stream, client)) => match self.crowd.enter(Some(client.ip())) {
                         Ok(place) => {
-                            // Answers are small and whole: waiting to fill a packet would only delay them.
-                            let _ = stream.set_nodelay(true);
-                            let ends = Ends {
-                                client: Some(client),
-                                server: stream.local_addr().ok(),
-                            };
-                            let served = connection::serve(Arc::clone(&self), stream, Some(ends), stop.clone());
+                            let served = self.serve_one(stream, client, false, &stop);
                             connections.spawn(async move {
                                 served.await;
                                 drop(place);
                             });
                         }
-                        Err(_full) => {
+                        Err(Full::All) => {
+                            let served = self.serve_one(stream, client, true, &stop);
+                            spare.spawn(tokio::time::timeout(SPARE_TIME, served));
+                        }
+                        Err(Full::Each) => {
                             self.crowded.warn(format_args!(
                                 "{} has {} connections, as many as one address may have (max_connections_per_address): more are refused",
                                 client.ip(), self.crowd.each(),
@@ -185,9 +188,10 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 Some(_) = private.join_next() => {}
                 Some(_) = turned_away.join_next() => {}
+                Some(_) = spare.join_next() => {}
             }
         }
-        drop((listeners, turned_away));
+        drop((listeners, turned_away, spare));
         let finished = async {
             while connections.join_next().await.is_some() {}
             while private.join_next().await.is_some() {}
@@ -199,6 +203,24 @@ impl Server {
             return cut_off;
         }
         0
+    }
+
+    /// Serves a connection by the port; a `spare` one only says whether the worker is well.
+    fn serve_one(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        spare: bool,
+        stop: &watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + use<> {
+        // Answers are small and whole: waiting to fill a packet would only delay them.
+        let _ = stream.set_nodelay(true);
+        let ends = Ends {
+            client: Some(client),
+            server: stream.local_addr().ok(),
+            spare,
+        };
+        connection::serve(Arc::clone(self), stream, Some(ends), stop.clone())
     }
 
     /// Answers one request.
@@ -221,6 +243,9 @@ impl Server {
         {
             return Problem::from(refused).respond(request.headers());
         }
+        if public.is_some_and(|ends| ends.spare) {
+            return self.answer_spare(request).await;
+        }
         if let Some(lambdas) = &self.lambdas
             && run::name_in(request.uri().path()).is_some()
         {
@@ -233,6 +258,25 @@ impl Server {
             };
             control::answer(router.clone(), public.unwrap_or_default(), request).await
         }
+    }
+
+    /// Answers who found no place: one question, whether the worker is well.
+    async fn answer_spare(
+        &self,
+        request: http::Request<RequestBody>,
+    ) -> http::Response<crate::body::ResponseBody> {
+        let mut response = match Route::of(request.uri().path(), self.lambdas.is_some()) {
+            Route::Health => control::answer(self.public.clone(), Ends::default(), request).await,
+            Route::Run | Route::Control => {
+                let text = "as many connections as this worker takes are open: try again later";
+                let status = http::StatusCode::SERVICE_UNAVAILABLE;
+                let problem = Problem::new(status, "connections-full", text).later();
+                problem.respond(request.headers())
+            }
+        };
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        response
     }
 
     /// Accepting fails when descriptors run out; trying again at once would only spin.

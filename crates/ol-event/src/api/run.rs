@@ -43,6 +43,8 @@ pub(crate) fn name_in(path: &str) -> Option<&str> {
 pub(crate) struct Ends {
     pub client: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// It came when no place was left: it is told whether the worker is well, and nothing else.
+    pub spare: bool,
 }
 
 pub(crate) async fn run(
