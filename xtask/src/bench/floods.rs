@@ -19,6 +19,8 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::child::Server;
+use super::client::Client;
+use super::fleet;
 use super::process_tree::Neighbours;
 use super::session::{Common, Session, progress};
 use super::summary::{Goal, quantile};
@@ -58,7 +60,7 @@ struct Flood {
     rage: fn(&Server, &AtomicBool) -> Result<String>,
 }
 
-const FLOODS: [Flood; 3] = [
+const FLOODS: [Flood; 4] = [
     Flood {
         name: "connections",
         what: "connections that ask nothing",
@@ -77,7 +79,25 @@ const FLOODS: [Flood; 3] = [
         prepare: nothing,
         rage: uploads,
     },
+    Flood {
+        name: "lines",
+        what: "four functions that print empty lines",
+        prepare: install_printers,
+        rage: lines,
+    },
 ];
+
+/// Prints nothing but ends of lines, for half a second.
+const PRINTER: &str = "
+import sys, time
+
+def f(event):
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        sys.stdout.write('\\n' * 4096)
+    return None
+";
+const PRINTERS: [&str; 4] = ["printer0", "printer1", "printer2", "printer3"];
 
 /// Runs the benchmark; an error only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -160,6 +180,36 @@ fn uploads(server: &Server, over: &AtomicBool) -> Result<String> {
     let head =
         b"POST /registry/flood HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000000\r\n\r\n";
     hold(server, over, &[&head[..], &[0x1f; 4096]].concat())
+}
+
+fn install_printers(server: &Server) -> Result<()> {
+    let mut client = Client::connect(server.address())?;
+    for name in PRINTERS {
+        fleet::install(&mut client, name, &[("f.py", PRINTER)])?;
+    }
+    Ok(())
+}
+
+/// One caller for each, who calls again as soon as he is answered.
+fn lines(server: &Server, over: &AtomicBool) -> Result<String> {
+    let calls = |name: &str| -> Result<u64> {
+        let mut client = Client::connect(server.address())?;
+        let mut calls = 0;
+        while !over.load(Ordering::Relaxed) {
+            let reply = client.call("POST", &format!("/run/{name}"), b"null")?;
+            ensure!(reply.status == 200, "{name} was answered {}", reply.status);
+            calls += 1;
+        }
+        Ok(calls)
+    };
+    std::thread::scope(|scope| {
+        let callers = PRINTERS.map(|name| scope.spawn(move || calls(name)));
+        let mut all = 0;
+        for caller in callers {
+            all += caller.join().ok().context("a caller panicked")??;
+        }
+        Ok(format!("{all} calls printed"))
+    })
 }
 
 /// Opens connections, sends `first` on each and nothing more, and opens another for each that the worker closes or answers.
