@@ -46,7 +46,7 @@ sys.exit(f"{failed} of {processes} sessions lost a request" if failed else 0)
 const PROCESSES: usize = 15;
 
 fn sessions(pairs: usize) {
-    with_worker(&["server_mode=sock", "mem_pool_mb=80000"], |worker| {
+    with_worker(&["server_mode=sock"], |worker| {
         let reply = worker.request(
             "POST",
             "/create",
