@@ -1,7 +1,7 @@
 //! A bundle on its way in: streamed to a file of its own, which is gone when the request is, however it ends. How many come at once, and
 //! how much disk they hold together, is bounded.
 
-use crate::crowd::{Crowd, Full, Place};
+use crate::crowd::{Crowd, Full};
 use crate::incoming::BodyError;
 use crate::respond::Problem;
 use crate::seldom::Seldom;
@@ -63,7 +63,6 @@ pub(crate) struct Upload {
     uploads: Arc<Uploads>,
     file: NamedTempFile,
     bytes: u64,
-    _place: Place,
 }
 
 impl Upload {
@@ -144,7 +143,6 @@ impl Uploads {
             uploads: Arc::clone(self),
             file,
             bytes: 0,
-            _place: place,
         };
         let mut parts = body.into_data_stream();
         while let Some(part) = parts.next().await {
@@ -153,6 +151,8 @@ impl Uploads {
             writer.write_all(&part).await.map_err(failed)?;
         }
         writer.flush().await.map_err(failed)?;
+        // It has arrived. What is made of it may take a while, and keeps nobody from sending.
+        drop(place);
         Ok(upload)
     }
 

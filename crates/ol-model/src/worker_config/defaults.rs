@@ -127,7 +127,7 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
         max_header_kb: 64,
         max_header_lines: 100,
         max_connections_per_address: 0,
-        max_uploads: 16,
+        max_uploads: 128,
         max_uploads_mb: 0,
         queue_per_function: 1024,
         queue_wait_sec: 30,
