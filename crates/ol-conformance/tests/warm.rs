@@ -195,6 +195,10 @@ fn unknown_functions_cost_nothing() {
         });
         // What starts at the first such request, as a thread for files, is not kept per name.
         ask_for_unknown(worker, 0..200);
+        // Nor is what the paused sandbox gives back meanwhile an effect of them.
+        eventually("the memory of what is paused to be lowered", 10.0, || {
+            (!worker.debug().contains(" 50 MiB")).then_some(())
+        });
         let before = traces(worker);
         let counts = ["Threads", "VmRSS"].map(|key| worker.process.number(key));
         let descriptors = worker.process.descriptors().len();

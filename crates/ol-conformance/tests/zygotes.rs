@@ -178,7 +178,7 @@ class Forker:
         BODY
 
 # The runtime's own half is imported by now, and this is what it takes its native half from.
-sys.modules['_ol_zygote'].native = Forker
+sys.modules['_ol_guest'].native = Forker
 ";
 
 #[test]
