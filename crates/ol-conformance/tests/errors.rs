@@ -96,7 +96,9 @@ fn a_body_that_breaks_off_is_400() {
     with_worker(&[], |worker| {
         install_neighbour(worker);
         let count = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
-        worker.install("count", &[("f.py", count)]);
+        // Its only instance is told that the call is off after the caller is: the next call waits for it, and needs no second one.
+        let only_one = "instances: {max: 1}\n";
+        worker.install("count", &[("f.py", count), ("ol.yaml", only_one)]);
         assert_eq!(worker.call("count", &json!(1)).ok(), json!(1));
         for (length, sent) in [(10, 3), (200_000, 100_000), (3 << 20, 1 << 20)] {
             let mut connection = worker.connect();

@@ -8,7 +8,7 @@ use crate::exchange::Exchange;
 use crate::head::unknown_coding;
 use crate::heads::Head;
 use crate::respond::Problem;
-use crate::server::{HEAD_TIMEOUT, LAST_CALL, Limits, Server, stopped};
+use crate::server::{HEAD_TIMEOUT, Limits, Server, last_call};
 use crate::wire::{Verdict, Wire};
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -60,14 +60,11 @@ pub(crate) async fn serve(
             .max_buf_size(server.limits.header_bytes.max(8 << 10))
             .serve_connection(TokioIo::new(&mut wire), service);
         let mut connection = pin!(connection);
-        let mut stopped = pin!(async {
-            stopped(&mut stop).await;
-            // A request may be on its way; closed at once, its caller would never know whether it ran.
-            tokio::time::sleep(LAST_CALL).await;
-        });
+        // Not at once: a request may be on its way, and its caller would never know whether it ran.
+        let mut closing = pin!(last_call(&mut stop));
         poll_fn(|context| {
             let mut served = connection.as_mut().poll(context);
-            if served.is_pending() && !stopping && stopped.as_mut().poll(context).is_ready() {
+            if served.is_pending() && !stopping && closing.as_mut().poll(context).is_ready() {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
                 served = connection.as_mut().poll(context);

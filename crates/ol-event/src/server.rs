@@ -34,7 +34,7 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long connections are taken, and requests on those that are idle, once it is time to stop: what callers have sent by then is answered,
 /// if only by 503. A connection that is closed over it would leave them in the dark.
-pub(crate) const LAST_CALL: Duration = Duration::from_millis(50);
+const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// Connections by the worker's own socket, at once. They are the operator's, and take none from anybody else.
 const PRIVATE: usize = 256;
@@ -147,10 +147,7 @@ impl Server {
         patience: Duration,
     ) -> usize {
         let mut told = stop.clone();
-        let mut closing = pin!(async {
-            stopped(&mut told).await;
-            tokio::time::sleep(LAST_CALL).await;
-        });
+        let mut closing = pin!(last_call(&mut told));
         let (mut connections, mut private) = (JoinSet::new(), JoinSet::new());
         let (mut turned_away, mut spare) = (JoinSet::new(), JoinSet::new());
         loop {
@@ -293,9 +290,10 @@ impl Server {
     }
 }
 
-/// Resolves when it is time to stop, or nobody is left to say so.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+/// Resolves [`LAST_CALL`] after it is time to stop, or nobody is left to say so.
+pub(crate) async fn last_call(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// Says why a connection can't stay: its address has `each` already.

@@ -251,8 +251,8 @@ impl Lambdas {
         let function = self.shared.insert(name);
         let uploaded = function.upload(path, force).await;
         if uploaded.is_ok() {
-            // A call that found nothing registered may have removed it meanwhile.
             function.instances.log.begin();
+            // A call that found nothing registered may have removed it meanwhile.
             self.shared.insert_again(&function);
         } else if !function.serves() {
             self.shared.forget(&function);
