@@ -75,6 +75,22 @@ fn sessions_that_make_and_destroy_lose_no_request() {
     sessions(20);
 }
 
+/// Each fork leaves processes in its zygote's group for a moment; they don't count against what the zygote itself may start.
+#[test]
+fn a_zygote_that_may_be_one_process_has_children() {
+    with_worker(&["server_mode=sock", "limits.procs=1"], |worker| {
+        let create = |order: serde_json::Value| {
+            let reply = worker.request("POST", "/create", order.to_string().as_bytes());
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            reply.text().trim().to_owned()
+        };
+        let zygote = create(json!({"leaf": false}));
+        for _ in 0..20 {
+            create(json!({"code": "", "leaf": true, "parent": zygote}));
+        }
+    });
+}
+
 #[test]
 #[ignore = "takes minutes; run by make test-long"]
 fn a_hundred_thousand_requests_lose_none() {

@@ -19,6 +19,11 @@ use std::os::fd::{AsFd, OwnedFd};
 /// How many children of one zygote are under way at once: as many orders fit its channel, so a send never fails for want of room.
 const BIRTHS_AT_ONCE: usize = 16;
 
+/// Processes that a zygote's group holds beside the zygote's own. Where the group that counts processes is entered late, each birth
+/// leaves two in it for a moment: the child, and the go-between until it is reaped, which may be after the birth. Without room for
+/// them the kernel refuses a fork as soon as a few callers want one.
+const BIRTH_PROCESSES: u32 = 4 * BIRTHS_AT_ONCE as u32;
+
 impl Cells {
     /// Gives the ready shells of `key` to those who wait for one, first come first served.
     pub(super) fn lease(&mut self, key: Key, outbox: &mut Outbox) {
@@ -61,7 +66,11 @@ impl Cells {
         let gone = || io::Error::other("its shell is gone");
         let cell = self.cells.get_mut(&slot).ok_or_else(gone)?;
         let keeper = cell.keeper.as_ref().ok_or_else(gone)?;
-        cell.group.limit(&spec.content.limits)?;
+        let mut limits = spec.content.limits;
+        if spec.role.is_zygote() {
+            limits.pids = limits.pids.saturating_add(BIRTH_PROCESSES);
+        }
+        cell.group.limit(&limits)?;
         self.fitter.fit(keeper.pidfd.as_fd(), &spec.content)?;
         let network = spec.content.network;
         let Fitted { link, gate } = self.networking.fit(keeper, network)?;
