@@ -76,6 +76,9 @@ pub(crate) async fn serve(
         })
         .await
     };
+    if wire.verdict() == Some(Verdict::NoRoom) && !server.words.take() {
+        return;
+    }
     let word = last_word(
         wire.verdict(),
         served.as_ref().err(),

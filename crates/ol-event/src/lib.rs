@@ -13,7 +13,7 @@
 //! - `respond`: the only place where an error becomes a status, a code and a text
 //! - `date`: the time that answers bear
 //! - `incoming`: request bodies; `body`: response bodies
-//! - `seldom`: one line in the log for what happens, not one for each attempt
+//! - `seldom`: one line in the log for what happens, not one for each attempt; `sparing`: a bounded number of explanations a second
 //!
 //! Failure: a request that breaks off drops its future, and with it its place in the queue. Nothing here is kept for a
 //! name that nobody registered.
@@ -31,6 +31,7 @@ mod heads;
 mod incoming;
 mod respond;
 mod seldom;
+mod sparing;
 pub mod server;
 mod wire;
 

@@ -13,6 +13,7 @@ use crate::heads::Heads;
 use crate::incoming::RequestBody;
 use crate::respond::Problem;
 use crate::seldom::Seldom;
+use crate::sparing::Sparing;
 use axum::Router;
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
@@ -83,6 +84,8 @@ pub struct Server {
     crowd: Arc<Crowd>,
     crowded: Seldom,
     unable: Seldom,
+    /// What is said to those who are turned away.
+    pub(crate) words: Sparing,
     guard: Guard,
     public: Router,
     private: Router,
@@ -132,6 +135,7 @@ impl Server {
             crowd: Crowd::new(limits.connections, limits.connections_each),
             crowded: Seldom::default(),
             unable: Seldom::default(),
+            words: Sparing::default(),
             public,
             private,
             guard: Guard::new(names),
@@ -171,7 +175,7 @@ impl Server {
                                 "{} has {} connections, as many as one address may have (max_connections_per_address): more are refused",
                                 client.ip(), self.crowd.each(),
                             ));
-                            if turned_away.len() < TURNED_AWAY {
+                            if turned_away.len() < TURNED_AWAY && self.words.take() {
                                 turned_away.spawn(turn_away(stream, self.crowd.each()));
                             }
                         }

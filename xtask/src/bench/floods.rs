@@ -7,16 +7,18 @@
 //! ```
 //!
 //! The floods come from another address of the loopback device than the calls, as those of a stranger would. They share the cores with the
-//! worker, so they keep to a pace: what is measured is what the worker makes of them, not what it costs to make them.
+//! worker, which a stranger's machine wouldn't, so they keep to a pace and stand back for all others (nice 19): what is measured is what the
+//! worker makes of them, not what it costs to make them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
 
 use super::child::Server;
 use super::client::Client;
@@ -27,13 +29,15 @@ use super::summary::{Goal, quantile};
 use super::tail::timetable;
 use super::worker;
 
-/// From one look at what became of a flood's connections to the next, in which it opens so many new ones.
-const BEAT: Duration = Duration::from_millis(20);
-const NEW_IN_A_BEAT: usize = 40;
+/// From one new connection of a flood to the next, and at how many of those before it looks between them.
+const STEP: Duration = Duration::from_micros(500);
+const LOOKS: usize = 8;
 /// What a flood tries to hold.
 const WANTED: usize = 9000;
 /// How long a flood rages before it is measured.
 const RISE: Duration = Duration::from_secs(3);
+/// The ports that the stranger's connections leave from.
+const PORTS: (u16, u16) = (10_000, 60_000);
 /// The stranger.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -153,7 +157,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn flooded(flood: &Flood, server: &Server, stretch: Duration) -> Result<(Vec<f64>, String)> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let raging = scope.spawn(|| (flood.rage)(server, &over));
+        let raging = scope.spawn(|| {
+            // Of this thread alone, and of those that it starts.
+            setpriority_process(None, 19).context("failed to stand back")?;
+            (flood.rage)(server, &over)
+        });
         std::thread::sleep(RISE);
         let times = timetable(server.address(), stretch);
         over.store(true, Ordering::Relaxed);
@@ -212,41 +220,48 @@ fn lines(server: &Server, over: &AtomicBool) -> Result<String> {
     })
 }
 
-/// Opens connections, sends `first` on each and nothing more, and opens another for each that the worker closes or answers.
+/// Opens connections, sends `first` on each and nothing more, and opens another for each that the worker closes or answers. It works in
+/// steps that are short even beside a call: a kernel may let the victim wait for the end of a long one, whatever the worker does.
 fn hold(server: &Server, over: &AtomicBool, first: &[u8]) -> Result<String> {
-    let (mut held, mut opened, mut most, mut answered) = (Vec::new(), 0_u64, 0, 0_u64);
+    let mut held: Vec<TcpStream> = Vec::new();
+    let (mut opened, mut most, mut answered, mut next) = (0_u64, 0, 0_u64, 0);
     while !over.load(Ordering::Relaxed) {
-        let beat = Instant::now();
-        for _ in 0..NEW_IN_A_BEAT.min(WANTED.saturating_sub(held.len())) {
-            let Ok(stream) = open(server.address()) else {
-                break;
-            };
+        let begun = Instant::now();
+        if held.len() < WANTED
+            && let Ok(mut stream) = open(server.address())
+        {
             opened += 1;
             // Where it isn't taken whole, the worker has closed it or doesn't read.
-            let mut stream = stream;
             let _ = stream.write(first);
             held.push(stream);
         }
         most = most.max(held.len());
-        held.retain(|mut stream| match stream.read(&mut [0; 512]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
-            Ok(count) => {
-                answered += u64::from(count > 0);
-                false
+        for _ in 0..LOOKS.min(held.len()) {
+            next = (next + 1) % held.len().max(1);
+            let Some(stream) = held.get_mut(next) else {
+                break;
+            };
+            match stream.read(&mut [0; 512]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                said => answered += u64::from(said.is_ok_and(|count| count > 0)),
             }
-            Err(_) => false,
-        });
-        std::thread::sleep(BEAT.saturating_sub(beat.elapsed()));
+            held.swap_remove(next);
+        }
+        std::thread::sleep(STEP.saturating_sub(begun.elapsed()));
     }
     Ok(format!(
         "{opened} connections opened, {most} held at once at most, {answered} answered"
     ))
 }
 
-/// A connection from the stranger that never blocks.
+/// A connection from the stranger that never blocks. The ports of his that it leaves from are taken in turn: the kernel looks for a free one
+/// through all that are taken, with a core for itself, and that would be measured too.
 fn open(server: SocketAddr) -> Result<TcpStream> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let port = PORTS.0 + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.1 - PORTS.0);
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&socket, &SocketAddrV4::new(STRANGER, 0))?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &SocketAddrV4::new(STRANGER, port))?;
     connect(&socket, &server)?;
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(true)?;

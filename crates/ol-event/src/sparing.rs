@@ -1,0 +1,44 @@
+//! Explanations to those who are turned away by the thousand: so many a second are given, and who comes beyond that just finds the
+//! connection closed. To say why and to wait until it is heard costs ten times what closing costs, and it is a flood's to choose how often.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many explanations a second are given. A client that does something wrong by mistake doesn't come more often.
+const A_SECOND: u32 = 100;
+
+/// Counts them.
+#[derive(Default)]
+pub(crate) struct Sparing(Mutex<Option<(Instant, u32)>>);
+
+impl Sparing {
+    /// Is there an explanation for one more?
+    pub(crate) fn take(&self) -> bool {
+        self.take_at(Instant::now())
+    }
+
+    fn take_at(&self, now: Instant) -> bool {
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = given.get_or_insert((now, 0));
+        if now.duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= A_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_a_second_and_no_more() {
+        let (sparing, start) = (Sparing::default(), Instant::now());
+        for second in 0..3 {
+            let at = start + Duration::from_secs(second);
+            let given = (0..1000).filter(|_| sparing.take_at(at)).count();
+            assert_eq!(given, A_SECOND as usize);
+        }
+    }
+}
