@@ -30,12 +30,12 @@ use super::tail::timetable;
 use super::worker;
 
 /// From one new connection of a flood to the next, and at how many of those before it looks between them.
-const STEP: Duration = Duration::from_micros(500);
+const STEP: Duration = Duration::from_millis(1);
 const LOOKS: usize = 8;
 /// What a flood tries to hold.
 const WANTED: usize = 9000;
 /// How long a flood rages before it is measured.
-const RISE: Duration = Duration::from_secs(3);
+const RISE: Duration = Duration::from_secs(5);
 /// The ports that the stranger's connections leave from.
 const PORTS: (u16, u16) = (10_000, 60_000);
 /// The stranger.
