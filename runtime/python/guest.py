@@ -411,6 +411,7 @@ def main():
     program = sys.modules["__main__"] = type(sys)("__main__")
     program.__builtins__ = __builtins__
     be_plain()
+    load("watch").watch(tagged)  # before any fork: done in each child, it would copy the pages of all that it replaces
     gc.enable()
     sys.stdout.reconfigure(line_buffering=True)
     os.set_inheritable(FD, False)
@@ -427,7 +428,7 @@ def main():
 
 def be_leaf(flags, payload):
     os.register_at_fork(after_in_child=leave_the_worker_alone)
-    load("watch").watch(tagged)
+    load("watch").arm()
     parts, last = [payload], flags & END
     while not last:
         kind, more, call, part = connection.receive()

@@ -12,6 +12,14 @@ STARTERS = (
     ("os", "posix_spawn"), ("os", "posix_spawnp"), ("os", "system"),
 )
 
+armed = False  # in a zygote and until there is a function: what the runtime itself starts prints nothing
+
+
+def arm():
+    """There is a function from now on."""
+    global armed
+    armed = True
+
 
 def watch(tagged):
     """As long as a function starts nothing, all that is printed during a call is the call's, and no line need say so."""
@@ -19,12 +27,12 @@ def watch(tagged):
         original = getattr(sys.modules.get(module), name, None)
         if original is not None and not hasattr(original, "__wrapped__"):
             setattr(sys.modules[module], name, watched(original, tagged))
-    os.register_at_fork(before=lambda: tagged().process())
+    os.register_at_fork(before=lambda: armed and tagged().process())
 
 
 def watched(original, tagged):
     def start(*args, **kwargs):
-        return tagged().start(original, args, kwargs)
+        return tagged().start(original, args, kwargs) if armed else original(*args, **kwargs)
 
     start.__name__, start.__doc__, start.__wrapped__ = original.__name__, original.__doc__, original
     return start
