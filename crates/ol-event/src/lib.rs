@@ -31,8 +31,8 @@ mod heads;
 mod incoming;
 mod respond;
 mod seldom;
-mod sparing;
 pub mod server;
+mod sparing;
 mod wire;
 
 pub use api::upload::UploadLimits;

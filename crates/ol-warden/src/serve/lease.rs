@@ -42,7 +42,7 @@ pub(super) struct Nest {
     pub channel: OwnedFd,
     pub maker: Option<Watched<Maker>>,
     /// Children ordered and not heard of yet.
-    pub births: usize,
+    pub births: u32,
 }
 
 impl Lease {

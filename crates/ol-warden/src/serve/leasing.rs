@@ -17,12 +17,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// How many children of one zygote are under way at once: as many orders fit its channel, so a send never fails for want of room.
-const BIRTHS_AT_ONCE: usize = 16;
+const BIRTHS_AT_ONCE: u32 = 16;
 
 /// Processes that a zygote's group holds beside the zygote's own. Where the group that counts processes is entered late, each birth
 /// leaves two in it for a moment: the child, and the go-between until it is reaped, which may be after the birth. Without room for
 /// them the kernel refuses a fork as soon as a few callers want one.
-const BIRTH_PROCESSES: u32 = 4 * BIRTHS_AT_ONCE as u32;
+const BIRTH_PROCESSES: u32 = 4 * BIRTHS_AT_ONCE;
 
 impl Cells {
     /// Gives the ready shells of `key` to those who wait for one, first come first served.
@@ -56,7 +56,7 @@ impl Cells {
         }
     }
 
-    fn births_of(&mut self, zygote: u32) -> usize {
+    fn births_of(&mut self, zygote: u32) -> u32 {
         self.nest(zygote).map_or(0, |nest| nest.births)
     }
 
