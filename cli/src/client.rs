@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use ol_worker::directory::Directory;
+use ureq::config::Config;
 use ureq::http::{Method, Request, Response};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
+use crate::private_socket::PrivateSocket;
 use crate::process;
 
 /// The most of an error's text that is shown.
 const ERROR_BYTES: u64 = 64 << 10;
 
-/// The public address of a directory's worker.
+/// The way to a directory's worker.
 pub(crate) struct Client {
     agent: Agent,
     url: String,
@@ -24,12 +28,25 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// For the worker that runs in `directory`.
+    /// For the operator of the worker that runs in `directory`: by its own socket where that may be opened.
     pub(crate) fn new(directory: Directory) -> Result<Self> {
+        let socket = PrivateSocket(directory.socket());
+        let connector = socket.chain(TcpConnector::default());
+        Self::by(directory, |config| {
+            Agent::with_parts(config, connector, DefaultResolver::default())
+        })
+    }
+
+    /// For a caller of its functions, like any on the network.
+    pub(crate) fn public(directory: Directory) -> Result<Self> {
+        Self::by(directory, Agent::new_with_config)
+    }
+
+    fn by(directory: Directory, agent: impl FnOnce(Config) -> Agent) -> Result<Self> {
         let url = url(&directory)?;
         // The answer is the function's, whatever it is: an error status, a redirect. A proxy is for
         // the network, not for this machine.
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -37,10 +54,9 @@ impl Client {
             .proxy(None)
             .timeout_connect(Some(Duration::from_secs(5)))
             .user_agent(concat!("ol/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .build();
         Ok(Self {
-            agent,
+            agent: agent(config),
             url,
             directory,
         })

@@ -50,7 +50,7 @@ pub(crate) fn parse_target(text: &str) -> Result<String, ol_model::NameError> {
 
 impl Invoke {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
-        let client = Client::new(self.at.open()?)?;
+        let client = Client::public(self.at.open()?)?;
         let body = match (&self.data, &self.file) {
             (Some(data), _) => data.clone().into_bytes(),
             (None, Some(file)) => read(file)?,

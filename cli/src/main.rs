@@ -27,6 +27,7 @@ mod ls;
 mod man;
 mod out;
 mod packages;
+mod private_socket;
 mod process;
 mod rm;
 mod worker;

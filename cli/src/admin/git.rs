@@ -33,6 +33,26 @@ use super::git_url::GitUrl;
 /// As much of git's words as a sentence bears.
 const SAID_BYTES: u64 = 4 << 10;
 
+/// What git finds another repository by, or looks at this one through. Set where git runs as a hook, it would lead ours astray. What carries
+/// configuration (`GIT_CONFIG_COUNT` and its like) stays: it is how keys and proxies are given to it. `git rev-parse --local-env-vars`
+/// and git(1) list them.
+const OF_A_REPOSITORY: [&str; 14] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+    "GIT_CEILING_DIRECTORIES",
+];
+
 /// A commit of a repository as files.
 pub(super) struct Checkout {
     // In this order: the directory goes before the signals come.
@@ -209,13 +229,7 @@ impl Git<'_> {
             .env("GIT_ASKPASS", "")
             .env("SSH_ASKPASS_REQUIRE", "never")
             .process_group(0);
-        // Set where git runs as a hook, they would lead it to another repository.
-        for variable in [
-            "GIT_DIR",
-            "GIT_WORK_TREE",
-            "GIT_INDEX_FILE",
-            "GIT_OBJECT_DIRECTORY",
-        ] {
+        for variable in OF_A_REPOSITORY {
             command.env_remove(variable);
         }
         if let Some(ssh) = self.ssh {

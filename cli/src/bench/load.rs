@@ -99,7 +99,7 @@ impl Load {
             Some(Format::File(path)) => Some(Sink::open(path)?),
             _ => None,
         };
-        let clients = (0..tasks).map(|_| Client::new(self.at.open()?));
+        let clients = (0..tasks).map(|_| Client::public(self.at.open()?));
         let clients = clients.collect::<Result<Vec<_>>>()?;
         self.warm(plan, &clients, out)?;
         let outcome = self.call(plan, &clients, out)?;

@@ -7,10 +7,10 @@ use std::thread;
 use ol_sys::confine::{self, Level};
 use ol_warden::cgroup::{self, Layout};
 use ol_warden::network;
-use ol_worker::directory::{Found, in_path, python};
+use ol_worker::directory::{Found, python};
 use rustix::process::geteuid;
 
-use super::Finding;
+use super::{Finding, programs};
 
 /// Major and minor: `cgroup.kill` and mounts with their attributes, as the warden uses them.
 const KERNEL: (u32, u32) = (6, 1);
@@ -31,7 +31,7 @@ pub(super) fn look(found: &Found) -> Vec<Finding> {
         Err(error) => Finding::missing("python", error.to_string(), ""),
     });
     findings.push(egress());
-    findings.extend(programs());
+    findings.extend(programs::look());
     findings
 }
 
@@ -161,28 +161,6 @@ fn landlock() -> Finding {
             "boot with lsm=landlock,… to have it",
         ),
     }
-}
-
-/// Programs that a worker can do without: they make base images, or can be fetched.
-fn programs() -> [Finding; 3] {
-    let program = |name, what| match in_path(name) {
-        Some(path) => Finding::ok(name, path.display().to_string()),
-        None => Finding::optional(name, "not in PATH", what),
-    };
-    [
-        program(
-            "uv",
-            "packages are installed with it; a worker fetches one when it first needs it",
-        ),
-        program(
-            "mmdebstrap",
-            "`apt-get install mmdebstrap` to make base images of Debian (-i debian)",
-        ),
-        program(
-            "docker",
-            "an engine's images could be base images (-i docker:IMAGE); will serve Docker sandboxes, later",
-        ),
-    ]
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::out::Out;
 
 mod directory;
 mod host;
+mod programs;
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {

@@ -401,6 +401,33 @@ fn without_the_program_that_makes_it() {
     });
 }
 
+/// A client without its engine lies in the PATH like one that works.
+#[test]
+fn doctor_asks_programs_and_does_not_trust_their_presence() {
+    in_place(|place| {
+        let folder = place.own("bin");
+        fs::create_dir_all(&folder).expect("made");
+        let doctor = |script: &str| {
+            executable(&folder.join("docker"), script);
+            let mut doctor = place.command(&["doctor"]);
+            let path = format!("{}:/usr/bin:/bin", folder.display());
+            let said = doctor.env("PATH", path).output().expect("ol can be run");
+            let said = ol_testkit::Said::from(said);
+            let line = said.out.lines().find(|line| line.contains("docker"));
+            line.expect("it is looked for").to_owned()
+        };
+        let dead = doctor("echo engine; echo 'Cannot connect' >&2; exit 1");
+        assert!(dead.starts_with("– docker"), "{dead}");
+        assert!(
+            dead.contains("`docker version` fails (exit status: 1)"),
+            "{dead}"
+        );
+        let alive = doctor("echo engine 27.1");
+        assert!(alive.starts_with("✓ docker"), "{alive}");
+        assert!(alive.ends_with("(engine 27.1)"), "{alive}");
+    });
+}
+
 /// There is no engine where tests run: a script answers as the command does, with a real image.
 #[test]
 fn an_image_of_dockers() {

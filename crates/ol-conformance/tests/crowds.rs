@@ -174,9 +174,16 @@ fn a_full_house_tells_that_it_is_well() {
         }
         let said = worker.place.ol(&["worker", "status"]);
         assert!(said.ok().contains("ready at"), "{said:?}");
+        // The operator gets through by the worker's own socket.
+        assert_eq!(worker.place.ol(&["ls"]).ok().trim(), "echo");
+        let source = worker.place.source("second", &[("f.py", ECHO)]);
+        let source = source.to_str().expect("UTF-8");
+        let said = worker.place.ol(&["admin", "install", source]);
+        assert!(said.ok().contains("installed second"), "{said:?}");
+        assert!(worker.place.ol(&["rm", "echo"]).ok().contains("echo"));
         drop(inside);
         eventually("a place", 10.0, || {
-            let reply = worker.connect().request("POST", "/run/echo", &[], b"1");
+            let reply = worker.connect().request("POST", "/run/second", &[], b"1");
             reply.ok().filter(|reply| reply.status == 200)
         });
     });

@@ -138,13 +138,13 @@ fn many_deaths_leave_no_trace() {
                 let census = worker.place.census();
                 let settled = census.network_namespaces.len() == wanted;
                 settled.then(|| {
-                    let descriptors =
-                        [worker.process, worker.warden].map(|process| process.descriptors().len());
-                    (
+                    let descriptors = |process: Process| process.descriptors().len();
+                    [
                         census.cgroups.len(),
                         descendants(worker.warden.pid).len(),
-                        descriptors,
-                    )
+                        descriptors(worker.process),
+                        descriptors(worker.warden),
+                    ]
                 })
             })
         };
@@ -154,8 +154,14 @@ fn many_deaths_leave_no_trace() {
         for _ in 0..60 {
             assert_eq!(worker.call("end", &json!(1)).status, 502);
         }
+        // What is on its way to be made or to end may differ by a few from one look to the next; what deaths leave is one for each.
         eventually("everything to be as before", 5.0, || {
-            (counts() == first).then_some(())
+            let now = counts();
+            eprintln!(
+                "groups, processes, descriptors of worker and warden: first {first:?}, now {now:?}"
+            );
+            let near = |(now, first): (&usize, &usize)| now.abs_diff(*first) < 6;
+            now.iter().zip(&first).all(near).then_some(())
         });
     });
 }

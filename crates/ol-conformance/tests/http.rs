@@ -129,11 +129,19 @@ fn metrics_count_each_step_for_prometheus() {
         }
         let reply = worker.request("GET", "/metrics", b"");
         let kind = reply.header("content-type").expect("it has one").to_owned();
-        assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
-        let text = reply.text();
+        assert!(
+            kind.starts_with("application/openmetrics-text; version=1.0.0"),
+            "{kind}"
+        );
+        assert_eq!(worker.request("GET", "/run/nobody", b"").status, 404);
+        let text = worker.request("GET", "/metrics", b"").text();
         for line in [
             "ol_step_seconds_count{step=\"invoke\"} 3",
             "ol_step_seconds_count{step=\"create\"} 1",
+            "ol_step_seconds_bucket{le=\"+Inf\",step=\"invoke\"} 3",
+            "ol_errors_total{code=\"unknown-function\"} 1",
+            "ol_sandboxes 1",
+            "ol_waiting_calls 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

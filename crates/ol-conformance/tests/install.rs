@@ -185,6 +185,21 @@ fn from_a_repository_at_any_commit_and_in_any_directory() {
         let said = install(place, &["--output", "json", &repository.url()]);
         let value: serde_json::Value = serde_json::from_str(said.ok()).expect("JSON");
         assert_eq!(value["files"], json!(2), "{value}");
+        // Where git runs as a hook, it tells its children of the hook's repository.
+        let mut hooked = command(place, &[&repository.url(), "-n", "hooked"]);
+        for variable in [
+            "GIT_DIR",
+            "GIT_COMMON_DIR",
+            "GIT_INDEX_FILE",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+            "GIT_SHALLOW_FILE",
+            "GIT_NAMESPACE",
+        ] {
+            hooked.env(variable, "/nowhere");
+        }
+        let said = Said::from(hooked.output().expect("ol can be run"));
+        assert!(said.ok().contains("installed hooked ("), "{said:?}");
     });
 }
 

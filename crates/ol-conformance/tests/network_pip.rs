@@ -2,7 +2,7 @@
 //! it doesn't, though somebody listens there. All of it happens in a world of network namespaces of the test's own.
 
 use ol_testkit::index::{pypi_wheel, uv};
-use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, in_world, rules};
+use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, in_world, rules, sh};
 use ol_testkit::{PackageIndex, Worker, eventually, wheel};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -198,5 +198,35 @@ fn pip_reaches_its_index_and_nothing_that_it_must_not() {
         assert_eq!(serving.reply().expect("it has ended").status, 200);
         ol_testkit::network::sh("nft flush ruleset");
         worker.down();
+    });
+}
+
+/// As on a stock Ubuntu: the file that says whom to ask for names is a link into `/run`, of which the worker sees nothing else.
+#[test]
+fn an_index_has_a_name_where_resolv_conf_is_a_link_into_run() {
+    let installer = uv(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    in_world(|place, world| {
+        place.find_first(&installer);
+        let (etc, run) = (place.own("etc"), place.own("run"));
+        let into = run.join("resolved");
+        std::fs::create_dir_all(&into).expect("made");
+        std::fs::write(into.join("resolv.conf"), "nameserver 203.0.113.5\n").expect("written");
+        sh(&format!(
+            "cp -a /etc {0}; ln -sf /run/resolved/resolv.conf {0}/resolv.conf",
+            etc.display()
+        ));
+        place.cover(&[(etc, "/etc"), (run, "/run")]);
+        let (listener, at) = world.listen();
+        let index = PackageIndex::on(listener, at);
+        index.add(
+            wheel("word", "1.0")
+                .file("word.py", "word = 'installed'\n")
+                .build(),
+        );
+        let mirror = index.url().replace("203.0.113.5", "public.example");
+        let worker = place.up(&[&format!("pip_mirror={mirror}")]);
+        let source = "import word\ndef f(event):\n    return word.word\n";
+        worker.install("said", &[("f.py", source), ("requirements.txt", "word\n")]);
+        assert_eq!(worker.call("said", &json!(null)).ok(), "installed");
     });
 }

@@ -75,6 +75,17 @@ fn sessions_that_make_and_destroy_lose_no_request() {
     sessions(20);
 }
 
+const FORKER: &str = "
+import os
+
+def f(event):
+    try:
+        if os.fork() == 0:
+            os._exit(0)
+    except OSError as error:
+        return type(error).__name__
+";
+
 /// Each fork leaves processes in its zygote's group for a moment; they don't count against what the zygote itself may start.
 #[test]
 fn a_zygote_that_may_be_one_process_has_children() {
@@ -88,6 +99,11 @@ fn a_zygote_that_may_be_one_process_has_children() {
         for _ in 0..20 {
             create(json!({"code": "", "leaf": true, "parent": zygote}));
         }
+        // The child itself is held to its one process all the same.
+        let code = worker.place.source("forker", &[("f.py", FORKER)]);
+        let leaf = create(json!({"code": code, "leaf": true, "parent": zygote}));
+        let said = worker.request("POST", &format!("/run/{leaf}"), b"null");
+        assert_eq!(said.ok(), json!("BlockingIOError"));
     });
 }
 

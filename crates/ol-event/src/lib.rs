@@ -10,6 +10,7 @@
 //! - `exchange`: the request that a connection is at; `discard`: what nobody wants of it
 //! - `api`: the routes
 //! - `guard`: which requests a browser may have been tricked into, and which names the worker has
+//! - `metrics`: what `/metrics` says
 //! - `respond`: the only place where an error becomes a status, a code and a text
 //! - `date`: the time that answers bear
 //! - `incoming`: request bodies; `body`: response bodies
@@ -29,6 +30,7 @@ mod guard;
 mod head;
 mod heads;
 mod incoming;
+mod metrics;
 mod respond;
 mod seldom;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The only place where an error becomes an HTTP status, a code in `X-OL-Error` and a text.
 
 use crate::body::ResponseBody;
+use crate::metrics::count_error;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use ol_lambda::{InvokeError, UploadError};
@@ -38,6 +39,7 @@ impl Problem {
 
     /// All bytes of the response to a request that could not be read, after which the connection is closed.
     pub(crate) fn plain(self) -> Vec<u8> {
+        count_error(self.code);
         let status = self.status;
         let extra = self
             .extra
@@ -66,6 +68,7 @@ impl Problem {
 
     /// The response: one text, or a problem document (RFC 9457) for those who accept JSON.
     pub(crate) fn respond(self, request: &HeaderMap) -> Response<ResponseBody> {
+        count_error(self.code);
         let accepts = request
             .get(ACCEPT)
             .and_then(|v| v.to_str().ok())

@@ -2,6 +2,7 @@
 
 use crate::call::{CallError, Rest, call};
 use crate::function::{Function, FunctionState, Progress, UploadFailed, Version, VersionError};
+use crate::gauges::Gauges;
 use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
 use crate::packages::{Packages, PackagesSettings, StoredPackage};
 use crate::phases::Phases;
@@ -387,6 +388,15 @@ impl Lambdas {
             .collect();
         lines.sort();
         lines
+    }
+
+    /// What it holds now.
+    pub fn gauges(&self) -> Gauges {
+        let mut held = Gauges::new(self.shared.pool.free_memory());
+        for function in self.shared.functions() {
+            function.instances.add_to(&mut held);
+        }
+        held
     }
 
     /// Takes no new calls and no uploads from now on; those in flight go on.

@@ -116,8 +116,8 @@ pub(crate) async fn provision(
     Ok(Some(Arc::new(instance)))
 }
 
-/// A sandbox for `version`, as soon as there is memory; `None` if by then no call waits for it, or after so long that whichever does
-/// came later: each that waits is told in its own time that there was none.
+/// Makes a sandbox for `version` as soon as there is memory for it. Returns `None` if nobody waits any more, or after `queue_wait`; the queue
+/// itself reports the timeout to each caller.
 async fn create(
     instances: &Arc<Instances>,
     version: &Version,

@@ -2,6 +2,7 @@
 //!
 //! Each step is a static, so that recording costs a few atomic additions and no lookup.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ const FINE: u32 = 16;
 /// Doublings covered, from 1 ns to about a minute and a half; longer counts as that.
 const DOUBLINGS: u32 = 37;
 const BUCKETS: usize = (FINE * DOUBLINGS) as usize;
+/// The doublings that have a bucket of their own in a [`Histogram`].
+const COARSE: Range<u32> = 14..36;
 
 /// One kind of step.
 #[derive(Debug)]
@@ -69,6 +72,15 @@ pub struct Summary {
     pub p99: Duration,
 }
 
+/// All that a step took, as others can add it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// The time of all recordings together. It never falls.
+    pub sum: Duration,
+    /// The longest time that falls into each bucket, and how many do that fall into none before it; the last has no bound.
+    pub buckets: Vec<(Option<Duration>, u64)>,
+}
+
 impl Step {
     const fn new(name: &'static str) -> Self {
         Self {
@@ -89,6 +101,24 @@ impl Step {
         self.total_ns.fetch_add(ns, Relaxed);
         if let Some(bucket) = self.buckets.get(bucket_of(ns)) {
             bucket.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What was recorded so far, by doublings of time: 16 µs to 69 s.
+    pub fn histogram(&self) -> Histogram {
+        let counts = |doublings: Range<u32>| {
+            let fine = (doublings.start * FINE) as usize..(doublings.end * FINE) as usize;
+            let buckets = self.buckets.get(fine).unwrap_or_default();
+            buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+        };
+        let bound = |doubling: u32| Duration::from_nanos(1 << doubling);
+        let first = (Some(bound(COARSE.start)), counts(0..COARSE.start));
+        let next =
+            COARSE.map(|doubling| (Some(bound(doubling + 1)), counts(doubling..doubling + 1)));
+        let last = (None, counts(COARSE.end..DOUBLINGS));
+        Histogram {
+            sum: Duration::from_nanos(self.total_ns.load(Relaxed)),
+            buckets: std::iter::once(first).chain(next).chain([last]).collect(),
         }
     }
 
@@ -157,6 +187,45 @@ mod tests {
         assert!(
             near(summary.median, 50.0) && near(summary.p99, 99.0),
             "{summary:?}"
+        );
+    }
+
+    #[test]
+    fn a_histogram_counts_each_recording_once() {
+        static STEP: Step = Step::new("histogram");
+        let times = [
+            0,
+            1,
+            16_383,
+            16_384,
+            20_000,
+            1_000_000_000,
+            68_000_000_000,
+            90_000_000_000,
+        ];
+        for ns in times {
+            STEP.record(Duration::from_nanos(ns));
+        }
+        let known = STEP.histogram();
+        assert_eq!(known.sum, Duration::from_nanos(times.iter().sum()));
+        let counted: Vec<_> = known
+            .buckets
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let bound = |doubling: u32| Some(Duration::from_nanos(1 << doubling));
+        let expected = [
+            (bound(14), 3),
+            (bound(15), 2),
+            (bound(30), 1),
+            (bound(36), 1),
+            (None, 1),
+        ];
+        assert_eq!(counted, expected.iter().collect::<Vec<_>>());
+        assert!(
+            known
+                .buckets
+                .is_sorted_by_key(|(bound, _)| bound.unwrap_or(Duration::MAX))
         );
     }
 

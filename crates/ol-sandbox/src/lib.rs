@@ -22,6 +22,5 @@ pub mod sock;
 pub use lifecycle::{Allotment, Death, Obituary, Paused, Running};
 pub use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
 pub use pool::{
-    Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxEvent,
-    SandboxSpec,
+    Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxSpec,
 };

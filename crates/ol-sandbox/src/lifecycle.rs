@@ -1,6 +1,6 @@
 //! A sandbox's life as types: only a [`Running`] one can be paused, only a [`Paused`] one resumed, each once.
 
-use crate::pool::{Ancestor, Hold, Parent, SandboxEvent};
+use crate::pool::{Ancestor, Hold, Parent};
 use crate::sock::{Freezer, Link};
 use ol_model::MiB;
 use ol_warden::protocol::SandboxId;
@@ -177,7 +177,6 @@ impl Running {
     /// When the freezer can't be written; the sandbox is destroyed then.
     pub fn pause(self) -> io::Result<Paused> {
         self.0.freezer.freeze()?;
-        self.0.link.announce(SandboxEvent::Paused(self.0.id));
         Ok(Paused(self.0))
     }
 }
@@ -201,7 +200,6 @@ impl Paused {
     /// When the freezer can't be written; the sandbox is destroyed then.
     pub fn unpause(self) -> io::Result<Running> {
         self.0.freezer.thaw()?;
-        self.0.link.announce(SandboxEvent::Unpaused(self.0.id));
         Ok(Running(self.0))
     }
 

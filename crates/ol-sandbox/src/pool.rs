@@ -1,7 +1,7 @@
 //! The door of the sandbox layer: what may be asked, and what comes back.
 
 use crate::budget::Reservation;
-use crate::lifecycle::{Allotment, Death, Running};
+use crate::lifecycle::{Allotment, Running};
 use ol_model::{Limits, MiB, OomScope};
 use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
 use std::future::Future;
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, UnixStream};
-use tokio::sync::broadcast;
 
 /// Which process a sandbox descends from.
 #[derive(Clone, Debug, Default)]
@@ -126,21 +125,6 @@ pub enum CreateError {
     WardenGone,
 }
 
-/// What happened to a sandbox, for those who watch all of them (the evictor, `/debug`, traces).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SandboxEvent {
-    /// Made.
-    Created(SandboxId),
-    /// Frozen.
-    Paused(SandboxId),
-    /// Thawed.
-    Unpaused(SandboxId),
-    /// Its first process ended.
-    Died(SandboxId, Death),
-    /// Nothing of it is left.
-    Destroyed(SandboxId),
-}
-
 /// A future in a box, so that pools of different kinds share one type.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -184,9 +168,6 @@ pub trait Pool: Send + Sync + 'static {
 
     /// Memory that no sandbox holds.
     fn free_memory(&self) -> MiB;
-
-    /// What happens to all sandboxes of this pool from now on.
-    fn events(&self) -> broadcast::Receiver<SandboxEvent>;
 
     /// Resolves when nothing is left of any sandbox that this pool made and whose value was dropped.
     fn drained(&self) -> Pending<'_, ()>;

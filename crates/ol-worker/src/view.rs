@@ -3,7 +3,8 @@
 //! Root without capabilities is held to permissions like anybody, and a home is closed to others (0700, 0750). Nothing is
 //! changed on disk: in a mount namespace of the worker's own, a small empty file system covers the closed directory and the
 //! worker's directories are put back inside it, under their own names. It then sees less of that home than root would.
-//! `/run`, with the sockets of other services, is covered in the same way.
+//! `/run`, with the sockets of other services, is covered in the same way; only what the C library reads to resolve names, which is often a
+//! link into it, is there as it was at the start.
 
 use anyhow::{Context, Result};
 use ol_sys::mount::{attach, detached};
@@ -11,7 +12,8 @@ use ol_sys::namespaces;
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,16 @@ use std::path::{Path, PathBuf};
 /// Where services have their sockets. The worker talks to none of them, and uid 0 could open those that are root's: a
 /// container engine's, the service manager's.
 const SOCKETS: &str = "/run";
+
+/// What the C library reads to resolve a name, and the most that is kept of one.
+const NAMING: [&str; 5] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+];
+const LONGEST: u64 = 8 << 10;
 
 /// Makes `directories` reachable for this process once it has no capability. For a process with one thread.
 ///
@@ -42,6 +54,7 @@ pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
             tops.push(path);
         }
     }
+    let naming = naming_below(&closed);
     namespaces::leave(libc::CLONE_NEWNS).context("make a mount namespace")?;
     mount_change(
         "/",
@@ -78,7 +91,30 @@ pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
             .with_context(|| format!("make {} inside the cover", top.display()))?;
         attach(tree.as_fd(), &text(top)?).with_context(|| format!("put {} back", top.display()))?;
     }
+    for (path, content) in naming {
+        let put = || {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(&path, content)
+        };
+        put().with_context(|| format!("put {} back", path.display()))?;
+    }
     Ok(())
+}
+
+/// The files that names are resolved by, where they lead below one of `covers`. One that is replaced later, as a host's network changes, is not
+/// noticed: to see it the directory would have to be there, and sockets lie beside it.
+fn naming_below(covers: &BTreeSet<PathBuf>) -> Vec<(PathBuf, Vec<u8>)> {
+    let read = |name: &str| {
+        let path = Path::new(name).canonicalize().ok()?;
+        if !covers.iter().any(|cover| path.starts_with(cover)) {
+            return None;
+        }
+        let mut content = Vec::new();
+        let file = File::open(&path).ok()?;
+        file.take(LONGEST).read_to_end(&mut content).ok()?;
+        Some((path, content))
+    };
+    NAMING.into_iter().filter_map(read).collect()
 }
 
 /// The outermost directory above `path` that root can't pass by permissions alone.

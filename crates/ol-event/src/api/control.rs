@@ -2,17 +2,19 @@
 
 use super::run::Ends;
 use super::upload::{self, Uploads};
-use super::{functions, metrics, packages};
+use super::{functions, packages};
 use crate::body::ResponseBody;
 use crate::incoming::RequestBody;
+use crate::metrics;
 use crate::respond::Problem;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
-use ol_lambda::{InvokeError, Lambdas, UploadError, Uploaded};
+use ol_lambda::{Gauges, InvokeError, Lambdas, UploadError, Uploaded};
 use ol_model::{FunctionName, steps};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -43,7 +45,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/stats", get(stats))
-        .route("/metrics", get(metrics::metrics))
+        .route("/metrics", get(metrics))
         .route("/debug", get(debug))
         .method_not_allowed_fallback(wrong_method(
             "POST stores a function or collects packages there, DELETE removes one, everything else is for GET",
@@ -201,6 +203,15 @@ fn stats_document() -> Map<String, Value> {
 /// What `/stats` shows, as the text that is kept when the worker ends.
 pub(crate) fn stats_text() -> String {
     format!("{:#}\n", Value::Object(stats_document()))
+}
+
+async fn metrics(State(context): State<Context>) -> impl IntoResponse {
+    measured(context.lambdas.gauges())
+}
+
+/// The answer of `/metrics`.
+pub(crate) fn measured(gauges: Gauges) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::KIND)], metrics::document(gauges))
 }
 
 async fn debug(State(context): State<Context>) -> String {

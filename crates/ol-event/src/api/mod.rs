@@ -2,7 +2,6 @@
 
 pub(crate) mod control;
 mod functions;
-mod metrics;
 mod packages;
 pub(crate) mod run;
 pub(crate) mod sandboxes;

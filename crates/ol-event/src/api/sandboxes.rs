@@ -1,7 +1,6 @@
 //! The routes of `server_mode: "sock"`: sandboxes driven directly. The first five are the original's, with its answers.
 
-use super::control::{Refusal, nowhere, refuse, stats, wrong_method};
-use super::metrics;
+use super::control::{Refusal, measured, nowhere, refuse, stats, wrong_method};
 use super::upload::broke_off;
 use crate::respond::Problem;
 use axum::Router;
@@ -33,7 +32,7 @@ pub(crate) fn router(direct: Arc<Direct>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/stats", get(stats))
-        .route("/metrics", get(metrics::metrics))
+        .route("/metrics", get(metrics))
         .method_not_allowed_fallback(wrong_method(
             "POST is for create, destroy, pause, unpause and run, everything else is for GET",
         ))
@@ -88,6 +87,10 @@ async fn taken(
         Ok(body) => Ok((parts.headers, body)),
         Err(problem) => Err(refuse(problem, parts.headers)),
     }
+}
+
+async fn metrics(State(direct): State<Arc<Direct>>) -> impl IntoResponse {
+    measured(direct.gauges())
 }
 
 async fn create(

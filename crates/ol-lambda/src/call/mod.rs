@@ -3,7 +3,7 @@
 //! ```text
 //!   call ──CALL──▶ guest ──RESULT──▶ Answer ──BODY…END──▶ the lease is given back
 //!     └─ Pump ──BODY…END──▶                 └─ BUSY: given back at DONE
-//!   dropped before END: CANCEL, then the rest is read by nobody's leave until END
+//!   dropped before END: CANCEL, a background task drains the rest until END
 //! ```
 //!
 //! - [`exchange`]: the call in flight, and its end in every way

@@ -19,6 +19,7 @@ pub mod order;
 mod packages;
 mod start;
 
+use crate::gauges::Gauges;
 use crate::invoke::InvokeError;
 use crate::settings::Settings;
 use bytes::Bytes;
@@ -191,6 +192,14 @@ impl Direct {
             text += &format!("sandbox {number}: {}\n", entry.describe());
         }
         text + &format!("{} MiB of memory free\n", self.pool.free_memory().0)
+    }
+
+    /// What it holds now.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            sandboxes: self.table().entries.len(),
+            ..Gauges::new(self.pool.free_memory())
+        }
     }
 
     /// Does it make sandboxes?

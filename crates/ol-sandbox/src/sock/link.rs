@@ -5,7 +5,7 @@
 //! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
 
 use crate::lifecycle::Death;
-use crate::pool::{CreateError, Hold, SandboxEvent};
+use crate::pool::{CreateError, Hold};
 use crate::sock::freezer::Freezer;
 use ol_warden::protocol::{
     self, Content, Egress, Event, FreezerKind, Request, SandboxId, Size, Spec,
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// `ETOOMANYREFS` of sendmsg(2).
 const TOO_MANY_REFERENCES: i32 = rustix::io::Errno::TOOMANYREFS.raw_os_error();
@@ -88,7 +88,6 @@ pub(crate) enum Warden {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     orders: mpsc::UnboundedSender<Order>,
-    events: broadcast::Sender<SandboxEvent>,
     networks: Networks,
 }
 
@@ -99,23 +98,17 @@ impl Link {
         // A SEQPACKET socket keeps messages apart like a datagram socket; only its readiness is used through this type.
         let socket = UnixDatagram::from_std(socket.into())?;
         let (orders, inbox) = mpsc::unbounded_channel();
-        let (events, _) = broadcast::channel(1024);
         let (warden, watched) = watch::channel(Warden::Starting);
         let task = Task {
             socket,
             table: HashMap::new(),
             draining: Vec::new(),
-            events: events.clone(),
             warden,
             networks: Networks::default(),
         };
         let networks = Arc::clone(&task.networks);
         tokio::spawn(task.run_to_end(inbox));
-        let link = Self {
-            orders,
-            events,
-            networks,
-        };
+        let link = Self { orders, networks };
         Ok((link, watched))
     }
 
@@ -198,15 +191,6 @@ impl Link {
             let _ = wait.await;
         }
     }
-
-    pub(crate) fn announce(&self, event: SandboxEvent) {
-        // Nobody may be listening.
-        let _ = self.events.send(event);
-    }
-
-    pub(crate) fn events(&self) -> broadcast::Receiver<SandboxEvent> {
-        self.events.subscribe()
-    }
 }
 
 struct Abandoned<'a> {
@@ -233,7 +217,6 @@ struct Task {
     socket: UnixDatagram,
     table: HashMap<SandboxId, Entry>,
     draining: Vec<oneshot::Sender<()>>,
-    events: broadcast::Sender<SandboxEvent>,
     warden: watch::Sender<Warden>,
     networks: Networks,
 }
@@ -257,7 +240,7 @@ impl Task {
                     ready?;
                     let receive = || protocol::receive::<Event>(self.socket.as_fd());
                     match self.socket.try_io(Interest::READABLE, receive) {
-                        Ok(Some((event, fds))) => self.hear(event, fds),
+                        Ok(Some((event, fds))) => self.hear(event, fds)?,
                         Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) => return Err(error),
@@ -323,14 +306,15 @@ impl Task {
         }
     }
 
-    fn hear(&mut self, event: Event, fds: Vec<OwnedFd>) {
+    fn hear(&mut self, event: Event, fds: Vec<OwnedFd>) -> io::Result<()> {
         match event {
             Event::Ready { version, egress } => {
                 if version != protocol::VERSION {
+                    let ours = protocol::VERSION;
                     tracing::error!(
-                        "the warden speaks version {version}, this worker {}",
-                        protocol::VERSION
+                        "the warden speaks version {version} of their protocol, this worker version {ours}: start both from the same `ol`"
                     );
+                    return Err(io::Error::other("it speaks another protocol"));
                 }
                 let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
                 *networks = Some((egress, fds));
@@ -339,11 +323,9 @@ impl Task {
             }
             Event::Created { id, pid, freezer } => {
                 let Some(entry) = self.table.get_mut(&id) else {
-                    return;
+                    return Ok(());
                 };
                 let made = made(pid, freezer, fds);
-                // Announced before the owner hears of it, so that no event of his can come first.
-                let _ = self.events.send(SandboxEvent::Created(id));
                 // If its owner stopped waiting, his guard has asked for its end.
                 let _ = entry.made.take().map(|owner| owner.send(made));
             }
@@ -379,7 +361,6 @@ impl Task {
                         cause: death,
                         oom_kills,
                     };
-                    let _ = self.events.send(SandboxEvent::Died(id, death.clone()));
                     entry.death.send_replace(Some(death));
                 }
             }
@@ -397,10 +378,10 @@ impl Task {
             }
             Event::Destroyed { id } => {
                 self.table.remove(&id);
-                let _ = self.events.send(SandboxEvent::Destroyed(id));
                 self.tell_drained();
             }
         }
+        Ok(())
     }
 
     fn tell_drained(&mut self) {
@@ -430,4 +411,47 @@ fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateEr
     };
     let gate = files.next();
     Ok(Made { pid, freezer, gate })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    /// A link, what it says of the warden, and the warden's end of the socket.
+    fn link() -> (Link, watch::Receiver<Warden>, OwnedFd) {
+        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let pair = socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None);
+        let (worker, warden) = pair.expect("a pair");
+        let (link, watched) = Link::start(worker).expect("started");
+        (link, watched, warden)
+    }
+
+    fn ready(warden: &OwnedFd, version: u16) {
+        let egress = protocol::Egress::Off;
+        let said = protocol::send(warden.as_fd(), &Event::Ready { version, egress }, &[]);
+        said.expect("sent");
+    }
+
+    async fn next(watched: &mut watch::Receiver<Warden>) -> Warden {
+        let known = watched.wait_for(|warden| *warden != Warden::Starting).await;
+        *known.expect("it says so before it ends")
+    }
+
+    #[tokio::test]
+    async fn a_warden_of_another_version_is_none() {
+        let (_link, mut watched, warden) = link();
+        ready(&warden, protocol::VERSION + 1);
+        assert_eq!(next(&mut watched).await, Warden::Gone);
+    }
+
+    #[tokio::test]
+    async fn a_warden_is_ready_until_its_socket_ends() {
+        let (_link, mut watched, warden) = link();
+        ready(&warden, protocol::VERSION);
+        assert_eq!(next(&mut watched).await, Warden::Ready);
+        drop(warden);
+        let gone = watched.wait_for(|warden| *warden == Warden::Gone).await;
+        assert!(gone.is_ok());
+    }
 }

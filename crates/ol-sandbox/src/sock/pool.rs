@@ -3,8 +3,7 @@
 use crate::budget::{Budget, Reservation};
 use crate::lifecycle::{Allotment, Obituary, Running};
 use crate::pool::{
-    Ancestor, Content, CreateError, Created, Hold, Parent, Pending, Pool, Role, SandboxEvent,
-    SandboxSpec,
+    Ancestor, Content, CreateError, Created, Hold, Parent, Pending, Pool, Role, SandboxSpec,
 };
 use crate::sock::link::Memory;
 use crate::sock::{Link, Warden};
@@ -19,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 /// Makes SOCK sandboxes through the warden.
 #[derive(Debug)]
@@ -301,10 +300,6 @@ impl Pool for SockPool {
 
     fn free_memory(&self) -> MiB {
         self.budget.free()
-    }
-
-    fn events(&self) -> broadcast::Receiver<SandboxEvent> {
-        self.link.events()
     }
 
     fn drained(&self) -> Pending<'_, ()> {

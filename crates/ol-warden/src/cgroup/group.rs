@@ -310,8 +310,8 @@ impl Group {
         }
     }
 
-    /// Where v1 tells (by becoming readable) that memory ran out, for whoever then has to end everything: until he does, whoever
-    /// went over waits, so that nothing is answered in between. v2 does all that itself.
+    /// On v1, a descriptor that becomes readable when memory runs out. The offending process then stays blocked until user space
+    /// kills the group, so nothing is answered in between. v2 ends the whole group by itself.
     ///
     /// # Errors
     /// When the kernel can't be asked for it.

@@ -2,6 +2,7 @@
 
 use super::watch::Watched;
 use crate::birth::Cradle;
+use crate::cgroup::Limits;
 use crate::maker::Maker;
 use crate::protocol::{Death, SandboxId};
 use rustix::process::WaitStatus;
@@ -20,6 +21,8 @@ pub(super) struct Lease {
     pub out_of_memory: bool,
     /// It has its code.
     pub assigned: bool,
+    /// The limits that hold once it is born, if being born takes more than they allow.
+    pub limits: Option<Limits>,
     /// A socket that listens inside, until the worker gets it.
     pub gate: Option<OwnedFd>,
     /// What makes it a zygote, as long as it can fork.
@@ -55,6 +58,7 @@ impl Lease {
             alarm: None,
             out_of_memory: false,
             assigned: false,
+            limits: None,
             gate: None,
             nest: None,
         }

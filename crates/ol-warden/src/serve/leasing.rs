@@ -6,7 +6,7 @@ use super::nursery::{Key, Waiting};
 use super::outbox::Outbox;
 use super::watch::Token;
 use crate::birth::{self, Cry, Order};
-use crate::cgroup::Freezer;
+use crate::cgroup::{Freezer, Limits};
 use crate::leaf::{self, Place};
 use crate::network::Fitted;
 use crate::protocol::{Event, FreezerKind, Network, Role, reason};
@@ -23,6 +23,9 @@ const BIRTHS_AT_ONCE: u32 = 16;
 /// leaves two in it for a moment: the child, and the go-between until it is reaped, which may be after the birth. Without room for
 /// them the kernel refuses a fork as soon as a few callers want one.
 const BIRTH_PROCESSES: u32 = 4 * BIRTHS_AT_ONCE;
+
+/// Processes that a leaf's group needs for its birth, where it is entered early: the go-between makes the child in it.
+const LEAST_PROCESSES: u32 = 2;
 
 impl Cells {
     /// Gives the ready shells of `key` to those who wait for one, first come first served.
@@ -70,7 +73,12 @@ impl Cells {
         if spec.role.is_zygote() {
             limits.pids = limits.pids.saturating_add(BIRTH_PROCESSES);
         }
-        cell.group.limit(&limits)?;
+        let roomy = Limits {
+            pids: limits.pids.max(LEAST_PROCESSES),
+            ..limits
+        };
+        let by_fork = cell.parent.is_some();
+        cell.group.limit(if by_fork { &roomy } else { &limits })?;
         self.fitter.fit(keeper.pidfd.as_fd(), &spec.content)?;
         let network = spec.content.network;
         let Fitted { link, gate } = self.networking.fit(keeper, network)?;
@@ -137,6 +145,7 @@ impl Cells {
                 self.births.insert(slot);
             }
         }
+        lease.limits = (by_fork && roomy.pids != limits.pids).then_some(limits);
         lease.alarm = alarm;
         lease.gate = gate;
         lease.assigned = spec.content.code.is_some();
@@ -165,6 +174,9 @@ impl Cells {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return Ok(());
         };
+        if let Some(limits) = cell.lease_mut().and_then(|lease| lease.limits.take()) {
+            cell.group.limit(&limits)?;
+        }
         let (freezer, mut files): (_, Vec<OwnedFd>) = match cell.group.freezer()? {
             Freezer::V2 { freeze, events } => (FreezerKind::V2, vec![freeze, events]),
             Freezer::V1 { state } => (FreezerKind::V1, vec![state]),

@@ -3,6 +3,7 @@
 use super::queue::Queue;
 use crate::autoscale::ServiceTime;
 use crate::function::Version;
+use crate::gauges::Gauges;
 use crate::instance::Instance;
 use crate::invoke::{InvocationId, InvokeError};
 use crate::output::Log;
@@ -206,6 +207,14 @@ impl Instances {
         ) {
             self.log.note(id, &error.to_string());
         }
+    }
+
+    /// Adds these, and the calls that wait for one.
+    pub(crate) fn add_to(&self, held: &mut Gauges) {
+        let table = self.table();
+        held.sandboxes += table.alive.len();
+        held.starting += table.starting;
+        held.waiting += table.waiting.len();
     }
 
     /// For people: each instance, and how many calls wait.
