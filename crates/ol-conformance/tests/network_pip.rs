@@ -228,5 +228,6 @@ fn an_index_has_a_name_where_resolv_conf_is_a_link_into_run() {
         let source = "import word\ndef f(event):\n    return word.word\n";
         worker.install("said", &[("f.py", source), ("requirements.txt", "word\n")]);
         assert_eq!(worker.call("said", &json!(null)).ok(), "installed");
+        worker.down();
     });
 }
