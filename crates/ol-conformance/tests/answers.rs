@@ -301,7 +301,8 @@ fn an_app_sees_what_is_wrong_with_its_answer() {
 fn an_answer_that_can_not_be_sent_is_refused_alone() {
     with_worker(&[], |worker| {
         let source = [ASGI, HOSTILE, HOSTILE_ASGI].concat();
-        let yaml = "concurrency: 16\ninstances: {max: 1}\n";
+        // The held call lasts as long as all the others take together.
+        let yaml = "concurrency: 16\ninstances: {max: 1}\nlimits: {runtime_sec: 300}\n";
         worker.install("app", &[("f.py", &source), ("ol.yaml", yaml)]);
         let pid = || worker.request("GET", "/run/app/pid", b"").text();
         let before = pid();

@@ -10,6 +10,9 @@ use crate::worker::Worker;
 /// Names the variable.
 const STARTS: &str = "OL_TEST_STARTS";
 
+/// A pool that has room for a zygote and blanks beside the functions of a test.
+const ROOMY_MB: u32 = 1000;
+
 /// How leaves are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Starts {
@@ -56,6 +59,23 @@ impl Starts {
         match self {
             Self::Fresh => shells,
             Self::Fork | Self::Blank | Self::Resume => shells + 2,
+        }
+    }
+
+    /// This, or by a fork where none can stand ready: under `server_mode: "sock"`, without a zygote, without blanks, or with too little memory
+    /// for them. The tests that ask for such a worker hold for it whatever the others are made from.
+    pub(crate) fn with(self, options: &[&str]) -> Self {
+        let refuses = |option: &&str| match option.split_once('=') {
+            Some(("server_mode", mode)) => mode == "sock",
+            Some(("features.import_cache", kind)) => kind.is_empty(),
+            Some(("blanks.max", count)) => count == "0",
+            Some(("mem_pool_mb", pool)) => pool.parse::<u32>().is_ok_and(|pool| pool < ROOMY_MB),
+            _ => false,
+        };
+        if self == Self::Blank && options.iter().any(refuses) {
+            Self::Fork
+        } else {
+            self
         }
     }
 

@@ -58,6 +58,7 @@ impl Place {
     /// As [`Self::up`].
     #[must_use]
     pub fn up_with(&self, starts: Starts, options: &[&str]) -> Worker<'_> {
+        let starts = starts.with(options);
         let ol = self.bare_command(&["worker", "up", "-o", "worker_port=0"]);
         // Should this process be killed, the kernel ends the worker too.
         let mut command = Command::new("setpriv");
