@@ -123,7 +123,8 @@ def f(event):
 /// Deaths leave no more behind than the worker had after the first: groups, namespaces, descriptors, threads.
 #[test]
 fn many_deaths_leave_no_trace() {
-    with_worker(&["shells_ready=2"], |worker| {
+    // How many blanks there are follows how often there was a start.
+    with_worker(&["shells_ready=2", "blanks.max=0"], |worker| {
         worker.install(
             "end",
             &[(

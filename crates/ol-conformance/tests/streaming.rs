@@ -76,9 +76,10 @@ def app(environ, start_response):
     return [b"%d" % os.getpid()]
 "#;
 
-/// What is sent and read in each of the large tests: a GiB, unless this machine is slow.
+/// What is sent and read in each of the large tests, in whole pieces: a GiB, unless this machine is slow.
 fn large() -> u64 {
-    (1 << 30) / u64::from(slowness())
+    let piece = PIECE as u64;
+    (1 << 30) / u64::from(slowness()) / piece * piece
 }
 
 const PIECE: usize = 1 << 16;
