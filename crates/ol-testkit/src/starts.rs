@@ -69,6 +69,8 @@ impl Starts {
             Some(("server_mode", mode)) => mode == "sock",
             Some(("features.import_cache", kind)) => kind.is_empty(),
             Some(("blanks.max", count)) => count == "0",
+            // The kit's own function would be refused where that can't be had.
+            Some(("network.default", _)) => true,
             Some(("mem_pool_mb", pool)) => pool.parse::<u32>().is_ok_and(|pool| pool < ROOMY_MB),
             _ => false,
         };
