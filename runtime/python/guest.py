@@ -61,13 +61,13 @@ class Connection:
         """The next frame as (kind, flags, id, payload); ends the process when the worker is gone."""
         buffer = self.buffer
         while len(buffer) < HEADER:
-            buffer += self._read(65536)
+            buffer += os.read(self.fd, 65536) or os._exit(0)
         length, kind, flags, _, call = FRAME.unpack_from(buffer)
         end = HEADER + length
         if len(buffer) < end:
             parts, have = [buffer], len(buffer)
             while have < end:
-                part = self._read(max(65536, end - have))
+                part = os.read(self.fd, max(65536, end - have)) or os._exit(0)
                 parts.append(part)
                 have += len(part)
             buffer = b"".join(parts)
@@ -76,16 +76,12 @@ class Connection:
             self.began = perf_counter_ns()
         return kind, flags, call, buffer[HEADER:end]
 
-    def _read(self, size):
-        data = os.read(self.fd, size)
-        if not data:
-            os._exit(0)
-        return data
-
     def send(self, kind, flags, call, payload):
         took = 0
         if flags & END and call:
-            took, flags = microseconds(self.began), flags | left()
+            took = microseconds(self.began)
+            if tagging is not None:
+                flags |= left()
         frame = FRAME.pack(len(payload), kind, flags, took, call) + payload
         sent = os.write(self.fd, frame)
         while sent < len(frame):
@@ -119,7 +115,8 @@ class Connection:
 
 def microseconds(began):
     """The time since `began` as a header tells it: rounded up, at most what its field holds."""
-    return min((perf_counter_ns() - began) // 1000 + 1, 65535)
+    took = (perf_counter_ns() - began) // 1000 + 1
+    return took if took < 65536 else 65535
 
 
 def sections(payload):
@@ -239,11 +236,16 @@ def import_entry(entry, path, code):
 
 
 def parse(body):
-    """The JSON value in `body`. Nearly always it is UTF-8, and then what json.loads does beside parsing takes longer than that."""
+    """The JSON value in `body`. Nearly always it is UTF-8 without spaces around it, and then what json.loads does beside parsing takes
+    longer than that."""
     try:
-        return JSON.decode(body.decode())
+        text = body.decode()
+        value, end = JSON.raw_decode(text)
+        if end == len(text):
+            return value
     except ValueError:
-        return json.loads(body)
+        pass
+    return json.loads(body)
 
 
 def make_encoder():

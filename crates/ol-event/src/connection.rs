@@ -28,6 +28,9 @@ use tokio::time::timeout;
 /// How long a word of ours about a request that can't be read may take to leave. It fits any socket's buffer.
 const LAST_WORD: Duration = Duration::from_secs(3);
 
+/// How many header lines hyper takes when nothing is said (`max_headers`).
+const HYPERS_HEADER_LINES: usize = 100;
+
 /// Serves `stream` until either side closes it. `public`: it came by the port, not by the worker's own socket.
 pub(crate) async fn serve(
     server: Arc<Server>,
@@ -52,22 +55,32 @@ pub(crate) async fn serve(
                 Ok::<_, Infallible>(as_answer(response, exchange, close))
             }
         });
-        let connection = http1::Builder::new()
+        let mut http = http1::Builder::new();
+        if server.limits.header_lines != HYPERS_HEADER_LINES {
+            // Said even so, it costs every request, since hyper prepares room for them in another way then.
+            http.max_headers(server.limits.header_lines);
+        }
+        let connection = http
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_headers(server.limits.header_lines)
             .max_header_size(server.limits.header_bytes)
             .max_buf_size(server.limits.header_bytes.max(8 << 10))
             .serve_connection(TokioIo::new(&mut wire), service);
         let mut connection = pin!(connection);
         // Not at once: a request may be on its way, and its caller would never know whether it ran.
+        let (mut watched, told) = (false, stop.clone());
         let mut closing = pin!(last_call(&mut stop));
         poll_fn(|context| {
             let mut served = connection.as_mut().poll(context);
-            if served.is_pending() && !stopping && closing.as_mut().poll(context).is_ready() {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-                served = connection.as_mut().poll(context);
+            if served.is_pending() && !stopping {
+                // This task is woken for every request, and for a stop once.
+                let changed = !watched || told.has_changed().unwrap_or(true);
+                watched = true;
+                if changed && closing.as_mut().poll(context).is_ready() {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                    served = connection.as_mut().poll(context);
+                }
             }
             if served.is_pending() {
                 exchange.poll_rest(context);

@@ -75,9 +75,9 @@ impl Guard {
         if !known {
             return Err(Refused::Host);
         }
-        match (route, page(headers)) {
-            (Route::Control, Some(header)) => Err(Refused::Page(header)),
-            _ => Ok(()),
+        match route {
+            Route::Control => page(headers).map_or(Ok(()), |header| Err(Refused::Page(header))),
+            Route::Run | Route::Health => Ok(()),
         }
     }
 

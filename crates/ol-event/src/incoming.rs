@@ -172,11 +172,14 @@ impl Drop for RequestBody {
 }
 
 /// Takes `body`, which may hold `max`. Before it is waited for, `look` says whether what the head says is enough to refuse the request.
-pub(crate) async fn take(
+pub(crate) async fn take<Look>(
     body: RequestBody,
     max: MiB,
-    look: impl Future<Output = Result<(), InvokeError>>,
-) -> Result<Body, InvokeError> {
+    look: impl FnOnce() -> Look,
+) -> Result<Body, InvokeError>
+where
+    Look: Future<Output = Result<(), InvokeError>>,
+{
     let announced = body.size_hint();
     if announced.lower() > max.bytes() {
         return Err(InvokeError::TooLarge { limit_mb: max.0 });
@@ -191,10 +194,10 @@ pub(crate) async fn take(
         if !expects && let Poll::Ready(whole) = poll!(&mut whole) {
             return Ok(Body::Whole(whole?.to_bytes()));
         }
-        look.await?;
+        Box::pin(look()).await?;
         return Ok(Body::Whole(whole.await?.to_bytes()));
     }
-    look.await?;
+    Box::pin(look()).await?;
     let parts = Parts {
         body: BodyDataStream::new(body),
         max,

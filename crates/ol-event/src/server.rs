@@ -230,22 +230,20 @@ impl Server {
         request: http::Request<RequestBody>,
         public: Option<Ends>,
     ) -> http::Response<crate::body::ResponseBody> {
-        let (parts, body) = request.into_parts();
-        if let Err(problem) = head::check(&parts) {
-            let mut response = problem.respond(&parts.headers);
+        if let Err(problem) = head::check(&request) {
+            let mut response = problem.respond(request.headers());
             // Whoever wrote this head may mean something else by what follows it.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
             return response;
         }
-        let request = http::Request::from_parts(parts, body);
         if public.is_some()
             && let Err(refused) = self.guard.check(self.lambdas.is_some(), &request)
         {
             return Problem::from(refused).respond(request.headers());
         }
         if public.is_some_and(|ends| ends.spare) {
-            return self.answer_spare(request).await;
+            return Box::pin(self.answer_spare(request)).await;
         }
         if let Some(lambdas) = &self.lambdas
             && run::name_in(request.uri().path()).is_some()
@@ -257,7 +255,9 @@ impl Server {
                 Some(_) => &self.public,
                 None => &self.private,
             };
-            control::answer(router.clone(), public.unwrap_or_default(), request).await
+            let ends = public.unwrap_or_default();
+            // In a box, since what calls need is small, and is moved for each.
+            Box::pin(control::answer(router.clone(), ends, request)).await
         }
     }
 

@@ -9,6 +9,7 @@
 //! - [`pool`]: the door, and what to ask for
 //! - [`lifecycle`]: the two states as two types, so that what a paused sandbox can't do doesn't compile
 //! - [`budget`]: the memory that all sandboxes share
+//! - [`line`]: one end of a local socket, as guests and the warden speak by
 //! - [`sock`]: the SOCK kind, made by the warden
 //!
 //! Failure: a sandbox may die at any moment; its owner learns it from [`lifecycle::Obituary`], keeps the value, and drops
@@ -16,10 +17,12 @@
 
 pub mod budget;
 pub mod lifecycle;
+pub mod line;
 pub mod pool;
 pub mod sock;
 
 pub use lifecycle::{Allotment, Death, Obituary, Paused, Running};
+pub use line::Line;
 pub use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
 pub use pool::{
     Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxSpec,

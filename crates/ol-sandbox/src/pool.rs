@@ -2,14 +2,15 @@
 
 use crate::budget::Reservation;
 use crate::lifecycle::{Allotment, Running};
+use crate::line::Line;
 use ol_model::{Limits, MiB, OomScope};
 use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, UnixStream};
 
 /// Which process a sandbox descends from.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +93,7 @@ pub struct Created {
     /// The sandbox.
     pub sandbox: Running,
     /// Speaks the guest protocol.
-    pub guest: UnixStream,
+    pub guest: Line,
     /// What it writes to standard output and error.
     pub output: pipe::Receiver,
     /// Of a [`Network::Gate`]: takes the connections that it makes to its own 127.0.0.1:3128, for a proxy.

@@ -11,6 +11,7 @@
 //! - [`confine`]: Landlock rulesets for leaves and for the worker
 //! - [`heap`]: giving back what the allocator holds and nobody uses
 //! - [`loopback`]: bringing `lo` up in a new network namespace
+//! - [`socket`]: watching a socket for a part of what it can do, receiving into memory that was not set to zero
 //! - [`KEEPER`]: the program that is pid 1 of a sandbox
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -27,6 +28,7 @@ pub mod namespaces;
 pub mod privilege;
 pub mod process;
 pub mod seccomp;
+pub mod socket;
 
 /// The keeper's ELF image: static, position-dependent, no libc (see `keeper/keeper.rs`).
 pub const KEEPER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keeper"));

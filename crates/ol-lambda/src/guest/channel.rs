@@ -7,14 +7,12 @@
 use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, WINDOW, header, join, take};
 use super::mailbox::{Full, Mailbox};
 use bytes::{Buf, BytesMut};
+use ol_sandbox::Line;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -49,7 +47,6 @@ impl From<io::Error> for ChannelError {
 }
 
 struct Reader {
-    half: OwnedReadHalf,
     buffer: BytesMut,
     pace: Pace,
 }
@@ -82,8 +79,10 @@ impl Pace {
 
 /// A connection.
 pub(crate) struct Channel {
+    line: Line,
     reader: AsyncMutex<Reader>,
-    writer: AsyncMutex<OwnedWriteHalf>,
+    /// Held while a frame is sent.
+    writing: AsyncMutex<()>,
     /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox.
     open: Option<Mutex<HashMap<u32, Arc<Mailbox>>>>,
     /// How much more of its request each long call may send.
@@ -151,18 +150,17 @@ impl Drop for Window<'_> {
 
 impl Channel {
     /// A connection on which up to `calls` are in flight at once.
-    pub(crate) fn new(stream: UnixStream, calls: u32) -> Self {
-        let (half, writer) = stream.into_split();
+    pub(crate) fn new(line: Line, calls: u32) -> Self {
         Self {
+            line,
             reader: AsyncMutex::new(Reader {
-                half,
                 buffer: BytesMut::with_capacity(16 << 10),
                 pace: Pace {
                     frames: 0,
                     since: Instant::now(),
                 },
             }),
-            writer: AsyncMutex::new(writer),
+            writing: AsyncMutex::new(()),
             open: (calls > 1).then(Mutex::default),
             windows: Mutex::default(),
             next: AtomicU32::new(1),
@@ -256,21 +254,16 @@ impl Channel {
     ) -> Result<(), ChannelError> {
         let length = parts.iter().map(|p| p.len()).sum();
         let header = header(kind, end, compiled, id, length);
-        let mut writer = self.writer.lock().await;
+        let _turn = self.writing.lock().await;
         if length <= 4096 {
             // Small frames are copied into one piece: one system call without a vector.
             let mut frame = Vec::with_capacity(HEADER + length);
             frame.extend_from_slice(&header);
             parts.iter().for_each(|part| frame.extend_from_slice(part));
-            return Ok(writer.write_all(&frame).await?);
+            return Ok(self.line.send_all(&frame).await?);
         }
         let mut slices = [&header[..], parts[0], parts[1], parts[2]].map(IoSlice::new);
-        let mut rest = &mut slices[..];
-        while rest.iter().any(|s| !s.is_empty()) {
-            let written = writer.write_vectored(rest).await?;
-            IoSlice::advance_slices(&mut rest, written);
-        }
-        Ok(())
+        Ok(self.line.send_parts(&mut slices).await?)
     }
 
     /// Lets the guest send `bytes` more of its answer to `id`.
@@ -285,7 +278,8 @@ impl Channel {
     /// Tells the guest that nothing more will come: it may end in its own time.
     pub(crate) async fn bid_farewell(&self) {
         // A guest that is gone needs no farewell.
-        let _ = self.writer.lock().await.shutdown().await;
+        let _turn = self.writing.lock().await;
+        let _ = self.line.end();
     }
 
     /// The next frame of `conversation`. Safe to cancel: no byte is lost.
@@ -312,7 +306,7 @@ impl Channel {
                     reader
                 }
             };
-            let frame = reader.read().await?;
+            let frame = reader.read(&self.line).await?;
             if frame.kind == Kind::Window {
                 self.widen(&frame)?;
             } else if frame.id == conversation.id {
@@ -328,7 +322,7 @@ impl Channel {
 }
 
 impl Reader {
-    async fn read(&mut self) -> Result<Frame, ChannelError> {
+    async fn read(&mut self, line: &Line) -> Result<Frame, ChannelError> {
         loop {
             // Before a frame is taken: whoever is dropped while he waits must not have one.
             if let Some(pause) = self.pace.pause() {
@@ -343,7 +337,7 @@ impl Reader {
                     .buffer
                     .reserve(wanted.saturating_sub(self.buffer.len()).max(4096)),
             }
-            if self.half.read_buf(&mut self.buffer).await? == 0 {
+            if line.receive(&mut self.buffer).await? == 0 {
                 return Err(ChannelError::Closed);
             }
         }
@@ -353,6 +347,14 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    fn pair() -> (Line, UnixStream) {
+        let (ours, guest) = UnixStream::pair().expect("a pair");
+        let ours = ours.into_std().expect("no longer watched");
+        (Line::new(ours).expect("a reactor"), guest)
+    }
 
     async fn reply(guest: &mut UnixStream, id: u32, text: &[u8]) {
         let mut bytes = header(Kind::Result, true, false, id, text.len()).to_vec();
@@ -365,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_calls_in_flight_get_their_own_answers_in_any_order() {
-        let (ours, mut guest) = UnixStream::pair().expect("a pair");
+        let (ours, mut guest) = pair();
         let channel = Arc::new(Channel::new(ours, 2));
         let (mut a, mut b) = (channel.open(), channel.open());
         let (first, second) = (a.id, b.id);
@@ -401,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_window_widens_by_what_the_guest_takes_and_no_more() {
-        let (ours, mut guest) = UnixStream::pair().expect("a pair");
+        let (ours, mut guest) = pair();
         let channel = Channel::new(ours, 1);
         let mut call = channel.open();
         let id = call.id;
@@ -431,7 +433,7 @@ mod tests {
     /// Frames without a payload cost their sender next to nothing.
     #[tokio::test]
     async fn a_guest_that_sends_nothing_but_small_frames_is_read_slowly() {
-        let (ours, mut guest) = UnixStream::pair().expect("a pair");
+        let (ours, mut guest) = pair();
         let channel = Channel::new(ours, 1);
         let mut call = channel.open();
         let id = call.id;
@@ -453,7 +455,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_nobody_asked_for_and_an_end_are_errors() {
-        let (ours, mut guest) = UnixStream::pair().expect("a pair");
+        let (ours, mut guest) = pair();
         let channel = Channel::new(ours, 2);
         let mut call = channel.open();
         reply(&mut guest, 99, b"?").await;

@@ -5,6 +5,7 @@
 //! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
 
 use crate::lifecycle::Death;
+use crate::line::{Attempt, Line};
 use crate::pool::{CreateError, Hold};
 use crate::sock::freezer::Freezer;
 use ol_warden::protocol::{
@@ -12,11 +13,9 @@ use ol_warden::protocol::{
 };
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// `ETOOMANYREFS` of sendmsg(2).
@@ -95,8 +94,7 @@ impl Link {
     /// Starts the task on the worker's end of the socket. The second value tells of the warden.
     pub(crate) fn start(socket: OwnedFd) -> io::Result<(Self, watch::Receiver<Warden>)> {
         rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::NONBLOCK)?;
-        // A SEQPACKET socket keeps messages apart like a datagram socket; only its readiness is used through this type.
-        let socket = UnixDatagram::from_std(socket.into())?;
+        let socket = Line::new(socket)?;
         let (orders, inbox) = mpsc::unbounded_channel();
         let (warden, watched) = watch::channel(Warden::Starting);
         let task = Task {
@@ -214,7 +212,7 @@ impl Drop for Abandoned<'_> {
 }
 
 struct Task {
-    socket: UnixDatagram,
+    socket: Line,
     table: HashMap<SandboxId, Entry>,
     draining: Vec<oneshot::Sender<()>>,
     warden: watch::Sender<Warden>,
@@ -236,15 +234,9 @@ impl Task {
                     Some(order) => self.obey(order).await?,
                     None => return Ok(()),
                 },
-                ready = self.socket.readable() => {
-                    ready?;
-                    let receive = || protocol::receive::<Event>(self.socket.as_fd());
-                    match self.socket.try_io(Interest::READABLE, receive) {
-                        Ok(Some((event, fds))) => self.hear(event, fds)?,
-                        Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error),
-                    }
+                event = self.socket.read(|socket| protocol::receive(socket).map(Attempt::More)) => match event? {
+                    Some((event, fds)) => self.hear(event, fds)?,
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
             }
         }
@@ -293,10 +285,8 @@ impl Task {
     async fn send(&self, request: &Request, fds: &[OwnedFd]) -> io::Result<()> {
         let fds = protocol::borrowed(fds);
         loop {
-            self.socket.writable().await?;
-            let send = || protocol::send(self.socket.as_fd(), request, &fds);
-            match self.socket.try_io(Interest::WRITABLE, send) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let send = |socket: BorrowedFd<'_>| protocol::send(socket, request, &fds);
+            match self.socket.write(send).await {
                 // The kernel counts descriptors under way for all of root; those before us will arrive.
                 Err(error) if error.raw_os_error() == Some(TOO_MANY_REFERENCES) => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -417,6 +407,7 @@ fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateEr
 mod tests {
     use super::*;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::AsFd;
 
     /// A link, what it says of the warden, and the warden's end of the socket.
     fn link() -> (Link, watch::Receiver<Warden>, OwnedFd) {

@@ -2,6 +2,7 @@
 
 use crate::budget::{Budget, Reservation};
 use crate::lifecycle::{Allotment, Obituary, Running};
+use crate::line::Line;
 use crate::pool::{
     Ancestor, Content, CreateError, Created, Hold, Parent, Pending, Pool, Role, SandboxSpec,
 };
@@ -13,10 +14,10 @@ use ol_warden::protocol::{self, SandboxId, Size};
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
@@ -117,17 +118,17 @@ impl SockPool {
         let own: Hold = Arc::new(Mutex::new(reservation));
         let id = SandboxId(self.next.fetch_add(1, Ordering::Relaxed));
         let (guest, theirs) = UnixStream::pair().map_err(mechanism)?;
+        guest.set_nonblocking(true).map_err(mechanism)?;
+        let guest = OwnedFd::from(guest);
         // Nobody reads it yet, and it fits: written in one go.
         if !opening.is_empty() && rustix::io::write(&guest, &opening) != Ok(opening.len()) {
             return Err(CreateError::Mechanism("the opening is too long".to_owned()));
         }
+        let guest = Line::new(guest).map_err(mechanism)?;
         let (output_end, output) = pipe::pipe().map_err(mechanism)?;
         // The guest's ends block, as any program's standard output does.
         let fds = vec![
-            theirs
-                .into_std()
-                .and_then(|s| s.set_nonblocking(false).map(|()| OwnedFd::from(s)))
-                .map_err(mechanism)?,
+            theirs.into(),
             output_end.into_blocking_fd().map_err(mechanism)?,
         ];
         let (parent, shared) = match parent {
