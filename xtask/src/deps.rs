@@ -44,11 +44,13 @@ const PLACES: &[(&str, Place)] = &[
     ("ol-sys", Layer(0)),
     ("ol-model", Layer(0)),
     (TESTKIT, Beside(&[])),
+    (FAKE, Beside(&["ol-model", "ol-sandbox"])),
     ("ol-conformance", Beside(&[])),
     ("xtask", Beside(&["ol-sys"])),
 ];
 
 const TESTKIT: &str = "ol-testkit";
+const FAKE: &str = "ol-sandbox-fake";
 
 fn place(name: &str) -> Option<&'static Place> {
     PLACES
@@ -106,9 +108,9 @@ fn own_dependencies<'a>(
 /// Why the arrow `from → dependency` is not allowed; `None` when it is.
 fn complaint(from: &str, dependency: &Dependency) -> Option<String> {
     let to = dependency.name.as_str();
-    if to == TESTKIT {
+    if to == TESTKIT || to == FAKE {
         return (dependency.kind.as_deref() != Some("dev"))
-            .then(|| format!("{from} → {to}: the test kit may only be a dev-dependency"));
+            .then(|| format!("{from} → {to}: what is for tests may only be a dev-dependency"));
     }
     let allowed = match (place(from)?, place(to)) {
         (Layer(high), Some(Layer(low))) => low < high,
@@ -167,11 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn the_test_kit_is_for_tests() {
+    fn what_is_for_tests_is_for_tests() {
         for from in ["ol-lambda", "ol-conformance", "ol-model"] {
-            assert_eq!(arrow(from, TESTKIT, Some("dev")), None);
-            assert!(arrow(from, TESTKIT, None).is_some());
-            assert!(arrow(from, TESTKIT, Some("build")).is_some());
+            for to in [TESTKIT, FAKE] {
+                assert_eq!(arrow(from, to, Some("dev")), None);
+                assert!(arrow(from, to, None).is_some());
+                assert!(arrow(from, to, Some("build")).is_some());
+            }
         }
     }
 

@@ -9,7 +9,8 @@
 //!   started. They go after a long idleness.
 //! - [`Policy::Original`]: the Go worker's rule: one second, at least one, and one step each second, up or down.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How the number of instances follows the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

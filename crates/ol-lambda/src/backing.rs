@@ -10,7 +10,8 @@
 use ol_sandbox::{Allotment, Death, Obituary, Paused, Running};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long it is looked again and again whether a freeze has taken hold: mostly its process runs only to be stopped, at once.
 const SOON: Duration = Duration::from_micros(200);

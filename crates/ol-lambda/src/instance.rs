@@ -9,8 +9,9 @@ use ol_model::{MiB, steps};
 use ol_sandbox::{CreateError, Death, Obituary, Pool, Running};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// What a paused sandbox keeps beyond what it uses.
 const ROOM: MiB = MiB(1);
@@ -304,7 +305,7 @@ impl Instance {
     /// For people: what it is doing.
     pub(crate) fn describe(&self) -> String {
         let state = self.backing.look(|state| match state {
-            State::Running(running) => format!("running, pid {}", running.pid()),
+            State::Running(running) => format!("running, {}", running.process()),
             State::Paused(paused) => format!("paused, {} MiB", paused.allotment().size().0),
             State::Gone => "ending".to_owned(),
         });

@@ -9,7 +9,8 @@
 
 use ol_model::kinds::{ServedBy, StartKind};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How an instance was made.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,8 @@ use ol_model::kinds::StartKind;
 use ol_model::steps;
 use ol_sandbox::{Content, CreateError, Created, Network, Parent, Role, SandboxSpec};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long one request for memory stands in line. Then idle sandboxes are looked for again, and whether it is still wanted:
 /// a large request so holds up the small ones behind it for no longer than this.
@@ -130,6 +131,18 @@ async fn create(
     };
     let begun = Instant::now();
     // What is forked can't leave its zygote's network namespace for the host's.
+    if !instances
+        .shared
+        .pool
+        .abilities()
+        .networks
+        .contains(&version.network)
+    {
+        return Err(InvokeError::CannotStart(format!(
+            "this worker's sandboxes have no network of the kind {:?}: name another in ol.yaml\n",
+            version.network
+        )));
+    }
     let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
         if !trial && !instances.wants_start(version) {
@@ -143,7 +156,7 @@ async fn create(
         let content = Content {
             limits: version.limits.clone(),
             oom: version.config.oom,
-            code: Some(version.code),
+            code: Some(version.code.clone()),
             packages: version.shown(),
             patience: TURN,
             network: version.network,
@@ -231,6 +244,6 @@ pub(crate) fn refused(error: &CreateError) -> InvokeError {
             tracing::error!("a sandbox could not be made: {reason}");
             InvokeError::Internal("a sandbox could not be made")
         }
-        CreateError::WardenGone => InvokeError::Ending,
+        CreateError::Gone => InvokeError::Ending,
     }
 }

@@ -22,7 +22,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
     pub(crate) pool: Arc<dyn Pool>,
-    pub(crate) pauser: Pauser,
+    /// `None` where sandboxes can't be paused.
+    pub(crate) pauser: Option<Pauser>,
     /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
     pub(crate) unpacking: Semaphore,
     /// What starts are forked from.
@@ -48,17 +49,18 @@ impl Shared {
         packages: PackagesSettings,
         pool: Arc<dyn Pool>,
     ) -> Arc<Self> {
-        let pauser = Pauser::start(
-            settings.pause_after,
-            settings.downsize.then(|| Arc::clone(&pool)),
-        );
+        let can = pool.abilities();
+        let pauser = can.freeze.then(|| {
+            let downsizing = settings.downsize.then(|| Arc::clone(&pool));
+            Pauser::start(settings.pause_after, downsizing)
+        });
         let zygotes = Arc::<Zygotes>::default();
-        if let Some((limits, shells)) = settings.zygotes.clone() {
+        if let Some((limits, shells)) = settings.zygotes.clone().filter(|_| can.fork) {
             zygotes.keep(&pool, limits, shells);
         }
         let kept = Kept {
             limits: settings.default_limits.clone(),
-            most: settings.blanks,
+            most: if can.fork { settings.blanks } else { 0 },
             network: match settings.networks.resolve(None) {
                 Ok(ol_model::Network::Egress) => Network::Egress,
                 _ => Network::None,

@@ -6,24 +6,30 @@
 //!                             └────unpause───────┘      either, dropped or destroyed ──▶ gone, memory given back
 //! ```
 //!
-//! - [`pool`]: the door, and what to ask for
+//! - [`pool`]: the door that every kind of sandbox has
+//! - [`spec`]: what is asked for
 //! - [`lifecycle`]: the two states as two types, so that what a paused sandbox can't do doesn't compile
 //! - [`budget`]: the memory that all sandboxes share
 //! - [`line`]: one end of a local socket, as guests and the warden speak by
 //! - [`sock`]: the SOCK kind, made by the warden
 //!
 //! Failure: a sandbox may die at any moment; its owner learns it from [`lifecycle::Obituary`], keeps the value, and drops
-//! it when done. If the warden dies, every pending creation fails and [`sock::SockPool::warden_gone`] resolves.
+//! it when done. If what makes sandboxes dies, every pending creation fails and [`Pool::gone`] resolves.
+//!
+//! Another kind is a folder beside `sock/`, or a crate of its own: a [`Pool`], a [`Handle`] for each sandbox, and a line where the worker
+//! is put together. `ol-sandbox-fake` is one, for tests.
 
 pub mod budget;
 pub mod lifecycle;
 pub mod line;
 pub mod pool;
 pub mod sock;
+pub mod spec;
 
-pub use lifecycle::{Allotment, Death, Obituary, Paused, Running};
+pub use lifecycle::{Allotment, Cause, Death, Handle, Hold, Obituary, Paused, Running};
 pub use line::Line;
-pub use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
-pub use pool::{
-    Ancestor, Content, CreateError, Created, LONGEST_OPENING, Parent, Pool, Role, SandboxSpec,
+pub use pool::{Abilities, CreateError, Created, Egress, Pending, Pool};
+pub use spec::{
+    Ancestor, Content, Folder, LONGEST_OPENING, Network, Packages, Parent, Role, SandboxId,
+    SandboxSpec,
 };

@@ -1,19 +1,54 @@
-//! A sandbox's life as types: only a [`Running`] one can be paused, only a [`Paused`] one resumed, each once.
+//! A sandbox's life as types: only a [`Running`] one can be paused, only a [`Paused`] one resumed, each once. What that means is its
+//! kind's affair, which gives each sandbox a [`Handle`].
 
-use crate::pool::{Ancestor, Hold, Parent};
-use crate::sock::{Freezer, Link};
+use crate::budget::Reservation;
+use crate::spec::{Ancestor, Parent, SandboxId};
 use ol_model::MiB;
-use ol_warden::protocol::SandboxId;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+
+/// A hold on the budget that several have a part in; the last to let go gives it back.
+pub type Hold = Arc<Mutex<Reservation>>;
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it.
+    Signalled(i32),
+    /// It never ran: the step of its set-up that failed, and why.
+    NotStarted(String),
+}
+
+/// What a kind of sandbox does to one that it made. Its drop has the sandbox destroyed, whatever it does, and doesn't wait for that.
+pub trait Handle: fmt::Debug + Send + Sync + 'static {
+    /// Begins to stop all of its processes, which happens soon, see [`Self::is_frozen`].
+    ///
+    /// # Errors
+    /// When it can't.
+    fn freeze(&self) -> io::Result<()>;
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// When it can't.
+    fn thaw(&self) -> io::Result<()>;
+
+    /// Has every process of it stopped?
+    ///
+    /// # Errors
+    /// When that can't be seen.
+    fn is_frozen(&self) -> io::Result<bool>;
+}
 
 /// How a sandbox's first process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
     /// The process's end.
-    pub cause: ol_warden::protocol::Death,
+    pub cause: Cause,
     /// Processes of the sandbox that the kernel killed for want of memory, over its life.
     pub oom_kills: u64,
 }
@@ -22,13 +57,12 @@ impl Death {
     /// Did the kernel kill it for want of memory?
     #[must_use]
     pub fn out_of_memory(&self) -> bool {
-        self.oom_kills > 0 && self.cause == ol_warden::protocol::Death::Signalled(9)
+        self.oom_kills > 0 && self.cause == Cause::Signalled(9)
     }
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use ol_warden::protocol::Death as Cause;
         match &self.cause {
             Cause::Signalled(_) if self.out_of_memory() => write!(f, "it ran out of memory"),
             Cause::Signalled(signal) => write!(f, "signal {signal} ended it"),
@@ -44,7 +78,9 @@ impl fmt::Display for Death {
 pub struct Obituary(watch::Receiver<Option<Death>>);
 
 impl Obituary {
-    pub(crate) fn new(receiver: watch::Receiver<Option<Death>>) -> Self {
+    /// Where `receiver` is told.
+    #[must_use]
+    pub fn new(receiver: watch::Receiver<Option<Death>>) -> Self {
         Self(receiver)
     }
 
@@ -54,7 +90,7 @@ impl Obituary {
         self.0.borrow().clone()
     }
 
-    /// Resolves when it has died; `None` if the warden was gone before it could tell.
+    /// Resolves when it has died; `None` if what makes sandboxes was gone before it could tell.
     pub async fn wait(&mut self) -> Option<Death> {
         self.0
             .wait_for(Option::is_some)
@@ -64,15 +100,14 @@ impl Obituary {
     }
 }
 
-/// What both states hold. Its drop asks the warden to destroy the sandbox and does not wait; the memory is given back when
-/// the warden says that nothing is left.
+/// What both states hold. Its drop has the sandbox destroyed and does not wait; its kind gives the memory back when nothing is left
+/// of it.
 #[derive(Debug)]
 struct Core {
     id: SandboxId,
-    pid: i32,
-    freezer: Freezer,
+    pid: Option<i32>,
+    handle: Box<dyn Handle>,
     obituary: Obituary,
-    link: Link,
     hold: Hold,
 }
 
@@ -88,22 +123,35 @@ impl Core {
 /// The memory of a sandbox in either state. Not to be kept: it holds that memory too.
 #[derive(Clone, Debug)]
 pub struct Allotment {
-    pub(crate) id: SandboxId,
-    pub(crate) hold: Hold,
+    id: SandboxId,
+    hold: Hold,
 }
 
 impl Allotment {
+    /// Whose it is.
+    #[must_use]
+    pub fn id(&self) -> SandboxId {
+        self.id
+    }
+
     /// How much it is.
     #[must_use]
     pub fn size(&self) -> MiB {
-        let hold = self.hold.lock();
-        hold.unwrap_or_else(PoisonError::into_inner).size()
+        self.hold().size()
     }
-}
 
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.link.destroy(self.id);
+    /// Gives back to the budget what exceeds `size`.
+    pub fn shrink_to(&self, size: MiB) {
+        self.hold().shrink_to(size);
+    }
+
+    /// Adds `more`, of the same budget.
+    pub fn grow(&self, more: Reservation) {
+        self.hold().merge(more);
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Reservation> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,26 +164,23 @@ pub struct Running(Core);
 pub struct Paused(Core);
 
 impl Running {
-    pub(crate) fn new(
+    /// A sandbox that its kind has just made. `pid`: the host's number of its first process, where it has one. `hold`: its memory, which
+    /// its kind keeps a part in until nothing is left of it.
+    #[must_use]
+    pub fn new(
         id: SandboxId,
-        pid: i32,
-        freezer: Freezer,
+        pid: Option<i32>,
+        handle: Box<dyn Handle>,
         obituary: Obituary,
-        link: Link,
         hold: Hold,
     ) -> Self {
         Self(Core {
             id,
             pid,
-            freezer,
+            handle,
             obituary,
-            link,
             hold,
         })
-    }
-
-    pub(crate) fn hold(&self) -> &Hold {
-        &self.0.hold
     }
 
     /// Its memory, to be lowered or raised.
@@ -159,10 +204,11 @@ impl Running {
         self.0.id
     }
 
-    /// The host's number of its first process.
+    /// For people: its first process, by the host's number where it has one.
     #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.0.pid
+    pub fn process(&self) -> String {
+        let pid = self.0.pid.map(|pid| format!("pid {pid}"));
+        pid.unwrap_or_else(|| "no process of this host".to_owned())
     }
 
     /// Where its death will be told.
@@ -171,12 +217,12 @@ impl Running {
         self.0.obituary.clone()
     }
 
-    /// Begins to freeze it; the kernel stops its processes within microseconds, see [`Paused::frozen`].
+    /// Begins to freeze it; its processes stop soon, see [`Paused::frozen`].
     ///
     /// # Errors
-    /// When the freezer can't be written; the sandbox is destroyed then.
+    /// When its kind can't; the sandbox is destroyed then.
     pub fn pause(self) -> io::Result<Paused> {
-        self.0.freezer.freeze()?;
+        self.0.handle.freeze()?;
         Ok(Paused(self.0))
     }
 }
@@ -197,17 +243,17 @@ impl Paused {
     /// Thaws it.
     ///
     /// # Errors
-    /// When the freezer can't be written; the sandbox is destroyed then.
+    /// When its kind can't; the sandbox is destroyed then.
     pub fn unpause(self) -> io::Result<Running> {
-        self.0.freezer.thaw()?;
+        self.0.handle.thaw()?;
         Ok(Running(self.0))
     }
 
     /// Has every process of it stopped?
     ///
     /// # Errors
-    /// When the freezer can't be read.
+    /// When that can't be seen.
     pub fn frozen(&self) -> io::Result<bool> {
-        self.0.freezer.is_frozen()
+        self.0.handle.is_frozen()
     }
 }

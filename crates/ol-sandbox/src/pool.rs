@@ -1,90 +1,43 @@
-//! The door of the sandbox layer: what may be asked, and what comes back.
+//! The door of the sandbox layer: what every kind of sandbox offers to the layer above.
 
-use crate::budget::Reservation;
 use crate::lifecycle::{Allotment, Running};
 use crate::line::Line;
-use ol_model::{Limits, MiB, OomScope};
-use ol_warden::protocol::{CodeId, Network, Packages, SandboxId};
+use crate::spec::{Content, Network, SandboxSpec};
+use ol_model::MiB;
 use std::future::Future;
+use std::net::{TcpListener as StdTcpListener, UdpSocket};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 
-/// Which process a sandbox descends from.
-#[derive(Clone, Debug, Default)]
-pub enum Parent {
-    /// None: its program is started anew in an empty shell.
-    #[default]
-    Root,
-    /// A zygote, from which it is forked.
-    Zygote(Ancestor),
+/// What sandboxes of a kind can do beside running a program. What one can't is not asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// They can be zygotes, and forked from one; a leaf can be made ahead and given its content by [`Pool::assign`].
+    pub fork: bool,
+    /// They can be paused.
+    pub freeze: bool,
+    /// Their networks.
+    pub networks: &'static [Network],
 }
 
-/// A zygote as its children see it. While a child lives, its zygote's memory counts as used: they share it.
-#[derive(Clone, Debug)]
-pub struct Ancestor {
-    pub(crate) id: SandboxId,
-    pub(crate) hold: Hold,
-}
-
-impl Ancestor {
-    /// The zygote's number.
-    #[must_use]
-    pub fn id(&self) -> SandboxId {
-        self.id
-    }
-}
-
-/// A hold on the budget that several have a part in; the last to let go gives it back.
-pub(crate) type Hold = Arc<Mutex<Reservation>>;
-
-/// What a sandbox is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// It serves calls.
-    #[default]
-    Leaf,
-    /// It forks other sandboxes.
-    Zygote {
-        /// How many shells are kept ready for its leaves, at most.
-        shells: u16,
+/// Whether sandboxes have [`Network::Egress`].
+#[derive(Debug)]
+pub enum Egress {
+    /// They have.
+    On {
+        /// The host forwards packets only since now.
+        forwarding_is_new: bool,
+        /// Takes their questions of names.
+        udp: UdpSocket,
+        /// Takes those that are too long for a datagram.
+        tcp: StdTcpListener,
     },
-}
-
-/// What to make.
-#[derive(Clone, Debug)]
-pub struct SandboxSpec {
-    /// Whom it is forked from.
-    pub parent: Parent,
-    /// What it is for.
-    pub role: Role,
-    /// What is in it.
-    pub content: Content,
-    /// What its guest socket holds for it from the first instant; empty or at most [`LONGEST_OPENING`] bytes.
-    pub opening: Vec<u8>,
-}
-
-/// So much fits a socket that nobody reads yet, in bytes.
-pub const LONGEST_OPENING: usize = 64 << 10;
-
-/// What of a sandbox can be settled when it is there already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// What it may use; its memory is reserved from the budget for as long as it exists.
-    pub limits: Limits,
-    /// What dies when it runs out of memory.
-    pub oom: OomScope,
-    /// The code at `/handler`, by number; nothing if `None`.
-    pub code: Option<CodeId>,
-    /// What of the package store lies at `/packages`.
-    pub packages: Packages,
-    /// How it reaches a network. [`Network::Host`] is for [`Parent::Root`] only; it and [`Network::Gate`] can't be assigned later, and
-    /// zygotes have [`Network::None`].
-    pub network: Network,
-    /// How long to wait for memory before giving up.
-    pub patience: Duration,
+    /// It was not asked for.
+    Off,
+    /// This machine can't, and why.
+    Unable(String),
 }
 
 /// A sandbox just made, with the worker's ends of its two lines.
@@ -121,9 +74,9 @@ pub enum CreateError {
     /// The zygote failed it: made another way, it may succeed.
     #[error("its zygote could not fork it: {0}")]
     Fork(String),
-    /// The privileged companion is gone; this worker is about to end.
-    #[error("the warden is gone")]
-    WardenGone,
+    /// What makes them is gone; this worker is about to end.
+    #[error("what makes sandboxes is gone")]
+    Gone,
 }
 
 /// A future in a box, so that pools of different kinds share one type.
@@ -131,13 +84,25 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Makes sandboxes of one kind.
 pub trait Pool: Send + Sync + 'static {
+    /// What its sandboxes can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Resolves when it is known whether sandboxes can be made: true if so. To be awaited before the first is asked for.
+    fn ready(&self) -> Pending<'_, bool>;
+
+    /// Resolves when no sandbox can be made any more, and those that there were are gone.
+    fn gone(&self) -> Pending<'_, ()>;
+
+    /// Whether its sandboxes have egress, once it is ready. The first who asks gets the sockets by which they ask for names.
+    fn egress(&self) -> Egress;
+
     /// Makes one. Dropping the future gives up: what was made by then is destroyed.
     ///
     /// # Errors
     /// See [`CreateError`]; nothing remains of a failed attempt.
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>>;
 
-    /// Gives a leaf that was made without code its code and its limits.
+    /// Gives a leaf that was made without code its code and its limits. Only asked if its sandboxes can fork.
     ///
     /// # Errors
     /// See [`CreateError`]; the leaf is of no use then, unless there was no memory.

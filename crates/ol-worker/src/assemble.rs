@@ -16,7 +16,8 @@ use ol_packages::packed::Packed;
 use ol_packages::store::{Store, StoreLimits};
 use ol_packages::wheels::Wheels;
 use ol_sandbox::budget::Budget;
-use ol_sandbox::sock::{Egress, SockPool};
+use ol_sandbox::sock::SockPool;
+use ol_sandbox::{Egress, Pool};
 use ol_sys::confine::Level;
 use ol_warden::rootfs::PYTHONS;
 use rustix::process::{Resource, getrlimit};
@@ -149,10 +150,10 @@ async fn serve(
         ref base,
     } = *parts;
     let mut signals = Signals::handle()?;
-    let pool = Arc::new(
-        SockPool::start(warden, Budget::new(config.mem_pool())).context("reach the warden")?,
-    );
-    if !pool.warden_ready().await {
+    let budget = Budget::new(config.mem_pool());
+    let pool = SockPool::start(warden, budget).context("reach the warden")?;
+    let pool: Arc<dyn Pool> = Arc::new(pool);
+    if !pool.ready().await {
         bail!("the warden could not start; its own message says why");
     }
     let networks = networks(config, pool.egress(), resolvers)?;
@@ -194,7 +195,7 @@ async fn serve(
     announce(directory, url, notify)?;
     let told = tokio::select! {
         told = signals.next() => told,
-        () = pool.warden_gone() => {
+        () = pool.gone() => {
             // The kernel ends sandboxes with the warden; what is left are our own files, and callers who are owed an answer.
             retract(directory);
             what.stop_accepting();

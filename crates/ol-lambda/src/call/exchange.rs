@@ -55,7 +55,7 @@ pub(crate) async fn call(
     rest: &mut Option<Rest>,
     phases: &mut Phases,
 ) -> Result<Answer, CallError> {
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let instance = Arc::clone(lease.instance());
     let head = if instance.about.kind.is_web() {
         head::web(request)

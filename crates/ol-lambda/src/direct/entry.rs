@@ -12,8 +12,9 @@ use crate::provision::refused;
 use bytes::{Buf, Bytes, BytesMut};
 use ol_model::{Limits, MiB, steps};
 use ol_sandbox::{Parent, Pool, Running};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// The longest answer that is taken; it is kept in memory.
 const LONGEST_ANSWER: usize = 64 << 20;
@@ -45,7 +46,8 @@ pub(super) struct Entry {
     channel: Channel,
     bound: Option<Bound>,
     backing: Backing,
-    pid: i32,
+    /// For people.
+    process: String,
     /// Its memory while it runs; less than its limit for a zygote.
     had: MiB,
     /// One who pauses or unpauses it at a time, also while that takes long.
@@ -67,7 +69,7 @@ impl Entry {
             limits,
             channel,
             bound,
-            pid: sandbox.pid(),
+            process: sandbox.process(),
             had: sandbox.allotment().size(),
             backing: Backing::new(sandbox),
             changing: Mutex::default(),
@@ -264,7 +266,7 @@ impl Entry {
                 State::Gone => "ending".to_owned(),
             }),
         };
-        format!("{role}, {state}, pid {}", self.pid)
+        format!("{role}, {state}, {}", self.process)
     }
 }
 

@@ -159,6 +159,9 @@ impl Direct {
     /// See [`DirectError`].
     pub async fn pause(&self, id: &str) -> Result<(), DirectError> {
         let entry = self.find(id)?;
+        if !self.pool.abilities().freeze {
+            return Err(DirectError::bad("this worker's sandboxes can't be paused"));
+        }
         let (pool, downsize) = (Arc::clone(&self.pool), self.settings.downsize);
         // A task of its own: who stops waiting must not cut it.
         let pausing = tokio::spawn(async move { entry.pause(downsize.then_some(&*pool)).await });

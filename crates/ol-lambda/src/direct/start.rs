@@ -46,6 +46,10 @@ impl Direct {
     }
 
     async fn zygote(&self, parent: Parent, packages: Packages) -> Result<Entry, DirectError> {
+        if !self.pool.abilities().fork {
+            let why = "this worker's sandboxes can't fork: make leaves without a parent";
+            return Err(DirectError::bad(why));
+        }
         let recipe = Recipe {
             parent,
             limits: self.settings.default_limits.clone(),
@@ -87,7 +91,7 @@ impl Direct {
                 oom: version
                     .as_ref()
                     .map_or(OomScope::Process, |version| version.config.oom),
-                code: version.as_ref().map(|version| version.code),
+                code: version.as_ref().map(|version| version.code.clone()),
                 // All is the operator's here, who makes every sandbox himself; and one finds in it what its zygote imported.
                 packages: ol_sandbox::Packages::All,
                 patience: PATIENCE,

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// How often a bundle is read that changes while it is.
 const PULLS: usize = 3;

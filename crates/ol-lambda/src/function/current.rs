@@ -13,7 +13,7 @@ use crate::registry::Stamp;
 use crate::shared::Shared;
 use ol_model::FunctionName;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// One function.
 pub(crate) struct Function {
@@ -177,7 +177,7 @@ impl Function {
     ) -> Result<Option<Arc<Version>>, InvokeError> {
         let outcome = if self.works() {
             let end = preparing.begun + HURRY;
-            tokio::time::timeout_at(end.into(), preparing.outcome()).await
+            tokio::time::timeout_at(end, preparing.outcome()).await
         } else {
             Ok(preparing.outcome().await)
         };

@@ -11,9 +11,9 @@ use super::version::VersionError;
 use crate::invoke::InvokeError;
 use crate::registry::Stamp;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a call waits for the new version when it could have the one before, and an upload for what becomes of it: what is at hand
 /// is there by then.

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
 use ol_packages::requirements::{Requirements, RequirementsError};
-use ol_sandbox::{CodeId, Network, Packages};
+use ol_sandbox::{Folder, Network, Packages};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +29,7 @@ pub(crate) struct Compiled {
 /// One version of a function's code.
 #[derive(Debug)]
 pub(crate) struct Version {
-    pub code: CodeId,
+    pub code: Folder,
     pub config: FunctionConfig,
     pub limits: Limits,
     pub network: Network,
@@ -96,7 +96,7 @@ impl Version {
         let source = read_entry(directory.path(), &entry);
         let requirements = read_requirements(directory.path())?;
         Ok(Self {
-            code: directory.number(),
+            code: directory.folder(),
             config,
             limits,
             network: match network {
@@ -154,7 +154,7 @@ impl Version {
             }
         }
         Ok(Self {
-            code: directory.number(),
+            code: directory.folder(),
             config: FunctionConfig::default(),
             limits,
             network,
@@ -188,10 +188,7 @@ impl Version {
 
 /// A directory of its own beneath that of code, where the warden finds it by its number. It goes with this.
 #[derive(Debug)]
-pub(crate) struct Numbered {
-    number: CodeId,
-    path: PathBuf,
-}
+pub(crate) struct Numbered(Folder);
 
 impl Numbered {
     /// A new and empty one, which sandboxes may read whatever the umask: nobody else passes the directory around it. Blocking.
@@ -199,8 +196,8 @@ impl Numbered {
     /// # Errors
     /// For the operator: they name the place.
     pub(crate) fn make(code: &Path) -> io::Result<Self> {
-        let number = CodeId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = code.join(number.0.to_string());
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = code.join(number.to_string());
         let made = fs::create_dir(&path)
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
         made.map_err(|error| {
@@ -211,15 +208,17 @@ impl Numbered {
             );
             io::Error::new(error.kind(), text)
         })?;
-        Ok(Self { number, path })
+        let path = path.into();
+        Ok(Self(Folder { number, path }))
     }
 
-    pub(crate) fn number(&self) -> CodeId {
-        self.number
+    /// It, as sandboxes are given it.
+    pub(crate) fn folder(&self) -> Folder {
+        self.0.clone()
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// Goes on a thread of its own: removing a large tree takes a while, and this may be a task's thread.
@@ -238,7 +237,7 @@ impl Drop for Version {
 
 impl Drop for Numbered {
     fn drop(&mut self) {
-        remove(&self.path);
+        remove(self.path());
     }
 }
 

@@ -12,9 +12,10 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]

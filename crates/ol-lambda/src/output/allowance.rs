@@ -1,7 +1,8 @@
 //! How fast something may go on: a token bucket that is never refused, only answered with how long to wait.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What may be spent per second, and at once on top.
 #[derive(Debug)]

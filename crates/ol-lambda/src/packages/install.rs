@@ -16,7 +16,8 @@ use ol_packages::store::{Filled, Lease, Partial, StoreError};
 use ol_packages::wheels::{Tags, Wheel, WheelError, WheelLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Packages of one function that are fetched at once; sandboxes wait for their turn.
 const AT_ONCE: usize = 8;

@@ -8,7 +8,8 @@ use ol_packages::lock::{Lock, Target};
 use ol_packages::requirements::Requirements;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long an answer is good for others who ask the same.
 const FRESH: Duration = Duration::from_secs(600);

@@ -1,7 +1,7 @@
 //! Names packages for the warden, which shows a sandbox those and no others.
 
 use crate::function::Numbered;
-use ol_sandbox::{CodeId, Packages};
+use ol_sandbox::{Folder, Packages};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// A directory beneath that of code, whose entries are called like packages of the store.
 #[derive(Debug)]
 pub(crate) struct View {
-    number: CodeId,
+    folder: Folder,
     /// Goes with this.
     directory: Option<Numbered>,
 }
@@ -34,13 +34,13 @@ impl View {
             }
         }
         Ok(Self {
-            number: directory.number(),
+            folder: directory.folder(),
             directory: Some(directory),
         })
     }
 
     pub(crate) fn shown(&self) -> Packages {
-        Packages::Named(self.number)
+        Packages::Named(self.folder.clone())
     }
 }
 

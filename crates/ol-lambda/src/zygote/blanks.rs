@@ -15,9 +15,10 @@ use ol_sandbox::{
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// After a start, so long nothing is forked ahead: the start is to have the cores for itself.
 const COURTESY: Duration = Duration::from_millis(3);
@@ -107,7 +108,7 @@ impl Blanks {
         let state = self.state();
         let line = |blank: &Blank| {
             let sandbox = &blank.sandbox;
-            format!("blank in sandbox {}: pid {}", sandbox.id().0, sandbox.pid())
+            format!("blank in sandbox {}: {}", sandbox.id().0, sandbox.process())
         };
         state.ready.iter().map(line).collect()
     }

@@ -3,7 +3,8 @@
 //! A blank costs memory that nobody uses, and saves one start the fork. So there are as many as starts are likely to come before new
 //! ones can be made, and none when nobody has started anything for a while.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Over what time the rate of starts is taken.
 const MEMORY: Duration = Duration::from_secs(4);

@@ -5,8 +5,9 @@ use ol_model::{Limits, MiB};
 use ol_sandbox::{Packages, Parent, Pool};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Forks that may fail in a row before a zygote is given up: one may fail for a reason of its own, such as a limit too small for a
 /// process.
@@ -126,7 +127,7 @@ async fn keep(zygotes: Weak<Zygotes>, pool: Arc<dyn Pool>, recipe: Recipe) {
                 let mut obituary = zygote.obituary();
                 tokio::select! {
                     death = obituary.wait() => {
-                        let how = death.map_or_else(|| "the warden is gone".to_owned(), |d| d.to_string());
+                        let how = death.map_or_else(|| "and with it what makes sandboxes".to_owned(), |d| d.to_string());
                         tracing::warn!("the zygote in sandbox {} is gone ({how}); making another", zygote.id());
                     }
                     () = zygotes.changed.notified() => {}

@@ -140,9 +140,9 @@ impl Zygote {
     /// For people: what it is.
     pub(crate) fn describe(&self) -> String {
         format!(
-            "zygote in sandbox {}: pid {}",
+            "zygote in sandbox {}: {}",
             self.sandbox.id().0,
-            self.sandbox.pid()
+            self.sandbox.process()
         )
     }
 }

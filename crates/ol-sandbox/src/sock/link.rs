@@ -4,10 +4,11 @@
 //! number the budget bounds, and because a drop must never wait. When every link is gone the task ends; when the
 //! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
 
-use crate::lifecycle::Death;
+use crate::lifecycle::{Death, Hold};
 use crate::line::{Attempt, Line};
-use crate::pool::{CreateError, Hold};
+use crate::pool::CreateError;
 use crate::sock::freezer::Freezer;
+use crate::sock::wire;
 use ol_warden::protocol::{
     self, Content, Egress, Event, FreezerKind, Request, SandboxId, Size, Spec,
 };
@@ -141,14 +142,14 @@ impl Link {
                 fds,
                 entry,
             })
-            .map_err(|_| CreateError::WardenGone)?;
+            .map_err(|_| CreateError::Gone)?;
         // Whoever stops waiting here leaves a sandbox that nobody owns: the guard destroys it.
         let guard = Abandoned {
             link: self,
             id,
             armed: true,
         };
-        let made = answer.await.map_err(|_| CreateError::WardenGone)?;
+        let made = answer.await.map_err(|_| CreateError::Gone)?;
         if made.is_ok() {
             guard.disarm();
         }
@@ -163,10 +164,8 @@ impl Link {
     ) -> Result<Option<String>, CreateError> {
         let (done, answer) = oneshot::channel();
         let order = Order::Assign { id, content, done };
-        self.orders
-            .send(order)
-            .map_err(|_| CreateError::WardenGone)?;
-        answer.await.map_err(|_| CreateError::WardenGone)
+        self.orders.send(order).map_err(|_| CreateError::Gone)?;
+        answer.await.map_err(|_| CreateError::Gone)
     }
 
     /// Sets a memory limit; returns what it is then in bytes, `None` if the sandbox is gone.
@@ -348,7 +347,7 @@ impl Task {
                 }
                 if let Some(entry) = self.table.get(&id) {
                     let death = Death {
-                        cause: death,
+                        cause: wire::cause(death),
                         oom_kills,
                     };
                     entry.death.send_replace(Some(death));

@@ -1,22 +1,21 @@
 //! The [`Pool`] of SOCK sandboxes.
 
+use super::handle::SockHandle;
+use super::link::{Link, Memory, Warden};
+use super::wire;
 use crate::budget::{Budget, Reservation};
-use crate::lifecycle::{Allotment, Obituary, Running};
+use crate::lifecycle::{Allotment, Hold, Obituary, Running};
 use crate::line::Line;
-use crate::pool::{
-    Ancestor, Content, CreateError, Created, Hold, Parent, Pending, Pool, Role, SandboxSpec,
-};
-use crate::sock::link::Memory;
-use crate::sock::{Link, Warden};
-use ol_model::{MiB, OomScope};
-use ol_warden::cgroup;
-use ol_warden::protocol::{self, SandboxId, Size};
+use crate::pool::{Abilities, CreateError, Created, Egress, Pending, Pool};
+use crate::spec::{Ancestor, Content, Network, Parent, SandboxId, SandboxSpec};
+use ol_model::MiB;
+use ol_warden::protocol::{self, Size};
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -28,24 +27,6 @@ pub struct SockPool {
     budget: Budget,
     next: AtomicU64,
     warden: watch::Receiver<Warden>,
-}
-
-/// Whether sandboxes can have a way out.
-#[derive(Debug)]
-pub enum Egress {
-    /// They can.
-    On {
-        /// The host forwards packets only since now.
-        forwarding_is_new: bool,
-        /// Takes their questions of names.
-        udp: UdpSocket,
-        /// Takes those that are too long for a datagram.
-        tcp: TcpListener,
-    },
-    /// It was not asked for.
-    Off,
-    /// This machine can't, and why.
-    Unable(String),
 }
 
 impl SockPool {
@@ -63,36 +44,6 @@ impl SockPool {
         })
     }
 
-    /// Resolves when the warden is gone; nothing can be made any more.
-    pub async fn warden_gone(&self) {
-        self.warden_is(|warden| warden == Warden::Gone).await;
-    }
-
-    /// Resolves when the warden has spoken: true if it is ready, false if it is gone.
-    pub async fn warden_ready(&self) -> bool {
-        self.warden_is(|warden| warden != Warden::Starting).await == Warden::Ready
-    }
-
-    /// Whether sandboxes have egress, as the warden said when it was ready. The first who asks gets the sockets by which they ask for names.
-    pub fn egress(&self) -> Egress {
-        let Some((said, fds)) = self.link.take_networks() else {
-            return Egress::Off;
-        };
-        let mut fds = fds.into_iter();
-        match (said, fds.next(), fds.next()) {
-            (protocol::Egress::On { forwarding_is_new }, Some(udp), Some(tcp)) => Egress::On {
-                forwarding_is_new,
-                udp: udp.into(),
-                tcp: tcp.into(),
-            },
-            (protocol::Egress::On { .. }, ..) => {
-                Egress::Unable("the warden sent no sockets".to_owned())
-            }
-            (protocol::Egress::Off, ..) => Egress::Off,
-            (protocol::Egress::Unable(why), ..) => Egress::Unable(why),
-        }
-    }
-
     async fn warden_is(&self, what: impl Fn(Warden) -> bool) -> Warden {
         let mut warden = self.warden.clone();
         // An error means that the task is gone without a word, and then so is the warden.
@@ -100,11 +51,6 @@ impl SockPool {
             .wait_for(|warden| what(*warden))
             .await
             .map_or(Warden::Gone, |warden| *warden)
-    }
-
-    /// The memory of this pool.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
     }
 
     async fn make(&self, spec: SandboxSpec) -> Result<Created, CreateError> {
@@ -116,7 +62,8 @@ impl SockPool {
         } = spec;
         let reservation = self.reserve(content.limits.mem, content.patience).await?;
         let own: Hold = Arc::new(Mutex::new(reservation));
-        let id = SandboxId(self.next.fetch_add(1, Ordering::Relaxed));
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = protocol::SandboxId(number);
         let (guest, theirs) = UnixStream::pair().map_err(mechanism)?;
         guest.set_nonblocking(true).map_err(mechanism)?;
         let guest = OwnedFd::from(guest);
@@ -133,15 +80,12 @@ impl SockPool {
         ];
         let (parent, shared) = match parent {
             Parent::Root => (None, None),
-            Parent::Zygote(Ancestor { id, hold }) => (Some(id), Some(hold)),
+            Parent::Zygote(Ancestor { id, hold }) => (Some(protocol::SandboxId(id.0)), Some(hold)),
         };
         let wire = protocol::Spec {
-            role: match role {
-                Role::Leaf => protocol::Role::Leaf,
-                Role::Zygote { shells } => protocol::Role::Zygote { shells },
-            },
+            role: wire::role(role),
             parent,
-            content: on_the_wire(&content),
+            content: wire::content(&content),
         };
         let memory = Memory {
             _own: Arc::clone(&own),
@@ -166,12 +110,16 @@ impl SockPool {
             gate.set_nonblocking(true)?;
             tokio::net::TcpListener::from_std(gate)
         });
-        let sandbox = Running::new(
+        let handle = SockHandle {
             id,
-            made.pid,
-            made.freezer,
+            freezer: made.freezer,
+            link: self.link.clone(),
+        };
+        let sandbox = Running::new(
+            SandboxId(number),
+            Some(made.pid),
+            Box::new(handle),
             Obituary::new(obituary),
-            self.link.clone(),
             own,
         );
         Ok(Created {
@@ -192,47 +140,33 @@ impl SockPool {
     }
 
     async fn give(&self, leaf: &Running, content: &Content) -> Result<(), CreateError> {
-        let (wanted, had) = (content.limits.mem, lock(leaf.hold()).size());
-        if wanted.0 > had.0 {
-            let more = MiB(wanted.0 - had.0);
-            let more = self.reserve(more, content.patience).await?;
-            lock(leaf.hold()).merge(more);
+        let (memory, wanted) = (leaf.allotment(), content.limits.mem);
+        let missing = MiB(wanted.0.saturating_sub(memory.size().0));
+        if missing.0 > 0 {
+            memory.grow(self.reserve(missing, content.patience).await?);
         }
-        match self.link.assign(leaf.id(), on_the_wire(content)).await? {
-            Some(reason) => return Err(CreateError::Mechanism(reason)),
-            None => lock(leaf.hold()).shrink_to(wanted),
+        let id = protocol::SandboxId(leaf.id().0);
+        match self.link.assign(id, wire::content(content)).await? {
+            Some(reason) => Err(CreateError::Mechanism(reason)),
+            None => {
+                memory.shrink_to(wanted);
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
 /// How long a zygote may take for one fork, its shell included.
 const FORK_PATIENCE: Duration = Duration::from_secs(2);
 
-fn lock(hold: &Hold) -> MutexGuard<'_, Reservation> {
-    hold.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Bytes as whole MiB, rounded up.
 fn whole(bytes: u64) -> MiB {
     MiB(u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX))
 }
 
-fn on_the_wire(content: &Content) -> protocol::Content {
-    let limits = &content.limits;
-    protocol::Content {
-        limits: cgroup::Limits {
-            memory: limits.mem.bytes(),
-            swap: 0,
-            pids: limits.procs,
-            cpu_percent: limits.cpu.0,
-            oom_ends_all: content.oom == OomScope::Sandbox,
-        },
-        scratch: limits.scratch.bytes(),
-        code: content.code,
-        packages: content.packages,
-        network: content.network,
-    }
+/// Its number for the warden.
+fn named(sandbox: &Allotment) -> protocol::SandboxId {
+    protocol::SandboxId(sandbox.id().0)
 }
 
 fn mechanism(error: io::Error) -> CreateError {
@@ -240,6 +174,45 @@ fn mechanism(error: io::Error) -> CreateError {
 }
 
 impl Pool for SockPool {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            fork: true,
+            freeze: true,
+            networks: &[Network::None, Network::Egress, Network::Host, Network::Gate],
+        }
+    }
+
+    fn ready(&self) -> Pending<'_, bool> {
+        let spoken = self.warden_is(|warden| warden != Warden::Starting);
+        Box::pin(async { spoken.await == Warden::Ready })
+    }
+
+    fn gone(&self) -> Pending<'_, ()> {
+        let gone = self.warden_is(|warden| warden == Warden::Gone);
+        Box::pin(async {
+            let _ = gone.await;
+        })
+    }
+
+    fn egress(&self) -> Egress {
+        let Some((said, fds)) = self.link.take_networks() else {
+            return Egress::Off;
+        };
+        let mut fds = fds.into_iter();
+        match (said, fds.next(), fds.next()) {
+            (protocol::Egress::On { forwarding_is_new }, Some(udp), Some(tcp)) => Egress::On {
+                forwarding_is_new,
+                udp: udp.into(),
+                tcp: tcp.into(),
+            },
+            (protocol::Egress::On { .. }, ..) => {
+                Egress::Unable("the warden sent no sockets".to_owned())
+            }
+            (protocol::Egress::Off, ..) => Egress::Off,
+            (protocol::Egress::Unable(why), ..) => Egress::Unable(why),
+        }
+    }
+
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>> {
         Box::pin(self.make(spec))
     }
@@ -255,8 +228,8 @@ impl Pool for SockPool {
     fn downsize<'a>(&'a self, sandbox: &'a Allotment, room: MiB) -> Pending<'a, ()> {
         Box::pin(async move {
             let size = Size::UsedAnd(room.bytes());
-            if let Some(memory) = self.link.resize(sandbox.id, size).await {
-                lock(&sandbox.hold).shrink_to(whole(memory));
+            if let Some(memory) = self.link.resize(named(sandbox), size).await {
+                sandbox.shrink_to(whole(memory));
             }
         })
     }
@@ -266,7 +239,7 @@ impl Pool for SockPool {
             self.downsize(sandbox, room).await;
             let most = Size::Bytes(most.bytes());
             // If it is gone, whoever uses it will see that.
-            let _ = self.link.resize(sandbox.id, most).await;
+            let _ = self.link.resize(named(sandbox), most).await;
         })
     }
 
@@ -283,12 +256,12 @@ impl Pool for SockPool {
             }
             // Held before the limit is raised: if nobody waits for that any more, too much is held rather than too little.
             let more = self.reserve(missing, patience).await?;
-            lock(&sandbox.hold).merge(more);
+            sandbox.grow(more);
             let size = Size::Bytes(memory.bytes());
-            match self.link.resize(sandbox.id, size).await.map(whole) {
+            match self.link.resize(named(sandbox), size).await.map(whole) {
                 Some(raised) if raised.0 >= memory.0 => Ok(()),
                 Some(kept) => {
-                    lock(&sandbox.hold).shrink_to(kept);
+                    sandbox.shrink_to(kept);
                     Err(CreateError::Mechanism(
                         "its memory limit can't be raised".to_owned(),
                     ))

@@ -9,8 +9,9 @@ use crate::provision::{TURN, refused};
 use ol_model::{MiB, steps};
 use ol_sandbox::CreateError;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What a call gets at once.
 enum Place {
@@ -214,7 +215,10 @@ impl Instances {
                 next
             };
             let Some(waiting) = next else {
-                return self.shared.pauser.idle(&instance);
+                if let Some(pauser) = &self.shared.pauser {
+                    pauser.idle(&instance);
+                }
+                return;
             };
             if instance.begin().is_err() {
                 // Keep the call's turn: put it back in front and look at what is wrong with the instance.

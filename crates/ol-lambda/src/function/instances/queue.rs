@@ -3,8 +3,9 @@
 use super::lease::Lease;
 use crate::invoke::InvokeError;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Where a waiting call is told its turn, or why it doesn't come.
 pub(super) type Turn = oneshot::Sender<Result<Lease, InvokeError>>;

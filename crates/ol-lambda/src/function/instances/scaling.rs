@@ -10,7 +10,8 @@ use crate::provision::{Demand, provision};
 use crate::shared::Shared;
 use ol_sandbox::Obituary;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often is looked whether waiting calls get on.
 const BEAT: Duration = Duration::from_millis(25);

@@ -12,7 +12,8 @@ use ol_model::{FunctionName, MiB};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The folder of the logs of sandboxes of ours; no log is called so, for logs end in `.log`.
 const OURS: &str = "worker";

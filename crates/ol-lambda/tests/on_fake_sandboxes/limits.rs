@@ -1,0 +1,146 @@
+//! Bounds: on who waits, how long, and how much memory there is.
+
+use crate::world::{EACH, QUEUE_WAIT, ROOM, World, call, plain};
+use futures_util::future::join_all;
+use ol_lambda::InvokeError;
+use ol_model::MiB;
+use ol_sandbox::Pool;
+use ol_sandbox_fake::FakePool;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How much later than it should somebody may be told that he waited too long.
+const LATE: Duration = Duration::from_millis(60);
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_told_after_the_time_that_is_set_and_not_before() {
+    let world = World::new(plain());
+    world.install("echo", "instances: {max: 1}").await;
+    let busy = tokio::spawn({
+        let lambdas = Arc::clone(&world.lambdas);
+        async move { call(&lambdas, "echo", "sleep 4000 it").await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let begun = Instant::now();
+    let error = world.call("echo", "say it").await.expect_err("it is busy");
+    let waited = begun.elapsed();
+    assert!(matches!(error, InvokeError::Waited { .. }), "{error}");
+    assert!(
+        waited >= QUEUE_WAIT && waited < QUEUE_WAIT + LATE,
+        "{waited:?}"
+    );
+    assert_eq!(busy.await.expect("no panic"), Ok("it".into()));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_wait_as_may_and_the_next_is_refused_at_once() {
+    let most = 3;
+    let world = World::configured(plain(), |config| config.queue_per_function = most);
+    world.install("echo", "instances: {max: 1}").await;
+    let calls = join_all((0..most + 3).map(|_| world.call("echo", "sleep 100 it")));
+    let told = calls.await;
+    let refused =
+        |answer: &&Result<_, InvokeError>| matches!(answer, Err(InvokeError::QueueFull { .. }));
+    assert_eq!(told.iter().filter(refused).count(), 2, "{told:?}");
+    let served = told.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(served, 1 + most as usize, "{told:?}");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_served_in_the_order_in_which_they_came() {
+    let world = World::new(plain());
+    world.install("echo", "instances: {max: 1}").await;
+    let order = std::cell::RefCell::new(Vec::new());
+    join_all((0..20).map(|at| {
+        let (world, order) = (&world, &order);
+        async move {
+            let said = world.call("echo", &format!("sleep 10 {at}")).await;
+            assert_eq!(said, Ok(at.to_string()));
+            order.borrow_mut().push(at);
+        }
+    }))
+    .await;
+    assert_eq!(*order.borrow(), (0..20).collect::<Vec<_>>());
+    world.end().await;
+}
+
+/// Twice as many functions as the pool holds: what is idle makes room for who waits.
+#[tokio::test(start_paused = true)]
+async fn what_is_idle_makes_room() {
+    for abilities in [FakePool::able(), plain()] {
+        let world = World::new(abilities);
+        let names: Vec<String> = (0..2 * ROOM).map(|at| format!("f{at}")).collect();
+        for name in &names {
+            world.install(name, "").await;
+        }
+        for _ in 0..3 {
+            let calls = names.iter().map(|name| world.call(name, "sleep 30 it"));
+            for told in join_all(calls).await {
+                assert_eq!(told, Ok("it".into()));
+            }
+        }
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_memory_a_call_is_told_so_in_time() {
+    let world = World::configured(plain(), |config| {
+        config.max_limits.mem_mb = EACH.0 * ROOM;
+    });
+    world.install("echo", "").await;
+    world
+        .install("large", &format!("limits: {{mem_mb: {}}}", EACH.0 * ROOM))
+        .await;
+    let busy = tokio::spawn({
+        let lambdas = Arc::clone(&world.lambdas);
+        async move { call(&lambdas, "echo", "sleep 4500 it").await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    let error = world.call("large", "say it").await.expect_err("no room");
+    assert!(matches!(error, InvokeError::NoMemory(_)), "{error}");
+    assert!(begun.elapsed() < QUEUE_WAIT + LATE, "{:?}", begun.elapsed());
+    assert_eq!(busy.await.expect("no panic"), Ok("it".into()));
+    assert_eq!(world.call("large", "say it").await, Ok("it".into()));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_paused_gives_back_what_it_does_not_use() {
+    let world = World::configured(FakePool::able(), |config| {
+        config.features.downsize_paused_mem = true;
+    });
+    world.install("echo", "").await;
+    assert_eq!(world.call("echo", "say it").await, Ok("it".into()));
+    let before = world.pool.free_memory();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = world.pool.free_memory();
+    assert!(after.0 > before.0 + EACH.0 / 2, "{before:?} {after:?}");
+    // It has all of it again while it is called.
+    let calling = world.call("echo", "sleep 100 it");
+    let looking = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        world.pool.free_memory()
+    };
+    let (said, meanwhile) = tokio::join!(calling, looking);
+    assert_eq!((said, meanwhile), (Ok("it".into()), before));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_follow_the_load_within_their_bounds() {
+    let world = World::new(plain());
+    world.install("echo", "instances: {max: 3}").await;
+    let calls = join_all((0..30).map(|_| world.call("echo", "sleep 200 it")));
+    assert!(calls.await.iter().all(Result::is_ok));
+    assert_eq!(world.pool.counts().most_alive, 3);
+    // Nobody needs them any more.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.pool.counts().alive, 0);
+    assert_eq!(world.pool.free_memory(), MiB(EACH.0 * ROOM));
+    world.end().await;
+}

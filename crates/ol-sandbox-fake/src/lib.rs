@@ -1,0 +1,230 @@
+//! A kind of sandbox for tests: each is a task of this process, which isolates nothing and starts at once.
+//!
+//! ```text
+//!   FakePool ── create ──▶ Running          the program that the test gave, as a task
+//!      │                      └── socket ──▶ Inside::guest
+//!      └── counts, failures, starts that are held back: what a test wants to see and to choose
+//! ```
+//!
+//! With it the layers above run as they are, under a clock that a test moves: no root, no kernel feature, no Python. It is also the
+//! second of the kinds that show the sandbox layer's door to fit more than one.
+
+mod sandbox;
+
+pub use sandbox::Inside;
+
+use ol_model::MiB;
+use ol_sandbox::budget::{Budget, Reservation};
+use ol_sandbox::{
+    Abilities, Allotment, Content, CreateError, Created, Egress, Network, Parent, Pending, Pool,
+    Role, Running, SandboxSpec,
+};
+use sandbox::{Program, State};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// What happened in a pool so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sandboxes that were made.
+    pub made: usize,
+    /// Of those, the ones that were forked.
+    pub forked: usize,
+    /// Those there are now, ending ones included.
+    pub alive: usize,
+    /// The most that there were at once.
+    pub most_alive: usize,
+    /// How often one was paused.
+    pub pauses: usize,
+}
+
+/// Makes sandboxes that are tasks.
+pub struct FakePool {
+    budget: Budget,
+    abilities: Abilities,
+    program: Program,
+    state: Arc<State>,
+    failures: Mutex<VecDeque<CreateError>>,
+    /// A start takes one, and puts it back.
+    starts: Semaphore,
+    gone: watch::Sender<bool>,
+}
+
+impl FakePool {
+    /// A pool with `memory`, whose sandboxes can do what `abilities` says and run `program` each. Call it inside a tokio runtime.
+    pub fn new<P>(
+        memory: MiB,
+        abilities: Abilities,
+        program: impl Fn(Inside) -> P + Send + Sync + 'static,
+    ) -> Arc<Self>
+    where
+        P: Future<Output = ()> + Send + 'static,
+    {
+        Arc::new(Self {
+            budget: Budget::new(memory),
+            abilities,
+            program: Arc::new(move |inside| Box::pin(program(inside))),
+            state: Arc::default(),
+            failures: Mutex::default(),
+            starts: Semaphore::new(Semaphore::MAX_PERMITS >> 1),
+            gone: watch::Sender::new(false),
+        })
+    }
+
+    /// Sandboxes that can be forked and paused, and have no network.
+    #[must_use]
+    pub fn able() -> Abilities {
+        Abilities {
+            fork: true,
+            freeze: true,
+            networks: &[Network::None],
+        }
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        *self.state.counts()
+    }
+
+    /// Lets the next starts fail, each with one of `errors`, in their order.
+    pub fn fail(&self, errors: impl IntoIterator<Item = CreateError>) {
+        self.failures().extend(errors);
+    }
+
+    /// Holds back all starts for as long as the result lives; those that have begun wait.
+    ///
+    /// # Panics
+    /// If a start is under way.
+    #[must_use]
+    pub fn hold_starts(&self) -> impl Drop + '_ {
+        let all = u32::try_from(self.starts.available_permits()).unwrap_or(u32::MAX);
+        let held = self.starts.try_acquire_many(all);
+        held.expect("no start is under way")
+    }
+
+    /// Ends what makes sandboxes, as if it had been killed.
+    pub fn end(&self) {
+        self.gone.send_replace(true);
+        self.state.kill_all();
+    }
+
+    fn failures(&self) -> MutexGuard<'_, VecDeque<CreateError>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reserve(&self, memory: MiB, patience: Duration) -> Result<Reservation, CreateError> {
+        let reserved = self.budget.reserve(memory, patience).await;
+        reserved.ok_or_else(|| CreateError::NoMemory {
+            asked_mb: memory.0,
+            pool_mb: self.budget.total().0,
+            waited: patience,
+        })
+    }
+
+    async fn make(&self, spec: SandboxSpec) -> Result<Created, CreateError> {
+        let forks = matches!(spec.parent, Parent::Zygote(_)) || spec.role != Role::Leaf;
+        assert!(self.abilities.fork || !forks, "asked to fork, and can't");
+        assert!(
+            self.abilities.networks.contains(&spec.content.network),
+            "asked for a network that there isn't"
+        );
+        let memory = self.reserve(spec.content.limits.mem, spec.content.patience);
+        let memory = memory.await?;
+        let _turn = self.starts.acquire().await.expect("never closed");
+        if *self.gone.borrow() {
+            return Err(CreateError::Gone);
+        }
+        if let Some(error) = self.failures().pop_front() {
+            return Err(error);
+        }
+        let made = sandbox::make(&self.state, &self.program, spec, memory);
+        made.map_err(|error| CreateError::Mechanism(error.to_string()))
+    }
+
+    async fn raise(
+        &self,
+        sandbox: &Allotment,
+        to: MiB,
+        patience: Duration,
+    ) -> Result<(), CreateError> {
+        let missing = MiB(to.0.saturating_sub(sandbox.size().0));
+        if missing.0 > 0 {
+            sandbox.grow(self.reserve(missing, patience).await?);
+        }
+        Ok(())
+    }
+}
+
+/// What a program uses, so that lowering its memory frees something.
+const USED: MiB = MiB(1);
+
+impl Pool for FakePool {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn ready(&self) -> Pending<'_, bool> {
+        Box::pin(async { !*self.gone.borrow() })
+    }
+
+    fn gone(&self) -> Pending<'_, ()> {
+        let mut gone = self.gone.subscribe();
+        Box::pin(async move {
+            let _ = gone.wait_for(|gone| *gone).await;
+        })
+    }
+
+    fn egress(&self) -> Egress {
+        Egress::Off
+    }
+
+    fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>> {
+        Box::pin(self.make(spec))
+    }
+
+    fn assign<'a>(
+        &'a self,
+        leaf: &'a Running,
+        content: &'a Content,
+    ) -> Pending<'a, Result<(), CreateError>> {
+        assert!(self.abilities.fork, "asked to assign, and can't");
+        Box::pin(async move {
+            if let Some(error) = self.failures().pop_front() {
+                return Err(error);
+            }
+            let (memory, wanted) = (leaf.allotment(), content.limits.mem);
+            self.raise(&memory, wanted, content.patience).await?;
+            memory.shrink_to(wanted);
+            Ok(())
+        })
+    }
+
+    fn downsize<'a>(&'a self, sandbox: &'a Allotment, room: MiB) -> Pending<'a, ()> {
+        Box::pin(async move { sandbox.shrink_to(MiB(USED.0 + room.0)) })
+    }
+
+    fn regain<'a>(
+        &'a self,
+        sandbox: &'a Allotment,
+        memory: MiB,
+        patience: Duration,
+    ) -> Pending<'a, Result<(), CreateError>> {
+        Box::pin(self.raise(sandbox, memory, patience))
+    }
+
+    fn give_back<'a>(&'a self, sandbox: &'a Allotment, room: MiB, _most: MiB) -> Pending<'a, ()> {
+        self.downsize(sandbox, room)
+    }
+
+    fn free_memory(&self) -> MiB {
+        self.budget.free()
+    }
+
+    fn drained(&self) -> Pending<'_, ()> {
+        Box::pin(self.state.drained())
+    }
+}

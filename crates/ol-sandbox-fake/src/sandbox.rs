@@ -1,0 +1,180 @@
+//! One sandbox: a task, and the handle by which it is stopped and ended.
+
+use crate::Counts;
+use ol_sandbox::budget::Reservation;
+use ol_sandbox::{
+    Cause, Created, Death, Handle, Hold, Line, Obituary, Parent, Running, SandboxId, SandboxSpec,
+};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+/// What a sandbox runs.
+pub(crate) type Program =
+    Arc<dyn Fn(Inside) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What a program finds in its sandbox.
+#[derive(Debug)]
+pub struct Inside {
+    /// The sandbox's number.
+    pub id: SandboxId,
+    /// What it was made as.
+    pub spec: SandboxSpec,
+    /// The other end of its line to the worker.
+    pub guest: UnixStream,
+    /// Its standard output and error.
+    pub output: pipe::Sender,
+    frozen: watch::Receiver<bool>,
+}
+
+impl Inside {
+    /// Waits while the sandbox is paused. A program that does nothing before it has asked is frozen as a real one would be.
+    pub async fn runs(&mut self) {
+        // An error means that nobody can freeze it any more.
+        let _ = self.frozen.wait_for(|frozen| !frozen).await;
+    }
+}
+
+/// What all sandboxes of a pool share.
+#[derive(Default)]
+pub(crate) struct State {
+    counts: Mutex<Counts>,
+    /// How many there are.
+    alive: watch::Sender<usize>,
+    /// Raised to kill all.
+    kill: watch::Sender<bool>,
+}
+
+impl State {
+    pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn kill_all(&self) {
+        self.kill.send_replace(true);
+    }
+
+    /// Resolves when none is left.
+    pub(crate) async fn drained(&self) {
+        let mut alive = self.alive.subscribe();
+        // The sender is ours.
+        let _ = alive.wait_for(|alive| *alive == 0).await;
+    }
+
+    fn came(&self, forked: bool) -> usize {
+        let mut counts = self.counts();
+        counts.made += 1;
+        counts.forked += usize::from(forked);
+        counts.alive += 1;
+        counts.most_alive = counts.most_alive.max(counts.alive);
+        self.alive.send_replace(counts.alive);
+        counts.made
+    }
+
+    fn went(&self) {
+        let mut counts = self.counts();
+        counts.alive -= 1;
+        self.alive.send_replace(counts.alive);
+    }
+}
+
+/// Stops the task, or lets it go on; its drop ends it.
+struct FakeHandle {
+    state: Arc<State>,
+    frozen: watch::Sender<bool>,
+    /// Dropped with this.
+    _wanted: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for FakeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FakeHandle(frozen: {})", *self.frozen.borrow())
+    }
+}
+
+impl Handle for FakeHandle {
+    fn freeze(&self) -> io::Result<()> {
+        self.state.counts().pauses += 1;
+        self.frozen.send_replace(true);
+        Ok(())
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        self.frozen.send_replace(false);
+        Ok(())
+    }
+
+    fn is_frozen(&self) -> io::Result<bool> {
+        Ok(*self.frozen.borrow())
+    }
+}
+
+/// Resolves when the handle at the other end is dropped, and at once afterwards.
+async fn unwanted(wants: &mut watch::Receiver<()>) {
+    while wants.changed().await.is_ok() {}
+}
+
+/// Makes one that holds `memory` until nothing is left of it.
+pub(crate) fn make(
+    state: &Arc<State>,
+    program: &Program,
+    spec: SandboxSpec,
+    memory: Reservation,
+) -> io::Result<Created> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    if !spec.opening.is_empty() {
+        io::Write::write_all(&mut &ours, &spec.opening)?;
+    }
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    let (output_end, output) = pipe::pipe()?;
+    let shared = match &spec.parent {
+        Parent::Root => None,
+        Parent::Zygote(ancestor) => Some(Arc::clone(&ancestor.hold)),
+    };
+    let number = state.came(shared.is_some());
+    let id = SandboxId(number as u64);
+    let (frozen, watched) = watch::channel(false);
+    let (wanted, mut wants) = watch::channel(());
+    let (death, obituary) = watch::channel(None);
+    let own: Hold = Arc::new(Mutex::new(memory));
+    let inside = Inside {
+        id,
+        spec,
+        guest: UnixStream::from_std(theirs)?,
+        output: output_end,
+        frozen: watched,
+    };
+    let run = program(inside);
+    let (held, state_too) = ((Arc::clone(&own), shared), Arc::clone(state));
+    let mut kill = state.kill.subscribe();
+    tokio::spawn(async move {
+        let cause = tokio::select! {
+            biased;
+            () = unwanted(&mut wants) => Cause::Signalled(9),
+            _ = kill.wait_for(|kill| *kill) => Cause::Signalled(9),
+            () = run => Cause::Exited(0),
+        };
+        let oom_kills = 0;
+        death.send_replace(Some(Death { cause, oom_kills }));
+        // What its owner still has, he has to let go of.
+        unwanted(&mut wants).await;
+        drop(held);
+        state_too.went();
+    });
+    let handle = FakeHandle {
+        state: Arc::clone(state),
+        frozen,
+        _wanted: wanted,
+    };
+    Ok(Created {
+        sandbox: Running::new(id, None, Box::new(handle), Obituary::new(obituary), own),
+        guest: Line::new(ours)?,
+        output,
+        gate: None,
+    })
+}

@@ -1,0 +1,35 @@
+//! One SOCK sandbox, as its owner holds it.
+
+use super::freezer::Freezer;
+use super::link::Link;
+use crate::lifecycle::Handle;
+use ol_warden::protocol::SandboxId;
+use std::io;
+
+/// Freezes by a write to a file; its drop asks the warden for the sandbox's end.
+#[derive(Debug)]
+pub(super) struct SockHandle {
+    pub id: SandboxId,
+    pub freezer: Freezer,
+    pub link: Link,
+}
+
+impl Handle for SockHandle {
+    fn freeze(&self) -> io::Result<()> {
+        self.freezer.freeze()
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        self.freezer.thaw()
+    }
+
+    fn is_frozen(&self) -> io::Result<bool> {
+        self.freezer.is_frozen()
+    }
+}
+
+impl Drop for SockHandle {
+    fn drop(&mut self) {
+        self.link.destroy(self.id);
+    }
+}
