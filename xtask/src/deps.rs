@@ -18,6 +18,7 @@
 use anyhow::{Result, bail};
 
 use crate::cargo::{self, Dependency, Package};
+use crate::cycles;
 use crate::find_unsafe;
 
 /// Where a crate stands and which other crates of ours it may name.
@@ -59,7 +60,8 @@ fn place(name: &str) -> Option<&'static Place> {
         .map(|(_, place)| place)
 }
 
-/// Checks every arrow between the workspace's crates, and that only `ol-sys` says `unsafe`.
+/// Checks every arrow between the workspace's crates, that modules know each other in no circle but those that are known, and that only
+/// `ol-sys` says `unsafe`.
 pub(crate) fn run() -> Result<()> {
     let workspace = cargo::workspace()?;
     let names: Vec<&str> = workspace
@@ -81,6 +83,11 @@ pub(crate) fn run() -> Result<()> {
         for dependency in own_dependencies(package, &names) {
             arrows += 1;
             complaints.extend(complaint(&package.name, dependency));
+        }
+        let src = package.manifest_path.with_file_name("src");
+        // Some are tests only.
+        if src.is_dir() {
+            complaints.extend(cycles::complaints(&package.name, &src)?);
         }
     }
     complaints.extend(find_unsafe::outside_its_room(&workspace)?);

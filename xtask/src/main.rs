@@ -11,6 +11,7 @@
 mod bench;
 mod cargo;
 mod check;
+mod cycles;
 mod deps;
 mod find_unsafe;
 mod supervise;

@@ -2,20 +2,17 @@
 
 use crate::exchange::Exchange;
 use bytes::Bytes;
-use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use ol_lambda::{AnswerBody, InvokeError};
+use ol_lambda::{AnswerBody, AnswerStream};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
-
 /// A response body.
 pub(crate) enum ResponseBody {
     Whole(Full<Bytes>),
-    Parts(Parts),
+    Parts(AnswerStream),
     Control(axum::body::Body),
 }
 
@@ -29,12 +26,7 @@ impl From<AnswerBody> for ResponseBody {
     fn from(body: AnswerBody) -> Self {
         match body {
             AnswerBody::Whole(bytes) => Self::whole(bytes),
-            AnswerBody::Stream(stream) => {
-                let next = |mut stream: ol_lambda::AnswerStream| async move {
-                    stream.next().await.map(|part| (part, stream))
-                };
-                Self::Parts(Box::pin(futures_util::stream::unfold(stream, next)))
-            }
+            AnswerBody::Stream(parts) => Self::Parts(parts),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::discard::linger;
 use crate::exchange::Exchange;
 use crate::head::unknown_coding;
 use crate::heads::Head;
+use crate::incoming::RequestBody;
 use crate::respond::Problem;
 use crate::server::{HEAD_TIMEOUT, Limits, Server, last_call};
 use crate::wire::{Verdict, Wire};
@@ -46,7 +47,10 @@ pub(crate) async fn serve(
     let served = {
         let service = service_fn(|request: Request<Incoming>| {
             let expects = request.headers().contains_key(EXPECT);
-            let request = request.map(|body| exchange.begin(body, expects));
+            let request = request.map(|body| {
+                let open = exchange.begin(&body, expects);
+                RequestBody::new(open.then_some(body), expects, Arc::clone(&exchange))
+            });
             let (server, exchange) = (Arc::clone(&server), Arc::clone(&exchange));
             async move {
                 let mut response = server.answer(request, public).await;

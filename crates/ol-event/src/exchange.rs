@@ -15,7 +15,6 @@
 
 use crate::discard::Discard;
 use crate::heads::Head;
-use crate::incoming::RequestBody;
 use hyper::body::{Body as _, Incoming};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -87,8 +86,9 @@ impl Exchange {
         })
     }
 
-    /// A request has come as far as its head. `expects`: its client waits to be told before it sends the body.
-    pub(crate) fn begin(self: &Arc<Self>, body: Incoming, expects: bool) -> RequestBody {
+    /// A request has come as far as its head. `expects`: its client waits to be told before it sends the body. Says whether there is
+    /// something to read of that.
+    pub(crate) fn begin(&self, body: &Incoming, expects: bool) -> bool {
         self.head.forget();
         self.phase.store(Phase::Answering as u8, Ordering::Release);
         let open = !body.is_end_stream();
@@ -98,7 +98,7 @@ impl Exchange {
             self.is_to_come(body.size_hint().upper());
             *self.rest() = Rest::Held;
         }
-        RequestBody::new(open.then_some(body), expects, Arc::clone(self))
+        open
     }
 
     /// Says whether the connection must be closed after the answer that is to be sent now, and sees to the rest of the request.

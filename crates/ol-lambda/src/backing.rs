@@ -144,7 +144,7 @@ impl Backing {
         self.obituary.death()
     }
 
-    /// The same, waiting a moment for the warden's word when only its silence is known.
+    /// The same; when only the sandbox's silence is known, the pool's word is waited for, for a moment.
     pub(crate) async fn how_it_died(&self) -> Option<Death> {
         let mut obituary = self.obituary();
         let told = tokio::time::timeout(Duration::from_secs(1), obituary.wait());

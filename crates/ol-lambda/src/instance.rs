@@ -297,7 +297,7 @@ impl Instance {
         self.backing.alive()
     }
 
-    /// How it died, waiting a moment for the warden's word when only its silence is known.
+    /// How it died; when only its silence is known, the pool's word is waited for, for a moment.
     pub(crate) async fn death(&self) -> Option<Death> {
         self.backing.how_it_died().await
     }

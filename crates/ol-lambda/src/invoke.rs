@@ -1,6 +1,5 @@
 //! What goes into the lambda layer and what comes out of it.
 
-use crate::call::AnswerStream;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::StatusCode;
@@ -64,13 +63,24 @@ pub struct Answer {
     pub body: AnswerBody,
 }
 
+/// The parts of a body as the function writes them. An error is the last of them. Its drop lets the function finish unheard.
+pub type AnswerStream = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
+
 /// The body of an [`Answer`].
-#[derive(Debug)]
 pub enum AnswerBody {
     /// All of it.
     Whole(Bytes),
-    /// The rest comes as the function writes it; dropping it lets the function finish unheard.
+    /// It comes in parts.
     Stream(AnswerStream),
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => f.debug_tuple("Whole").field(bytes).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
 }
 
 /// Why an invocation has no answer of the function's. `Display` is for the caller: no host path, nothing of others.
@@ -163,7 +173,7 @@ pub enum InvokeError {
     /// The worker is stopping.
     #[error("this worker is stopping and takes no new calls")]
     Draining,
-    /// The warden is gone, so no sandbox can be made and this worker is about to end. Nothing ran.
+    /// What makes sandboxes is gone, so this worker is about to end. Nothing ran.
     #[error(
         "this worker is ending, since what makes its sandboxes is gone: try again once it was started again"
     )]

@@ -51,11 +51,10 @@ mod shared;
 mod starting;
 mod zygote;
 
-pub use call::AnswerStream;
 pub use direct::{Direct, DirectError, Order};
 pub use function::{FunctionState, Preparation, Serving};
 pub use gauges::Gauges;
-pub use invoke::{Answer, AnswerBody, Body, InvocationId, InvokeError, Request};
+pub use invoke::{Answer, AnswerBody, AnswerStream, Body, InvocationId, InvokeError, Request};
 pub use lambdas::{Lambdas, UploadError, Uploaded};
 pub use ol_packages::pin::Pin as PackagePin;
 pub use ol_packages::store::StoreError;

@@ -2,7 +2,7 @@
 //!
 //! An instance that becomes idle is put into a queue, once; all wait equally long, so the queue is in order of their
 //! deadlines and one timer serves. Back-to-back calls so cost nothing but a flag. One that was frozen is put into a second such queue:
-//! only a pause that lasts is worth two messages to the warden.
+//! only a pause that lasts is worth the two requests to the pool.
 
 use crate::instance::Instance;
 use ol_sandbox::Pool;

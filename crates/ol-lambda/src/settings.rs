@@ -10,7 +10,7 @@ use std::time::Duration;
 /// What the lambda layer goes by.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where code is unpacked; the warden knows it too.
+    /// Where code is unpacked; what makes sandboxes knows it too.
     pub code: PathBuf,
     /// Where functions' logs lie.
     pub logs: PathBuf,

@@ -16,7 +16,6 @@ mod parse;
 mod schedule;
 mod unknown;
 
-pub use doubts::LEAST_MEM_MB;
 pub use parse::{FunctionConfigError, MAX_YAML_BYTES};
 
 /// The most invocations at once that one sandbox may be given.

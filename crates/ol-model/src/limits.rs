@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{CpuPercent, MiB};
 
+/// Below this many MiB, `limits.mem_mb` draws a warning.
+///
+/// A Python without imports starts in 5 MiB when the interpreter's files are in the page cache
+/// already. When they are not, the first sandbox to read them is charged for them too, as much
+/// again: then the same function starts one day and not the next, which this bound rules out.
+pub const LEAST_MEM_MB: u32 = 16;
+
 /// The limits of one sandbox, every one of them decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::function_config::LEAST_MEM_MB;
+use crate::limits::LEAST_MEM_MB;
 
 /// One thing worth a line at start and in `ol doctor`; its `Display` is that line.
 #[derive(Debug, Clone, PartialEq, Eq)]

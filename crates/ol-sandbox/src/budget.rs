@@ -4,7 +4,7 @@
 //! looked at by the one who waits longest.
 
 use ol_model::MiB;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +18,9 @@ pub struct Budget {
 /// One hold on the budget.
 #[derive(Debug)]
 pub struct Reservation(OwnedSemaphorePermit);
+
+/// A reservation that several have a part in; the last to let go gives it back.
+pub type Hold = Arc<Mutex<Reservation>>;
 
 impl Reservation {
     /// How much it holds.

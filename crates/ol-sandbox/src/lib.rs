@@ -26,7 +26,8 @@ pub mod pool;
 pub mod sock;
 pub mod spec;
 
-pub use lifecycle::{Allotment, Cause, Death, Handle, Hold, Obituary, Paused, Running};
+pub use budget::Hold;
+pub use lifecycle::{Allotment, Cause, Death, Handle, Obituary, Paused, Running};
 pub use line::Line;
 pub use pool::{Abilities, CreateError, Created, Egress, Pending, Pool};
 pub use spec::{

@@ -1,16 +1,13 @@
 //! A sandbox's life as types: only a [`Running`] one can be paused, only a [`Paused`] one resumed, each once. What that means is its
 //! kind's affair, which gives each sandbox a [`Handle`].
 
-use crate::budget::Reservation;
+use crate::budget::{Hold, Reservation};
 use crate::spec::{Ancestor, Parent, SandboxId};
 use ol_model::MiB;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::sync::watch;
-
-/// A hold on the budget that several have a part in; the last to let go gives it back.
-pub type Hold = Arc<Mutex<Reservation>>;
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What may be asked of a [`Pool`](crate::Pool): the words for a sandbox that is to be made, the same for every kind.
 
-use crate::lifecycle::Hold;
+use crate::budget::Hold;
 use ol_model::{Limits, OomScope};
 use std::path::Path;
 use std::sync::Arc;

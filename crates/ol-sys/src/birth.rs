@@ -55,7 +55,7 @@ pub struct Birth<'a> {
 
 /// Forks a child that runs `body` and never returns (clone3(2)).
 ///
-/// The child inherits every descriptor; `body` ends in an exec or [`crate::process::exit_now`]. A panic in it ends the child with 101.
+/// The child inherits every descriptor; `body` ends in an exec or [`exit_now`]. A panic in it ends the child with 101.
 ///
 /// # Errors
 /// Those of clone3(2).
@@ -116,7 +116,7 @@ pub fn fork(
 fn be_child(body: impl FnOnce() -> Infallible) -> ! {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(never) => match never {},
-        Err(_) => crate::process::exit_now(101),
+        Err(_) => exit_now(101),
     }
 }
 
@@ -133,4 +133,10 @@ fn plain_fork(body: impl FnOnce() -> Infallible) -> io::Result<Child> {
             Ok(Child { pid, pidfd })
         }
     }
+}
+
+/// Ends this process at once, running no destructor (those belong to the process it was forked from).
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit takes any integer and does not return.
+    unsafe { libc::_exit(status) }
 }

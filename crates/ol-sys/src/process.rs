@@ -4,13 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-pub use crate::birth::{Birth, Child, InChild, SingleThread, fork};
-
-/// Ends this process at once, running no destructor (those belong to the process it was forked from).
-pub fn exit_now(status: i32) -> ! {
-    // SAFETY: _exit takes any integer and does not return.
-    unsafe { libc::_exit(status) }
-}
+pub use crate::birth::{Birth, Child, InChild, SingleThread, exit_now, fork};
 
 fn pointers(strings: &[&CStr]) -> Vec<*const libc::c_char> {
     strings

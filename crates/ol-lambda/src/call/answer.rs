@@ -3,62 +3,40 @@
 use super::answer_head::Measure;
 use super::exchange::Exchange;
 use crate::guest::Kind;
-use crate::invoke::{InvocationId, InvokeError};
+use crate::invoke::{AnswerStream, InvocationId, InvokeError};
 use bytes::Bytes;
-use std::fmt;
+use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// The answer's body, as the function writes it. Dropping it cancels the call.
-pub struct AnswerStream {
-    first: Option<Bytes>,
-    /// One part at a time, `None` after the last; closed without that when the caller took too long.
-    parts: mpsc::Receiver<Result<Option<Bytes>, InvokeError>>,
-    complete: bool,
+/// The body of the answer of `exchange`, whose beginning is `first`, which `measure` has counted. Its drop cancels the call.
+pub(super) fn parts(
+    first: Bytes,
+    exchange: Exchange,
+    measure: Measure,
+    id: InvocationId,
+) -> AnswerStream {
+    let (sender, parts) = mpsc::channel(1);
+    tokio::spawn(read(exchange, measure, id, sender));
+    // A head may come without any body yet; the caller is to have it at once.
+    let first = Some(Ok(first)).filter(|first| !first.as_ref().is_ok_and(Bytes::is_empty));
+    Box::pin(stream::iter(first).chain(stream::unfold(Some(parts), next)))
 }
 
-impl fmt::Debug for AnswerStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnswerStream")
-    }
-}
+/// Of an answer one part at a time, `None` after the last; closed without that when the caller took too long.
+type Parts = mpsc::Receiver<Result<Option<Bytes>, InvokeError>>;
 
-impl AnswerStream {
-    /// The rest of the answer of `exchange`, after `first`, which `measure` has counted.
-    pub(super) fn new(
-        first: Bytes,
-        exchange: Exchange,
-        measure: Measure,
-        id: InvocationId,
-    ) -> Self {
-        let (sender, parts) = mpsc::channel(1);
-        tokio::spawn(read(exchange, measure, id, sender));
-        Self {
-            // A head may come without any body yet; the caller is to have it at once.
-            first: Some(first).filter(|first| !first.is_empty()),
-            parts,
-            complete: false,
-        }
-    }
-
-    /// The next part, `None` after the last.
-    pub async fn next(&mut self) -> Option<Result<Bytes, InvokeError>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        if self.complete {
-            return None;
-        }
-        let part = self.parts.recv().await.unwrap_or_else(|| {
-            Err(InvokeError::BadRequest(
-                "the answer was not taken as fast as it must be".to_owned(),
-            ))
-        });
-        // Nothing follows the last part, nor an error.
-        self.complete = !matches!(part, Ok(Some(_)));
-        part.transpose()
-    }
+/// The next part, and where those after it come from: nothing follows an error.
+async fn next(parts: Option<Parts>) -> Option<(Result<Bytes, InvokeError>, Option<Parts>)> {
+    let mut parts = parts?;
+    let part = parts.recv().await.unwrap_or_else(|| {
+        let why = "the answer was not taken as fast as it must be";
+        Err(InvokeError::BadRequest(why.to_owned()))
+    });
+    let part = part.transpose()?;
+    let rest = part.is_ok().then_some(parts);
+    Some((part, rest))
 }
 
 /// Reads the answer for a caller, in a task of its own, because a caller who doesn't take his parts doesn't even ask for them: he

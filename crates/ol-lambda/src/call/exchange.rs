@@ -2,7 +2,7 @@
 //!
 //! However an exchange ends, its instance is given back only when the guest is done with the call, or destroyed.
 
-use super::answer::{AnswerStream, refused};
+use super::answer::{parts, refused};
 use super::answer_head::{AnswerHead, Measure};
 use super::clock::{Clock, Stopwatch};
 use super::pump::{Pump, Rest};
@@ -309,7 +309,7 @@ impl Exchange {
                     self.end_answer(busy);
                     AnswerBody::Whole(first)
                 } else {
-                    AnswerBody::Stream(AnswerStream::new(first, self, measure, request.id))
+                    AnswerBody::Stream(parts(first, self, measure, request.id))
                 };
                 Ok(Answer {
                     status: head.status,

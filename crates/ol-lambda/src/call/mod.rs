@@ -18,6 +18,5 @@ mod clock;
 mod exchange;
 mod pump;
 
-pub use answer::AnswerStream;
 pub(crate) use exchange::{CallError, call, describe};
 pub(crate) use pump::Rest;

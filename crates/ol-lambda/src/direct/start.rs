@@ -141,7 +141,7 @@ fn not_spawned(error: SpawnError) -> DirectError {
     }
 }
 
-/// What the warden has against it is said: here the one who asks is the operator.
+/// Why the pool couldn't make it is said in full: here the one who asks is the operator.
 fn not_created(error: CreateError) -> DirectError {
     match error {
         CreateError::Mechanism(reason) | CreateError::Fork(reason) => {

@@ -186,7 +186,7 @@ impl Version {
     }
 }
 
-/// A directory of its own beneath that of code, where the warden finds it by its number. It goes with this.
+/// A directory of its own beneath that of code, named by its number. It goes with this.
 #[derive(Debug)]
 pub(crate) struct Numbered(Folder);
 
@@ -201,7 +201,7 @@ impl Numbered {
         let made = fs::create_dir(&path)
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
         made.map_err(|error| {
-            // The warden holds on to the folder that was there when it started.
+            // What makes sandboxes may hold on to the folder that was there when it started.
             let text = format!(
                 "{} (start the worker again if its folder was removed): {error}",
                 path.display()

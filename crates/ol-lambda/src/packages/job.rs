@@ -10,6 +10,7 @@ use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
 use crate::phases::Phases;
 use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use ol_model::FunctionName;
 use ol_packages::proxy::{self, Proxy};
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! Names packages for the warden, which shows a sandbox those and no others.
+//! Names packages for the pool, which shows a sandbox those and no others.
 
 use crate::function::Numbered;
 use ol_sandbox::{Folder, Packages};

@@ -8,7 +8,7 @@
 //! - `spawn`: making any zygote
 //! - `blanks`: leaves forked ahead, which a start takes instead of a fork; `demand` says how many there should be
 //!
-//! A zygote is not trusted: it may hang, lie or die. What is forked from it is checked by the warden and bounded in time by the pool,
+//! A zygote is not trusted: it may hang, lie or die. What is forked from it is checked, and bounded in time, by the pool,
 //! and nobody's call fails because of it.
 
 mod blanks;

@@ -50,6 +50,25 @@ async fn as_many_wait_as_may_and_the_next_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_left_takes_no_place_from_who_comes() {
+    let most = 3;
+    let world = World::configured(plain(), |config| config.queue_per_function = most);
+    world.install("echo", "instances: {max: 1}").await;
+    let busy = world.call("echo", "sleep 100 it");
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        // They give up in the same instant in which the next comes, before anything looks after the queue.
+        let waiting = join_all((0..most).map(|_| world.call("echo", "say it")));
+        let left = tokio::time::timeout(Duration::from_millis(3), waiting).await;
+        assert!(left.is_err(), "{left:?}");
+        world.call("echo", "say it").await
+    };
+    let told = tokio::join!(busy, later);
+    assert_eq!(told, (Ok("it".into()), Ok("it".into())));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_are_served_in_the_order_in_which_they_came() {
     let world = World::new(plain());
     world.install("echo", "instances: {max: 1}").await;

@@ -2,15 +2,9 @@
 //! of methods, and how little memory a program needs is the program's matter.
 
 use super::FunctionConfig;
+use crate::limits::LEAST_MEM_MB;
 use crate::nearest::nearest_key;
 use crate::warnings::Warning;
-
-/// Below this many MiB, `limits.mem_mb` draws a warning.
-///
-/// A Python without imports starts in 5 MiB when the interpreter's files are in the page cache
-/// already. When they are not, the first sandbox to read them is charged for them too, as much
-/// again: then the same function starts one day and not the next, which this bound rules out.
-pub const LEAST_MEM_MB: u32 = 16;
 
 /// IANA's registry of HTTP methods, without those for moves of a calendar or a source tree, and `QUERY`.
 const METHODS: &[&str] = &[

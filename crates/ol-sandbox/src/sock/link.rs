@@ -4,7 +4,8 @@
 //! number the budget bounds, and because a drop must never wait. When every link is gone the task ends; when the
 //! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
 
-use crate::lifecycle::{Death, Hold};
+use crate::budget::Hold;
+use crate::lifecycle::Death;
 use crate::line::{Attempt, Line};
 use crate::pool::CreateError;
 use crate::sock::freezer::Freezer;

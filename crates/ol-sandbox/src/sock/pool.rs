@@ -3,8 +3,8 @@
 use super::handle::SockHandle;
 use super::link::{Link, Memory, Warden};
 use super::wire;
-use crate::budget::{Budget, Reservation};
-use crate::lifecycle::{Allotment, Hold, Obituary, Running};
+use crate::budget::{Budget, Hold, Reservation};
+use crate::lifecycle::{Allotment, Obituary, Running};
 use crate::line::Line;
 use crate::pool::{Abilities, CreateError, Created, Egress, Pending, Pool};
 use crate::spec::{Ancestor, Content, Network, Parent, SandboxId, SandboxSpec};

@@ -1,0 +1,190 @@
+//! Which modules of a crate know each other in a circle. A circle can only be understood as a whole and tested as a whole, so there
+//! should be none; those that there are stand in [`KNOTS`], which may shrink and not grow.
+//!
+//! A module is what lies beneath one name in `src`. That it knows another is read from the text: `crate::OTHER`, outside of comments
+//! and tests.
+
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// The circles that there are: of each crate, modules that all know each other by some way.
+const KNOTS: &[(&str, &[&str])] = &[
+    ("ol", &["client", "process"]),
+    ("ol-event", &["connection", "server"]),
+    (
+        "ol-lambda",
+        &[
+            "binding",
+            "call",
+            "function",
+            "instance",
+            "packages",
+            "pauser",
+            "provision",
+            "shared",
+            "starting",
+            "zygote",
+        ],
+    ),
+    ("ol-testkit", &["starts", "worker"]),
+    ("ol-worker", &["assemble", "confine", "directory", "up"]),
+];
+
+/// Of each module, those that it knows.
+type Knows = BTreeMap<String, BTreeSet<String>>;
+
+/// What is wrong with the modules of the crate `name` in the folder `src`.
+pub(crate) fn complaints(name: &str, src: &Path) -> Result<Vec<String>> {
+    let knots = knots(&read(src)?);
+    let allowed: Vec<BTreeSet<&str>> = KNOTS
+        .iter()
+        .filter(|(krate, _)| *krate == name)
+        .map(|(_, modules)| modules.iter().copied().collect())
+        .collect();
+    let mut complaints = Vec::new();
+    for knot in &knots {
+        let modules: BTreeSet<&str> = knot.iter().map(String::as_str).collect();
+        if !allowed.iter().any(|allowed| modules.is_subset(allowed)) {
+            complaints.push(format!(
+                "{name}: these modules know each other in a circle: {}; let what they share lie in one that knows none of them",
+                knot.join(", ")
+            ));
+        }
+    }
+    for allowed in allowed {
+        let found = knots
+            .iter()
+            .any(|knot| knot.iter().map(String::as_str).collect::<BTreeSet<_>>() == allowed);
+        if !found {
+            let modules: Vec<&str> = allowed.into_iter().collect();
+            complaints.push(format!(
+                "{name}: the circle {} is smaller by now: make it so in KNOTS in xtask/src/cycles.rs",
+                modules.join(", ")
+            ));
+        }
+    }
+    Ok(complaints)
+}
+
+/// What the modules in `src` know.
+fn read(src: &Path) -> Result<Knows> {
+    let mut knows = Knows::new();
+    for (module, text) in files(src, None)? {
+        knows.entry(module).or_default().extend(named(&text));
+    }
+    let modules: BTreeSet<String> = knows.keys().cloned().collect();
+    for (module, others) in &mut knows {
+        others.retain(|other| other != module && modules.contains(other));
+    }
+    Ok(knows)
+}
+
+/// The sources beneath `folder`, each with its module.
+fn files(folder: &Path, module: Option<&str>) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let module = module.unwrap_or(name);
+        if path.is_dir() {
+            files.extend(self::files(&path, Some(module))?);
+        } else if path.extension().is_some_and(|end| end == "rs")
+            && !matches!(module, "lib" | "main")
+        {
+            let text = fs::read_to_string(&path);
+            let text = text.with_context(|| format!("read {}", path.display()))?;
+            files.push((module.to_owned(), text));
+        }
+    }
+    Ok(files)
+}
+
+/// What follows `crate::` in `text`, also within braces.
+fn named(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next();
+    let code = code.unwrap_or_default().lines();
+    let code: Vec<&str> = code
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect();
+    let code = code.join("\n");
+    let word = |text: &str| -> String {
+        let letter = |c: &char| c.is_alphanumeric() || *c == '_';
+        text.trim_start().chars().take_while(letter).collect()
+    };
+    code.split("crate::")
+        .skip(1)
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split('}').next().unwrap_or_default();
+                list.split(',').map(word).collect()
+            }
+            None => vec![word(rest)],
+        })
+        .collect()
+}
+
+/// The sets of modules that can all be reached from each other, of more than one.
+fn knots(knows: &Knows) -> Vec<Vec<String>> {
+    let reach = |from: &String| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(module) = next.pop() {
+            for other in knows.get(&module).into_iter().flatten() {
+                if seen.insert(other.clone()) {
+                    next.push(other.clone());
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> =
+        knows.keys().map(|module| (module, reach(module))).collect();
+    let mut knots = BTreeSet::new();
+    for (module, seen) in &reached {
+        if seen.contains(*module) {
+            let back = |other: &&String| reached.get(other).is_some_and(|r| r.contains(*module));
+            knots.insert(seen.iter().filter(back).cloned().collect::<Vec<_>>());
+        }
+    }
+    knots.into_iter().filter(|knot| knot.len() > 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(arrows: &[(&str, &str)]) -> Knows {
+        let mut knows = Knows::new();
+        for (from, to) in arrows {
+            let others = knows.entry((*from).to_owned()).or_default();
+            others.insert((*to).to_owned());
+            knows.entry((*to).to_owned()).or_default();
+        }
+        knows
+    }
+
+    #[test]
+    fn a_circle_is_found_and_what_hangs_on_it_is_not_part_of_it() {
+        assert!(knots(&graph(&[("a", "b"), ("b", "c"), ("a", "c")])).is_empty());
+        let knotted = graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("e", "a")]);
+        assert_eq!(knots(&knotted), [["a", "b", "c"]]);
+        let two = graph(&[("a", "b"), ("b", "a"), ("b", "c"), ("c", "d"), ("d", "c")]);
+        assert_eq!(knots(&two), [["a", "b"], ["c", "d"]]);
+    }
+
+    #[test]
+    fn what_a_text_names_is_read_without_comments_and_tests() {
+        let text = "use crate::one::Thing;\n// crate::two\nuse crate::{three, four::{A, B}};\nfn f() { crate::five::g() }\n#[cfg(test)]\nmod tests {\n use crate::six;\n}";
+        let named = named(text);
+        for module in ["one", "three", "four", "five"] {
+            assert!(named.iter().any(|name| name == module), "{module}");
+        }
+        for module in ["two", "six"] {
+            assert!(!named.iter().any(|name| name == module), "{module}");
+        }
+    }
+}
