@@ -235,13 +235,15 @@ def import_entry(entry, path, code):
     return module
 
 
+SPACES = " \t\n\r"  # JSON's
+
+
 def parse(body):
-    """The JSON value in `body`. Nearly always it is UTF-8 without spaces around it, and then what json.loads does beside parsing takes
-    longer than that."""
+    """The JSON value in `body`. Nearly always it is UTF-8, and then what json.loads does beside parsing takes longer than that."""
     try:
-        text = body.decode()
+        text = body.decode().lstrip(SPACES)
         value, end = JSON.raw_decode(text)
-        if end == len(text):
+        if end == len(text) or not text[end:].strip(SPACES):
             return value
     except ValueError:
         pass

@@ -1,8 +1,8 @@
 //! Which modules of a crate know each other in a circle. A circle can only be understood as a whole and tested as a whole, so there
 //! should be none; those that there are stand in [`KNOTS`], which may shrink and not grow.
 //!
-//! A module is what lies beneath one name in `src`. That it knows another is read from the text: `crate::OTHER`, outside of comments
-//! and tests.
+//! A module is what lies beneath one name in `src`. That it knows another is read from the text: `crate::OTHER`, and `super::OTHER` in a
+//! file right in `src`, outside of comments and tests.
 
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,7 @@ use std::path::Path;
 /// The circles that there are: of each crate, modules that all know each other by some way.
 const KNOTS: &[(&str, &[&str])] = &[
     ("ol", &["client", "process"]),
+    ("ol-archive", &["extract", "gauge"]),
     ("ol-event", &["connection", "server"]),
     (
         "ol-lambda",
@@ -71,8 +72,12 @@ pub(crate) fn complaints(name: &str, src: &Path) -> Result<Vec<String>> {
 /// What the modules in `src` know.
 fn read(src: &Path) -> Result<Knows> {
     let mut knows = Knows::new();
-    for (module, text) in files(src, None)? {
-        knows.entry(module).or_default().extend(named(&text));
+    for file in files(src, None)? {
+        let others = knows.entry(file.module).or_default();
+        others.extend(named(&file.text, "crate::"));
+        if file.top {
+            others.extend(named(&file.text, "super::"));
+        }
     }
     let modules: BTreeSet<String> = knows.keys().cloned().collect();
     for (module, others) in &mut knows {
@@ -81,8 +86,15 @@ fn read(src: &Path) -> Result<Knows> {
     Ok(knows)
 }
 
-/// The sources beneath `folder`, each with its module.
-fn files(folder: &Path, module: Option<&str>) -> Result<Vec<(String, String)>> {
+struct Source {
+    module: String,
+    text: String,
+    /// It lies right in `src`.
+    top: bool,
+}
+
+/// The sources beneath `folder`, which belongs to `module` unless it is `src` itself.
+fn files(folder: &Path, module: Option<&str>) -> Result<Vec<Source>> {
     let mut files = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     for entry in entries {
@@ -90,7 +102,10 @@ fn files(folder: &Path, module: Option<&str>) -> Result<Vec<(String, String)>> {
         let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
             continue;
         };
-        let module = module.unwrap_or(name);
+        let (module, top) = (module.unwrap_or(name), module.is_none());
+        if name == "tests" {
+            continue;
+        }
         if path.is_dir() {
             files.extend(self::files(&path, Some(module))?);
         } else if path.extension().is_some_and(|end| end == "rs")
@@ -98,14 +113,18 @@ fn files(folder: &Path, module: Option<&str>) -> Result<Vec<(String, String)>> {
         {
             let text = fs::read_to_string(&path);
             let text = text.with_context(|| format!("read {}", path.display()))?;
-            files.push((module.to_owned(), text));
+            files.push(Source {
+                module: module.to_owned(),
+                text,
+                top,
+            });
         }
     }
     Ok(files)
 }
 
-/// What follows `crate::` in `text`, also within braces.
-fn named(text: &str) -> Vec<String> {
+/// What follows `before` in `text`, also within braces.
+fn named(text: &str, before: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]\nmod tests {").next();
     let code = code.unwrap_or_default().lines();
     let code: Vec<&str> = code
@@ -116,16 +135,34 @@ fn named(text: &str) -> Vec<String> {
         let letter = |c: &char| c.is_alphanumeric() || *c == '_';
         text.trim_start().chars().take_while(letter).collect()
     };
-    code.split("crate::")
+    code.split(before)
         .skip(1)
         .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(list) => {
-                let list = list.split('}').next().unwrap_or_default();
-                list.split(',').map(word).collect()
-            }
+            Some(list) => outermost(list).into_iter().map(word).collect(),
             None => vec![word(rest)],
         })
         .collect()
+}
+
+/// The entries of a list up to the brace that ends it, without splitting those that are lists themselves.
+fn outermost(list: &str) -> Vec<&str> {
+    let (mut entries, mut depth, mut begin) = (Vec::new(), 0, 0);
+    for (at, letter) in list.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                entries.push(&list[begin..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                entries.push(&list[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    entries
 }
 
 /// The sets of modules that can all be reached from each other, of more than one.
@@ -178,12 +215,12 @@ mod tests {
 
     #[test]
     fn what_a_text_names_is_read_without_comments_and_tests() {
-        let text = "use crate::one::Thing;\n// crate::two\nuse crate::{three, four::{A, B}};\nfn f() { crate::five::g() }\n#[cfg(test)]\nmod tests {\n use crate::six;\n}";
-        let named = named(text);
+        let text = "use crate::one::Thing;\n// crate::two\nuse crate::{four::{A, B}, three};\nfn f() { crate::five::g() }\n#[cfg(test)]\nmod tests {\n use crate::six;\n}";
+        let named = named(text, "crate::");
         for module in ["one", "three", "four", "five"] {
             assert!(named.iter().any(|name| name == module), "{module}");
         }
-        for module in ["two", "six"] {
+        for module in ["two", "six", "A", "B"] {
             assert!(!named.iter().any(|name| name == module), "{module}");
         }
     }

@@ -78,7 +78,8 @@ pub(crate) async fn serve(
             let mut served = connection.as_mut().poll(context);
             if served.is_pending() && !stopping {
                 // This task is woken for every request, and for a stop once.
-                let changed = !watched || told.has_changed().unwrap_or(true);
+                let told = *told.borrow() || told.has_changed().unwrap_or(true);
+                let changed = !watched || told;
                 watched = true;
                 if changed && closing.as_mut().poll(context).is_ready() {
                     stopping = true;

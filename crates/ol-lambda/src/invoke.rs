@@ -63,7 +63,8 @@ pub struct Answer {
     pub body: AnswerBody,
 }
 
-/// The parts of a body as the function writes them. An error is the last of them. Its drop lets the function finish unheard.
+/// The parts of a body as the function writes them. An error is the last of them. Its drop gives the rest up: the function is told
+/// so if it listens, and finishes unheard.
 pub type AnswerStream = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
 
 /// The body of an [`Answer`].

@@ -69,7 +69,7 @@ impl Lambdas {
     #[must_use]
     pub fn start(
         settings: Settings,
-        registry: Registry,
+        registry: Arc<dyn Registry>,
         packages: PackagesSettings,
         pool: Arc<dyn Pool>,
     ) -> Arc<Self> {

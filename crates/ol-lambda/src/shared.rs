@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 /// What the functions of a worker share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) pool: Arc<dyn Pool>,
     /// `None` where sandboxes can't be paused.
     pub(crate) pauser: Option<Pauser>,
@@ -45,7 +45,7 @@ impl Shared {
     /// Starts what the functions of `registry` need to run in `pool`, and looks after them until the worker ends.
     pub(crate) fn start(
         settings: Settings,
-        registry: Registry,
+        registry: Arc<dyn Registry>,
         packages: PackagesSettings,
         pool: Arc<dyn Pool>,
     ) -> Arc<Self> {
@@ -82,6 +82,13 @@ impl Shared {
             farewells: Mutex::default(),
             functions: RwLock::default(),
         });
+        let told = Arc::downgrade(&shared);
+        shared.registry.announce_to(Box::new(move |name| {
+            let function = told.upgrade().and_then(|shared| shared.known(name));
+            if let Some(function) = function {
+                function.look_again();
+            }
+        }));
         tokio::spawn(tend(Arc::downgrade(&shared)));
         tokio::spawn(care(Arc::downgrade(&shared)));
         shared

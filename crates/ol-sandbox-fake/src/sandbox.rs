@@ -64,21 +64,34 @@ impl State {
         // The sender is ours.
         let _ = alive.wait_for(|alive| *alive == 0).await;
     }
+}
 
-    fn came(&self, forked: bool) -> usize {
-        let mut counts = self.counts();
+/// Counts a sandbox for as long as there is something of it, also if its program panics.
+struct Here {
+    state: Arc<State>,
+    number: usize,
+}
+
+impl Here {
+    fn come(state: &Arc<State>, forked: bool) -> Self {
+        let mut counts = state.counts();
         counts.made += 1;
         counts.forked += usize::from(forked);
         counts.alive += 1;
         counts.most_alive = counts.most_alive.max(counts.alive);
-        self.alive.send_replace(counts.alive);
-        counts.made
+        state.alive.send_replace(counts.alive);
+        let number = counts.made;
+        drop(counts);
+        let state = Arc::clone(state);
+        Self { state, number }
     }
+}
 
-    fn went(&self) {
-        let mut counts = self.counts();
+impl Drop for Here {
+    fn drop(&mut self) {
+        let mut counts = self.state.counts();
         counts.alive -= 1;
-        self.alive.send_replace(counts.alive);
+        self.state.alive.send_replace(counts.alive);
     }
 }
 
@@ -136,8 +149,10 @@ pub(crate) fn make(
         Parent::Root => None,
         Parent::Zygote(ancestor) => Some(Arc::clone(&ancestor.hold)),
     };
-    let number = state.came(shared.is_some());
-    let id = SandboxId(number as u64);
+    let guest = UnixStream::from_std(theirs)?;
+    let line = Line::new(ours)?;
+    let here = Here::come(state, shared.is_some());
+    let id = SandboxId(here.number as u64);
     let (frozen, watched) = watch::channel(false);
     let (wanted, mut wants) = watch::channel(());
     let (death, obituary) = watch::channel(None);
@@ -145,12 +160,12 @@ pub(crate) fn make(
     let inside = Inside {
         id,
         spec,
-        guest: UnixStream::from_std(theirs)?,
+        guest,
         output: output_end,
         frozen: watched,
     };
     let run = program(inside);
-    let (held, state_too) = ((Arc::clone(&own), shared), Arc::clone(state));
+    let held = (Arc::clone(&own), shared);
     let mut kill = state.kill.subscribe();
     tokio::spawn(async move {
         let cause = tokio::select! {
@@ -164,7 +179,7 @@ pub(crate) fn make(
         // What its owner still has, he has to let go of.
         unwanted(&mut wants).await;
         drop(held);
-        state_too.went();
+        drop(here);
     });
     let handle = FakeHandle {
         state: Arc::clone(state),
@@ -173,7 +188,7 @@ pub(crate) fn make(
     };
     Ok(Created {
         sandbox: Running::new(id, None, Box::new(handle), Obituary::new(obituary), own),
-        guest: Line::new(ours)?,
+        guest: line,
         output,
         gate: None,
     })

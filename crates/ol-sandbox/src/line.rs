@@ -9,6 +9,7 @@ use ol_sys::socket::{receive, watch};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -16,8 +17,8 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug)]
 pub struct Line(AsyncFd<OwnedFd>);
 
-/// What one attempt to read brought.
-pub(crate) enum Attempt<T> {
+/// What one try to read brought.
+pub(crate) enum Got<T> {
     /// Something, and there may be more.
     More(T),
     /// Something, and it was all.
@@ -40,11 +41,12 @@ impl Line {
     /// Those of recv(2).
     pub async fn receive(&self, into: &mut BytesMut) -> io::Result<usize> {
         let room = into.capacity() - into.len();
+        debug_assert!(room > 0, "nothing received would read as the end");
         self.read(|socket| {
             // Less than there was room for is all that there was.
             receive(socket, into).map(|count| match count {
-                _ if count == room => Attempt::More(count),
-                _ => Attempt::All(count),
+                _ if count == room => Got::More(count),
+                _ => Got::All(count),
             })
         })
         .await
@@ -90,13 +92,13 @@ impl Line {
     /// Tries to read until there is something.
     pub(crate) async fn read<T>(
         &self,
-        mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<Attempt<T>>,
+        mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<Got<T>>,
     ) -> io::Result<T> {
         loop {
             let mut ready = self.0.readable().await?;
             match ready.try_io(|socket| attempt(socket.as_fd())) {
-                Ok(Ok(Attempt::More(got))) => return Ok(got),
-                Ok(Ok(Attempt::All(got))) => {
+                Ok(Ok(Got::More(got))) => return Ok(got),
+                Ok(Ok(Got::All(got))) => {
                     ready.clear_ready();
                     return Ok(got);
                 }
@@ -114,7 +116,12 @@ impl Line {
     ) -> io::Result<T> {
         loop {
             match attempt(self.0.as_fd()) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.room().await?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.room().await.is_err() {
+                        // No descriptor is left to watch it by; the socket itself is well.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 done => return done,
             }
@@ -139,6 +146,9 @@ mod tests {
     use std::io::{IoSlice, Read, Write};
     use std::os::unix::net::UnixStream;
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     fn pair() -> (Line, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -164,6 +174,39 @@ mod tests {
         assert_eq!(into, "abcdefg");
         assert_eq!(line.receive(&mut into).await.expect("closed"), 0);
         assert_eq!(line.receive(&mut into).await.expect("closed"), 0);
+    }
+
+    /// How often a thread is woken for it is what this type is about.
+    #[test]
+    fn who_waits_for_an_answer_is_woken_by_it_and_not_by_his_question_being_read() {
+        const EXCHANGES: usize = 50;
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&wakes);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .on_thread_unpark(move || {
+                counting.fetch_add(1, Ordering::Relaxed);
+            })
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (line, mut theirs) = pair();
+            std::thread::spawn(move || {
+                let mut byte = [0];
+                while theirs.read_exact(&mut byte).is_ok() {
+                    // Long enough for a wake-up by what was read to be one of its own.
+                    std::thread::sleep(Duration::from_millis(2));
+                    theirs.write_all(&byte).expect("open");
+                }
+            });
+            let mut into = BytesMut::with_capacity(2 * EXCHANGES);
+            for _ in 0..EXCHANGES {
+                line.send_all(b"?").await.expect("open");
+                assert_eq!(line.receive(&mut into).await.expect("open"), 1);
+            }
+        });
+        let wakes = wakes.load(Ordering::Relaxed);
+        assert!(wakes < EXCHANGES * 3 / 2, "{wakes} for {EXCHANGES}");
     }
 
     #[tokio::test]

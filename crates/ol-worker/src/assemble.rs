@@ -7,7 +7,7 @@ use crate::signals::{Signals, Told};
 use crate::up::say;
 use anyhow::{Context, Result, bail};
 use ol_event::{Limits, Listeners, Server, UploadLimits};
-use ol_lambda::registry::Registry;
+use ol_lambda::registry::FolderRegistry;
 use ol_lambda::{Direct, Lambdas, PackagesSettings, Settings};
 use ol_model::worker_config::{DefaultNetwork, Networks};
 use ol_model::{ServerMode, WorkerConfig};
@@ -167,7 +167,7 @@ async fn serve(
     let limits = limits(config);
     let (what, server) = match config.server_mode {
         ServerMode::Lambda => {
-            let registry = Registry::open(&config.registry_path()?)?;
+            let registry = Arc::new(FolderRegistry::open(&config.registry_path()?)?);
             let packages = packages(config, directory, base)?;
             let lambdas = Lambdas::start(settings, registry, packages, pool.clone());
             let server = Server::new(

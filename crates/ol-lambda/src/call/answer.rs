@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// The body of the answer of `exchange`, whose beginning is `first`, which `measure` has counted. Its drop cancels the call.
+/// The body of the answer of `exchange`, whose beginning is `first`, which `measure` has counted. Its drop gives the rest up: the function is told so if it listens.
 pub(super) fn parts(
     first: Bytes,
     exchange: Exchange,
@@ -21,7 +21,8 @@ pub(super) fn parts(
     tokio::spawn(read(exchange, measure, id, sender));
     // A head may come without any body yet; the caller is to have it at once.
     let first = Some(Ok(first)).filter(|first| !first.as_ref().is_ok_and(Bytes::is_empty));
-    Box::pin(stream::iter(first).chain(stream::unfold(Some(parts), next)))
+    let rest = stream::unfold(Some(parts), next).fuse();
+    Box::pin(stream::iter(first).chain(rest))
 }
 
 /// Of an answer one part at a time, `None` after the last; closed without that when the caller took too long.

@@ -6,10 +6,10 @@ use super::preparing::{PrepareError, Preparing, Progress, Reporting};
 use super::trial::Trial;
 use super::version::{Version, VersionError, chain};
 use crate::packages::{Failure, prepare};
-use crate::registry::{RegistryError, Stamp};
+use crate::registry::{Bundle, RegistryError, Stamp};
 use ol_model::steps;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -177,14 +177,16 @@ impl Function {
     async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
         let host = |error: &dyn std::error::Error| PrepareError::host(chain(error));
         for _ in 0..PULLS {
-            let fetched = self.shared.registry.fetch(&self.name).await;
-            let (stamp, file) = fetched
+            let opened = self.shared.registry.read(&self.name).await;
+            let Bundle { stamp, content } = opened
                 .map_err(|error| host(&error))?
                 .ok_or(PrepareError::Vanished)?;
-            let prepared = self.make_version(&file).await;
+            let (prepared, now) = self
+                .make_version(content, |content| content.stamp())
+                .await?;
             // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
             // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
-            if Stamp::of(&file).map_err(|error| host(&error))? == stamp {
+            if now.map_err(|error| host(&error))? == stamp {
                 return Ok((prepared?, stamp));
             }
         }
@@ -232,17 +234,21 @@ impl Function {
         }
     }
 
-    /// Makes a version of a bundle, on a thread that may block.
-    pub(super) async fn make_version(&self, file: &File) -> Result<Arc<Version>, VersionError> {
-        let host = |error: io::Error| VersionError::Host(error.to_string());
-        let file = file.try_clone().map_err(host)?;
+    /// Makes a version of a bundle, on a thread that may block, and says what `then` finds of the bundle afterwards. The outer error is
+    /// that the thread came to no end.
+    pub(super) async fn make_version<C: Read + Send + 'static, T: Send + 'static>(
+        &self,
+        mut content: C,
+        then: impl FnOnce(C) -> T + Send + 'static,
+    ) -> Result<(Result<Arc<Version>, VersionError>, T), VersionError> {
         let _turn = self.shared.unpacking.acquire().await;
         let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {
-            Version::prepare(&shared.settings, &file).map(Arc::new)
+            let version = Version::prepare(&shared.settings, &mut content).map(Arc::new);
+            (version, then(content))
         });
         work.await
-            .unwrap_or_else(|error| Err(VersionError::Host(error.to_string())))
+            .map_err(|error| VersionError::Host(error.to_string()))
     }
 
     /// Stores an uploaded bundle durably; it goes into service when its packages are there and it was started once. With `force` it
@@ -255,9 +261,9 @@ impl Function {
         let _once = self.changing.lock().await;
         let host = |error: io::Error| VersionError::Host(error.to_string());
         let file = File::open(path).map_err(|error| UploadFailed::Unpack(host(error)))?;
-        let version = self
-            .make_version(&file)
-            .await
+        let made = self.make_version(file, drop).await;
+        let version = made
+            .and_then(|(version, _)| version)
             .map_err(UploadFailed::Unpack)?;
         self.keep_before().await;
         let stamp = self

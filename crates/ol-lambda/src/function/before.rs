@@ -5,7 +5,7 @@ use super::attempt::Made;
 use super::current::Function;
 use super::preparing::Preparing;
 use super::trial::Trial;
-use crate::registry::Stamp;
+use crate::registry::Bundle;
 use std::sync::Arc;
 
 impl Function {
@@ -43,9 +43,9 @@ impl Function {
 
     /// A version of what was kept, if that can be started. For a worker in which nothing works.
     pub(super) async fn version_kept(&self, preparing: &Preparing) -> Option<Made> {
-        let kept = self.shared.registry.fetch_before(&self.name).await;
-        let (stamp, file): (Stamp, _) = kept.ok().flatten()?;
-        let version = self.make_version(&file).await.ok()?;
+        let kept = self.shared.registry.read_before(&self.name).await;
+        let Bundle { stamp, content } = kept.ok().flatten()?;
+        let version = self.make_version(content, drop).await.ok()?.0.ok()?;
         self.get_packages(&version, preparing).await.ok()?;
         let trial = self.try_out(&version, preparing).await.ok()?;
         (!matches!(trial, Trial::Fails(_))).then_some(Made {

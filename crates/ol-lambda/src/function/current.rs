@@ -12,6 +12,7 @@ use crate::invoke::InvokeError;
 use crate::registry::Stamp;
 use crate::shared::Shared;
 use ol_model::FunctionName;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub(crate) struct Function {
     pub(super) preparing: Mutex<Option<Arc<Preparing>>>,
     /// Held while the registry is looked at or a bundle stored, so that it happens once.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// The registry has announced a change, and no look has begun since.
+    announced: AtomicBool,
 }
 
 /// What a look at the registry found.
@@ -59,6 +62,28 @@ impl Current {
     }
 }
 
+/// An announcement that a look is going to answer. One that fails, or is given up, leaves it to the next.
+struct News<'a>(Option<&'a AtomicBool>);
+
+impl<'a> News<'a> {
+    /// From now on another announcement counts anew.
+    fn take(announced: &'a AtomicBool) -> Self {
+        Self(announced.swap(false, Ordering::AcqRel).then_some(announced))
+    }
+
+    fn seen(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for News<'_> {
+    fn drop(&mut self) {
+        if let Some(announced) = self.0 {
+            announced.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl Function {
     pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
@@ -69,6 +94,7 @@ impl Function {
             failed: Mutex::new(None),
             preparing: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
+            announced: AtomicBool::new(false),
         })
     }
 
@@ -112,8 +138,14 @@ impl Function {
     pub(crate) fn fresh_version(&self) -> Option<Arc<Version>> {
         let current = self.current();
         let current = current.as_ref()?;
-        (current.looked.elapsed() < self.shared.settings.registry_cache)
-            .then(|| Arc::clone(&current.version))
+        let recent = current.looked.elapsed() < self.shared.settings.registry_cache;
+        let known = recent && !self.announced.load(Ordering::Acquire);
+        known.then(|| Arc::clone(&current.version))
+    }
+
+    /// The registry has announced a change: the next call looks at it.
+    pub(crate) fn look_again(&self) {
+        self.announced.store(true, Ordering::Release);
     }
 
     /// The version to call.
@@ -140,10 +172,12 @@ impl Function {
         if let Some(version) = self.fresh_version() {
             return Ok(Looked::There(version));
         }
+        let news = News::take(&self.announced);
         let stored = match self.shared.registry.look(&self.name).await {
             Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
             Err(error) => return Ok(Looked::Broken(PrepareError::host(chain(&error)))),
         };
+        news.seen();
         if let Some(version) = self.still(&stored) {
             return Ok(Looked::There(version));
         }

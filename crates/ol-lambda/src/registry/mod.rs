@@ -1,26 +1,25 @@
-//! Where functions come from: a flat folder of `NAME.tar.gz`.
+//! Where functions come from: bundles by name, each with a stamp that tells it from the next.
 //!
 //! ```text
-//!   POST ── put ──►  registry/NAME.tar.gz  ◄── people and scripts, directly
-//!                          │ look: has it changed?      (one stat, no lock)
-//!                          │ fetch: this very version   (an opened file and its stamp)
-//!                          ▼
-//!                 ol_archive::extract ──► a fresh directory, or an error that names the member
+//!   POST ── put ──►  registry  ◄── people and scripts, directly
+//!                       │ look: has it changed?     ◄── announced, by a registry that hears of it
+//!                       │ read: this very bundle, and its stamp
+//!                       ▼
+//!              ol_archive::extract ──► a fresh directory, or an error that names the member
 //! ```
 //!
-//! - `store`: the folder. Puts and deletes are atomic and durable; nobody else has to play along.
-//! - `before`: what served before a bundle that has not shown yet that it works
-//! - `stamp`: what tells one stored bundle from the next.
+//! - [`door`]: what every registry offers
+//! - [`folder`]: the one that is a flat folder of `NAME.tar.gz`
+//! - `error`: why one can't do what it is asked
 //!
-//! Failure paths: a bundle that can't be used leaves the version before it in service. A worker killed during a put leaves the old bundle and a staging file,
-//! which no other call sees and the next [`Registry::open`] removes.
+//! Failure paths: a bundle that can't be used leaves the version before it in service. A worker killed during a put leaves the old
+//! bundle, whole.
 
-mod before;
-mod stamp;
-mod store;
+pub mod door;
+pub mod folder;
 
-#[cfg(test)]
-mod tests;
+mod error;
 
-pub use stamp::Stamp;
-pub use store::{Registry, RegistryError};
+pub use door::{Announce, Bundle, Content, Pending, Registry, Stamp};
+pub use error::RegistryError;
+pub use folder::FolderRegistry;

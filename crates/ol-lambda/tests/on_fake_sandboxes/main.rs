@@ -7,3 +7,4 @@ mod world;
 mod calls;
 mod limits;
 mod random;
+mod registries;

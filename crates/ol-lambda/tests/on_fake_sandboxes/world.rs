@@ -2,7 +2,7 @@
 
 use crate::guest;
 use bytes::Bytes;
-use ol_lambda::registry::Registry;
+use ol_lambda::registry::{FolderRegistry, Registry};
 use ol_lambda::{
     AnswerBody, Body, InvokeError, Lambdas, PackagesSettings, Phases, Request, Settings, Uploaded,
 };
@@ -14,6 +14,7 @@ use ol_packages::wheels::Wheels;
 use ol_sandbox::{Abilities, Pool};
 use ol_sandbox_fake::FakePool;
 use ol_testkit::bundle::bundle;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -41,6 +42,17 @@ impl World {
 
     /// The same with a configuration of its own.
     pub(crate) fn configured(abilities: Abilities, change: impl FnOnce(&mut WorkerConfig)) -> Self {
+        Self::with_registry(abilities, change, |folder| {
+            Arc::new(FolderRegistry::open(folder).expect("a registry"))
+        })
+    }
+
+    /// The same with the registry that `open` makes, of a folder if it wants one.
+    pub(crate) fn with_registry(
+        abilities: Abilities,
+        change: impl FnOnce(&mut WorkerConfig),
+        open: impl FnOnce(&Path) -> Arc<dyn Registry>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a folder");
         let at = |name: &str| {
             let path = directory.path().join(name);
@@ -78,7 +90,7 @@ impl World {
         };
         let lambdas = Lambdas::start(
             Settings::new(&config, at("code"), at("logs"), false, networks),
-            Registry::open(&at("registry")).expect("a registry"),
+            open(&at("registry")),
             packages,
             pool.clone(),
         );

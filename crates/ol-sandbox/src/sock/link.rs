@@ -6,7 +6,7 @@
 
 use crate::budget::Hold;
 use crate::lifecycle::Death;
-use crate::line::{Attempt, Line};
+use crate::line::{Got, Line};
 use crate::pool::CreateError;
 use crate::sock::freezer::Freezer;
 use crate::sock::wire;
@@ -234,7 +234,7 @@ impl Task {
                     Some(order) => self.obey(order).await?,
                     None => return Ok(()),
                 },
-                event = self.socket.read(|socket| protocol::receive(socket).map(Attempt::More)) => match event? {
+                event = self.socket.read(|socket| protocol::receive(socket).map(Got::More)) => match event? {
                     Some((event, fds)) => self.hear(event, fds)?,
                     None => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }

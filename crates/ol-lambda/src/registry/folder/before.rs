@@ -3,16 +3,16 @@
 //!
 //! The name is no bundle's and no upload's, so nobody else takes it for one.
 
-use super::store::{Registry, blocking, read_error};
-use super::{RegistryError, Stamp};
+use super::{FolderRegistry, blocking, read_error, remove_if_there};
+use crate::registry::{Bundle, Content, RegistryError};
 use ol_model::FunctionName;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::PathBuf;
 
-impl Registry {
+impl FolderRegistry {
     fn before(&self, name: &FunctionName) -> PathBuf {
         let mut path = self.path(name).into_os_string();
         path.push("#before");
@@ -23,7 +23,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the file system can't.
-    pub async fn keep_before(&self, name: &FunctionName) -> io::Result<()> {
+    pub(super) async fn do_keep_before(&self, name: &FunctionName) -> io::Result<()> {
         let (from, to) = (self.path(name), self.before(name));
         blocking(move || {
             remove_if_there(&to)?;
@@ -36,36 +36,29 @@ impl Registry {
     ///
     /// # Errors
     /// When the file can't be removed.
-    pub async fn forget_before(&self, name: &FunctionName) -> io::Result<()> {
+    pub(super) async fn do_forget_before(&self, name: &FunctionName) -> io::Result<()> {
         let path = self.before(name);
-        blocking(move || remove_if_there(&path)).await
+        blocking(move || remove_if_there(&path).map(drop)).await
     }
 
     /// Opens what was kept.
     ///
     /// # Errors
     /// When it can't be opened.
-    pub async fn fetch_before(
+    pub(super) async fn do_read_before(
         &self,
         name: &FunctionName,
-    ) -> Result<Option<(Stamp, File)>, RegistryError> {
+    ) -> Result<Option<Bundle>, RegistryError> {
         let path = self.before(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = blocking(move || match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(file) => {
                 let file = File::from(file);
-                Ok(Some((Stamp::of(&file)?, file)))
+                Ok(Some(Bundle::of_file(file.stamp()?, file)))
             }
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
         });
         opened.await.map_err(|source| read_error(name, source))
-    }
-}
-
-fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

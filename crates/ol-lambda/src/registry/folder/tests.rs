@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ol_model::FunctionName;
 use tempfile::TempDir;
 
-use crate::registry::{Registry, RegistryError, Stamp};
+use crate::registry::{Bundle, FolderRegistry, Registry, RegistryError, Stamp};
 
 fn name(text: &str) -> FunctionName {
     FunctionName::parse(text).expect("a valid name")
 }
 
-fn fresh() -> (TempDir, Registry) {
+fn fresh() -> (TempDir, FolderRegistry) {
     let root = tempfile::tempdir().expect("a temporary directory");
-    let registry = Registry::open(&root.path().join("deep/registry")).expect("a new folder");
+    let registry = FolderRegistry::open(&root.path().join("deep/registry")).expect("a new folder");
     (root, registry)
 }
 
@@ -32,11 +32,12 @@ fn upload(root: &TempDir, contents: &[u8]) -> std::path::PathBuf {
     path
 }
 
-async fn contents(registry: &Registry, function: &str) -> Option<(Stamp, Vec<u8>)> {
-    let (stamp, mut file) = registry.fetch(&name(function)).await.expect("fetches")?;
+async fn contents(registry: &FolderRegistry, function: &str) -> Option<(Stamp, Vec<u8>)> {
+    let opened = registry.read(&name(function)).await.expect("opens")?;
+    let Bundle { stamp, mut content } = opened;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).expect("reads");
-    assert_eq!(Stamp::of(&file).expect("examines"), stamp);
+    content.read_to_end(&mut bytes).expect("reads");
+    assert_eq!(content.stamp().expect("examines"), stamp);
     Some((stamp, bytes))
 }
 
@@ -56,11 +57,11 @@ fn names_in(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn put_look_fetch_delete() {
+async fn put_look_read_delete() {
     let (root, registry) = fresh();
     let f = name("f");
     assert_eq!(registry.look(&f).await.expect("looks"), None);
-    assert!(registry.fetch(&f).await.expect("fetches").is_none());
+    assert!(registry.read(&f).await.expect("opens").is_none());
     assert!(!registry.delete(&f).await.expect("deletes"));
 
     // Larger than the pieces it is copied in.
@@ -187,7 +188,7 @@ async fn what_is_no_file_is_refused_everywhere_and_never_waited_for() {
         let f = name(function);
         let results = [
             registry.look(&f).await.err(),
-            registry.fetch(&f).await.err(),
+            registry.read(&f).await.err(),
             registry.put(&f, &upload).await.err(),
         ];
         for error in results {
@@ -232,7 +233,7 @@ async fn a_cut_upload_is_unseen_and_swept() {
         .await
         .expect("puts");
 
-    let registry = Registry::open(&folder).expect("opens again");
+    let registry = FolderRegistry::open(&folder).expect("opens again");
     assert_eq!(names_in(&folder), ["f.tar.gz", "f.tar.gz#", "notes#1"]);
     let (_, bytes) = contents(&registry, "f").await.expect("is there");
     assert_eq!(bytes, b"newer");
@@ -257,7 +258,6 @@ async fn a_put_that_fails_changes_nothing() {
     assert_eq!(names_in(&folder(&root)), ["f.tar.gz"]);
 }
 
-/// object_store encodes some paths; no function name may be among them.
 #[tokio::test]
 async fn every_name_is_a_file_of_that_name() {
     let (root, registry) = fresh();
@@ -279,12 +279,12 @@ async fn every_name_is_a_file_of_that_name() {
 fn a_folder_that_can_not_be_one() {
     let root = tempfile::tempdir().expect("a temporary directory");
     fs::write(root.path().join("file"), "x").expect("writes");
-    let error = Registry::open(&root.path().join("file/registry")).expect_err("under a file");
+    let error = FolderRegistry::open(&root.path().join("file/registry")).expect_err("under a file");
     assert!(matches!(&error, RegistryError::Open { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_fetch_sees_one_whole_version_while_others_put() {
+async fn a_reader_sees_one_whole_version_while_others_put() {
     let (root, registry) = fresh();
     let f = name("f");
     let versions: Vec<_> = (0..3_u8)
@@ -301,18 +301,15 @@ async fn a_fetch_sees_one_whole_version_while_others_put() {
         async move {
             let mut seen = std::collections::HashMap::new();
             while !done.load(Ordering::Relaxed) {
-                let (_, mut file) = registry
-                    .fetch(&name("f"))
-                    .await
-                    .expect("fetches")
-                    .expect("is there");
-                let stamp = Stamp::of(&file).expect("examines");
+                let opened = registry.read(&name("f")).await.expect("opens");
+                let mut file = opened.expect("is there").content;
+                let stamp = file.stamp().expect("examines");
                 let mut bytes = Vec::new();
                 file.read_to_end(&mut bytes).expect("reads");
                 let version = bytes[0];
                 assert_eq!(bytes, vec![version; 300_000 + usize::from(version)]);
                 // One stamp never stands for two versions.
-                if Stamp::of(&file).expect("examines") == stamp {
+                if file.stamp().expect("examines") == stamp {
                     assert_eq!(*seen.entry(stamp).or_insert(version), version);
                 }
             }
@@ -347,7 +344,7 @@ async fn what_served_before_is_kept_until_it_is_forgotten() {
         registry.put(&f, &path).await.expect("stored");
     };
     let before = async || {
-        let (_, mut file) = registry.fetch_before(&f).await.expect("fetches")?;
+        let mut file = registry.read_before(&f).await.expect("opens")?.content;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).expect("reads");
         Some(bytes)
@@ -362,8 +359,8 @@ async fn what_served_before_is_kept_until_it_is_forgotten() {
         registry.list().await.expect("lists"),
         std::slice::from_ref(&f)
     );
-    let again = Registry::open(&folder(&root)).expect("opened again");
-    assert!(again.fetch_before(&f).await.expect("fetches").is_some());
+    let again = FolderRegistry::open(&folder(&root)).expect("opened again");
+    assert!(again.read_before(&f).await.expect("opens").is_some());
     registry.forget_before(&f).await.expect("forgotten");
     registry.forget_before(&f).await.expect("nothing to forget");
     assert_eq!(before().await, None);

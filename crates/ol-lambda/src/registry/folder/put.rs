@@ -1,0 +1,69 @@
+//! Storing a bundle: into a file beside it, which takes its name when all of it is on the disk.
+
+use super::{blocking, sync};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Held while a file takes its name: one that nobody waits for any more can't come after the next that somebody waited for.
+static NAMING: Mutex<()> = Mutex::new(());
+
+/// Tells staging files of this process apart.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Copies `from` to `file` in `folder`. When this returns the copy survives a power cut; killed at any point, the old file or the new
+/// one is there, whole. Dropped before, it changes nothing, unless the new one is just taking its name.
+pub(super) async fn replace_file(folder: PathBuf, file: String, from: PathBuf) -> io::Result<()> {
+    let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+    let still = Arc::clone(&wanted.0);
+    blocking(move || replace(&folder, &file, &from, &still)).await
+}
+
+/// Lowered when it is dropped, for the thread that works on.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+fn replace(folder: &Path, file: &str, from: &Path, wanted: &AtomicBool) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    let (staging, mut to) = stage(folder, file)?;
+    let stored = io::copy(&mut from, &mut to)
+        .and_then(|_| to.sync_all())
+        .and_then(|()| {
+            let _alone = NAMING.lock().unwrap_or_else(PoisonError::into_inner);
+            if wanted.load(Ordering::Acquire) {
+                fs::rename(&staging, folder.join(file))
+            } else {
+                Err(io::Error::other("nobody waits for it any more"))
+            }
+        });
+    if stored.is_err() {
+        // The first error is the one to tell; what stays behind, the next start removes.
+        let _ = fs::remove_file(&staging);
+    }
+    stored.and_then(|()| sync(folder))
+}
+
+/// A new file for what is to be called `file`.
+fn stage(folder: &Path, file: &str) -> io::Result<(PathBuf, File)> {
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{file}#{number}"));
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|opened| (path, opened)),
+        }
+    }
+}
