@@ -2,7 +2,7 @@
 
 use crate::world::{RUNTIME, World, call, plain};
 use futures_util::FutureExt;
-use ol_lambda::InvokeError;
+use ol_lambda::{InvokeError, Uploaded};
 use ol_sandbox::{CreateError, Pool};
 use ol_sandbox_fake::FakePool;
 use std::pin::pin;
@@ -83,6 +83,20 @@ async fn a_caller_may_leave_at_every_await() {
             world.end().await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_of_the_version_before_serves_nobody_after_its_last_call() {
+    let world = World::new(plain());
+    world.install("echo", "").await;
+    let (busy, installed) = tokio::join!(world.call("echo", "sleep 500 it"), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        world.install("echo", "").await
+    });
+    assert_eq!((busy, installed), (Ok("it".into()), Uploaded::Serves));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.pool.counts().alive, 1, "that of the new version");
+    world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
