@@ -1,19 +1,18 @@
-//! Sockets of an event loop: watching one for a part of what it can do, and reading into memory that was not set to zero before.
+//! Sockets of an event loop: watching one, and reading into memory that was not set to zero before.
 
 use bytes::BytesMut;
 use rustix::net::{RecvFlags, recv};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Lets the event loop watch `socket`, which must not block, for `interest` only. Call it inside a tokio runtime.
+/// Lets the event loop watch `socket`, which must not block. Call it inside a tokio runtime.
 ///
 /// # Errors
 /// When it can't be watched.
-pub fn watch(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, and stays the same descriptor, for as long as it lives; the result owns it.
-    let watched = unsafe { AsyncFd::register_with_interest(socket, interest) };
+    let watched = unsafe { AsyncFd::register(socket) };
     Ok(watched?)
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Args {
 }
 
 /// One worker whose cold starts are expected to go one way.
-struct Lane {
+pub(super) struct Lane {
     kind: &'static str,
     target: u8,
     goal: f64,
@@ -77,8 +77,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     progress("warming up");
     floor.several(WARM_UP / 2)?;
     for lane in &mut lanes {
-        lane.cold_calls(WARM_UP)?;
-        lane.ways = Ways::default();
+        lane.warm_up()?;
     }
     let neighbours = Neighbours::now()?;
     let mut whole = [("import json", Vec::new()), ("import pandas", Vec::new())];
@@ -111,18 +110,23 @@ impl Lane {
     fn open(
         session: &mut Session<'_>,
         args: &Args,
+        meant: (&'static str, u8, f64),
+    ) -> Result<Self> {
+        let directory = session.roomy(&format!("-{}", meant.0), &[])?;
+        Self::on(directory, args.common.rounds * args.calls, meant)
+    }
+
+    /// Starts the worker of `directory`, with functions for `calls` cold calls and for a warm-up.
+    pub(super) fn on(
+        directory: Directory,
+        calls: usize,
         (kind, target, goal): (&'static str, u8, f64),
     ) -> Result<Self> {
-        let directory = session.roomy(&format!("-{kind}"), &[])?;
         if kind == "fork" {
             directory.configure("blanks", serde_json::json!({"max": 0}))?;
         }
         let server = directory.up()?;
-        let functions = Function::several(
-            kind,
-            WARM_UP + args.common.rounds * args.calls,
-            Work::Nothing,
-        );
+        let functions = Function::several(kind, WARM_UP + calls, Work::Nothing);
         let warm = Function::new("warm", Work::Nothing);
         progress(&format!("uploading {} functions", functions.len()));
         fleet::upload(&server, &functions)?;
@@ -146,8 +150,25 @@ impl Lane {
         })
     }
 
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Cold calls that aren't timed.
+    pub(super) fn warm_up(&mut self) -> Result<()> {
+        self.cold_calls(WARM_UP)?;
+        self.ways = Ways::default();
+        Ok(())
+    }
+
+    /// Ends the worker, and says which ways its cold calls went.
+    pub(super) fn close(self) -> Result<Ways> {
+        self.directory.down(self.server)?;
+        Ok(self.ways)
+    }
+
     /// `count` cold calls, and as many warm ones between them; the microseconds of both.
-    fn cold_calls(&mut self, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    pub(super) fn cold_calls(&mut self, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let (mut cold, mut warm) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let function = self.fresh.next().context("too few functions")?;

@@ -13,6 +13,7 @@
 //! | `density` | `bench density`: sandboxes that only wait |
 //! | `packages` | `bench packages`: what functions need, installed |
 //! | `floods` | `bench floods`: a warm function beside strangers who flood the worker |
+//! | `against` | `bench against`: this build beside another one |
 //! | `tail` | `bench tail`: a warm function beside churn |
 //! | `session` | what every benchmark begins and ends with |
 //! | `worker` | the worker under test, from outside |
@@ -31,6 +32,7 @@
 //! | `interrupt` | Ctrl-C as an ordinary error |
 //! | `summary` | medians, ratios, the table, the JSON |
 
+mod against;
 mod burst;
 mod child;
 mod churn;
@@ -86,6 +88,8 @@ pub(crate) enum Bench {
     Floods(floods::Args),
     /// Calls of a warm function while other sandboxes come and go
     Tail(tail::Args),
+    /// This build of the worker beside another one, by turns
+    Against(against::Args),
 }
 
 /// Runs the named benchmark.
@@ -99,5 +103,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Packages(args) => packages::run(args),
         Bench::Floods(args) => floods::run(args),
         Bench::Tail(args) => tail::run(args),
+        Bench::Against(args) => against::run(args),
     }
 }

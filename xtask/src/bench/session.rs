@@ -1,6 +1,6 @@
 //! What every benchmark begins and ends with: arguments, the binary, the log, the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
@@ -64,19 +64,34 @@ impl<'a> Session<'a> {
 
     /// An initialised worker directory; `label` tells several apart. The user's own options come last.
     pub(super) fn directory(&mut self, label: &str, options: &[&str]) -> Result<Directory> {
-        let ol = match (&self.common.ol, &self.built) {
+        let ol = self.binary()?;
+        self.directory_of(&ol, label, options)
+    }
+
+    /// The `ol` that is measured: the one named, or one built now.
+    pub(super) fn binary(&mut self) -> Result<PathBuf> {
+        Ok(match (&self.common.ol, &self.built) {
             (Some(ol), _) => std::path::absolute(ol)?,
             (None, Some(ol)) => ol.clone(),
             (None, None) => self.built.insert(worker::build(&self.target)?).clone(),
-        };
+        })
+    }
+
+    fn directory_of(&self, ol: &Path, label: &str, options: &[&str]) -> Result<Directory> {
         let ours = options.iter().map(|option| (*option).to_owned());
         let options: Vec<String> = ours.chain(self.common.options.iter().cloned()).collect();
-        Directory::init(ol, label, &options, &self.log)
+        Directory::init(ol.to_owned(), label, &options, &self.log)
     }
 
     /// The same with room for as many sandboxes as a benchmark cares to start.
     pub(super) fn roomy(&mut self, label: &str, options: &[&str]) -> Result<Directory> {
-        self.directory(label, &[&[ROOMY], options].concat())
+        let ol = self.binary()?;
+        self.roomy_of(&ol, label, options)
+    }
+
+    /// The same for another build of the worker.
+    pub(super) fn roomy_of(&self, ol: &Path, label: &str, options: &[&str]) -> Result<Directory> {
+        self.directory_of(ol, label, &[&[ROOMY], options].concat())
     }
 
     /// Adds a sentence under the table.
