@@ -57,8 +57,7 @@ impl Guard {
 
     /// May this request come from the public port? What comes by the worker's own socket needn't ask. `functions` as in
     /// [`Route::of`].
-    pub(crate) fn check<B>(&self, functions: bool, request: &Request<B>) -> Result<(), Refused> {
-        let route = Route::of(request.uri().path(), functions);
+    pub(crate) fn check<B>(&self, route: Route, request: &Request<B>) -> Result<(), Refused> {
         self.judge(route, request.uri(), request.headers())
     }
 

@@ -171,19 +171,21 @@ impl Drop for RequestBody {
     }
 }
 
-/// Takes `body`, which may hold `max`. Before it is waited for, `look` says whether what the head says is enough to refuse the request.
-pub(crate) async fn take<Look>(
-    body: RequestBody,
-    max: MiB,
-    look: impl FnOnce() -> Look,
-) -> Result<Body, InvokeError>
-where
-    Look: Future<Output = Result<(), InvokeError>>,
-{
-    let announced = body.size_hint();
-    if announced.lower() > max.bytes() {
+/// Is `body` announced to hold at most `max`?
+pub(crate) fn fits(body: &RequestBody, max: MiB) -> Result<(), InvokeError> {
+    if body.size_hint().lower() > max.bytes() {
         return Err(InvokeError::TooLarge { limit_mb: max.0 });
     }
+    Ok(())
+}
+
+/// Takes `body`, which may hold `max`. Before it is waited for, `look` says whether it is of any use.
+pub(crate) async fn take(
+    body: RequestBody,
+    max: MiB,
+    look: impl FnOnce() -> Result<(), InvokeError>,
+) -> Result<Body, InvokeError> {
+    let announced = body.size_hint();
     if body.is_end_stream() {
         return Ok(Body::Whole(Bytes::new()));
     }
@@ -194,10 +196,10 @@ where
         if !expects && let Poll::Ready(whole) = poll!(&mut whole) {
             return Ok(Body::Whole(whole?.to_bytes()));
         }
-        Box::pin(look()).await?;
+        look()?;
         return Ok(Body::Whole(whole.await?.to_bytes()));
     }
-    Box::pin(look()).await?;
+    look()?;
     let parts = Parts {
         body: BodyDataStream::new(body),
         max,

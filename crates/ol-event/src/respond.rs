@@ -2,7 +2,7 @@
 
 use crate::body::ResponseBody;
 use crate::metrics::count_error;
-use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use ol_lambda::{InvokeError, UploadError};
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ impl Problem {
         }
     }
 
-    fn with(mut self, name: HeaderName, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: &str) -> Self {
         self.extra = HeaderValue::from_str(value).ok().map(|value| (name, value));
         self
     }
@@ -107,7 +107,6 @@ impl From<InvokeError> for Problem {
         use InvokeError as E;
         let (status, code) = match &error {
             E::NotFound(_) => (StatusCode::NOT_FOUND, "unknown-function"),
-            E::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
             E::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request"),
             E::TooLarge { .. } | E::TooLargeDecoded(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too-large")
@@ -129,7 +128,6 @@ impl From<InvokeError> for Problem {
         };
         let problem = Self::new(status, code, error.to_string());
         match &error {
-            E::MethodNotAllowed { allowed, .. } => problem.with(ALLOW, &allowed.join(", ")),
             // RFC 9110, 15.5.16.
             E::UnknownEncoding(_) => problem.with(ACCEPT_ENCODING, "gzip, identity"),
             E::QueueFull { .. } | E::Waited { .. } | E::NoMemory(_) | E::Draining | E::Ending => {

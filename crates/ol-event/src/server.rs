@@ -1,6 +1,6 @@
 //! Connections: accepted, served, and ended in order.
 
-use crate::api::control::{self, Context};
+use crate::api::control::{self, Context, Door};
 use crate::api::run::{self, Ends};
 use crate::api::sandboxes;
 use crate::api::upload::{UploadLimits, Uploads};
@@ -87,8 +87,16 @@ pub struct Server {
     /// What is said to those who are turned away.
     pub(crate) words: Sparing,
     guard: Guard,
-    public: Router,
-    private: Router,
+    routes: Routes,
+}
+
+/// What is beside `/run`.
+struct Routes {
+    /// For everybody, by each door.
+    open: Router,
+    /// For who looks after the worker: by the port, and by its socket file.
+    admin: Router,
+    private_admin: Router,
 }
 
 impl Server {
@@ -104,29 +112,35 @@ impl Server {
         let context = Context {
             lambdas: Arc::clone(&lambdas),
             uploads: Uploads::new(uploads, limits.uploads),
-            private: false,
+            door: Door::Port,
         };
-        let (public, private) = (
-            control::router(context.clone()),
-            control::private_router(context),
-        );
-        Self::of(Some(lambdas), limits, names, public, private)
+        let routes = Routes {
+            open: control::open(Arc::clone(&lambdas)),
+            admin: control::admin(context.clone()),
+            private_admin: control::admin(Context {
+                door: Door::Socket,
+                ..context
+            }),
+        };
+        Self::of(Some(lambdas), limits, names, routes)
     }
 
     /// A server in front of sandboxes that are driven directly; `names` as for [`Self::new`].
     #[must_use]
     pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits, names: Vec<String>) -> Arc<Self> {
-        let public = sandboxes::router(Arc::clone(&direct));
-        let private = sandboxes::private_router(direct);
-        Self::of(None, limits, names, public, private)
+        let routes = Routes {
+            open: sandboxes::open(Arc::clone(&direct)),
+            admin: sandboxes::admin(Arc::clone(&direct), Door::Port),
+            private_admin: sandboxes::admin(direct, Door::Socket),
+        };
+        Self::of(None, limits, names, routes)
     }
 
     fn of(
         lambdas: Option<Arc<Lambdas>>,
         limits: Limits,
         names: Vec<String>,
-        public: Router,
-        private: Router,
+        routes: Routes,
     ) -> Arc<Self> {
         Arc::new(Self {
             lambdas,
@@ -136,8 +150,7 @@ impl Server {
             crowded: Seldom::default(),
             unable: Seldom::default(),
             words: Sparing::default(),
-            public,
-            private,
+            routes,
             guard: Guard::new(names),
         })
     }
@@ -237,37 +250,38 @@ impl Server {
             response.headers_mut().insert(CONNECTION, close);
             return response;
         }
+        let route = Route::of(request.uri().path(), self.lambdas.is_some());
         if public.is_some()
-            && let Err(refused) = self.guard.check(self.lambdas.is_some(), &request)
+            && let Err(refused) = self.guard.check(route, &request)
         {
             return Problem::from(refused).respond(request.headers());
         }
-        if public.is_some_and(|ends| ends.spare) {
-            return Box::pin(self.answer_spare(request)).await;
+        let ends = public.unwrap_or_default();
+        if ends.spare {
+            return Box::pin(self.answer_spare(route, request)).await;
         }
-        if let Some(lambdas) = &self.lambdas
-            && run::name_in(request.uri().path()).is_some()
-        {
-            let ends = public.unwrap_or_default();
-            run::run(lambdas, self.limits.body, ends, request).await
-        } else {
-            let router = match public {
-                Some(_) => &self.public,
-                None => &self.private,
-            };
-            let ends = public.unwrap_or_default();
-            // In a box, since what calls need is small, and is moved for each.
-            Box::pin(control::answer(router.clone(), ends, request)).await
-        }
+        let router = match (route, &self.lambdas) {
+            (Route::Run, Some(lambdas)) => {
+                return run::run(lambdas, self.limits.body, ends, request).await;
+            }
+            (Route::Health, _) => &self.routes.open,
+            _ if public.is_some() => &self.routes.admin,
+            _ => &self.routes.private_admin,
+        };
+        // In a box, since what calls need is small, and is moved for each.
+        Box::pin(control::answer(router.clone(), ends, request)).await
     }
 
     /// Answers who found no place: one question, whether the worker is well.
     async fn answer_spare(
         &self,
+        route: Route,
         request: http::Request<RequestBody>,
     ) -> http::Response<crate::body::ResponseBody> {
-        let mut response = match Route::of(request.uri().path(), self.lambdas.is_some()) {
-            Route::Health => control::answer(self.public.clone(), Ends::default(), request).await,
+        let mut response = match route {
+            Route::Health => {
+                control::answer(self.routes.open.clone(), Ends::default(), request).await
+            }
             Route::Run | Route::Control => {
                 let text = "as many connections as this worker takes are open: try again later";
                 let status = http::StatusCode::SERVICE_UNAVAILABLE;

@@ -1,60 +1,19 @@
-//! What goes into the lambda layer and what comes out of it.
+//! What comes out of the lambda layer: answers, and every reason why there is none.
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::StatusCode;
-use http::header::{HeaderName, HeaderValue};
-use ol_model::{ErrorDetail, FunctionName};
+use ol_model::FunctionName;
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
-
-/// A request's body.
-pub enum Body {
-    /// All of it, at hand.
-    Whole(Bytes),
-    /// As it arrives. An error ends the invocation with that error.
-    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>),
-}
-
-/// The number of an invocation, unique among all runs of a worker directory that began in different seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvocationId {
-    /// When this run of the worker began, in seconds since 1970 modulo 2³².
-    pub run: u32,
-    /// Counts from 1.
-    pub number: u64,
-}
-
-impl fmt::Display for InvocationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}-{}", self.run, self.number)
-    }
-}
-
-/// What is known of a request beside its body. An event that isn't HTTP is put into the words of one.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The function.
-    pub name: &'a FunctionName,
-    /// Its number, from [`crate::Lambdas::number`].
-    pub id: InvocationId,
-    /// Method, URI (its path begins with `/run/NAME`) and headers.
-    pub parts: &'a http::request::Parts,
-    /// Who sent it.
-    pub client: Option<SocketAddr>,
-    /// Where it arrived.
-    pub server: Option<SocketAddr>,
-}
 
 /// What a function answered.
 #[derive(Debug)]
 pub struct Answer {
-    /// HTTP status, 200 or higher.
-    pub status: StatusCode,
-    /// Header lines, in order, without `Content-Length`.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// An HTTP status, from 200 to 999.
+    pub status: u16,
+    /// Header lines, in order, without `Content-Length`: names in lower case, and bytes. HTTP allows all of them.
+    pub headers: Vec<(String, Bytes)>,
     /// The length that the function announced. A body that comes is held to it.
     pub length: Option<u64>,
     /// The function said nothing but the body, which is JSON.
@@ -90,14 +49,6 @@ pub enum InvokeError {
     /// No such function.
     #[error("no function is named {0}: `ol ls` lists those that are")]
     NotFound(FunctionName),
-    /// The function's ol.yaml doesn't allow this method.
-    #[error("HTTP method not allowed. Sent: {sent}, Allowed: [{}]", allowed.join(" "))]
-    MethodNotAllowed {
-        /// The request's.
-        sent: String,
-        /// Those of its ol.yaml.
-        allowed: Vec<String>,
-    },
     /// The request itself is wrong.
     #[error("{0}")]
     BadRequest(String),
@@ -182,36 +133,4 @@ pub enum InvokeError {
     /// This worker's own trouble; details are in its log only.
     #[error("this worker failed: {0}; its log says more")]
     Internal(&'static str),
-}
-
-impl InvokeError {
-    /// As callers of a function are told it that shows them its errors so. The function's log has it whole, under `id`.
-    pub(crate) fn told(self, detail: ErrorDetail, id: InvocationId) -> Self {
-        if detail == ErrorDetail::Full {
-            return self;
-        }
-        let why = format!("its log says why, under invocation {id}\n");
-        match self {
-            Self::Raised(_) => Self::Raised(format!("the function raised an error: {why}")),
-            Self::CannotStart(_) => {
-                Self::CannotStart(format!("the function can't be started: {why}"))
-            }
-            Self::BadAnswer(_) => {
-                Self::BadAnswer(format!("the function's answer can't be sent: {why}"))
-            }
-            Self::BadBundle { name, .. } | Self::NoPackages { name, .. } => {
-                Self::CannotStart(format!("{name} can't be used: its owner is told why\n"))
-            }
-            other => other,
-        }
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
-            Self::Stream(_) => write!(f, "Stream"),
-        }
-    }
 }

@@ -1,17 +1,16 @@
 //! The door of the lambda layer: all functions of a worker.
 
-use crate::call::{CallError, Rest, call};
+use crate::announce::Changes;
 use crate::function::{Function, FunctionState, Progress, UploadFailed, Version, VersionError};
 use crate::gauges::Gauges;
-use crate::invoke::{Answer, Body, InvocationId, InvokeError, Request};
+use crate::invocation::InvocationId;
+use crate::invoke::InvokeError;
 use crate::packages::{Packages, PackagesSettings, StoredPackage};
-use crate::phases::Phases;
 use crate::registry::{Registry, RegistryError};
 use crate::settings::Settings;
 use crate::shared::Shared;
-use bytes::Bytes;
-use futures_util::StreamExt;
-use ol_model::{FunctionName, steps};
+use crate::target::{Target, told};
+use ol_model::FunctionName;
 use ol_packages::pin::Pin;
 use ol_packages::store::StoreError;
 use ol_sandbox::Pool;
@@ -21,12 +20,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-
-/// How often a call is tried again when its instance turns out to have died while idle.
-const TRIES: usize = 3;
-
-/// How long the first part of a streamed body is waited for before the call begins without it.
-const FIRST_PART: Duration = Duration::from_millis(20);
 
 /// What became of an upload that was taken, as far as that is known at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,118 +85,43 @@ impl Lambdas {
         }
     }
 
-    /// Calls a function, and notes in `phases` where its time goes. Dropping the future gives up: a queued call leaves the
-    /// queue, a running one finishes unheard.
+    /// The function called `name`, as an event finds it: with a version to call, which the registry is asked for first if need be.
+    /// `id` is the event's number.
     ///
     /// # Errors
-    /// See [`InvokeError`].
-    pub async fn invoke(
+    /// Those of [`Target::invoke`] that need no body.
+    pub async fn target(
         &self,
-        request: &Request<'_>,
-        body: Body,
-        phases: &mut Phases,
-    ) -> Result<Answer, InvokeError> {
+        name: &FunctionName,
+        id: InvocationId,
+    ) -> Result<Target<'_>, InvokeError> {
         let begun = Instant::now();
-        let function = self.found(request).await?;
-        let answered = self.answer(&function, request, body, phases, begun).await;
-        answered.map_err(|error| self.told(&function, request, error))
-    }
-
-    async fn answer(
-        &self,
-        function: &Arc<Function>,
-        request: &Request<'_>,
-        body: Body,
-        phases: &mut Phases,
-        begun: Instant,
-    ) -> Result<Answer, InvokeError> {
-        let version = self.admitted(function, request, phases, begun).await?;
-        if let Some(packages) = version.packages.get() {
-            packages.used(&self.shared);
+        if !self.accepts() {
+            return Err(InvokeError::Draining);
         }
-        drop(version);
-        let (first, mut rest) = beginning(body).await?;
-        for _ in 0..TRIES {
-            let lease = function
-                .instances
-                .acquire(phases)
-                .await
-                .inspect_err(|error| function.instances.note(request.id, error))?;
-            match call(lease, request, &first, &mut rest, phases).await {
-                Ok(answer) => {
-                    steps::INVOKE.record(begun.elapsed());
-                    return Ok(answer);
+        let function = self.find(name).await?;
+        let (version, looked) = match function.fresh_version() {
+            Some(version) => (version, None),
+            None => match self.look(&function).await {
+                Ok(version) => (version, Some(begun.elapsed())),
+                Err(error) => {
+                    function.instances.note(id, &error);
+                    return Err(told(&self.shared, &function, id, error));
                 }
-                Err(CallError::Failed(error)) => {
-                    function.instances.note(request.id, &error);
-                    return Err(error);
-                }
-                Err(CallError::Stale) => {}
-            }
-        }
-        Err(InvokeError::Died {
-            reason: "its instances end as soon as they are idle".to_owned(),
+            },
+        };
+        Ok(Target {
+            shared: &self.shared,
+            draining: &self.draining,
+            function,
+            version,
+            looked,
         })
     }
 
-    /// Would this call be taken now? What its head says decides, so that nobody waits for a body in vain. A call that is taken later
-    /// may be refused all the same.
-    ///
-    /// # Errors
-    /// Those of [`Self::invoke`] that need no body.
-    pub async fn admits(&self, request: &Request<'_>) -> Result<(), InvokeError> {
-        let function = self.found(request).await?;
-        let (mut phases, begun) = (Phases::default(), Instant::now());
-        let admitted = self.admitted(&function, request, &mut phases, begun).await;
-        let admitted = admitted.and_then(|_| function.instances.has_room());
-        admitted.map_err(|error| self.told(&function, request, error))
-    }
-
-    /// The function that a request is for.
-    async fn found(&self, request: &Request<'_>) -> Result<Arc<Function>, InvokeError> {
-        if self.accepts() {
-            self.find(request.name).await
-        } else {
-            Err(InvokeError::Draining)
-        }
-    }
-
-    /// An error as its caller is told it.
-    fn told(&self, function: &Function, request: &Request<'_>, error: InvokeError) -> InvokeError {
-        let version = function.known_version();
-        let detail = version.and_then(|version| version.config.errors);
-        error.told(detail.unwrap_or(self.shared.settings.errors), request.id)
-    }
-
-    /// The version of a function that is to be called, if the request's method may.
-    async fn admitted(
-        &self,
-        function: &Arc<Function>,
-        request: &Request<'_>,
-        phases: &mut Phases,
-        begun: Instant,
-    ) -> Result<Arc<Version>, InvokeError> {
-        let version = match function.fresh_version() {
-            Some(version) => version,
-            None => self
-                .look(function)
-                .await
-                .inspect_err(|error| function.instances.note(request.id, error))
-                .inspect(|_| phases.looked(begun.elapsed()))?,
-        };
-        let method = request.parts.method.as_str();
-        if !version.config.allows(method) {
-            let allowed = version
-                .config
-                .allowed_methods()
-                .unwrap_or_default()
-                .to_vec();
-            return Err(InvokeError::MethodNotAllowed {
-                sent: method.to_owned(),
-                allowed,
-            });
-        }
-        Ok(version)
+    /// Tells of every function that serves, and of every change of that.
+    pub fn subscribe(&self) -> Changes {
+        self.shared.serving.subscribe()
     }
 
     /// The version to call, once the registry was looked at.
@@ -421,18 +339,5 @@ impl Lambdas {
         self.shared.blanks.let_go();
         let drained = self.shared.pool.drained();
         timeout(patience, drained).await.is_ok()
-    }
-}
-
-/// The first part of a body, which travels with the call itself, and the rest.
-async fn beginning(body: Body) -> Result<(Bytes, Option<Rest>), InvokeError> {
-    match body {
-        Body::Whole(bytes) => Ok((bytes, None)),
-        Body::Stream(mut stream) => match timeout(FIRST_PART, stream.next()).await {
-            Ok(None) => Ok((Bytes::new(), None)),
-            Ok(Some(first)) => Ok((first?, Some(stream))),
-            // A web app may have something to say before its caller has.
-            Err(_elapsed) => Ok((Bytes::new(), Some(stream))),
-        },
     }
 }

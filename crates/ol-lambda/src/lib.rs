@@ -1,7 +1,7 @@
 //! Functions: which code, how many instances, who waits, who is refused.
 //!
 //! ```text
-//!   Lambdas::invoke ─▶ Function ── version: pulled from the registry, unpacked, reference-counted
+//!   Lambdas::target ─▶ Target::invoke ─▶ Function ── version: pulled from the registry, unpacked, reference-counted
 //!                         │
 //!                         ├─ idle instance? ──▶ Lease ──▶ call ──▶ Answer
 //!                         └─ none: queue (bounded) while one is provisioned through the Pool
@@ -9,7 +9,9 @@
 //!
 //! - [`lambdas`]: the door: all functions of a worker, uploads, shutdown
 //! - `shared`: what its functions share, and the table of them; `settings`: what all of it goes by
-//! - [`invoke`]: what goes in, what comes out, and every way it can fail
+//! - [`invocation`]: what goes in; [`invoke`]: what comes out, and every way it can fail
+//! - [`target`]: the function that an event is for, as it is when the event comes
+//! - [`announce`]: which functions serve, for triggers
 //! - `function`: one function: its versions, its queue, its instances
 //! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
 //! - `backing`: that sandbox, running or paused, until it is given up
@@ -28,10 +30,13 @@
 //! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another. An invocation that
 //! is dropped gives up its place in the queue; if it is being served, the answer is awaited in the background.
 
+pub mod announce;
 pub mod direct;
+pub mod invocation;
 pub mod invoke;
 pub mod lambdas;
 pub mod registry;
+pub mod target;
 
 mod autoscale;
 mod backing;
@@ -51,13 +56,16 @@ mod shared;
 mod starting;
 mod zygote;
 
+pub use announce::{Change, Changes};
 pub use direct::{Direct, DirectError, Order};
 pub use function::{FunctionState, Preparation, Serving};
 pub use gauges::Gauges;
-pub use invoke::{Answer, AnswerBody, AnswerStream, Body, InvocationId, InvokeError, Request};
+pub use invocation::{Body, Headers, HttpRequest, Invocation, InvocationId, Source};
+pub use invoke::{Answer, AnswerBody, AnswerStream, InvokeError};
 pub use lambdas::{Lambdas, UploadError, Uploaded};
 pub use ol_packages::pin::Pin as PackagePin;
 pub use ol_packages::store::StoreError;
 pub use packages::{PackagesSettings, StoredPackage};
 pub use phases::Phases;
 pub use settings::Settings;
+pub use target::Target;

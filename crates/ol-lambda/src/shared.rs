@@ -1,5 +1,6 @@
 //! What the functions of a worker share: what they are made of and run in, and the table of them all.
 
+use crate::announce::Announcements;
 use crate::function::{Function, Version};
 use crate::output::{Allowance, RATE_OF_ALL};
 use crate::packages::{Packages, PackagesSettings, care};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) blanks: Arc<Blanks>,
     /// What functions import and don't bring along.
     pub(crate) packages: Packages,
+    /// Which functions serve, for those who want to know.
+    pub(crate) serving: Announcements,
     /// What all functions may write to their logs.
     pub(crate) output: Arc<Allowance>,
     /// Processor cores that sandboxes have.
@@ -76,6 +79,7 @@ impl Shared {
             zygotes,
             blanks,
             packages: Packages::new(packages),
+            serving: Announcements::default(),
             output: Arc::new(Allowance::new(RATE_OF_ALL)),
             cores: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),

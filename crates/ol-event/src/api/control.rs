@@ -1,4 +1,5 @@
-//! The routes beside `/run`: registry, health, statistics. Off the hot path, so written with axum.
+//! The routes beside `/run`, in two routers: [`open`] for everybody, and [`admin`] for who looks after the worker. Off the hot path, so
+//! written with axum.
 
 use super::run::Ends;
 use super::upload::{self, Uploads};
@@ -26,13 +27,47 @@ use std::sync::Arc;
 pub(crate) struct Context {
     pub lambdas: Arc<Lambdas>,
     pub uploads: Arc<Uploads>,
-    /// Only those who may open the worker's socket file reach it.
-    pub private: bool,
+    /// By whom it is asked.
+    pub door: Door,
 }
 
-/// The routes for everybody.
-pub(crate) fn router(context: Context) -> Router {
+/// How a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// By the port.
+    Port,
+    /// By the worker's socket file, which only its operator may open.
+    Socket,
+}
+
+/// What the routes of [`open`] are to be used with.
+const OPEN_METHODS: &str = "whether the worker is well is for GET";
+
+/// Whether the worker is well. Nothing guards these: they tell nothing else.
+pub(crate) fn open(lambdas: Arc<Lambdas>) -> Router {
+    health(move || lambdas.accepts())
+}
+
+/// The same of whatever `accepts` calls.
+pub(crate) fn health(accepts: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
+    let ready = async move |headers: HeaderMap| {
+        if accepts() {
+            Ok("ready\n")
+        } else {
+            Err(refuse(InvokeError::Draining, headers))
+        }
+    };
     Router::new()
+        .route("/status", get(async || "ready\n"))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .method_not_allowed_fallback(wrong_method(OPEN_METHODS))
+}
+
+/// What changes the worker or tells something of it. A guard that asks who sends a request belongs around what this returns.
+pub(crate) fn admin(context: Context) -> Router {
+    let door = context.door;
+    let router = Router::new()
         .route("/registry", get(list))
         .route("/registry/", get(list))
         .route("/registry/{name}", post(store).delete(delete))
@@ -41,9 +76,6 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/packages/", get(packages::list))
         .route("/packages/gc", post(packages::collect))
         .route("/packages/{pin}", axum::routing::delete(packages::remove))
-        .route("/status", get(async || "ready\n"))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/debug", get(debug))
@@ -53,14 +85,17 @@ pub(crate) fn router(context: Context) -> Router {
         .fallback(nowhere(
             "call a function at /run/NAME, list them at /registry/",
         ))
-        .with_state(context)
+        .with_state(context);
+    by(door, router)
 }
 
-/// The routes of the worker's own socket: those for everybody, and who it is.
-pub(crate) fn private_router(context: Context) -> Router {
-    let private = true;
-    router(Context { private, ..context })
-        .route("/pid", get(async || format!("{}\n", std::process::id())))
+/// `admin`, as it is by that door.
+pub(crate) fn by(door: Door, admin: Router) -> Router {
+    match door {
+        Door::Port => admin,
+        // Who asks there wants to be sure whom he asked.
+        Door::Socket => admin.route("/pid", get(async || format!("{}\n", std::process::id()))),
+    }
 }
 
 /// A problem together with what the request accepts.
@@ -94,17 +129,6 @@ fn registry_failed(error: &ol_lambda::registry::RegistryError, headers: HeaderMa
         ),
         headers,
     )
-}
-
-async fn ready(
-    State(context): State<Context>,
-    headers: HeaderMap,
-) -> Result<&'static str, Refusal> {
-    if context.lambdas.accepts() {
-        Ok("ready\n")
-    } else {
-        Err(refuse(InvokeError::Draining, headers))
-    }
 }
 
 async fn list(

@@ -1,6 +1,6 @@
 //! What a function is: its configuration, its packages, and how far a newer version is.
 
-use super::control::{Context, Refusal, named, refuse};
+use super::control::{Context, Door, Refusal, named, refuse};
 use crate::respond::Problem;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -29,7 +29,7 @@ pub(super) async fn config(
 ) -> Result<impl IntoResponse, Refusal> {
     let name = named(&name, &headers)?;
     let query = query.as_deref().unwrap_or_default();
-    let values = context.private && query.split('&').any(|pair| pair == "values=1");
+    let values = context.door == Door::Socket && query.split('&').any(|pair| pair == "values=1");
     let seen = match seen(query) {
         Ok(seen) => seen,
         Err(why) => {

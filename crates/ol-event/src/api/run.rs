@@ -3,11 +3,11 @@
 use crate::body::ResponseBody;
 use crate::incoming::{self, RequestBody};
 use crate::respond::Problem;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body as _;
-use ol_lambda::{Answer, InvocationId, Lambdas, Phases, Request as Call};
-use ol_model::{FunctionName, MiB};
+use ol_lambda::{Answer, Headers, HttpRequest, Invocation, InvocationId, Lambdas, Phases, Source};
+use ol_model::{FunctionConfig, FunctionName, MiB};
 use std::net::SocketAddr;
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
@@ -32,10 +32,10 @@ const X_OL_TIMING: HeaderName = HeaderName::from_static("x-ol-timing");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The part of `path` that names the function, if `path` is one of ours.
-pub(crate) fn name_in(path: &str) -> Option<&str> {
+/// The part of `path` that names the function, and what follows it, if `path` is one of ours.
+fn name_in(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/run/")?;
-    rest.split('/').next()
+    Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
 }
 
 /// The two ends of a connection; unknown for those that aren't TCP.
@@ -102,41 +102,103 @@ async fn answer(
     body: RequestBody,
     phases: &mut Phases,
 ) -> Result<Answer, Problem> {
-    let name = name_in(parts.uri.path()).unwrap_or_default();
+    let (name, below) = name_in(parts.uri.path()).unwrap_or_default();
     let name = FunctionName::parse(name)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string()))?;
-    let call = Call {
-        name: &name,
+    incoming::fits(&body, max_body)?;
+    let target = lambdas.target(&name, id).await?;
+    method_is_allowed(target.config(), parts.method.as_str())?;
+    let invocation = Invocation {
         id,
-        parts,
-        client: ends.client,
-        server: ends.server,
+        source: Source::Http(HttpRequest {
+            method: parts.method.as_str(),
+            path: below,
+            query: parts.uri.query().unwrap_or_default(),
+            version: if parts.version == http::Version::HTTP_10 {
+                "1.0"
+            } else {
+                "1.1"
+            },
+            client: ends.client,
+            server: named(&parts.headers, ends.server),
+        }),
+        headers: &Lines(&parts.headers),
     };
-    let body = incoming::take(body, max_body, || lambdas.admits(&call)).await?;
-    Ok(lambdas.invoke(&call, body, phases).await?)
+    let body = incoming::take(body, max_body, || target.has_room(&invocation)).await?;
+    Ok(target.invoke(&invocation, body, phases).await?)
+}
+
+/// The rule of a function's `triggers.http`.
+fn method_is_allowed(config: &FunctionConfig, sent: &str) -> Result<(), Problem> {
+    if config.allows(sent) {
+        return Ok(());
+    }
+    let allowed = config.allowed_methods().unwrap_or_default();
+    let text = format!(
+        "HTTP method not allowed. Sent: {sent}, Allowed: [{}]",
+        allowed.join(" ")
+    );
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", text);
+    Err(problem.with(ALLOW, &allowed.join(", ")))
+}
+
+/// The server as the client named it; where it listens, if he named none.
+fn named(headers: &HeaderMap, at: Option<SocketAddr>) -> (&str, u16) {
+    let port = at.map_or(80, |at| at.port());
+    let named = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let Some(named) = named.filter(|name| !name.is_empty()) else {
+        return ("localhost", port);
+    };
+    match named.rsplit_once(':') {
+        // Not the colons within an IPv6 address.
+        Some((host, number)) if !number.contains(']') => (host, number.parse().unwrap_or(port)),
+        _ => (named, 80),
+    }
+}
+
+/// A request's header lines.
+struct Lines<'a>(&'a HeaderMap);
+
+impl Headers for Lines<'_> {
+    fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in self.0 {
+            see(name.as_str(), value.as_bytes());
+        }
+    }
+
+    fn values(&self, name: &str, see: &mut dyn FnMut(&[u8])) {
+        for value in self.0.get_all(name) {
+            see(value.as_bytes());
+        }
+    }
 }
 
 fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
     let announced = answer.length;
     let mut response = Response::new(ResponseBody::from(answer.body));
-    *response.status_mut() = answer.status;
+    let status = StatusCode::from_u16(answer.status).expect("an answer's is from 200 to 999");
+    *response.status_mut() = status;
     if answer.json {
         response.headers_mut().insert(CONTENT_TYPE, JSON);
     }
     for (name, value) in answer.headers {
-        // A name is in lower case.
-        if NOT_THE_FUNCTIONS.contains(&name.as_str()) || name.as_str().starts_with(OURS) {
+        if NOT_THE_FUNCTIONS.contains(&&*name) || name.starts_with(OURS) {
             continue;
         }
-        // Fails over 2¹⁵ names, which the lambda layer's bound on an answer's head rules out.
-        let _ = response.headers_mut().try_append(name, value);
+        // HTTP allows what an answer has; and to append fails over 2¹⁵ names, which the bound on an answer's head rules out.
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(name),
+            HeaderValue::from_maybe_shared(value),
+        ) {
+            let _ = response.headers_mut().try_append(name, value);
+        }
     }
     let whole = response.body().size_hint().exact();
     if method == Method::HEAD {
         // Of a body that comes in parts the function hears that nobody wants it.
         *response.body_mut() = ResponseBody::whole("");
     }
-    if let Some(length) = length(answer.status, method, announced, whole) {
+    if let Some(length) = length(status, method, announced, whole) {
         response
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -165,8 +227,8 @@ fn length(
 
 #[cfg(test)]
 mod tests {
-    use super::{length, name_in, numbered};
-    use http::{Method, StatusCode};
+    use super::{length, name_in, named, numbered};
+    use http::{HeaderMap, Method, StatusCode};
     use ol_lambda::InvocationId;
 
     #[test]
@@ -179,11 +241,30 @@ mod tests {
 
     #[test]
     fn the_name_ends_at_the_next_slash() {
-        assert_eq!(name_in("/run/echo"), Some("echo"));
-        assert_eq!(name_in("/run/echo/a/b"), Some("echo"));
-        assert_eq!(name_in("/run/"), Some(""));
+        assert_eq!(name_in("/run/echo"), Some(("echo", "")));
+        assert_eq!(name_in("/run/echo/a/b"), Some(("echo", "/a/b")));
+        assert_eq!(name_in("/run/echo/"), Some(("echo", "/")));
+        assert_eq!(name_in("/run/"), Some(("", "")));
         assert_eq!(name_in("/runner"), None);
     }
+
+    #[test]
+    fn the_server_is_called_as_the_client_called_it() {
+        let port = Some(([127, 0, 0, 1], 5000).into());
+        for (host, name, number) in [
+            ("example.org:81", "example.org", 81),
+            ("example.org", "example.org", 80),
+            ("[::1]", "[::1]", 80),
+            ("[::1]:5000", "[::1]", 5000),
+            ("", "localhost", 5000),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", host.parse().expect("a value"));
+            assert_eq!(named(&headers, port), (name, number), "{host}");
+        }
+        assert_eq!(named(&HeaderMap::new(), port), ("localhost", 5000));
+    }
+
     #[test]
     fn a_length_is_what_the_standard_says() {
         let said = |status: u16, method: Method, announced, whole| {

@@ -1,6 +1,6 @@
 //! The routes of `server_mode: "sock"`: sandboxes driven directly. The first five are the original's, with its answers.
 
-use super::control::{Refusal, measured, nowhere, refuse, stats, wrong_method};
+use super::control::{Door, Refusal, by, health, measured, nowhere, refuse, stats, wrong_method};
 use super::upload::broke_off;
 use crate::respond::Problem;
 use axum::Router;
@@ -12,15 +12,20 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
-use ol_lambda::{Direct, DirectError, InvokeError, Order};
+use ol_lambda::{Direct, DirectError, Order};
 use std::sync::Arc;
 
 /// The longest body: the event of `/run` goes to the guest in one window.
 const LONGEST_BODY: u64 = 1 << 20;
 
-/// The routes for everybody.
-pub(crate) fn router(direct: Arc<Direct>) -> Router {
-    Router::new()
+/// Whether the worker is well.
+pub(crate) fn open(direct: Arc<Direct>) -> Router {
+    health(move || direct.accepts())
+}
+
+/// All others. Who may use them can run any code.
+pub(crate) fn admin(direct: Arc<Direct>, door: Door) -> Router {
+    let router = Router::new()
         .route("/create", post(create))
         .route("/destroy/{id}", post(destroy))
         .route("/pause/{id}", post(pause))
@@ -28,9 +33,6 @@ pub(crate) fn router(direct: Arc<Direct>) -> Router {
         // The original has all its routes under POST.
         .route("/debug", get(debug).post(debug))
         .route("/run/{id}", post(run))
-        .route("/status", get(async || "ready\n"))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(wrong_method(
@@ -39,12 +41,8 @@ pub(crate) fn router(direct: Arc<Direct>) -> Router {
         .fallback(nowhere(
             "make a sandbox by POST /create, list them at /debug",
         ))
-        .with_state(direct)
-}
-
-/// The routes of the worker's own socket: those for everybody, and who it is.
-pub(crate) fn private_router(direct: Arc<Direct>) -> Router {
-    router(direct).route("/pid", get(async || format!("{}\n", std::process::id())))
+        .with_state(direct);
+    by(door, router)
 }
 
 impl From<DirectError> for Problem {
@@ -145,15 +143,4 @@ async fn run(
 
 async fn debug(State(direct): State<Arc<Direct>>) -> String {
     direct.describe().await
-}
-
-async fn ready(
-    State(direct): State<Arc<Direct>>,
-    headers: HeaderMap,
-) -> Result<&'static str, Refusal> {
-    if direct.accepts() {
-        Ok("ready\n")
-    } else {
-        Err(refuse(InvokeError::Draining, headers))
-    }
 }

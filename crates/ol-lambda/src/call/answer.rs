@@ -3,7 +3,8 @@
 use super::answer_head::Measure;
 use super::exchange::Exchange;
 use crate::guest::Kind;
-use crate::invoke::{AnswerStream, InvocationId, InvokeError};
+use crate::invocation::InvocationId;
+use crate::invoke::{AnswerStream, InvokeError};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;

@@ -11,7 +11,8 @@ use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, HEADER, sections};
 use crate::guest::{ChannelError, Frame, Kind, head};
 use crate::instance::{Instance, Lost};
-use crate::invoke::{Answer, AnswerBody, InvokeError, Request};
+use crate::invocation::Invocation;
+use crate::invoke::{Answer, AnswerBody, InvokeError};
 use crate::phases::Phases;
 use bytes::{Buf, Bytes};
 use futures_util::stream;
@@ -50,7 +51,7 @@ pub(super) struct Exchange {
 /// Calls the leased instance. `first` is the beginning of the body, `rest` what follows it.
 pub(crate) async fn call(
     lease: Lease,
-    request: &Request<'_>,
+    invocation: &Invocation<'_>,
     first: &Bytes,
     rest: &mut Option<Rest>,
     phases: &mut Phases,
@@ -58,15 +59,15 @@ pub(crate) async fn call(
     let begun = tokio::time::Instant::now();
     let instance = Arc::clone(lease.instance());
     let head = if instance.about.kind.is_web() {
-        head::web(request)
+        head::web(&lease.instances().name, invocation)
     } else {
         let most = lease.instances().shared.settings.max_body;
-        head::plain(&request.parts.headers, most, &instance.version.limits)
+        head::plain(invocation.headers, most, &instance.version.limits)
             .map_err(CallError::Failed)?
     };
     let conversation = instance.channel.open();
     let id = conversation.id;
-    instance.output.begin(id, request.id);
+    instance.output.begin(id, invocation.id);
     let limit = instance.version.limits.runtime;
     let ours = instance.version.ours;
     let mut exchange = Exchange {
@@ -115,7 +116,9 @@ pub(crate) async fn call(
     }
     phases.called(took);
     let frame = frame.map_err(CallError::Failed)?;
-    exchange.answer(frame, request).map_err(CallError::Failed)
+    exchange
+        .answer(frame, invocation)
+        .map_err(CallError::Failed)
 }
 
 /// Tells the guest that nobody waits for `id` any more. A synchronous function that has its whole request wouldn't listen.
@@ -282,14 +285,14 @@ impl Exchange {
     }
 
     /// Turns the first frame into an answer.
-    fn answer(mut self, frame: Frame, request: &Request<'_>) -> Result<Answer, InvokeError> {
+    fn answer(mut self, frame: Frame, invocation: &Invocation<'_>) -> Result<Answer, InvokeError> {
         match frame.kind {
             Kind::Result => {
                 let (last, busy) = (frame.end, frame.busy);
                 let said = sections(frame.payload).map_err(|_| "its head is cut".to_owned());
                 let sound = said.and_then(|(head, first)| {
                     let head = AnswerHead::parse(&head)?;
-                    let mut measure = Measure::new(head.promised(&request.parts.method));
+                    let mut measure = Measure::new(head.promised(invocation.source.wants_a_body()));
                     measure.take(first.len(), last)?;
                     Ok((head, first, measure))
                 });
@@ -309,7 +312,7 @@ impl Exchange {
                     self.end_answer(busy);
                     AnswerBody::Whole(first)
                 } else {
-                    AnswerBody::Stream(parts(first, self, measure, request.id))
+                    AnswerBody::Stream(parts(first, self, measure, invocation.id))
                 };
                 Ok(Answer {
                     status: head.status,

@@ -279,6 +279,8 @@ impl Function {
             }
             Trial::Fails(error) => self.instances.serve_broken(version, &error),
         }
+        let Version { code, config, .. } = &*made.version;
+        self.shared.serving.serves(&self.name, code.number, config);
         *current = Some(Current {
             version: made.version,
             stamp: made.stamp,
@@ -294,7 +296,11 @@ impl Function {
             attempt.give_up(PrepareError::Vanished);
         }
         let mut current = self.current();
-        *current = None;
+        if let Some(current) = current.take() {
+            self.shared
+                .serving
+                .gone(&self.name, current.version.code.number);
+        }
         self.instances.retire();
     }
 

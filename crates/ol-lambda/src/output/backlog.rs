@@ -6,7 +6,7 @@
 
 use super::line::Entries;
 use super::owner::{Past, Writers, change_of_writer};
-use crate::invoke::InvocationId;
+use crate::invocation::InvocationId;
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memchr_iter, memrchr};
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 //!
 //! Lines are the tenant's, so what a terminal would obey or hide is escaped ([`visible`]).
 
-use crate::invoke::InvocationId;
+use crate::invocation::InvocationId;
 use ol_model::visible::visible;
 use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -3,7 +3,7 @@
 use super::Allowance;
 use super::backlog::LINE;
 use super::line::Entries;
-use crate::invoke::InvocationId;
+use crate::invocation::InvocationId;
 use ol_model::FunctionName;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -7,7 +7,7 @@
 
 use super::backlog::{Backlog, Dropped, LINE, Turn};
 use super::log::Log;
-use crate::invoke::InvocationId;
+use crate::invocation::InvocationId;
 use bytes::BytesMut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

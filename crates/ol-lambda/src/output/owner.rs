@@ -3,7 +3,7 @@
 //! A call may start what outlives it. Threads, tasks and forked processes name their call in each line, by a tag. Other programs
 //! don't, but the guest says with the end of a call whether any is left, and then lines without a tag are nobody's.
 
-use crate::invoke::InvocationId;
+use crate::invocation::InvocationId;
 use memchr::memchr;
 
 /// Begins and ends the number of a call before a line.

@@ -6,7 +6,8 @@ use super::bench::Base;
 use super::failure::{Failure, Said};
 use crate::call::{CallError, call};
 use crate::function::Instances;
-use crate::invoke::{Answer, AnswerBody, InvocationId, InvokeError, Request};
+use crate::invocation::{Invocation, InvocationId, Source};
+use crate::invoke::{Answer, AnswerBody, InvokeError};
 use crate::phases::Phases;
 use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
@@ -143,20 +144,13 @@ impl<'a> Job<'a> {
         if let Some(gate) = lease.instance().take_gate() {
             self.proxy = (!self.closed).then(|| proxy::serve(gate, self.base.policy.clone()));
         }
-        let name = self.instances.name.clone();
-        let (parts, ()) = http::Request::post(format!("/run/{name}{path}"))
-            .header(http::header::CONTENT_LENGTH, body.len())
-            .body(())
-            .map_err(|_| InvokeError::Internal("an order's path is no URI"))?
-            .into_parts();
-        let request = Request {
-            name: &name,
+        let length = body.len().to_string();
+        let invocation = Invocation {
             id: InvocationId { run: 0, number: 0 },
-            parts: &parts,
-            client: None,
-            server: None,
+            source: Source::Other { path },
+            headers: &[("content-length", &*length)],
         };
-        match call(lease, &request, &body, &mut None, &mut phases).await {
+        match call(lease, &invocation, &body, &mut None, &mut phases).await {
             Ok(answer) => Ok(answer),
             Err(CallError::Failed(error)) => Err(error),
             Err(CallError::Stale) => Err(InvokeError::Died {

@@ -8,3 +8,4 @@ mod calls;
 mod limits;
 mod random;
 mod registries;
+mod subscribers;

@@ -4,7 +4,8 @@ use crate::guest;
 use bytes::Bytes;
 use ol_lambda::registry::{FolderRegistry, Registry};
 use ol_lambda::{
-    AnswerBody, Body, InvokeError, Lambdas, PackagesSettings, Phases, Request, Settings, Uploaded,
+    AnswerBody, Body, Invocation, InvokeError, Lambdas, PackagesSettings, Phases, Settings, Source,
+    Uploaded,
 };
 use ol_model::worker_config::{HostFacts, ImportCache, Networks};
 use ol_model::{FunctionName, MiB, WorkerConfig};
@@ -129,20 +130,20 @@ pub(crate) async fn call(
     name: &str,
     event: &str,
 ) -> Result<String, InvokeError> {
-    let (head, ()) = http::Request::post(format!("/run/{name}"))
-        .body(())
-        .expect("a request")
-        .into_parts();
-    let request = Request {
-        name: &named(name),
-        id: lambdas.number(),
-        parts: &head,
-        client: None,
-        server: None,
+    let (name, id) = (&named(name), lambdas.number());
+    let invocation = Invocation {
+        id,
+        source: Source::Other { path: "" },
+        headers: &[],
     };
     let begun = Instant::now();
     let body = Body::Whole(Bytes::copy_from_slice(event.as_bytes()));
-    let answer = lambdas.invoke(&request, body, &mut Phases::default()).await;
+    let answer = async {
+        let target = lambdas.target(name, id).await?;
+        let phases = &mut Phases::default();
+        target.invoke(&invocation, body, phases).await
+    };
+    let answer = answer.await;
     let took = begun.elapsed();
     assert!(
         took <= QUEUE_WAIT + RUNTIME + Duration::from_secs(3),

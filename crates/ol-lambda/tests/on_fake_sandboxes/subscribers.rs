@@ -1,0 +1,123 @@
+//! A source of events that isn't HTTP: it learns of functions by subscription, and calls them unasked.
+
+use crate::world::{World, call, named, plain};
+use ol_lambda::{Change, Changes, Lambdas, Uploaded};
+use ol_model::FunctionName;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// With `n` cron triggers.
+fn yaml(n: usize) -> String {
+    let trigger = "    - {schedule: \"*/5 * * * *\"}\n";
+    match n {
+        0 => String::new(),
+        n => format!("triggers:\n  cron:\n{}", trigger.repeat(n)),
+    }
+}
+
+/// The next change, as words: a function with how many cron triggers, or none any more.
+async fn next(changes: &mut Changes) -> String {
+    let change = timeout(Duration::from_secs(5), changes.next());
+    match change
+        .await
+        .expect("there is one")
+        .expect("the worker runs")
+    {
+        Change::Serves { name, config } => format!("{name} {}", config.triggers.cron.len()),
+        Change::Gone { name } => format!("{name} gone"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_hears_of_functions_that_come_change_and_go() {
+    let world = World::new(plain());
+    world.install("early", &yaml(1)).await;
+    let mut changes = world.lambdas.subscribe();
+    assert_eq!(next(&mut changes).await, "early 1");
+    world.install("early", &yaml(2)).await;
+    assert_eq!(next(&mut changes).await, "early 2");
+    world.install("late", "").await;
+    assert_eq!(next(&mut changes).await, "late 0");
+    assert!(
+        world
+            .lambdas
+            .delete(&named("early"))
+            .await
+            .expect("a registry")
+    );
+    assert_eq!(next(&mut changes).await, "early gone");
+    assert!(world.lambdas.end(Duration::from_secs(60)).await);
+    assert_eq!(next(&mut changes).await, "late gone");
+    world.end().await;
+}
+
+/// Calls each function with a cron trigger every five seconds, for as long as it serves.
+fn every_five_seconds(lambdas: &Arc<Lambdas>, ticks: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let (lambdas, ticks) = (Arc::downgrade(lambdas), Arc::clone(ticks));
+    tokio::spawn(async move {
+        let Some(mut changes) = lambdas.upgrade().map(|l| l.subscribe()) else {
+            return;
+        };
+        let mut running: BTreeMap<FunctionName, JoinHandle<()>> = BTreeMap::new();
+        while let Some(change) = changes.next().await {
+            let (name, ticking) = match change {
+                Change::Serves { name, config } => (name, !config.triggers.cron.is_empty()),
+                Change::Gone { name } => (name, false),
+            };
+            if let Some(before) = running.remove(&name) {
+                before.abort();
+            }
+            if !ticking {
+                continue;
+            }
+            let (lambdas, ticks, called) = (lambdas.clone(), Arc::clone(&ticks), name.clone());
+            let task = tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    let Some(lambdas) = lambdas.upgrade() else {
+                        return;
+                    };
+                    let said = call(&lambdas, called.as_str(), "say tick").await;
+                    ticks
+                        .lock()
+                        .expect("no panic")
+                        .push(format!("{called} {}", said.unwrap_or_default()));
+                }
+            });
+            running.insert(name, task);
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trigger_starts_and_stops_with_its_function() {
+    let world = World::new(plain());
+    let ticks = Arc::default();
+    let source = every_five_seconds(&world.lambdas, &ticks);
+    let heard = || std::mem::take(&mut *ticks.lock().expect("no panic"));
+    let pass = |seconds: u64| tokio::time::sleep(Duration::from_millis(seconds * 1000 + 500));
+
+    assert_eq!(world.install("clock", &yaml(1)).await, Uploaded::Serves);
+    pass(10).await;
+    assert_eq!(heard(), ["clock tick", "clock tick"]);
+    world.install("clock", "").await;
+    pass(20).await;
+    assert!(heard().is_empty(), "its new version has no trigger");
+    world.install("clock", &yaml(1)).await;
+    pass(5).await;
+    assert_eq!(heard(), ["clock tick"]);
+    assert!(
+        world
+            .lambdas
+            .delete(&named("clock"))
+            .await
+            .expect("a registry")
+    );
+    pass(20).await;
+    assert!(heard().is_empty(), "it is deleted");
+    world.end().await;
+    source.abort();
+}
