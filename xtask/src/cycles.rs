@@ -13,7 +13,6 @@ use std::path::Path;
 const KNOTS: &[(&str, &[&str])] = &[
     ("ol", &["client", "process"]),
     ("ol-archive", &["extract", "gauge"]),
-    ("ol-event", &["connection", "server"]),
     (
         "ol-lambda",
         &[

@@ -9,7 +9,7 @@ use crate::head::unknown_coding;
 use crate::heads::Head;
 use crate::incoming::RequestBody;
 use crate::respond::Problem;
-use crate::server::{HEAD_TIMEOUT, Limits, Server, last_call};
+use crate::service::{Limits, Service};
 use crate::wire::{Verdict, Wire};
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -26,6 +26,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+/// How long a client may take to send the head of a request.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long connections are taken, and requests on those that are idle, once it is time to stop: what callers have sent by then is answered,
+/// if only by 503. A connection that is closed over it would leave them in the dark.
+const LAST_CALL: Duration = Duration::from_millis(50);
+
 /// How long a word of ours about a request that can't be read may take to leave. It fits any socket's buffer.
 const LAST_WORD: Duration = Duration::from_secs(3);
 
@@ -34,42 +41,42 @@ const HYPERS_HEADER_LINES: usize = 100;
 
 /// Serves `stream` until either side closes it. `public`: it came by the port, not by the worker's own socket.
 pub(crate) async fn serve(
-    server: Arc<Server>,
+    service: Arc<Service>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     public: Option<Ends>,
     mut stop: watch::Receiver<bool>,
 ) {
     let from = public.and_then(|ends| ends.client);
     let from = from.map(|client| client.ip());
-    let exchange = Exchange::new(Head::new(Arc::clone(&server.heads), from));
+    let exchange = Exchange::new(Head::new(Arc::clone(&service.heads), from));
     let mut wire = Wire::new(stream, Arc::clone(&exchange));
     let mut stopping = false;
     let served = {
-        let service = service_fn(|request: Request<Incoming>| {
+        let answers = service_fn(|request: Request<Incoming>| {
             let expects = request.headers().contains_key(EXPECT);
             let request = request.map(|body| {
                 let open = exchange.begin(&body, expects);
                 RequestBody::new(open.then_some(body), expects, Arc::clone(&exchange))
             });
-            let (server, exchange) = (Arc::clone(&server), Arc::clone(&exchange));
+            let (service, exchange) = (Arc::clone(&service), Arc::clone(&exchange));
             async move {
-                let mut response = server.answer(request, public).await;
+                let mut response = service.answer(request, public).await;
                 date::stamp(response.headers_mut());
                 let close = exchange.answered().await;
                 Ok::<_, Infallible>(as_answer(response, exchange, close))
             }
         });
         let mut http = http1::Builder::new();
-        if server.limits.header_lines != HYPERS_HEADER_LINES {
+        if service.limits.header_lines != HYPERS_HEADER_LINES {
             // Said even so, it costs every request, since hyper prepares room for them in another way then.
-            http.max_headers(server.limits.header_lines);
+            http.max_headers(service.limits.header_lines);
         }
         let connection = http
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_header_size(server.limits.header_bytes)
-            .max_buf_size(server.limits.header_bytes.max(8 << 10))
-            .serve_connection(TokioIo::new(&mut wire), service);
+            .max_header_size(service.limits.header_bytes)
+            .max_buf_size(service.limits.header_bytes.max(8 << 10))
+            .serve_connection(TokioIo::new(&mut wire), answers);
         let mut connection = pin!(connection);
         // Not at once: a request may be on its way, and its caller would never know whether it ran.
         let (mut watched, told) = (false, stop.clone());
@@ -94,14 +101,14 @@ pub(crate) async fn serve(
         })
         .await
     };
-    if wire.verdict() == Some(Verdict::NoRoom) && !server.words.take() {
+    if wire.verdict() == Some(Verdict::NoRoom) && !service.words.take() {
         return;
     }
     let word = last_word(
         wire.verdict(),
         served.as_ref().err(),
         &exchange,
-        &server.limits,
+        &service.limits,
     );
     if let Err(error) = &served {
         tracing::debug!("a connection ended early: {error}");
@@ -118,6 +125,12 @@ pub(crate) async fn serve(
     {
         linger(wire.stream()).await;
     }
+}
+
+/// Resolves [`LAST_CALL`] after it is time to stop, or nobody is left to say so.
+pub(crate) async fn last_call(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// The answer as it leaves.

@@ -5,7 +5,7 @@
 //!   ol.sock ─▶        └─ the rest ─▶ api::control (axum)              registry, status, stats, debug
 //! ```
 //!
-//! - [`server`]: who is let in; `connection`: one connection and its end; `crowd`: so many in all, and so many from one address
+//! - [`server`]: who is let in; `service`: what answers a request; `connection`: one connection and its end; `crowd`: so many in all, and so many from one address
 //! - `wire`: its bytes; `heads`: the room for half of a head; `head`: what a head must be like
 //! - `exchange`: the request that a connection is at; `discard`: what nobody wants of it
 //! - `api`: the routes
@@ -34,8 +34,10 @@ mod metrics;
 mod respond;
 mod seldom;
 pub mod server;
+mod service;
 mod sparing;
 mod wire;
 
 pub use api::upload::UploadLimits;
-pub use server::{Limits, Listeners, Server};
+pub use server::{Listeners, Server};
+pub use service::Limits;

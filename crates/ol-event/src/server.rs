@@ -1,24 +1,16 @@
 //! Connections: accepted, served, and ended in order.
 
-use crate::api::control::{self, Context, Door};
-use crate::api::run::{self, Ends};
-use crate::api::sandboxes;
-use crate::api::upload::{UploadLimits, Uploads};
-use crate::connection;
+use crate::api::control;
+use crate::api::run::Ends;
+use crate::api::upload::Uploads;
+use crate::connection::{self, last_call};
 use crate::crowd::{Crowd, Full};
 use crate::discard::linger;
-use crate::guard::{Guard, Route};
-use crate::head;
-use crate::heads::Heads;
-use crate::incoming::RequestBody;
 use crate::respond::Problem;
 use crate::seldom::Seldom;
-use crate::sparing::Sparing;
-use axum::Router;
+use crate::service::{Limits, Routes, Service};
 use http::StatusCode;
-use http::header::{CONNECTION, HeaderValue};
 use ol_lambda::{Direct, Lambdas};
-use ol_model::MiB;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,13 +21,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// How long a client may take to send the head of a request.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long connections are taken, and requests on those that are idle, once it is time to stop: what callers have sent by then is answered,
-/// if only by 503. A connection that is closed over it would leave them in the dark.
-const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// Connections by the worker's own socket, at once. They are the operator's, and take none from anybody else.
 const PRIVATE: usize = 256;
@@ -50,23 +35,6 @@ const SPARE_TIME: Duration = Duration::from_secs(3);
 /// How long one of those may take to hear it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a request may be, and how many there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The largest body.
-    pub body: MiB,
-    /// The largest head in bytes.
-    pub header_bytes: usize,
-    /// The most header lines.
-    pub header_lines: usize,
-    /// The most connections; more wait in the kernel's queue.
-    pub connections: usize,
-    /// The most of them from one address.
-    pub connections_each: usize,
-    /// Bundles on their way in.
-    pub uploads: UploadLimits,
-}
-
 /// Where to listen.
 pub struct Listeners {
     /// For everybody.
@@ -77,26 +45,10 @@ pub struct Listeners {
 
 /// The HTTP server.
 pub struct Server {
-    /// What `/run` is for, unless sandboxes are driven directly.
-    lambdas: Option<Arc<Lambdas>>,
-    pub(crate) limits: Limits,
-    pub(crate) heads: Arc<Heads>,
+    service: Arc<Service>,
     crowd: Arc<Crowd>,
     crowded: Seldom,
     unable: Seldom,
-    /// What is said to those who are turned away.
-    pub(crate) words: Sparing,
-    guard: Guard,
-    routes: Routes,
-}
-
-/// What is beside `/run`.
-struct Routes {
-    /// For everybody, by each door.
-    open: Router,
-    /// For who looks after the worker: by the port, and by its socket file.
-    admin: Router,
-    private_admin: Router,
 }
 
 impl Server {
@@ -109,49 +61,24 @@ impl Server {
         names: Vec<String>,
         uploads: PathBuf,
     ) -> Arc<Self> {
-        let context = Context {
-            lambdas: Arc::clone(&lambdas),
-            uploads: Uploads::new(uploads, limits.uploads),
-            door: Door::Port,
-        };
-        let routes = Routes {
-            open: control::open(Arc::clone(&lambdas)),
-            admin: control::admin(context.clone()),
-            private_admin: control::admin(Context {
-                door: Door::Socket,
-                ..context
-            }),
-        };
-        Self::of(Some(lambdas), limits, names, routes)
+        let routes = Routes::of_functions(&lambdas, Uploads::new(uploads, limits.uploads));
+        Self::of(Service::new(Some(lambdas), limits, names, routes))
     }
 
     /// A server in front of sandboxes that are driven directly; `names` as for [`Self::new`].
     #[must_use]
     pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits, names: Vec<String>) -> Arc<Self> {
-        let routes = Routes {
-            open: sandboxes::open(Arc::clone(&direct)),
-            admin: sandboxes::admin(Arc::clone(&direct), Door::Port),
-            private_admin: sandboxes::admin(direct, Door::Socket),
-        };
-        Self::of(None, limits, names, routes)
+        let routes = Routes::of_sandboxes(direct);
+        Self::of(Service::new(None, limits, names, routes))
     }
 
-    fn of(
-        lambdas: Option<Arc<Lambdas>>,
-        limits: Limits,
-        names: Vec<String>,
-        routes: Routes,
-    ) -> Arc<Self> {
+    fn of(service: Service) -> Arc<Self> {
+        let limits = service.limits;
         Arc::new(Self {
-            lambdas,
-            limits,
-            heads: Arc::default(),
+            service: Arc::new(service),
             crowd: Crowd::new(limits.connections, limits.connections_each),
             crowded: Seldom::default(),
             unable: Seldom::default(),
-            words: Sparing::default(),
-            routes,
-            guard: Guard::new(names),
         })
     }
 
@@ -188,7 +115,7 @@ impl Server {
                                 "{} has {} connections, as many as one address may have (max_connections_per_address): more are refused",
                                 client.ip(), self.crowd.each(),
                             ));
-                            if turned_away.len() < TURNED_AWAY && self.words.take() {
+                            if turned_away.len() < TURNED_AWAY && self.service.words.take() {
                                 turned_away.spawn(turn_away(stream, self.crowd.each()));
                             }
                         }
@@ -196,7 +123,7 @@ impl Server {
                     Err(error) => self.pause_after(&error).await,
                 },
                 accepted = listeners.private.accept(), if private.len() < PRIVATE => match accepted {
-                    Ok((stream, _)) => drop(private.spawn(connection::serve(Arc::clone(&self), stream, None, stop.clone()))),
+                    Ok((stream, _)) => drop(private.spawn(connection::serve(Arc::clone(&self.service), stream, None, stop.clone()))),
                     Err(error) => self.pause_after(&error).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -234,64 +161,7 @@ impl Server {
             server: stream.local_addr().ok(),
             spare,
         };
-        connection::serve(Arc::clone(self), stream, Some(ends), stop.clone())
-    }
-
-    /// Answers one request.
-    pub(crate) async fn answer(
-        &self,
-        request: http::Request<RequestBody>,
-        public: Option<Ends>,
-    ) -> http::Response<crate::body::ResponseBody> {
-        if let Err(problem) = head::check(&request) {
-            let mut response = problem.respond(request.headers());
-            // Whoever wrote this head may mean something else by what follows it.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-            return response;
-        }
-        let route = Route::of(request.uri().path(), self.lambdas.is_some());
-        if public.is_some()
-            && let Err(refused) = self.guard.check(route, &request)
-        {
-            return Problem::from(refused).respond(request.headers());
-        }
-        let ends = public.unwrap_or_default();
-        if ends.spare {
-            return Box::pin(self.answer_spare(route, request)).await;
-        }
-        let router = match (route, &self.lambdas) {
-            (Route::Run, Some(lambdas)) => {
-                return run::run(lambdas, self.limits.body, ends, request).await;
-            }
-            (Route::Health, _) => &self.routes.open,
-            _ if public.is_some() => &self.routes.admin,
-            _ => &self.routes.private_admin,
-        };
-        // In a box, since what calls need is small, and is moved for each.
-        Box::pin(control::answer(router.clone(), ends, request)).await
-    }
-
-    /// Answers who found no place: one question, whether the worker is well.
-    async fn answer_spare(
-        &self,
-        route: Route,
-        request: http::Request<RequestBody>,
-    ) -> http::Response<crate::body::ResponseBody> {
-        let mut response = match route {
-            Route::Health => {
-                control::answer(self.routes.open.clone(), Ends::default(), request).await
-            }
-            Route::Run | Route::Control => {
-                let text = "as many connections as this worker takes are open: try again later";
-                let status = http::StatusCode::SERVICE_UNAVAILABLE;
-                let problem = Problem::new(status, "connections-full", text).later();
-                problem.respond(request.headers())
-            }
-        };
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-        response
+        connection::serve(Arc::clone(&self.service), stream, Some(ends), stop.clone())
     }
 
     /// Accepting fails when descriptors run out; trying again at once would only spin.
@@ -306,12 +176,6 @@ impl Server {
     pub fn stats_text(&self) -> String {
         control::stats_text()
     }
-}
-
-/// Resolves [`LAST_CALL`] after it is time to stop, or nobody is left to say so.
-pub(crate) async fn last_call(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
-    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// Says why a connection can't stay: its address has `each` already.
