@@ -13,21 +13,6 @@ use std::path::Path;
 const KNOTS: &[(&str, &[&str])] = &[
     ("ol", &["client", "process"]),
     ("ol-archive", &["extract", "gauge"]),
-    (
-        "ol-lambda",
-        &[
-            "binding",
-            "call",
-            "function",
-            "instance",
-            "packages",
-            "pauser",
-            "provision",
-            "shared",
-            "starting",
-            "zygote",
-        ],
-    ),
     ("ol-testkit", &["starts", "worker"]),
     ("ol-worker", &["assemble", "confine", "directory", "up"]),
 ];

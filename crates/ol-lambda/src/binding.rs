@@ -1,9 +1,10 @@
 //! What a guest is told of the function that it is to be.
 
-use crate::function::{Instances, Version};
 use crate::guest::frame::{CHUNK, HEADER, header};
 use crate::guest::{Channel, Kind};
-use crate::packages::PackageSet;
+use crate::package_set::PackageSet;
+use crate::version::Version;
+use ol_model::FunctionName;
 use ol_sandbox::LONGEST_OPENING;
 
 /// What a guest is bound to.
@@ -23,12 +24,12 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Binding<'a> {
-    /// To `version`, as one of `instances`.
-    pub(crate) fn of(instances: &'a Instances, version: &'a Version) -> Self {
+    /// To `version` of the function `name`, which sees the base's packages too if `site_packages`.
+    pub(crate) fn of(name: &'a FunctionName, site_packages: bool, version: &'a Version) -> Self {
         Self {
             version,
-            name: instances.name.as_str(),
-            site_packages: instances.shared.settings.site_packages,
+            name: name.as_str(),
+            site_packages,
             path: version.packages.get().map_or(&[], PackageSet::path),
         }
     }

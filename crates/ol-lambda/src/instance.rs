@@ -1,10 +1,10 @@
 //! A serving slot of a function: a bound sandbox, frozen while nobody uses it.
 
 use crate::backing::{Backing, State, Thaw};
-use crate::function::Version;
 use crate::guest::Channel;
 use crate::output::Outlet;
 use crate::phases::Origin;
+use crate::version::{FunctionKind, Version};
 use ol_model::{MiB, steps};
 use ol_sandbox::{CreateError, Death, Obituary, Pool, Running};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,25 +18,6 @@ const ROOM: MiB = MiB(1);
 
 /// How long a guest with a lifespan may take to end it.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// What a function is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum FunctionKind {
-    /// `f(event)`: JSON in, JSON out.
-    F,
-    /// A WSGI app.
-    Wsgi,
-    /// An ASGI app.
-    Asgi,
-}
-
-impl FunctionKind {
-    /// Is it told of the request's head?
-    pub(crate) fn is_web(self) -> bool {
-        self != Self::F
-    }
-}
 
 /// What a guest says of the function that it is bound to.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]

@@ -1,14 +1,18 @@
 //! The door of the lambda layer: all functions of a worker.
 
 use crate::announce::Changes;
-use crate::function::{Function, FunctionState, Progress, UploadFailed, Version, VersionError};
+use crate::chain::chain;
+use crate::function::{Function, FunctionState, Progress, UploadFailed};
+use crate::functions::Functions;
 use crate::gauges::Gauges;
 use crate::invocation::InvocationId;
 use crate::invoke::InvokeError;
 use crate::packages::{Packages, PackagesSettings, StoredPackage};
 use crate::registry::{Registry, RegistryError};
+use crate::resources::Resources;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::version::{Version, VersionError};
+
 use crate::target::{Target, told};
 use ol_model::FunctionName;
 use ol_packages::pin::Pin;
@@ -48,7 +52,7 @@ pub enum UploadError {
 
 /// All functions of a worker.
 pub struct Lambdas {
-    shared: Arc<Shared>,
+    functions: Arc<Functions>,
     draining: AtomicBool,
     /// The same, for those who wait.
     stopping: watch::Sender<bool>,
@@ -69,7 +73,7 @@ impl Lambdas {
         let began = SystemTime::now().duration_since(UNIX_EPOCH);
         let began = began.unwrap_or_default().as_secs();
         Arc::new(Self {
-            shared: Shared::start(settings, registry, packages, pool),
+            functions: Functions::start(settings, registry, packages, pool),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             run: u32::try_from(began & u64::from(u32::MAX)).unwrap_or_default(),
@@ -106,12 +110,12 @@ impl Lambdas {
                 Ok(version) => (version, Some(begun.elapsed())),
                 Err(error) => {
                     function.instances.note(id, &error);
-                    return Err(told(&self.shared, &function, id, error));
+                    return Err(told(self.resources(), &function, id, error));
                 }
             },
         };
         Ok(Target {
-            shared: &self.shared,
+            common: &self.functions.common,
             draining: &self.draining,
             function,
             version,
@@ -119,27 +123,31 @@ impl Lambdas {
         })
     }
 
+    fn resources(&self) -> &Resources {
+        &self.functions.common.resources
+    }
+
     /// Tells of every function that serves, and of every change of that.
     pub fn subscribe(&self) -> Changes {
-        self.shared.serving.subscribe()
+        self.functions.common.serving.subscribe()
     }
 
     /// The version to call, once the registry was looked at.
     async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
         let version = function.version().await;
         if let Err(InvokeError::NotFound(_)) = version {
-            self.shared.forget_for_good(function);
+            self.functions.forget_for_good(function);
         }
         version
     }
 
     /// A name that nothing is registered under leaves no trace.
     async fn find(&self, name: &FunctionName) -> Result<Arc<Function>, InvokeError> {
-        if let Some(function) = self.shared.known(name) {
+        if let Some(function) = self.functions.known(name) {
             return Ok(function);
         }
-        match self.shared.registry.look(name).await {
-            Ok(Some(_)) => Ok(self.shared.insert(name)),
+        match self.functions.common.registry.look(name).await {
+            Ok(Some(_)) => Ok(self.functions.insert(name)),
             Ok(None) => Err(InvokeError::NotFound(name.clone())),
             Err(error) => {
                 tracing::error!("{error}");
@@ -162,19 +170,19 @@ impl Lambdas {
         if !self.accepts() {
             return Err(UploadError::Draining);
         }
-        if let Ok(None) = self.shared.registry.look(name).await {
+        if let Ok(None) = self.functions.common.registry.look(name).await {
             // Of a function that was removed behind our back, nothing is left for the one that comes.
-            self.shared.end(name);
+            self.functions.end(name);
         }
         // In the table before it has a version, so that all who deal with this name take turns at one function.
-        let function = self.shared.insert(name);
+        let function = self.functions.insert(name);
         let uploaded = function.upload(path, force).await;
         if uploaded.is_ok() {
             function.instances.log.begin();
             // A call that found nothing registered may have removed it meanwhile.
-            self.shared.insert_again(&function);
+            self.functions.insert_again(&function);
         } else if !function.serves() {
-            self.shared.forget(&function);
+            self.functions.forget(&function);
         }
         match uploaded {
             // What is there in a moment serves when this returns.
@@ -191,10 +199,7 @@ impl Lambdas {
                 ))
             }
             Err(UploadFailed::Store(error)) => {
-                tracing::error!(
-                    "an upload of {name} failed: {}",
-                    crate::function::chain(&error)
-                );
+                tracing::error!("an upload of {name} failed: {}", chain(&error));
                 Err(UploadError::Failed(error.to_string()))
             }
         }
@@ -205,10 +210,10 @@ impl Lambdas {
     /// # Errors
     /// When the registry's file can't be removed durably.
     pub async fn delete(&self, name: &FunctionName) -> Result<bool, RegistryError> {
-        let deleted = self.shared.registry.delete(name).await?;
-        self.shared.end(name);
-        let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        tokio::task::spawn_blocking(move || shared.packages.forget(&name));
+        let deleted = self.functions.common.registry.delete(name).await?;
+        self.functions.end(name);
+        let (packages, name) = (Arc::clone(&self.functions.common.packages), name.clone());
+        tokio::task::spawn_blocking(move || packages.forget(&name));
         Ok(deleted)
     }
 
@@ -217,7 +222,7 @@ impl Lambdas {
     /// # Errors
     /// When the registry can't be listed.
     pub async fn list(&self) -> Result<Vec<FunctionName>, RegistryError> {
-        self.shared.registry.list().await
+        self.functions.common.registry.list().await
     }
 
     /// What a function is now: the version in service, and how far a newer one is.
@@ -242,7 +247,7 @@ impl Lambdas {
         }
         let state = function.state().await;
         if let Err(InvokeError::NotFound(_)) = state {
-            self.shared.forget_for_good(&function);
+            self.functions.forget_for_good(&function);
         }
         state
     }
@@ -269,7 +274,7 @@ impl Lambdas {
     /// # Errors
     /// When this host fails.
     pub async fn collect_packages(&self, quota: Option<u64>) -> Result<Vec<Pin>, StoreError> {
-        let quota = quota.unwrap_or(self.shared.packages.settings.quota);
+        let quota = quota.unwrap_or(self.functions.common.packages.settings.quota);
         self.at_packages(move |packages| packages.collect_to(quota))
             .await
     }
@@ -278,8 +283,8 @@ impl Lambdas {
         &self,
         work: impl FnOnce(&Packages) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || work(&shared.packages)).await;
+        let packages = Arc::clone(&self.functions.common.packages);
+        let done = tokio::task::spawn_blocking(move || work(&packages)).await;
         done.unwrap_or_else(|error| {
             Err(StoreError::Host {
                 what: "look after the packages".to_owned(),
@@ -290,16 +295,16 @@ impl Lambdas {
 
     /// For people: the zygote, and the blanks that stand ready.
     pub fn describe_zygotes(&self) -> Vec<String> {
-        let zygote = self.shared.zygotes.describe();
+        let zygote = self.resources().zygotes.describe();
         zygote
             .into_iter()
-            .chain(self.shared.blanks.describe())
+            .chain(self.resources().blanks.describe())
             .collect()
     }
 
     /// For people: each function that was used, and what its instances do.
     pub fn describe(&self) -> Vec<(FunctionName, Vec<String>)> {
-        let functions = self.shared.functions();
+        let functions = self.functions.all();
         let mut lines: Vec<_> = functions
             .iter()
             .map(|f| (f.name.clone(), f.instances.describe()))
@@ -310,8 +315,8 @@ impl Lambdas {
 
     /// What it holds now.
     pub fn gauges(&self) -> Gauges {
-        let mut held = Gauges::new(self.shared.pool.free_memory());
-        for function in self.shared.functions() {
+        let mut held = Gauges::new(self.resources().pool.free_memory());
+        for function in self.functions.all() {
             function.instances.add_to(&mut held);
         }
         held
@@ -332,12 +337,12 @@ impl Lambdas {
     /// if something was left.
     pub async fn end(&self, patience: Duration) -> bool {
         self.stop_accepting();
-        let functions = self.shared.take_all();
+        let functions = self.functions.take_all();
         functions.iter().for_each(|function| function.end());
-        let _ = timeout(patience, self.shared.parted()).await;
-        self.shared.zygotes.end();
-        self.shared.blanks.let_go();
-        let drained = self.shared.pool.drained();
+        let _ = timeout(patience, self.resources().parted()).await;
+        self.resources().zygotes.end();
+        self.resources().blanks.let_go();
+        let drained = self.resources().pool.drained();
         timeout(patience, drained).await.is_ok()
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - [`lambdas`]: the door: all functions of a worker, uploads, shutdown
-//! - `shared`: what its functions share, and the table of them; `settings`: what all of it goes by
+//! - `functions`: the table of them; `resources`: what sandboxes are made with; `settings`: what all of it goes by
 //! - [`invocation`]: what goes in; [`invoke`]: what comes out, and every way it can fail
 //! - [`target`]: the function that an event is for, as it is when the event comes
 //! - [`announce`]: which functions serve, for triggers
@@ -42,18 +42,25 @@ mod autoscale;
 mod backing;
 mod binding;
 mod call;
+mod chain;
+mod death;
 mod function;
+mod functions;
 mod gauges;
 mod guest;
 mod instance;
+mod instances;
+mod numbered;
 mod output;
+mod package_set;
 mod packages;
 mod pauser;
 mod phases;
-mod provision;
+mod resources;
 mod settings;
-mod shared;
 mod starting;
+mod version;
+mod view;
 mod zygote;
 
 pub use announce::{Change, Changes};

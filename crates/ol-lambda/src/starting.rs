@@ -1,13 +1,13 @@
 //! A sandbox that starts: made, and what its guest says until it is what it was to be.
 
-use crate::call::describe;
-use crate::function::{Compiled, Version};
+use crate::death::describe;
 use crate::guest::channel::Conversation;
 use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Frame, Kind};
 use crate::instance::About;
 use crate::invoke::InvokeError;
 use crate::output::Allowance;
+use crate::version::{Compiled, Version};
 use bytes::BytesMut;
 use ol_model::Limits;
 use ol_sandbox::{CreateError, Created, Obituary, Pool, Running, SandboxSpec};

@@ -2,11 +2,12 @@
 //! knows: whether the function may be called in this way, and the body.
 
 use crate::call::{CallError, Rest, call};
-use crate::function::{Function, Version};
+use crate::function::{Common, Function};
 use crate::invocation::{Body, Invocation, InvocationId};
 use crate::invoke::{Answer, InvokeError};
 use crate::phases::Phases;
-use crate::shared::Shared;
+use crate::resources::Resources;
+use crate::version::Version;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use ol_model::{ErrorDetail, FunctionConfig, steps};
@@ -23,7 +24,7 @@ const FIRST_PART: Duration = Duration::from_millis(20);
 
 /// A function with a version to call, from [`crate::Lambdas::target`].
 pub struct Target<'a> {
-    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) common: &'a Common,
     /// The worker takes no new calls.
     pub(crate) draining: &'a AtomicBool,
     pub(crate) function: Arc<Function>,
@@ -45,7 +46,7 @@ impl Target<'_> {
     /// Those of [`Self::invoke`] that need no body.
     pub fn has_room(&self, invocation: &Invocation<'_>) -> Result<(), InvokeError> {
         let room = self.function.instances.has_room();
-        room.map_err(|error| told(self.shared, &self.function, invocation.id, error))
+        room.map_err(|error| told(&self.common.resources, &self.function, invocation.id, error))
     }
 
     /// Calls the function, and notes in `phases` where the time goes. Dropping the future gives up: a call in the queue leaves it, and
@@ -64,7 +65,7 @@ impl Target<'_> {
             return Err(InvokeError::Draining);
         }
         let Self {
-            shared,
+            common,
             function,
             version,
             looked,
@@ -74,12 +75,12 @@ impl Target<'_> {
             phases.looked(looked);
         }
         if let Some(packages) = version.packages.get() {
-            packages.used(shared);
+            packages.used(&common.packages.settings.store);
         }
         // Its code goes with the last who uses it, and another may serve by the time an instance is free.
         drop(version);
         let answered = answer(&function, invocation, body, phases, looked).await;
-        answered.map_err(|error| told(shared, &function, invocation.id, error))
+        answered.map_err(|error| told(&common.resources, &function, invocation.id, error))
     }
 }
 
@@ -130,14 +131,14 @@ async fn beginning(body: Body) -> Result<(Bytes, Option<Rest>), InvokeError> {
 
 /// `error` as callers of `function` are told it: whole, or that the function's log says why under the invocation `id`.
 pub(crate) fn told(
-    shared: &Shared,
+    resources: &Resources,
     function: &Function,
     id: InvocationId,
     error: InvokeError,
 ) -> InvokeError {
     let version = function.known_version();
     let detail = version.and_then(|version| version.config.errors);
-    let detail = detail.unwrap_or(shared.settings.errors);
+    let detail = detail.unwrap_or(resources.settings.errors);
     if detail == ErrorDetail::Full {
         return error;
     }

@@ -6,18 +6,18 @@ use super::answer::{parts, refused};
 use super::answer_head::{AnswerHead, Measure};
 use super::clock::{Clock, Stopwatch};
 use super::pump::{Pump, Rest};
-use crate::function::Lease;
+use crate::death::describe;
 use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, HEADER, sections};
 use crate::guest::{ChannelError, Frame, Kind, head};
 use crate::instance::{Instance, Lost};
+use crate::instances::Lease;
 use crate::invocation::Invocation;
 use crate::invoke::{Answer, AnswerBody, InvokeError};
 use crate::phases::Phases;
 use bytes::{Buf, Bytes};
 use futures_util::stream;
-use ol_model::{Limits, steps};
-use ol_sandbox::Death;
+use ol_model::steps;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{timeout, timeout_at};
@@ -61,7 +61,7 @@ pub(crate) async fn call(
     let head = if instance.about.kind.is_web() {
         head::web(&lease.instances().name, invocation)
     } else {
-        let most = lease.instances().shared.settings.max_body;
+        let most = lease.instances().resources.settings.max_body;
         head::plain(invocation.headers, most, &instance.version.limits)
             .map_err(CallError::Failed)?
     };
@@ -461,19 +461,5 @@ impl Drop for Exchange {
 fn died(reason: &str) -> InvokeError {
     InvokeError::Died {
         reason: reason.to_owned(),
-    }
-}
-
-/// A death in words for the caller.
-pub(crate) fn describe(death: Option<Death>, limits: &Limits) -> String {
-    match death {
-        None => "it closed its connection".to_owned(),
-        Some(death) if death.out_of_memory() => {
-            format!(
-                "{death} (limits.mem_mb is {}; files in /tmp count)",
-                limits.mem.0
-            )
-        }
-        Some(death) => death.to_string(),
     }
 }

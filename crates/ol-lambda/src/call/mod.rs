@@ -18,5 +18,5 @@ mod clock;
 mod exchange;
 mod pump;
 
-pub(crate) use exchange::{CallError, call, describe};
+pub(crate) use exchange::{CallError, call};
 pub(crate) use pump::Rest;

@@ -3,9 +3,9 @@
 //! The directory may belong to somebody who may read less than the worker: what he exchanges while it is packed is not followed.
 
 use super::DirectError;
-use crate::function::{Version, VersionError};
 use crate::invoke::InvokeError;
 use crate::settings::Settings;
+use crate::version::{Version, VersionError};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ol_archive::{Beneath, Kind, open_regular};

@@ -2,13 +2,14 @@
 
 use super::{DirectError, PATIENCE};
 use crate::backing::{Backing, State, Thaw};
-use crate::call::describe;
-use crate::function::Version;
+use crate::death::describe;
 use crate::guest::frame::{CHUNK, WINDOW, sections};
 use crate::guest::{Channel, ChannelError, Kind};
-use crate::instance::{About, FunctionKind};
+use crate::instance::About;
+use crate::instances::refused;
 use crate::invoke::InvokeError;
-use crate::provision::refused;
+use crate::version::FunctionKind;
+use crate::version::Version;
 use bytes::{Buf, Bytes, BytesMut};
 use ol_model::{Limits, MiB, steps};
 use ol_sandbox::{Parent, Pool, Running};

@@ -4,9 +4,10 @@
 use super::current::Function;
 use super::preparing::{PrepareError, Preparing, Progress, Reporting};
 use super::trial::Trial;
-use super::version::{Version, VersionError, chain};
-use crate::packages::{Failure, prepare};
+use crate::chain::chain;
+use crate::packages::{Failure, keep, prepare};
 use crate::registry::{Bundle, RegistryError, Stamp};
+use crate::version::{Version, VersionError};
 use ol_model::steps;
 use std::fs::File;
 use std::io::{self, Read};
@@ -154,7 +155,7 @@ impl Function {
     pub(super) fn failed_already(&self, stored: &Stamp) -> Option<PrepareError> {
         let failed = self.failed();
         let failed = failed.as_ref()?;
-        let recent = failed.looked.elapsed() < self.shared.settings.registry_cache;
+        let recent = failed.looked.elapsed() < self.common.resources.settings.registry_cache;
         // One that can't be started is not started again and again beside one that works.
         let counts = recent || matches!(failed.error, PrepareError::Trial(_));
         (counts && failed.stamp == *stored).then(|| failed.error.clone())
@@ -177,7 +178,7 @@ impl Function {
     async fn unpack(&self) -> Result<(Arc<Version>, Stamp), PrepareError> {
         let host = |error: &dyn std::error::Error| PrepareError::host(chain(error));
         for _ in 0..PULLS {
-            let opened = self.shared.registry.read(&self.name).await;
+            let opened = self.common.registry.read(&self.name).await;
             let Bundle { stamp, content } = opened
                 .map_err(|error| host(&error))?
                 .ok_or(PrepareError::Vanished)?;
@@ -208,7 +209,7 @@ impl Function {
         };
         let begun = Instant::now();
         let says = |what| preparing.says(what);
-        let packages = prepare(&self.shared, &self.name, wanted, &says).await;
+        let packages = prepare(&self.common.packages, &self.name, wanted, &says).await;
         let packages = packages.map_err(not_had)?;
         steps::PREPARE.record(begun.elapsed());
         // Nobody else prepares this version.
@@ -225,9 +226,9 @@ impl Function {
     ) -> Result<(), PrepareError> {
         let serves = !matches!(trial, Trial::Fails(_)) || !self.works();
         let wanted_still = preparing.is_in(&self.preparing());
-        match version.packages.get() {
-            Some(packages) if serves && wanted_still => {
-                let kept = packages.keep(&self.shared, &self.name).await;
+        match version.packages.get().zip(version.requirements.as_ref()) {
+            Some((set, wanted)) if serves && wanted_still => {
+                let kept = keep(&self.common.packages, &self.name, wanted, set).await;
                 kept.map_err(not_had)
             }
             _ => Ok(()),
@@ -241,10 +242,10 @@ impl Function {
         mut content: C,
         then: impl FnOnce(C) -> T + Send + 'static,
     ) -> Result<(Result<Arc<Version>, VersionError>, T), VersionError> {
-        let _turn = self.shared.unpacking.acquire().await;
-        let shared = Arc::clone(&self.shared);
+        let _turn = self.common.unpacking.acquire().await;
+        let resources = Arc::clone(&self.common.resources);
         let work = tokio::task::spawn_blocking(move || {
-            let version = Version::prepare(&shared.settings, &mut content).map(Arc::new);
+            let version = Version::prepare(&resources.settings, &mut content).map(Arc::new);
             (version, then(content))
         });
         work.await
@@ -267,7 +268,7 @@ impl Function {
             .map_err(UploadFailed::Unpack)?;
         self.keep_before().await;
         let stamp = self
-            .shared
+            .common
             .registry
             .put(&self.name, path)
             .await

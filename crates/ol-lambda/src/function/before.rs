@@ -11,7 +11,7 @@ use std::sync::Arc;
 impl Function {
     /// A bundle is about to take the place of the stored one. To be called by who changes the registry.
     pub(super) async fn keep_before(&self) {
-        let registry = &self.shared.registry;
+        let registry = &self.common.registry;
         let stored = registry.look(&self.name).await.ok().flatten();
         let done = match self.working_stamp() {
             Some(stamp) if stored.as_ref() == Some(&stamp) => {
@@ -35,7 +35,7 @@ impl Function {
             if function.preparing().is_some() {
                 return;
             }
-            if let Err(error) = function.shared.registry.forget_before(&function.name).await {
+            if let Err(error) = function.common.registry.forget_before(&function.name).await {
                 tracing::warn!("{}: an old bundle stays: {error}", function.name);
             }
         });
@@ -43,7 +43,7 @@ impl Function {
 
     /// A version of what was kept, if that can be started. For a worker in which nothing works.
     pub(super) async fn version_kept(&self, preparing: &Preparing) -> Option<Made> {
-        let kept = self.shared.registry.read_before(&self.name).await;
+        let kept = self.common.registry.read_before(&self.name).await;
         let Bundle { stamp, content } = kept.ok().flatten()?;
         let version = self.make_version(content, drop).await.ok()?.0.ok()?;
         self.get_packages(&version, preparing).await.ok()?;

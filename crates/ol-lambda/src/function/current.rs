@@ -4,13 +4,14 @@
 //! One that can't be started takes no working one's place. It serves only where there is none, so that its calls say why.
 
 use super::attempt::{Failed, Made};
-use super::instances::Instances;
+use super::common::Common;
 use super::preparing::{HURRY, PrepareError, Preparing};
 use super::trial::Trial;
-use super::version::{Version, VersionError, chain};
+use crate::chain::chain;
+use crate::instances::Instances;
 use crate::invoke::InvokeError;
 use crate::registry::Stamp;
-use crate::shared::Shared;
+use crate::version::{Version, VersionError};
 use ol_model::FunctionName;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 /// One function.
 pub(crate) struct Function {
     pub(crate) name: FunctionName,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) common: Arc<Common>,
     /// What calls of it run in.
     pub(crate) instances: Arc<Instances>,
     /// Locked while another version is put into service, so that the instances are always of this one.
@@ -85,11 +86,11 @@ impl Drop for News<'_> {
 }
 
 impl Function {
-    pub(crate) fn new(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(name: FunctionName, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self {
-            instances: Instances::of(name.clone(), Arc::clone(&shared)),
+            instances: Instances::of(name.clone(), Arc::clone(&common.resources)),
             name,
-            shared,
+            common,
             current: Mutex::new(None),
             failed: Mutex::new(None),
             preparing: Mutex::new(None),
@@ -138,7 +139,7 @@ impl Function {
     pub(crate) fn fresh_version(&self) -> Option<Arc<Version>> {
         let current = self.current();
         let current = current.as_ref()?;
-        let recent = current.looked.elapsed() < self.shared.settings.registry_cache;
+        let recent = current.looked.elapsed() < self.common.resources.settings.registry_cache;
         let known = recent && !self.announced.load(Ordering::Acquire);
         known.then(|| Arc::clone(&current.version))
     }
@@ -173,7 +174,7 @@ impl Function {
             return Ok(Looked::There(version));
         }
         let news = News::take(&self.announced);
-        let stored = match self.shared.registry.look(&self.name).await {
+        let stored = match self.common.registry.look(&self.name).await {
             Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
             Err(error) => return Ok(Looked::Broken(PrepareError::host(chain(&error)))),
         };
@@ -280,7 +281,7 @@ impl Function {
             Trial::Fails(error) => self.instances.serve_broken(version, &error),
         }
         let Version { code, config, .. } = &*made.version;
-        self.shared.serving.serves(&self.name, code.number, config);
+        self.common.serving.serves(&self.name, code.number, config);
         *current = Some(Current {
             version: made.version,
             stamp: made.stamp,
@@ -297,7 +298,7 @@ impl Function {
         }
         let mut current = self.current();
         if let Some(current) = current.take() {
-            self.shared
+            self.common
                 .serving
                 .gone(&self.name, current.version.code.number);
         }

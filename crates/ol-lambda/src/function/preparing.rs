@@ -7,9 +7,9 @@
 //!                               └─ another bundle came meanwhile: what comes of this one is dropped
 //! ```
 
-use super::version::VersionError;
 use crate::invoke::InvokeError;
 use crate::registry::Stamp;
+use crate::version::VersionError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;

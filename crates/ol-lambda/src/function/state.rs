@@ -2,9 +2,9 @@
 
 use super::current::{Function, Looked};
 use super::preparing::{HURRY, PrepareError, Progress};
-use super::version::Version;
 use crate::invoke::InvokeError;
-use crate::packages::PackageSet;
+use crate::package_set::PackageSet;
+use crate::version::Version;
 use ol_model::{FunctionConfig, Limits};
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,10 +9,10 @@
 
 use super::current::Function;
 use super::preparing::{HURRY, PrepareError, Preparing};
-use super::version::Version;
 use crate::instance::Instance;
+use crate::instances::Demand;
 use crate::invoke::InvokeError;
-use crate::provision::Demand;
+use crate::version::Version;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Function {
     ) -> Result<Trial, PrepareError> {
         // Where nothing works there is nothing to protect, and the calls themselves wait for memory.
         let patience = if self.works() {
-            self.shared.settings.queue_wait
+            self.common.resources.settings.queue_wait
         } else {
             Duration::ZERO
         };

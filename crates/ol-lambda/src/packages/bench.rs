@@ -1,10 +1,11 @@
 //! What every installer sandbox is made of: the installer's program as a version of a function, with uv beside it, and what is known
 //! of the interpreter.
 
+use super::Packages;
 use super::failure::Failure;
 use super::interpreter::{Interpreter, learn};
-use crate::function::{Version, chain};
-use crate::shared::Shared;
+use crate::chain::chain;
+use crate::version::Version;
 use ol_packages::index::{Client, Index};
 use ol_packages::inside;
 use ol_packages::proxy::{Limits, Policy};
@@ -50,14 +51,14 @@ pub(super) struct Base {
 
 impl Bench {
     /// The tools, made now if they aren't. A failure is not kept: the index may be back the next time.
-    pub(super) async fn tools(&self, shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
-        self.0.get_or_try_init(|| make(shared)).await.cloned()
+    pub(super) async fn tools(&self, packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
+        self.0.get_or_try_init(|| make(packages)).await.cloned()
     }
 }
 
 /// Twice, for what a sandbox of the first learns is laid beside the program of all others.
-async fn make(shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
-    let settings = &shared.packages.settings;
+async fn make(packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
+    let settings = &packages.settings;
     let index = settings.index.clone();
     let index = index.map_err(|why| {
         Failure(format!(
@@ -65,18 +66,26 @@ async fn make(shared: &Arc<Shared>) -> Result<Arc<Tools>, Failure> {
         ))
     })?;
     let (uv, first) = {
-        let (shared, index) = (Arc::clone(shared), index.clone());
+        let (packages, index) = (Arc::clone(packages), index.clone());
         blocking(move || {
-            let uv = find_uv(&shared, &index)?;
-            let first = lay_out(&shared, &index, uv.as_deref(), None, Network::None)?;
+            let uv = find_uv(&packages, &index)?;
+            let first = lay_out(&packages, &index, uv.as_deref(), None, Network::None)?;
             Ok((uv, first))
         })
     }
     .await?;
-    let interpreter = learn(shared, first).await?;
-    let shared = Arc::clone(shared);
+    let interpreter = learn(packages, first).await?;
+    let packages = Arc::clone(packages);
     blocking(move || {
-        let of = |network| lay_out(&shared, &index, uv.as_deref(), Some(&interpreter), network);
+        let of = |network| {
+            lay_out(
+                &packages,
+                &index,
+                uv.as_deref(),
+                Some(&interpreter),
+                network,
+            )
+        };
         Ok(Arc::new(Tools {
             online: of(Network::Gate)?,
             offline: of(Network::None)?,
@@ -101,8 +110,8 @@ fn unmade(error: &dyn std::fmt::Display) -> Failure {
 }
 
 /// `None` if there is none for this host, once and for all; not when the index just can't be reached.
-fn find_uv(shared: &Shared, index: &Index) -> Result<Option<PathBuf>, Failure> {
-    let state = shared.packages.settings.state.join("tools");
+fn find_uv(packages: &Packages, index: &Index) -> Result<Option<PathBuf>, Failure> {
+    let state = packages.settings.state.join("tools");
     let found = Uv::find_or_fetch(&state, index, &mut |step| tracing::debug!("uv: {step:?}"));
     match found {
         Ok(uv) => Ok(Some(uv.path)),
@@ -118,13 +127,13 @@ fn find_uv(shared: &Shared, index: &Index) -> Result<Option<PathBuf>, Failure> {
 }
 
 fn lay_out(
-    shared: &Shared,
+    packages: &Packages,
     index: &Index,
     uv: Option<&Path>,
     interpreter: Option<&Interpreter>,
     network: Network,
 ) -> Result<Base, Failure> {
-    let settings = &shared.packages.settings;
+    let settings = &packages.settings;
     let mut files: Vec<(String, Vec<u8>)> = inside::FILES
         .iter()
         .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()))
@@ -139,7 +148,13 @@ fn lay_out(
     let limits = settings.limits.clone();
     // What has a way to the index needs nothing that lies here, and may run a package's own code to build it.
     let sees = if online { None } else { Some(WHEELS_FOLDER) };
-    let version = Version::of_ours(&shared.settings, limits, (network, sees), &files, &programs);
+    let version = Version::of_ours(
+        &packages.resources.settings,
+        limits,
+        (network, sees),
+        &files,
+        &programs,
+    );
     let place = |name| format!("{HANDLER}/{name}");
     let seeded = interpreter.is_some_and(|known| !known.seed.is_empty());
     let mut order = json!({

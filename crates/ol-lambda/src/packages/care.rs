@@ -1,8 +1,9 @@
 //! What the store holds, how it stays within its quota, and who says that packages are used.
 
-use super::{PackageSet, Packages};
-use crate::function::{Version, chain};
-use crate::shared::Shared;
+use super::Packages;
+use crate::chain::chain;
+use crate::package_set::PackageSet;
+use crate::version::Version;
 use ol_packages::pin::Pin;
 use ol_packages::store::StoreError;
 use std::sync::{Arc, PoisonError, Weak};
@@ -85,20 +86,23 @@ impl Packages {
     }
 }
 
-/// Touches what calls have used and collects what nobody does, now and then, until the worker ends.
-pub(crate) async fn care(shared: Weak<Shared>) {
+/// Touches what calls have used and collects what nobody does, now and then, until the worker ends. `versions` are those that serve.
+pub(crate) async fn care(
+    packages: Weak<Packages>,
+    versions: impl Fn() -> Vec<Arc<Version>> + Clone + Send + 'static,
+) {
     let mut ticks = tokio::time::interval(TOUCH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     for turn in 1_u32.. {
         ticks.tick().await;
-        let Some(shared) = shared.upgrade() else {
+        let (Some(packages), versions) = (packages.upgrade(), versions.clone()) else {
             return;
         };
         let work = tokio::task::spawn_blocking(move || {
-            touch(&shared.versions());
+            touch(&versions());
             if turn.is_multiple_of(COLLECT) {
-                shared.packages.collect();
+                packages.collect();
             }
         });
         // A panic is in the log; the next turn comes.

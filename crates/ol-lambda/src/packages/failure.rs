@@ -72,7 +72,7 @@ impl Failure {
                 None => Self(format!("{package} can't be installed: {source}\n")),
             },
             StoreError::Host { .. } | StoreError::Open { .. } => {
-                tracing::error!("{}", crate::function::chain(error));
+                tracing::error!("{}", crate::chain::chain(error));
                 Self(format!("{error}\n"))
             }
             other => Self(format!("{other}\n")),

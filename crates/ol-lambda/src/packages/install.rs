@@ -4,19 +4,19 @@
 //! kept packed for the next time. Each in a sandbox of its own, which is never used again: one that a package took over could hand out
 //! anything as the next one.
 
+use super::Packages;
 use super::bench::Tools;
 use super::failure::Failure;
 use super::job::{Job, Tar};
-use crate::shared::Shared;
+use crate::package_set::Held;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
 use ol_packages::packed::Packing;
 use ol_packages::pin::{Pin, Sha256};
-use ol_packages::store::{Filled, Lease, Partial, StoreError};
+use ol_packages::store::{Filled, Partial, StoreError};
 use ol_packages::wheels::{Tags, Wheel, WheelError, WheelLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Packages of one function that are fetched at once; sandboxes wait for their turn.
@@ -25,17 +25,9 @@ const AT_ONCE: usize = 8;
 /// Where sandboxes see the folder of [`Wheels`](ol_packages::wheels::Wheels).
 const WHEELS: &str = "/packages/.wheels";
 
-/// A package that a version holds.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub lease: Lease,
-    /// How long the version waited for it: its fetch and installation, or a look into the store.
-    pub took: Duration,
-}
-
 /// Leases all packages of `lock` for `holder`; `says` is told how far it is.
 pub(super) async fn install(
-    shared: &Arc<Shared>,
+    packages: &Arc<Packages>,
     holder: &str,
     lock: &Lock,
     says: &(dyn Fn(String) + Sync),
@@ -45,7 +37,7 @@ pub(super) async fn install(
     let one = |pin: Pin| {
         let (done, new) = (&done, &new);
         async move {
-            let store = &shared.packages.settings.store;
+            let store = &packages.settings.store;
             let begun = Instant::now();
             let lease = store
                 .get_or_install(&pin, holder, |partial| {
@@ -54,7 +46,7 @@ pub(super) async fn install(
                         "installing {pin} ({} of {all})",
                         done.load(Ordering::Relaxed) + 1
                     ));
-                    run(shared, partial)
+                    run(packages, partial)
                 })
                 .await
                 .map_err(|error| Failure::store(&error))?;
@@ -70,35 +62,34 @@ pub(super) async fn install(
         .await;
     if new.load(Ordering::Relaxed) {
         // The store has grown; what is leased stays. After a failure too, for others may have been installed before it.
-        let shared = Arc::clone(shared);
-        tokio::task::spawn_blocking(move || shared.packages.collect());
+        let packages = Arc::clone(packages);
+        tokio::task::spawn_blocking(move || packages.collect());
     }
     held
 }
 
-async fn run(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
-    let packages = &shared.packages;
-    let tools = packages.bench.tools(shared).await?;
+async fn run(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failure> {
+    let tools = packages.bench.tools(packages).await?;
     let doing = format!("installing {}", partial.pin());
-    let partial = match unpack(shared, &tools, &doing, partial).await? {
+    let partial = match unpack(packages, &tools, &doing, partial).await? {
         Ok(filled) => return Ok(filled),
         Err(partial) => partial,
     };
     // Held until it is installed, so that few wheels lie on the disk at once.
     let fetching = packages.fetching.acquire().await;
     let _fetching = fetching.map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
-    let wheel = match fetch(shared, &tools, partial.pin()).await? {
+    let wheel = match fetch(packages, &tools, partial.pin()).await? {
         Ok(wheel) => wheel,
         Err(WheelError::NoWheel { .. }) if packages.settings.allow_sdist => {
-            return build(shared, partial).await;
+            return build(packages, partial).await;
         }
         Err(error) => return Err(Failure::wheel(&doing, &error)),
     };
-    let mut job = Job::offline(shared).await?;
+    let mut job = Job::offline(packages).await?;
     let mut order = order(&partial);
     order["wheels"] = format!("{WHEELS}/{}", wheel.folder()).into();
     let ([tar, copied], moving) = job.order_tar("/install", &doing, order).await?;
-    let packing = pack(shared, &tools, wheel.hash(), copied);
+    let packing = pack(packages, &tools, wheel.hash(), copied);
     let (filled, packed) = tokio::join!(fill(&doing, partial, tar, moving), packing);
     let filled = filled?;
     if let Some(packed) = packed {
@@ -118,12 +109,12 @@ fn tags(tools: &Tools) -> &Tags {
 
 /// From the copy of what its wheel became before. `Err(partial)` if no good one is kept.
 async fn unpack(
-    shared: &Arc<Shared>,
+    packages: &Arc<Packages>,
     tools: &Arc<Tools>,
     doing: &str,
     partial: Partial,
 ) -> Result<Result<Filled, Partial>, Failure> {
-    let (packed, tools) = (shared.packages.settings.packed.clone(), Arc::clone(tools));
+    let (packed, tools) = (packages.settings.packed.clone(), Arc::clone(tools));
     let unpacking = tokio::task::spawn_blocking(move || {
         let pin = partial.pin().clone();
         let Some(copy) = packed.find(&pin, tags(&tools)) else {
@@ -147,8 +138,13 @@ async fn unpack(
 }
 
 /// Copies a package while it is unpacked. What is installed is none the worse without.
-async fn pack(shared: &Arc<Shared>, tools: &Arc<Tools>, hash: Sha256, tar: Tar) -> Option<Packing> {
-    let packed = shared.packages.settings.packed.clone();
+async fn pack(
+    packages: &Arc<Packages>,
+    tools: &Arc<Tools>,
+    hash: Sha256,
+    tar: Tar,
+) -> Option<Packing> {
+    let packed = packages.settings.packed.clone();
     if packed.quota() == 0 {
         return None;
     }
@@ -176,11 +172,11 @@ impl Drop for Stop {
 
 /// Has the wheel of `pin` at hand. The outer error is that nothing can be fetched at all.
 async fn fetch(
-    shared: &Arc<Shared>,
+    packages: &Arc<Packages>,
     tools: &Arc<Tools>,
     pin: &Pin,
 ) -> Result<Result<Wheel, WheelError>, Failure> {
-    let settings = &shared.packages.settings;
+    let settings = &packages.settings;
     let stop = Stop::default();
     let limits = WheelLimits {
         within: settings.limits.runtime,
@@ -198,8 +194,8 @@ async fn fetch(
 }
 
 /// From sources: their author's program runs, so once everything is fetched it has no way out.
-async fn build(shared: &Arc<Shared>, partial: Partial) -> Result<Filled, Failure> {
-    let mut job = Job::online(shared).await?;
+async fn build(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failure> {
+    let mut job = Job::online(packages).await?;
     let doing = format!("building {}", partial.pin());
     job.order("/fetch", &doing, order(&partial)).await?;
     job.close();

@@ -2,10 +2,10 @@
 //!
 //! By a sandbox that does nothing else: what it says is believed by all that come after it.
 
+use super::Packages;
 use super::bench::Base;
 use super::failure::Failure;
 use super::job::Job;
-use crate::shared::Shared;
 use ol_archive::{ExtractLimits, extract_tar};
 use ol_packages::wheels::Tags;
 use std::fs;
@@ -35,14 +35,13 @@ pub(super) struct Interpreter {
 }
 
 /// Asks a sandbox of `base`.
-pub(super) async fn learn(shared: &Arc<Shared>, base: Base) -> Result<Interpreter, Failure> {
-    let mut job = Job::of(shared, base)?;
+pub(super) async fn learn(packages: &Arc<Packages>, base: Base) -> Result<Interpreter, Failure> {
+    let mut job = Job::of(packages, base)?;
     let order = serde_json::json!({});
     let ([tar, _], moving) = job.order_tar("/interpreter", DOING, order).await?;
     // Nobody else's, not even of an attempt before this one that was given up.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = shared
-        .packages
+    let folder = packages
         .settings
         .state
         .join(format!("interpreter-{number}"));

@@ -2,14 +2,14 @@
 //!
 //! It is an instance like a function's, without a function: made, limited, logged and ended as those are.
 
+use super::Packages;
 use super::bench::Base;
 use super::failure::{Failure, Said};
 use crate::call::{CallError, call};
-use crate::function::Instances;
+use crate::instances::Instances;
 use crate::invocation::{Invocation, InvocationId, Source};
 use crate::invoke::{Answer, AnswerBody, InvokeError};
 use crate::phases::Phases;
-use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use ol_model::FunctionName;
@@ -34,30 +34,29 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// One with a way to the index. Waits for its turn; the sandbox is made with the first order.
-    pub(super) async fn online(shared: &'a Arc<Shared>) -> Result<Self, Failure> {
-        let tools = shared.packages.bench.tools(shared).await?;
-        Self::in_turn(shared, tools.online.clone()).await
+    pub(super) async fn online(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
+        let tools = packages.bench.tools(packages).await?;
+        Self::in_turn(packages, tools.online.clone()).await
     }
 
     /// The same without any network.
-    pub(super) async fn offline(shared: &'a Arc<Shared>) -> Result<Self, Failure> {
-        let tools = shared.packages.bench.tools(shared).await?;
-        Self::in_turn(shared, tools.offline.clone()).await
+    pub(super) async fn offline(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
+        let tools = packages.bench.tools(packages).await?;
+        Self::in_turn(packages, tools.offline.clone()).await
     }
 
-    async fn in_turn(shared: &'a Arc<Shared>, base: Base) -> Result<Self, Failure> {
-        let packages = &shared.packages;
+    async fn in_turn(packages: &'a Arc<Packages>, base: Base) -> Result<Self, Failure> {
         let turn = packages.jobs.acquire().await;
         let turn = turn.map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
-        let mut job = Self::of(shared, base)?;
+        let mut job = Self::of(packages, base)?;
         job.turn = Some(turn);
         Ok(job)
     }
 
     /// Without a turn, for the first of all.
-    pub(super) fn of(shared: &Arc<Shared>, base: Base) -> Result<Self, Failure> {
+    pub(super) fn of(packages: &Arc<Packages>, base: Base) -> Result<Self, Failure> {
         let version = Arc::clone(&base.version);
-        let instances = Instances::of_ours(name(), Arc::clone(shared), version)
+        let instances = Instances::of_ours(name(), Arc::clone(&packages.resources), version)
             .map_err(|error| Failure(format!("the installer can't be started: {error}\n")))?;
         Ok(Self {
             instances,

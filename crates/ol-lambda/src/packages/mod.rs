@@ -13,7 +13,6 @@
 //! - [`interpreter`]: what is learned of the base's Python before the first of them
 //! - [`kept`]: the locks of functions on disk
 //! - [`care`]: what the store holds, and how it is kept small
-//! - [`view`]: which of them a sandbox sees
 //! - [`failure`]: what went wrong, in words for a function's owner
 
 mod bench;
@@ -25,22 +24,22 @@ mod job;
 mod kept;
 mod prepare;
 mod resolve;
-mod view;
 
 pub use care::StoredPackage;
 pub(crate) use care::care;
 pub(crate) use failure::Failure;
-pub(crate) use prepare::{PackageSet, prepare};
-pub(crate) use view::View;
+pub(crate) use prepare::{keep, prepare};
 
-use kept::Kept;
+use crate::resources::Resources;
+use kept::{Kept, Question};
 use ol_model::{Limits, WorkerConfig};
 use ol_packages::index::Index;
 use ol_packages::packed::Packed;
+use ol_packages::requirements::Requirements;
 use ol_packages::store::Store;
 use ol_packages::wheels::Wheels;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
 /// Installer sandboxes at once; more would take the cores and the memory of calls.
@@ -84,9 +83,9 @@ impl PackagesSettings {
     }
 }
 
-/// What is shared.
-#[derive(Debug)]
+/// The packages of all functions.
 pub(crate) struct Packages {
+    resources: Arc<Resources>,
     pub(crate) settings: PackagesSettings,
     kept: Kept,
     bench: bench::Bench,
@@ -98,8 +97,9 @@ pub(crate) struct Packages {
 }
 
 impl Packages {
-    pub(crate) fn new(settings: PackagesSettings) -> Self {
+    pub(crate) fn new(settings: PackagesSettings, resources: Arc<Resources>) -> Self {
         Self {
+            resources,
             kept: Kept::in_folder(settings.state.join("locks")),
             bench: bench::Bench::default(),
             resolving: resolve::Resolving::default(),
@@ -108,6 +108,12 @@ impl Packages {
             collecting: Mutex::new(()),
             settings,
         }
+    }
+
+    /// What a lock for `wanted` answers.
+    fn question(&self, wanted: &Requirements) -> Question {
+        let Self { settings, .. } = self;
+        Question::new(wanted.digest(), &settings.python, settings.allow_sdist)
     }
 
     /// Forgets what was locked for a function that is deleted. Blocking, for a moment.

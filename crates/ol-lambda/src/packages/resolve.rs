@@ -1,9 +1,9 @@
 //! From requirements to a lock. Of all who ask the same within a while one has it looked up, and all get the same answer.
 
+use super::Packages;
 use super::failure::Failure;
 use super::job::Job;
 use super::kept::Question;
-use crate::shared::Shared;
 use ol_packages::lock::{Lock, Target};
 use ol_packages::requirements::Requirements;
 use std::collections::HashMap;
@@ -50,25 +50,25 @@ impl Resolving {
 
 /// The lock for `wanted`.
 pub(super) async fn resolve(
-    shared: &Arc<Shared>,
+    packages: &Arc<Packages>,
     question: &Question,
     wanted: &Requirements,
 ) -> Result<Arc<Lock>, Failure> {
-    let seat = shared.packages.resolving.seat(question);
+    let seat = packages.resolving.seat(question);
     let mut answer = seat.lock().await;
     if let Some((since, lock)) = &*answer
         && since.elapsed() < FRESH
     {
         return Ok(Arc::clone(lock));
     }
-    let lock = Arc::new(look_up(shared, wanted).await?);
+    let lock = Arc::new(look_up(packages, wanted).await?);
     *answer = Some((Instant::now(), Arc::clone(&lock)));
     Ok(lock)
 }
 
-async fn look_up(shared: &Arc<Shared>, wanted: &Requirements) -> Result<Lock, Failure> {
+async fn look_up(packages: &Arc<Packages>, wanted: &Requirements) -> Result<Lock, Failure> {
     let doing = "finding out which packages are needed";
-    let mut job = Job::online(shared).await?;
+    let mut job = Job::online(packages).await?;
     let order = serde_json::json!({ "requirements": wanted.render() });
     let text = job.order("/resolve", doing, order).await?;
     let nonsense = |what: &dyn std::fmt::Display| {

@@ -1,11 +1,11 @@
 //! The right to call an instance. A waiting call takes whichever comes first: an instance that another call gives back, or one that
 //! was started. Invariant: while calls wait, instances are starting or busy; else one is started.
 
+use super::provision::{TURN, refused};
 use super::table::{Instances, Table};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use crate::phases::Phases;
-use crate::provision::{TURN, refused};
 use ol_model::{MiB, steps};
 use ol_sandbox::CreateError;
 use std::sync::Arc;
@@ -119,13 +119,13 @@ impl Instances {
         if !instance.is_small() {
             return Ok(());
         }
-        let (begun, patience) = (Instant::now(), self.shared.settings.queue_wait);
+        let (begun, patience) = (Instant::now(), self.resources.settings.queue_wait);
         loop {
             let missing = instance.version.limits.mem.0
                 - instance.memory().0.min(instance.version.limits.mem.0);
-            self.shared.make_room(MiB(missing));
+            self.resources.make_room(MiB(missing));
             let left = patience.saturating_sub(begun.elapsed());
-            match instance.regain(&*self.shared.pool, TURN.min(left)).await {
+            match instance.regain(&*self.resources.pool, TURN.min(left)).await {
                 Err(CreateError::NoMemory {
                     asked_mb, pool_mb, ..
                 }) if begun.elapsed() >= patience => {
@@ -167,7 +167,7 @@ impl Instances {
 
     /// Is there a place among those that wait?
     fn place_in(&self, table: &mut Table) -> Result<(), InvokeError> {
-        let most = self.shared.settings.queue_per_function;
+        let most = self.resources.settings.queue_per_function;
         if table.waiting.len() >= most {
             // Those who left need no place.
             table.waiting.prune();
@@ -215,7 +215,7 @@ impl Instances {
                 next
             };
             let Some(waiting) = next else {
-                if let Some(pauser) = &self.shared.pauser {
+                if let Some(pauser) = &self.resources.pauser {
                     pauser.idle(&instance);
                 }
                 return;

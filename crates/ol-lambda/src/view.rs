@@ -1,6 +1,6 @@
 //! Names packages for the pool, which shows a sandbox those and no others.
 
-use crate::function::Numbered;
+use crate::numbered::Numbered;
 use ol_sandbox::{Folder, Packages};
 use std::fs::{self, Permissions};
 use std::io;

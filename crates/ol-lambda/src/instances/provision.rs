@@ -1,13 +1,14 @@
 //! Backing an instance with a sandbox: made by the pool, greeted, bound to the function's code.
 
+use super::Instances;
 use crate::binding::Binding;
-use crate::function::{Instances, Version};
 use crate::guest::Channel;
-use crate::instance::{FunctionKind, Instance};
+use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use crate::output::Outlet;
 use crate::phases::Origin;
 use crate::starting::Start;
+use crate::version::{FunctionKind, Version};
 use crate::zygote::{Blank, Zygote};
 use ol_model::kinds::StartKind;
 use ol_model::steps;
@@ -87,7 +88,7 @@ pub(crate) async fn provision(
     }
 
     if !told {
-        let binding = Binding::of(instances, &version);
+        let binding = instances.binding(&version);
         binding.message(&source, &magic).send(&channel).await;
     }
     let about = start.bound(&mut about_itself, magic, &version).await?;
@@ -117,6 +118,13 @@ pub(crate) async fn provision(
     Ok(Some(Arc::new(instance)))
 }
 
+impl Instances {
+    /// What a guest is told that is to be one of these.
+    fn binding<'a>(&'a self, version: &'a Version) -> Binding<'a> {
+        Binding::of(&self.name, self.resources.settings.site_packages, version)
+    }
+}
+
 /// Makes a sandbox for `version` as soon as there is memory for it. Returns `None` if nobody waits any more, or after `queue_wait`; the queue
 /// itself reports the timeout to each caller.
 async fn create(
@@ -126,13 +134,13 @@ async fn create(
     demand: Demand,
 ) -> Result<Option<(Made, Option<Arc<Zygote>>)>, InvokeError> {
     let (trial, patience) = match demand {
-        Demand::Calls => (false, instances.shared.settings.queue_wait),
+        Demand::Calls => (false, instances.resources.settings.queue_wait),
         Demand::Trial { patience } => (true, patience),
     };
     let begun = Instant::now();
     // What is forked can't leave its zygote's network namespace for the host's.
     if !instances
-        .shared
+        .resources
         .pool
         .abilities()
         .networks
@@ -151,7 +159,7 @@ async fn create(
         }
         if trial || instances.is_waited_for() {
             // Nobody's idle instance goes for one that only stands by.
-            instances.shared.make_room(version.limits.mem);
+            instances.resources.make_room(version.limits.mem);
         }
         let content = Content {
             limits: version.limits.clone(),
@@ -161,14 +169,14 @@ async fn create(
             patience: TURN,
             network: version.network,
         };
-        let zygote = instances.shared.zygotes.root().filter(|_| !afresh);
+        let zygote = instances.resources.zygotes.root().filter(|_| !afresh);
         if let Some(blank) = zygote
             .as_ref()
-            .and_then(|_| instances.shared.blanks.take(version.network))
+            .and_then(|_| instances.resources.blanks.take(version.network))
         {
             // One that fails is let go of, and the start made in another way.
             if instances
-                .shared
+                .resources
                 .pool
                 .assign(&blank.sandbox, &content)
                 .await
@@ -184,17 +192,18 @@ async fn create(
             content,
             // Its Python is known, so it need not be asked first.
             opening: zygote.as_ref().map_or_else(Vec::new, |zygote| {
-                Binding::of(instances, version)
+                instances
+                    .binding(version)
                     .message(source, zygote.magic())
                     .opening()
             }),
         };
         let told = !spec.opening.is_empty();
-        match instances.shared.pool.create(spec).await {
+        match instances.resources.pool.create(spec).await {
             Ok(created) => {
                 instances.short_of_memory(None);
                 if zygote.is_some() {
-                    instances.shared.zygotes.praise();
+                    instances.resources.zygotes.praise();
                 }
                 return Ok(Some((Made::New { created, told }, zygote)));
             }
@@ -217,7 +226,7 @@ async fn create(
             }
             Err(CreateError::Fork(why)) => {
                 if let Some(zygote) = &zygote {
-                    instances.shared.zygotes.suspect(zygote, &why);
+                    instances.resources.zygotes.suspect(zygote, &why);
                 }
                 afresh = true;
             }

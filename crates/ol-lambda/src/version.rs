@@ -1,9 +1,11 @@
 //! One immutable unpacked copy of a function's code. Counted by the instances and calls that use it; its directory goes
 //! with the last of them.
 
-use crate::instance::FunctionKind;
-use crate::packages::{PackageSet, View};
+use crate::chain::chain;
+use crate::numbered::Numbered;
+use crate::package_set::PackageSet;
 use crate::settings::Settings;
+use crate::view::View;
 use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
@@ -14,10 +16,28 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest entry file that is read.
 const MAX_SOURCE: u64 = 16 << 20;
+
+/// What a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FunctionKind {
+    /// `f(event)`: JSON in, JSON out.
+    F,
+    /// A WSGI app.
+    Wsgi,
+    /// An ASGI app.
+    Asgi,
+}
+
+impl FunctionKind {
+    /// Is it told of the request's head?
+    pub(crate) fn is_web(self) -> bool {
+        self != Self::F
+    }
+}
 
 /// Compiled code, for guests of the same Python.
 #[derive(Debug)]
@@ -61,8 +81,6 @@ pub(crate) enum VersionError {
     #[error("{0}")]
     Host(String),
 }
-
-static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Version {
     /// Unpacks `bundle` and reads its configuration. Blocking. Nothing remains of a failed attempt.
@@ -186,66 +204,11 @@ impl Version {
     }
 }
 
-/// A directory of its own beneath that of code, named by its number. It goes with this.
-#[derive(Debug)]
-pub(crate) struct Numbered(Folder);
-
-impl Numbered {
-    /// A new and empty one, which sandboxes may read whatever the umask: nobody else passes the directory around it. Blocking.
-    ///
-    /// # Errors
-    /// For the operator: they name the place.
-    pub(crate) fn make(code: &Path) -> io::Result<Self> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = code.join(number.to_string());
-        let made = fs::create_dir(&path)
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
-        made.map_err(|error| {
-            // What makes sandboxes may hold on to the folder that was there when it started.
-            let text = format!(
-                "{} (start the worker again if its folder was removed): {error}",
-                path.display()
-            );
-            io::Error::new(error.kind(), text)
-        })?;
-        let path = path.into();
-        Ok(Self(Folder { number, path }))
-    }
-
-    /// It, as sandboxes are given it.
-    pub(crate) fn folder(&self) -> Folder {
-        self.0.clone()
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0.path
-    }
-
-    /// Goes on a thread of its own: removing a large tree takes a while, and this may be a task's thread.
-    pub(crate) fn go_later(self) {
-        std::thread::spawn(move || drop(self));
-    }
-}
-
 impl Drop for Version {
     fn drop(&mut self) {
         if let Some(directory) = self.directory.take() {
             directory.go_later();
         }
-    }
-}
-
-impl Drop for Numbered {
-    fn drop(&mut self) {
-        remove(self.path());
-    }
-}
-
-fn remove(directory: &Path) {
-    if let Err(error) = fs::remove_dir_all(directory)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!("old code stays: remove {}: {error}", directory.display());
     }
 }
 
@@ -338,15 +301,4 @@ fn read_entry(directory: &Path, entry: &str) -> Result<Bytes, String> {
 
 fn host(what: &str, error: &io::Error) -> VersionError {
     VersionError::Host(format!("{what}: {error}"))
-}
-
-/// An error and its sources, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

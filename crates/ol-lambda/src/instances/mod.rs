@@ -13,9 +13,11 @@
 //! - [`scaling`]: how they follow the load
 
 mod lease;
+mod provision;
 mod queue;
 mod scaling;
 mod table;
 
 pub(crate) use lease::Lease;
+pub(crate) use provision::{Demand, refused};
 pub(crate) use table::Instances;

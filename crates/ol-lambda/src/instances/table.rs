@@ -2,13 +2,13 @@
 
 use super::queue::Queue;
 use crate::autoscale::ServiceTime;
-use crate::function::Version;
 use crate::gauges::Gauges;
 use crate::instance::Instance;
 use crate::invocation::InvocationId;
 use crate::invoke::InvokeError;
 use crate::output::Log;
-use crate::shared::Shared;
+use crate::resources::Resources;
+use crate::version::Version;
 use ol_model::{FunctionName, MiB};
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ const OURS: &str = "worker";
 pub(crate) struct Instances {
     /// What they are called, towards their code and in words.
     pub(crate) name: FunctionName,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) resources: Arc<Resources>,
     /// What they print.
     pub(crate) log: Arc<Log>,
     table: Mutex<Table>,
@@ -69,34 +69,34 @@ fn is(serving: Option<&Arc<Version>>, version: &Arc<Version>) -> bool {
 
 impl Instances {
     /// None yet, of no version, for the function called `name`.
-    pub(crate) fn of(name: FunctionName, shared: Arc<Shared>) -> Arc<Self> {
-        let logs = shared.settings.logs.clone();
-        Self::with_log(name, shared, &logs)
+    pub(crate) fn of(name: FunctionName, resources: Arc<Resources>) -> Arc<Self> {
+        let logs = resources.settings.logs.clone();
+        Self::with_log(name, resources, &logs)
     }
 
     /// Those of a version of ours, which is no function's. Their log lies apart from those of functions.
     pub(crate) fn of_ours(
         name: FunctionName,
-        shared: Arc<Shared>,
+        resources: Arc<Resources>,
         version: Arc<Version>,
     ) -> io::Result<Arc<Self>> {
-        let logs = shared.settings.logs.join(OURS);
+        let logs = resources.settings.logs.join(OURS);
         std::fs::create_dir_all(&logs)?;
-        let instances = Self::with_log(name, shared, &logs);
+        let instances = Self::with_log(name, resources, &logs);
         instances.table().version = Some(version);
         Ok(instances)
     }
 
-    fn with_log(name: FunctionName, shared: Arc<Shared>, logs: &Path) -> Arc<Self> {
+    fn with_log(name: FunctionName, resources: Arc<Resources>, logs: &Path) -> Arc<Self> {
         Arc::new(Self {
             log: Arc::new(Log::new(
                 logs,
                 &name,
-                shared.settings.retention,
-                Arc::clone(&shared.output),
+                resources.settings.retention,
+                Arc::clone(&resources.output),
             )),
             name,
-            shared,
+            resources,
             table: Mutex::default(),
         })
     }
@@ -176,8 +176,8 @@ impl Instances {
 
     /// Bids a guest farewell that wants to be told of its end.
     pub(crate) fn part_with(&self, instance: &Arc<Instance>) {
-        if let Some(farewell) = instance.farewell(Arc::clone(&self.shared.pool)) {
-            self.shared.farewell(farewell);
+        if let Some(farewell) = instance.farewell(Arc::clone(&self.resources.pool)) {
+            self.resources.farewell(farewell);
         }
     }
 

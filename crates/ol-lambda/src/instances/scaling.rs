@@ -1,13 +1,13 @@
 //! Instances follow the load: [`crate::autoscale`] says how many there should be, here they are started and
 //! ended. It is asked when a call has to wait, when an instance comes or goes, while calls wait at every beat, and now and then.
 
+use super::provision::{Demand, provision};
 use super::table::{Instances, Table};
 use crate::autoscale::Load;
-use crate::function::Version;
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
-use crate::provision::{Demand, provision};
-use crate::shared::Shared;
+use crate::resources::Resources;
+use crate::version::Version;
 use ol_sandbox::Obituary;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Table {
         lanes.saturating_sub(u32::try_from(self.idle.len()).unwrap_or(u32::MAX))
     }
 
-    fn load(&self, version: &Version, shared: &Shared, least: u32) -> Load {
+    fn load(&self, version: &Version, resources: &Resources, least: u32) -> Load {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Load {
             waiting: count(self.waiting.len()),
@@ -35,12 +35,12 @@ impl Table {
             starting: count(self.starting),
             service: self
                 .service
-                .lately(shared.settings.policy)
+                .lately(resources.settings.policy)
                 .filter(|_| !self.stalled),
             stalled: self.stalled,
             lanes: version.lanes(),
             bounds: (least, version.config.instances.max),
-            cores: shared.cores,
+            cores: resources.cores,
             since_change: self.changed.map(|at| at.elapsed()),
         }
     }
@@ -54,8 +54,8 @@ impl Instances {
             let gone = InvokeError::NotFound(self.name.clone());
             return table.waiting.send_away(Some(&gone));
         };
-        let load = table.load(&version, &self.shared, least);
-        for _ in 0..self.shared.settings.policy.starts(&load) {
+        let load = table.load(&version, &self.resources, least);
+        for _ in 0..self.resources.settings.policy.starts(&load) {
             table.changed = Some(Instant::now());
             table.starting += 1;
             let (instances, version) = (Arc::clone(self), Arc::clone(&version));
@@ -73,7 +73,7 @@ impl Instances {
     /// Why a call waited in vain.
     fn waited(&self, table: &Table) -> InvokeError {
         let name = self.name.clone();
-        let waited = self.shared.settings.queue_wait;
+        let waited = self.resources.settings.queue_wait;
         match table.short_of_memory.clone() {
             Some(why) => InvokeError::NoMemory(why),
             None => InvokeError::Waited { name, waited },
@@ -102,12 +102,12 @@ impl Instances {
         let Some(version) = self.table().version.clone() else {
             return;
         };
-        let settings = &self.shared.settings;
+        let settings = &self.resources.settings;
         let least = version.config.instances.min;
         loop {
             let surplus = {
                 let table = self.table();
-                let load = table.load(&version, &self.shared, least);
+                let load = table.load(&version, &self.resources, least);
                 let unused = table.idle.iter().filter(|i| !i.in_use());
                 unused
                     .min_by_key(|i| i.last_used())
@@ -211,7 +211,9 @@ async fn beat(instances: Weak<Instances>) {
         };
         let mut table = instances.table();
         table.waiting.prune();
-        let late = table.waiting.expired(instances.shared.settings.queue_wait);
+        let late = table
+            .waiting
+            .expired(instances.resources.settings.queue_wait);
         if !late.is_empty() {
             let why = instances.waited(&table);
             for waiting in late {

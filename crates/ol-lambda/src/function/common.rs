@@ -1,0 +1,36 @@
+//! What all functions work with.
+
+use crate::announce::Announcements;
+use crate::packages::Packages;
+use crate::registry::Registry;
+use crate::resources::Resources;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// What all functions work with.
+pub(crate) struct Common {
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) registry: Arc<dyn Registry>,
+    /// What functions import and don't bring along.
+    pub(crate) packages: Arc<Packages>,
+    /// Which functions serve, for those who want to know.
+    pub(crate) serving: Announcements,
+    /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
+    pub(super) unpacking: Semaphore,
+}
+
+impl Common {
+    pub(crate) fn new(
+        resources: Arc<Resources>,
+        registry: Arc<dyn Registry>,
+        packages: Arc<Packages>,
+    ) -> Self {
+        Self {
+            resources,
+            registry,
+            packages,
+            serving: Announcements::default(),
+            unpacking: Semaphore::new(2),
+        }
+    }
+}

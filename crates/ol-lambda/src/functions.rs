@@ -1,0 +1,160 @@
+//! The functions of a worker that were called or dealt with, by name.
+
+use crate::function::{Common, Function};
+use crate::packages::{Packages, PackagesSettings, care};
+use crate::registry::Registry;
+use crate::resources::Resources;
+use crate::settings::Settings;
+use crate::version::Version;
+use ol_model::{FunctionName, MiB};
+use ol_sandbox::Pool;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::time::Duration;
+
+/// The functions of a worker.
+pub(crate) struct Functions {
+    pub(crate) common: Arc<Common>,
+    table: RwLock<HashMap<FunctionName, Arc<Function>>>,
+}
+
+impl Functions {
+    /// None yet. Starts what the functions of `registry` need to run in `pool`, and looks after them until the worker ends.
+    pub(crate) fn start(
+        settings: Settings,
+        registry: Arc<dyn Registry>,
+        packages: PackagesSettings,
+        pool: Arc<dyn Pool>,
+    ) -> Arc<Self> {
+        let resources = Arc::new(Resources::new(settings, pool));
+        let packages = Arc::new(Packages::new(packages, Arc::clone(&resources)));
+        let common = Common::new(resources, registry, packages);
+        let functions = Arc::new(Self {
+            common: Arc::new(common),
+            table: RwLock::default(),
+        });
+        let common = &functions.common;
+        let known = Arc::downgrade(&functions);
+        let idle = known.clone();
+        common.resources.reclaim_by(Box::new(move |missing| {
+            if let Some(functions) = idle.upgrade() {
+                functions.end_idlest(missing);
+            }
+        }));
+        let told = known.clone();
+        common.registry.announce_to(Box::new(move |name| {
+            let function = told.upgrade().and_then(|functions| functions.known(name));
+            if let Some(function) = function {
+                function.look_again();
+            }
+        }));
+        tokio::spawn(tend(known.clone()));
+        let versions = move || known.upgrade().map_or_else(Vec::new, |f| f.versions());
+        tokio::spawn(care(Arc::downgrade(&common.packages), versions));
+        functions
+    }
+
+    /// The function of that name, if it was called or dealt with before.
+    pub(crate) fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
+        self.read().get(name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Function>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The versions that serve.
+    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
+        let functions = self.read();
+        functions
+            .values()
+            .filter_map(|f| f.known_version())
+            .collect()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<FunctionName, Arc<Function>>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The function of that name, made if there is none.
+    pub(crate) fn insert(&self, name: &FunctionName) -> Arc<Function> {
+        let new = || Function::new(name.clone(), Arc::clone(&self.common));
+        Arc::clone(self.write().entry(name.clone()).or_insert_with(new))
+    }
+
+    /// Puts `function` back, unless another is there by now.
+    pub(crate) fn insert_again(&self, function: &Arc<Function>) {
+        let mut table = self.write();
+        let entry = table.entry(function.name.clone());
+        entry.or_insert_with(|| Arc::clone(function));
+    }
+
+    /// Takes `function` out of the table and out of service.
+    pub(crate) fn forget(&self, function: &Arc<Function>) {
+        let mut table = self.write();
+        if table
+            .get(&function.name)
+            .is_some_and(|known| Arc::ptr_eq(known, function))
+        {
+            table.remove(&function.name);
+        }
+        drop(table);
+        function.retire();
+    }
+
+    /// The same with a function that the registry has no more, whose log ends.
+    pub(crate) fn forget_for_good(&self, function: &Arc<Function>) {
+        self.forget(function);
+        function.instances.log.end();
+    }
+
+    /// The registry has no function of this name: what is known of one is forgotten, and its log ends, be it of an earlier run.
+    pub(crate) fn end(&self, name: &FunctionName) {
+        let function = self.known(name);
+        self.forget_for_good(
+            &function.unwrap_or_else(|| Function::new(name.clone(), Arc::clone(&self.common))),
+        );
+    }
+
+    /// Takes all out of the table.
+    pub(crate) fn take_all(&self) -> Vec<Arc<Function>> {
+        self.write().drain().map(|(_, function)| function).collect()
+    }
+
+    /// Ends sandboxes that nobody uses, the longest idle first, until they held `missing` together or none is left.
+    fn end_idlest(&self, missing: MiB) {
+        let mut freed = 0;
+        while freed < missing.0 {
+            let functions = self.read();
+            let idlest = functions
+                .values()
+                .filter_map(|f| Some((f.instances.idle_since()?, f)))
+                .min_by_key(|(since, _)| *since);
+            let Some(ended) = idlest.and_then(|(_, function)| function.instances.end_idlest())
+            else {
+                return;
+            };
+            freed += ended.0;
+        }
+    }
+}
+
+/// Looks after all functions now and then, until the worker ends.
+async fn tend(functions: Weak<Functions>) {
+    loop {
+        let known = functions.upgrade();
+        let Some(pause) = known.map(|f| f.common.resources.settings.keep_idle / 4) else {
+            return;
+        };
+        tokio::time::sleep(pause.clamp(Duration::from_millis(50), Duration::from_secs(1))).await;
+        let Some(functions) = functions.upgrade() else {
+            return;
+        };
+        functions.all().iter().for_each(|f| f.instances.tend());
+    }
+}
