@@ -1,4 +1,4 @@
-//! The head of a CALL: what a function is told of a request (docs/guest-protocol.md).
+//! The head of a CALL: what a function is told of a request (docs/reference/guest-protocol.md).
 
 use crate::invoke::{InvocationId, InvokeError, Request};
 use http::HeaderMap;
