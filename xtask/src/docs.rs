@@ -196,8 +196,8 @@ fn missing_pages(files: &Files, path: &str, text: &str) -> Vec<String> {
             let rest = line.get(start + word.len()..).unwrap_or_default();
             let end = rest.find(|c| !of_a_path(c)).unwrap_or(rest.len());
             let named = line.get(start..start + word.len() + end).unwrap_or(word);
+            let named = named.trim_end_matches('.');
             let (page, anchor) = named.split_once('#').unwrap_or((named, ""));
-            let page = page.trim_end_matches('.');
             if is_page(page) {
                 let why = missing(files, page, anchor);
                 complaints.extend(why.map(|why| format!("{path}:{}: {why}", at + 1)));
