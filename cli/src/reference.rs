@@ -46,7 +46,8 @@ fn add(page: &mut String, command: &mut Command, name: &str, depth: usize) {
         let name = format!("{name} {inner}");
         let about = command.get_long_about().or(command.get_about());
         let about = about.map(ToString::to_string).unwrap_or_default();
-        let _ = write!(page, "\n{} `{name}`\n\n{about}.\n", "#".repeat(depth));
+        let end = if about.ends_with('?') { "" } else { "." };
+        let _ = write!(page, "\n{} `{name}`\n\n{about}{end}\n", "#".repeat(depth));
         if command.has_subcommands() {
             add(page, command, &name, depth + 1);
             continue;

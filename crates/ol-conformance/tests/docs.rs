@@ -104,7 +104,7 @@ fn run(worker: &Worker<'_>, tools: &Path, folder: &Path, block: &Block) {
         !block.fails,
         "{}\n{printed}{}",
         block.script,
-        worker.log_text()
+        worker.place.log_text()
     );
     if let Some(expected) = &block.prints {
         assert!(
