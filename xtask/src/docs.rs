@@ -264,14 +264,14 @@ fn wrong_answer(files: &Files, answer: &str) -> Vec<String> {
 }
 
 fn defines(text: &str, item: &str) -> bool {
-    let words = text.lines().map(|line| {
+    let mut words = text.lines().map(|line| {
         let line = line.split("//").next().unwrap_or_default();
         let name = |c: char| !c.is_alphanumeric() && c != '_';
         line.split(name)
             .filter(|word| !word.is_empty())
             .collect::<Vec<_>>()
     });
-    words.into_iter().any(|words| {
+    words.any(|words| {
         let mut pairs = words.windows(2);
         pairs.any(
             |pair| matches!(pair, [definer, name] if DEFINERS.contains(definer) && *name == item),
