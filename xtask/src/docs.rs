@@ -44,8 +44,9 @@ pub(crate) fn run() -> Result<()> {
 fn read() -> Result<Files> {
     let root = cargo::workspace()?.workspace_root;
     let listed = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others"])
-        .arg("--exclude-standard")
+        // Root may look at a clone that is somebody else's.
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
+        .args(["--cached", "--others", "--exclude-standard"])
         .current_dir(&root)
         .output()
         .context("failed to start git, which lists the repository's files; install it")?;
