@@ -29,6 +29,8 @@ mod out;
 mod packages;
 mod private_socket;
 mod process;
+#[cfg(test)]
+mod reference;
 mod rm;
 mod worker;
 

@@ -1,6 +1,6 @@
 """What runs inside a Python sandbox: binds one function, then answers calls on descriptor 3.
 
-The frames are described in docs/guest-protocol.md. Everything the tenant's code may touch is in this process, so nothing
+The frames are described in docs/reference/guest-protocol.md. Everything the tenant's code may touch is in this process, so nothing
 here is trusted by the worker; what protects the host is outside. Two things keep it quick: no module is imported that
 a call doesn't need (`json` apart, which every call does), and a frame is one read and one write. What only web apps
 need lies in files beside this one, read when the function turns out to be one:

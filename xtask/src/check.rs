@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo::cargo;
-use crate::deps;
+use crate::{deps, docs};
 
 const CARGO_CHECKS: &[(&str, &[&str])] = &[
     ("formatting", &["fmt", "--all", "--check"]),
@@ -40,6 +40,11 @@ pub(crate) fn run() -> Result<()> {
     if let Err(error) = deps::run() {
         eprintln!("{error:#}");
         failed.push("layers");
+    }
+    println!("check: documentation (cargo xtask docs)");
+    if let Err(error) = docs::run() {
+        eprintln!("{error:#}");
+        failed.push("documentation");
     }
     if failed.is_empty() {
         println!("check: all is well");

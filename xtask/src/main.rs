@@ -13,6 +13,7 @@ mod cargo;
 mod check;
 mod cycles;
 mod deps;
+mod docs;
 mod find_unsafe;
 mod supervise;
 mod test;
@@ -28,10 +29,12 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Check formatting, lints and layers
+    /// Check formatting, lints, layers and documentation
     Check,
     /// Check that no dependency between our crates points up
     Deps,
+    /// Check that what pages point to is there
+    Docs,
     /// Run all tests with cargo nextest, and report the skipped ones
     Test {
         /// Passed on to `cargo nextest run`
@@ -71,6 +74,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Check => check::run().map(done),
         Task::Deps => deps::run().map(done),
+        Task::Docs => docs::run().map(done),
         Task::Test { args } => test::run(&args),
         Task::TestV2(args) => test_v2::run(&args),
         Task::Vm(args) => vm::vm(args),

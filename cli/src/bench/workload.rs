@@ -100,7 +100,7 @@ impl Workload {
         let missing = failed.code.as_deref() == Some("no-packages");
         (missing && self.kind == Kind::Pandas).then(|| {
             format!(
-                "functions of this worker can't have numpy and pandas; see to its package index (docs/packages.md), or measure \
+                "functions of this worker can't have numpy and pandas; see to its package index (docs/howto/private-index.md), or measure \
                  with {}: {}",
                 self.name.replacen("pd", "py", 1),
                 failed.text

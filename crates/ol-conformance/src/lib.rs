@@ -17,6 +17,7 @@
 //! | `output` | under whose invocation is a printed line kept? |
 //! | `python` | does Python's own library work inside? |
 //! | `examples` | do the examples do what their README says? |
+//! | `docs` | does what README and the first pages tell a newcomer to type work, and print what they say? |
 //! | `package_care` | is the way of packages shown, and are those in use kept? |
 //! | `registry` | does new code take effect at once, wholly or not at all? |
 //! | `trials` | does a version that can not be started leave the one before in service? |

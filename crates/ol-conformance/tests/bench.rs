@@ -168,7 +168,7 @@ fn what_is_missing_is_named_with_its_remedy() {
             let said = place.ol(&["bench", "pd64-seq", "-s", "20", more]);
             let why = refusal(&said);
             assert!(
-                why.contains("pandas") && why.contains("docs/packages.md"),
+                why.contains("pandas") && why.contains("docs/howto/private-index.md"),
                 "{why}"
             );
         }

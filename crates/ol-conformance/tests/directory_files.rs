@@ -1,5 +1,5 @@
 //! Each file of a worker directory missing, empty, garbage, somebody else's, read-only, another kind of file, or replaced while
-//! a worker runs: it is repaired, or refused in words that name it. docs/operating.md has the table.
+//! a worker runs: it is repaired, or refused in words that name it. docs/howto/operating.md has the table.
 
 use ol_testkit::{Place, Said, eventually, in_place};
 use serde_json::json;

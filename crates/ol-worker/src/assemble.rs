@@ -100,7 +100,7 @@ pub(crate) fn run(
 const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// One thread of ours for each four cores: a call's time is the function's, and on few cores a hop between threads costs
-/// more than it gains (measured on two, docs/benchmarks.md; the ratio for many is a guess).
+/// more than it gains (measured on two, docs/contributing/benchmarks.md; the ratio for many is a guess).
 fn runtime() -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match cores / 4 {

@@ -1,5 +1,5 @@
 //! Gives the system back what a flood of requests took: the C library's allocator holds nearly all of it for ever
-//! (docs/benchmarks.md has the numbers, and those of other allocators).
+//! (docs/contributing/benchmark-results.md has the numbers, and those of other allocators).
 
 use ol_sys::heap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-"""Plays the worker: starts guest.py in a process of its own, speaks docs/guest-protocol.md with it over a socket pair, and
+"""Plays the worker: starts guest.py in a process of its own, speaks docs/reference/guest-protocol.md with it over a socket pair, and
 checks on the way what must hold in every conversation (windows, one END per call, nothing after it)."""
 
 import json

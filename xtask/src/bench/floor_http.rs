@@ -11,7 +11,7 @@
 //!
 //! It runs as `xtask __floor-http N`, a process of its own, so that its CPU can be measured apart
 //! from the load generator's. One thread rather than one per core: measured on two cores, that was
-//! the faster of the two with one client and no slower with 32 (see `docs/benchmarks.md`).
+//! the faster of the two with one client and no slower with 32 (see `docs/contributing/benchmarks.md`).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

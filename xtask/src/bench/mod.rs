@@ -1,6 +1,6 @@
 //! `cargo xtask bench [NAME]`: ours against the least that any design could cost, in one run.
 //!
-//! How to run these and how to read them: `docs/benchmarks.md`.
+//! How to run these and how to read them: `docs/contributing/benchmarks.md`.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -1,5 +1,5 @@
 //! The own tests of numpy, pandas and requests, run in a function and at the same time, by the same Python, with the same packages, without a
-//! sandbox. What has another outcome inside is ours: to be mended, or to be told in docs/packages.md with its reason.
+//! sandbox. What has another outcome inside is ours: to be mended, or to be told in docs/contributing/package-suites.md with its reason.
 //!
 //! ```text
 //!   order (package, paths, options) ─┬─▶ POST /run/suite ─▶ f.py in a sandbox ───────▶ outcomes ─┐
@@ -55,7 +55,7 @@ fn with_suite(requirements: &str, prepare: impl FnOnce(&PackageIndex, &Path), pa
             .collect();
         assert!(
             differences.is_empty(),
-            "{} differences are to be mended, or told in docs/packages.md:\n{}",
+            "{} differences are to be mended, or told in docs/contributing/package-suites.md:\n{}",
             differences.len(),
             differences.join("\n")
         );

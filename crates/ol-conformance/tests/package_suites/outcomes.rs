@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::time::Instant;
 
 /// Where the differences that remain are told, each test by its name.
-const TOLD: &str = include_str!("../../../../docs/packages.md");
+const TOLD: &str = include_str!("../../../../docs/contributing/package-suites.md");
 
 /// Of one run.
 pub struct Outcomes {

@@ -1,5 +1,5 @@
 //! What may differ between the kinds of start, each with the reason. Whatever isn't here must be the same, byte for byte.
-//! docs/sandbox.md has the same list.
+//! docs/explain/starts.md has the same list.
 
 const AUXILIARY: &str = "the kernel told it to the zygote's program when that started; nothing tells it to a process that is forked, \
                          and os.getuid() asks anew";

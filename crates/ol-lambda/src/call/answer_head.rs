@@ -116,7 +116,7 @@ fn status(number: i64) -> Result<u16, String> {
     status.ok_or_else(|| format!("its status is {number}, and an answer's is from 200 to 999"))
 }
 
-/// A header's value, of which each character stands for a byte (docs/guest-protocol.md); `None` if one can't.
+/// A header's value, of which each character stands for a byte (docs/reference/guest-protocol.md); `None` if one can't.
 fn latin(text: &str) -> Option<HeaderValue> {
     if text.is_ascii() {
         return HeaderValue::from_str(text).ok();

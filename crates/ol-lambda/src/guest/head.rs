@@ -1,4 +1,4 @@
-//! The head of a CALL: what a function is told of a request (docs/guest-protocol.md).
+//! The head of a CALL: what a function is told of a request (docs/reference/guest-protocol.md).
 
 use crate::invocation::{HttpRequest, Invocation, InvocationId, Source};
 use crate::invoke::InvokeError;

@@ -1,6 +1,6 @@
 //! Frames of one call that another call's reader found, until their owner takes them.
 //!
-//! The windows of docs/guest-protocol.md bound the bytes. Parts of a body are joined while they wait, so that many small
+//! The windows of docs/reference/guest-protocol.md bound the bytes. Parts of a body are joined while they wait, so that many small
 //! ones cost no more than a few large ones.
 
 use super::frame::{CHUNK, Frame, Kind};

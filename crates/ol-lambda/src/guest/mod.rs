@@ -1,4 +1,4 @@
-//! Speaking with the program inside a sandbox (docs/guest-protocol.md).
+//! Speaking with the program inside a sandbox (docs/reference/guest-protocol.md).
 //!
 //! - [`frame`]: headers and payloads as bytes
 //! - [`channel`]: one connection, shared by the calls in flight on it

@@ -1,4 +1,4 @@
-//! Whose a printed line is (docs/logs.md says it for people, docs/guest-protocol.md for runtimes).
+//! Whose a printed line is (docs/reference/logs.md says it for people, docs/reference/guest-protocol.md for runtimes).
 //!
 //! A call may start what outlives it. Threads, tasks and forked processes name their call in each line, by a tag. Other programs
 //! don't, but the guest says with the end of a call whether any is left, and then lines without a tag are nobody's.

@@ -1,4 +1,4 @@
-//! What a fake sandbox runs: a guest (docs/guest-protocol.md) of a function that does what its event says.
+//! What a fake sandbox runs: a guest (docs/reference/guest-protocol.md) of a function that does what its event says.
 //!
 //! The event is one word, and what follows it: `say TEXT` is answered by TEXT, `sleep MS TEXT` later, `die` ends the process, `hang`
 //! is never answered, `raise` is an error of the function's, `twist` breaks the protocol.

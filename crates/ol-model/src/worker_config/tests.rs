@@ -328,8 +328,7 @@ fn a_directory_that_is_not_utf8_is_refused() {
 /// The page is where operators look; a key or default that changes here changes there.
 #[test]
 fn every_key_and_its_default_is_on_the_page() {
-    const PAGE: &str = include_str!("../../../../docs/configuration.md");
-    let (_, page) = PAGE.split_once("## The worker").expect("its part");
+    const PAGE: &str = include_str!("../../../../docs/reference/config-json.md");
     let value: Value = serde_json::from_str(&defaults().to_json_pretty()).expect("JSON");
     let mut leaves = Vec::new();
     for (key, value) in value.as_object().expect("an object") {
@@ -344,17 +343,17 @@ fn every_key_and_its_default_is_on_the_page() {
     }
     assert!(leaves.len() > 50, "{leaves:?}");
     for (key, default) in leaves {
-        let cells: Vec<&str> = page
+        let cells: Vec<&str> = PAGE
             .lines()
             .map(|line| line.split(" | ").collect::<Vec<_>>())
             .find(|cells| cells[0].contains(&format!("`{key}`")))
-            .unwrap_or_else(|| panic!("docs/configuration.md has no row for {key}"));
+            .unwrap_or_else(|| panic!("docs/reference/config-json.md has no row for {key}"));
         // What derives from directory or machine is in words there.
         if (default.is_number() || default.is_boolean()) && key != "mem_pool_mb" {
             assert_eq!(
                 cells[2],
                 default.to_string(),
-                "the default of {key} in docs/configuration.md"
+                "the default of {key} in docs/reference/config-json.md"
             );
         }
     }
