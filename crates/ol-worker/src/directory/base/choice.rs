@@ -54,7 +54,7 @@ impl FromStr for BaseChoice {
             ("docker", _) => Err(refuse("names no Docker image")),
             ("dir", rest) => absolute(rest.unwrap_or(""), "names no directory").map(Self::Dir),
             ("tar", rest) => absolute(rest.unwrap_or(""), "names no file").map(Self::Tar),
-            ("oci", _) => Err(refuse("comes later")),
+            ("oci", _) => Err(refuse("is not supported yet")),
             _ => Err(refuse("is not understood")),
         }
     }
