@@ -7,10 +7,10 @@
 //! ol (cli) → ol-worker → ol-event → ol-lambda → ol-sandbox → ol-warden → { ol-sys, ol-model }
 //!
 //! ol-testkit      only ever a dev-dependency
-//! ol-conformance  tests the binary from outside: may use only ol-testkit of this workspace, and only in tests ol-packages     used by
-//! ol-lambda and the layers above it; has nothing to do with sandboxes, thus may use ol-model and ol-archive only ol-archive      used by
-//! ol-packages and ol-lambda; uses no crate of this workspace xtask           measures from outside: may use only ol-sys; no crate depends
-//! on it
+//! ol-conformance  tests the binary from outside: may use only ol-testkit of this workspace, and only in tests
+//! ol-packages     used by ol-lambda and the layers above it; has nothing to do with sandboxes, thus may use ol-model and ol-archive only
+//! ol-archive      used by ol-packages and ol-lambda; uses no crate of this workspace
+//! xtask           measures from outside: may use only ol-sys; no crate depends on it
 //! ```
 //!
 //! A crate that is not in the table is an error too, so that whoever adds one must say where it belongs.
