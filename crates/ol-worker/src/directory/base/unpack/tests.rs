@@ -32,7 +32,7 @@ fn archive(members: &[Member<'_>]) -> Vec<u8> {
     archive.into_inner().expect("memory")
 }
 
-/// A temporary directory with a file in it, and the directory `into` beside that file to unpack into.
+/// A temporary directory, and its subdirectory `into` to unpack into; beside that is `outside`, which must not change.
 fn place() -> (TempDir, PathBuf) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let into = place.path().join("into");
