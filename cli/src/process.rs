@@ -124,7 +124,7 @@ pub(crate) fn is_running(directory: &Directory) -> Result<bool> {
 /// The error when the lock is held, but not by a process that this user can identify.
 pub(crate) fn unidentified<T>(directory: &Directory) -> Result<T> {
     bail!(
-        "a worker holds {} but its process can't be told; run with sudo, in the same container as the worker; `lslocks` names \
+        "a worker holds {} but its process can't be identified; run with sudo, in the same container as the worker; `lslocks` names \
          who else may have locked it or {}",
         directory.lock_file().display(),
         directory.root().display()

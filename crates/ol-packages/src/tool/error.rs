@@ -27,7 +27,7 @@ pub enum ToolError {
         has: String,
     },
     /// The index publishes no hash for the wheel.
-    #[error("the package index tells no sha256 for {file}: what can't be checked isn't run; install uv {series} on this host", series = super::release::SERIES)]
+    #[error("the package index lists no sha256 for {file}: what can't be checked isn't run; install uv {series} on this host", series = super::release::SERIES)]
     NoHash {
         /// The wheel.
         file: String,

@@ -191,7 +191,7 @@ fn held(directory: &Path, pid: Option<i32>) -> String {
         ),
         None => format!(
             "a worker already runs in {directory} (pid unknown): {directory} or {directory}/worker/lock is locked by a process that can't \
-             be told; `lslocks` names it, and `ol worker down -p {directory}` stops a worker"
+             be identified; `lslocks` names it, and `ol worker down -p {directory}` stops a worker"
         ),
     }
 }

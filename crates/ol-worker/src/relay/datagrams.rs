@@ -25,7 +25,7 @@ pub(super) async fn serve(socket: UdpSocket, resolvers: Resolvers) {
             Ok(received) => received,
             Err(error) => {
                 // Errors about an asker that is gone are reported here too.
-                tracing::debug!("a question of a name could not be taken: {error}");
+                tracing::debug!("a DNS question could not be received: {error}");
                 sleep(Duration::from_millis(1)).await;
                 continue;
             }

@@ -25,7 +25,7 @@ pub(super) async fn serve(listener: TcpListener, resolvers: Resolvers) {
         let (stream, asker) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::debug!("a connection for names could not be taken: {error}");
+                tracing::debug!("a DNS connection could not be accepted: {error}");
                 sleep(Duration::from_millis(10)).await;
                 continue;
             }
