@@ -125,7 +125,7 @@ impl Lease {
         self.shared.files(&self.pin)
     }
 
-    /// Records that the package is used now, for [`Store::collect`]. Blocking: at most once a minute it writes a directory's time.
+    /// Records that the package is used now, for `Store::collect`. Blocking: at most once a minute it writes a directory's time.
     pub fn touch(&self) {
         let due = self.shared.table().is_due(&self.directory, Instant::now());
         if due {
