@@ -1,4 +1,4 @@
-//! `-p`: which worker directory a subcommand is about.
+//! `-p`: the worker directory that a subcommand works on.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ impl At {
     }
 }
 
-/// What the defaults depend on.
+/// The facts about this machine that the configuration's defaults depend on.
 pub(crate) fn facts() -> Result<HostFacts> {
     host_facts().context("failed to read what this machine has from /proc; is it mounted?")
 }

@@ -1,5 +1,4 @@
-//! HTTP to a worker: the public address that it serves at, and the operator's socket in its
-//! directory.
+//! HTTP to a worker: to its public address, or to the operator's socket in its directory.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,10 +16,10 @@ use ureq::{Agent, AsSendBody, Body};
 use crate::private_socket::PrivateSocket;
 use crate::process;
 
-/// The most of an error's text that is shown.
+/// The most bytes of an error's text that are shown.
 const ERROR_BYTES: u64 = 64 << 10;
 
-/// The way to a directory's worker.
+/// A connection to a directory's worker.
 pub(crate) struct Client {
     agent: Agent,
     url: String,
@@ -28,7 +27,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// For the operator of the worker that runs in `directory`: by its own socket where that may be opened.
+    /// For the operator of the worker in `directory`: uses the operator's socket if this user may open it.
     pub(crate) fn new(directory: Directory) -> Result<Self> {
         let socket = PrivateSocket(directory.socket());
         let connector = socket.chain(TcpConnector::default());
@@ -37,15 +36,15 @@ impl Client {
         })
     }
 
-    /// For a caller of its functions, like any on the network.
+    /// For a caller of functions: uses the public address, like any client.
     pub(crate) fn public(directory: Directory) -> Result<Self> {
         Self::by(directory, Agent::new_with_config)
     }
 
     fn by(directory: Directory, agent: impl FnOnce(Config) -> Agent) -> Result<Self> {
         let url = url(&directory)?;
-        // The answer is the function's, whatever it is: an error status, a redirect. A proxy is for
-        // the network, not for this machine.
+        // Error statuses and redirects are passed on, because they may be the function's answer. Proxies are for the network, not for this
+        // machine.
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -62,13 +61,14 @@ impl Client {
         })
     }
 
-    /// Where the worker answers, without a slash at the end.
+    /// The worker's URL, without a slash at the end.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Sends a request to `path` (which begins with a slash) and returns the answer, whatever its
-    /// status. There is no limit of time: the worker has its own.
+    /// Sends a request to `path` (which begins with a slash) and returns the answer, whatever its status.
+    ///
+    /// There is no time limit, because the worker has its own.
     pub(crate) fn send(
         &self,
         method: Method,
@@ -102,13 +102,13 @@ impl Client {
         })
     }
 
-    /// A request with an empty body.
+    /// Sends a request with an empty body.
     pub(crate) fn ask(&self, method: Method, path: &str) -> Result<Response<Body>> {
         self.send(method, path, &[], ())
     }
 }
 
-/// The text of an answer that is an error, for a sentence.
+/// The text of an error answer, for use in a message.
 pub(crate) fn error_text(answer: &mut Response<Body>) -> String {
     let mut bytes = Vec::new();
     let read = answer.body_mut().as_reader().take(ERROR_BYTES);
@@ -118,10 +118,10 @@ pub(crate) fn error_text(answer: &mut Response<Body>) -> String {
     }
 }
 
-/// Where the worker of `directory` answers: what it wrote when it started.
+/// The URL of the worker in `directory`, from the file that it wrote when it started.
 ///
-/// Only while it runs: after a crash what it wrote is still there, and its port, like the one in the configuration, may
-/// be that of another directory's worker by now, which would do what this one was asked to.
+/// Fails if no worker runs: after a crash the file is still there, but its port, like the one in the configuration, may belong to another
+/// directory's worker by now, which would carry out requests meant for this one.
 fn url(directory: &Directory) -> Result<String> {
     let root = directory.root().display();
     if !process::is_running(directory)? {
@@ -137,7 +137,7 @@ fn url(directory: &Directory) -> Result<String> {
     match fs::read_to_string(&file) {
         Ok(url) if is_url(url.trim()) => Ok(url.trim().trim_end_matches('/').to_owned()),
         Ok(_) => Err(damaged("holds no URL")),
-        // Written first when it is ready, so without both it isn't yet.
+        // A worker writes this file before its pid file: if both are missing, it isn't ready yet.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.pid_file().exists() => {
             bail!("the worker in {root} is still starting; see `ol worker status -p {root}`")
         }
@@ -146,7 +146,7 @@ fn url(directory: &Directory) -> Result<String> {
     }
 }
 
-/// As a worker writes it. Nothing else is asked: what comes from a file goes into requests.
+/// Whether `text` is a URL as a worker writes it. Anything else is refused, because the text is used in requests.
 fn is_url(text: &str) -> bool {
     text.strip_prefix("http://").is_some_and(|rest| {
         !rest.is_empty()
@@ -158,7 +158,7 @@ fn is_url(text: &str) -> bool {
 
 /// Asks the operator's socket for `path`; returns status and text.
 ///
-/// By hand, since the HTTP client knows no Unix sockets and HTTP/1.0 is two lines.
+/// Written by hand, because the HTTP client doesn't support Unix sockets, and an HTTP/1.0 request is two lines.
 pub(crate) fn ask_socket(directory: &Directory, path: &str) -> io::Result<(u16, String)> {
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
     let mut stream = UnixStream::connect(directory.socket())?;

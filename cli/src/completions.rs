@@ -16,7 +16,7 @@ pub(crate) struct Completions {
 
 impl Completions {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
-        // By way of a buffer: the generator panics when its writer fails.
+        // Into a buffer first, because the generator panics when its writer fails.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut crate::Cli::command(), "ol", &mut script);
         out.bytes(&script);

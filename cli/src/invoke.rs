@@ -42,7 +42,7 @@ pub(crate) struct Invoke {
     at: At,
 }
 
-/// Checks the name at the front; what follows is between the caller and the function.
+/// Checks the function's name at the beginning; the rest is passed on to the function.
 pub(crate) fn parse_target(text: &str) -> Result<String, ol_model::NameError> {
     let end = text.find(['/', '?']).unwrap_or(text.len());
     FunctionName::parse(&text[..end]).map(|_| text.to_owned())
@@ -103,7 +103,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Prints the body as it arrives, so that a stream is seen while it runs.
+/// Prints the body as it arrives, so that a stream is visible while it runs.
 fn print_body(out: Out, answer: &mut Response<Body>) -> Result<()> {
     let mut reader = answer.body_mut().as_reader();
     let mut buffer = vec![0; 64 << 10];

@@ -1,5 +1,4 @@
-//! `ol logs NAME`: what a function wrote. Read from the directory, so that it works when the worker
-//! doesn't.
+//! `ol logs NAME`: what a function wrote. Reads the directory, thus works even when the worker doesn't run.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -25,7 +24,7 @@ use line::Line;
 mod files;
 mod line;
 
-/// How often a log is looked at when followed: sooner than anyone notices, and next to no work.
+/// How often a followed log is checked: unnoticeable to people, and next to no work.
 const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
@@ -35,7 +34,7 @@ pub(crate) struct Logs {
     /// Go on printing what it writes
     #[arg(short, long)]
     follow: bool,
-    /// Only what was written for this invocation, named as the log names it
+    /// Only what was written for this invocation; ID as the log shows it
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     invocation: Option<String>,
     /// Only the last LINES of what was written so far
@@ -79,7 +78,7 @@ impl Logs {
                 thread::sleep(LOOK);
                 let known = newest.as_ref().map(files::identity).transpose()?;
                 let newer = files::newer_than(&path, known)?;
-                // Looked at after the newer ones: if there are any, nothing more comes into this.
+                // Read after looking for newer files: if there are any, nothing more is written to this one.
                 if let Some(file) = &mut newest {
                     printer.copy(file, &path)?;
                 }
@@ -97,7 +96,7 @@ impl Logs {
     }
 }
 
-/// Whether the registry has the function: by its folder, or by a worker that was started with another.
+/// Whether the function is in the registry's folder, or in the registry of a running worker (which may have been started with another one).
 fn is_there(name: &FunctionName, directory: Directory) -> Result<bool> {
     let (config, _) = directory.load(&[], &facts()?)?;
     let bundle = config.registry_path()?.join(format!("{name}.tar.gz"));
@@ -120,19 +119,19 @@ fn is_there(name: &FunctionName, directory: Directory) -> Result<bool> {
 struct Printer<'a> {
     out: Out,
     invocation: Option<&'a str>,
-    /// How many lines of history are wanted, and the last of those read so far.
+    /// How many lines of history are wanted, and the last lines read so far.
     last: Option<(usize, VecDeque<Vec<u8>>)>,
-    /// The beginning of a line whose end is still to come.
+    /// The beginning of a line whose end wasn't read yet.
     line: Vec<u8>,
     found: bool,
 }
 
 impl Printer<'_> {
-    /// Prints all of `files` and returns the last, which may grow.
+    /// Prints all of `files` and returns the last, which may still grow.
     fn copy_all(&mut self, files: Vec<File>, path: &Path) -> Result<Option<File>> {
         let mut newest = None;
         for mut file in files {
-            // What a crash cut is a line of its own, not the beginning of the next file's first.
+            // A line that a crash cut off is printed by itself, not joined with the next file's first line.
             self.end_line();
             self.copy(&mut file, path)?;
             newest = Some(file);
@@ -140,7 +139,7 @@ impl Printer<'_> {
         Ok(newest)
     }
 
-    /// Prints from where `file` stands to its end.
+    /// Prints `file` from its current position to its end.
     fn copy(&mut self, file: &mut File, path: &Path) -> Result<()> {
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -185,7 +184,7 @@ impl Printer<'_> {
         }
     }
 
-    /// Everything written so far was read; what comes now is printed as it comes.
+    /// Called when everything written so far was read: prints the last lines; from then on, lines are printed as they come.
     fn end_of_history(&mut self) {
         for line in self.last.take().into_iter().flat_map(|(_, kept)| kept) {
             self.print(line);
@@ -199,7 +198,7 @@ impl Printer<'_> {
                 Line::parse(&text).map_or_else(|| line::unknown(&text), |line| line.to_json());
             self.out.result(&value, "");
         } else {
-            // Lines that the worker wrote hold nothing of the kind; but others may write there, and older ones did.
+            // The worker escapes control characters in the lines it writes, but other programs and older workers may not have.
             self.out.bytes(format!("{}\n", visible(&text)).as_bytes());
         }
     }

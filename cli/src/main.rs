@@ -1,11 +1,11 @@
-//! `ol`: the worker's command line. One file per subcommand; what they share is in four:
+//! `ol`: the worker's command line. There is one file per subcommand, and four that they share:
 //!
 //! | file | holds |
 //! |---|---|
-//! | `out` | text or JSON, and readers that leave early |
-//! | `at` | `-p`: which worker directory |
+//! | `out` | text or JSON output, and readers that leave early |
+//! | `at` | `-p`: the worker directory |
 //! | `client` | HTTP to the worker of that directory |
-//! | `process` | which process is that worker, and signals to it |
+//! | `process` | finding that worker's process, and signalling it |
 //!
 //! Failure: a subcommand returns an error, which is printed here, once, as one sentence with its
 //! causes. Exit codes: 0 done, 1 failed, 2 used wrongly.
@@ -42,7 +42,7 @@ use out::{Format, Out};
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How to print what is printed
+    /// Format of the output
     #[arg(
         long,
         global = true,

@@ -1,4 +1,4 @@
-//! `ol man DIR`: the manual pages, made from what `--help` is made from, so that they can't differ.
+//! `ol man DIR`: writes the manual pages, generated from the same definitions as `--help`, so that they can't differ.
 
 use std::fs;
 use std::path::PathBuf;
@@ -39,11 +39,11 @@ impl Man {
     }
 }
 
-/// File name and roff text of the page of every subcommand that people see.
+/// The file name and roff text of a page for every visible subcommand.
 fn pages() -> Result<Vec<(String, Vec<u8>)>> {
-    // Without `help`, which would have a page for each of the others once more.
+    // Without the subcommand `help`, which would repeat a page for each of the others.
     let mut command = crate::Cli::command().disable_help_subcommand(true);
-    // Gives each subcommand its full name and the options that all have.
+    // Gives each subcommand its full name and the global options.
     command.build();
     let mut pages = Vec::new();
     add(&command, "ol", &mut pages)?;
@@ -51,7 +51,7 @@ fn pages() -> Result<Vec<(String, Vec<u8>)>> {
 }
 
 fn add(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
-    // clap wants names that last as long as the program, and makes them by leaking; a dozen.
+    // clap wants names of static lifetime; leaking them is fine for a few dozen.
     let title: &'static str = name.to_owned().leak();
     let mut text = Vec::new();
     Page::new(command.clone().name(title).display_name(title))

@@ -1,11 +1,10 @@
-//! What the program prints: results on standard output, as text or JSON; everything else on
-//! standard error.
+//! The program's output: results on standard output, as text or JSON; everything else on standard error.
 //!
-//! Texts hold what others wrote: functions, package indexes, whoever sent a name. What a terminal would obey or hide of it is
-//! written out. Bytes that are asked for as they are (a function's answer, in a pipe or a file) stay as they are.
+//! Texts may contain what others wrote: functions, package indexes, whoever chose a name. Characters that a terminal would interpret or
+//! hide are escaped. Bytes that are wanted unchanged (a function's answer, in a pipe or a file) are not.
 //!
-//! Not by `println!`, which panics when the reader leaves (`ol ls | head -1`). A reader who left
-//! has what it wanted, so the program then ends without complaint.
+//! `println!` isn't used, because it panics when the reader leaves (`ol ls | head -1`). A reader that left has all it wanted, thus the
+//! program then ends without an error.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -24,19 +23,19 @@ pub(crate) enum Format {
     Text,
     /// One JSON value per line
     Json,
-    /// A benchmark's result goes into this file too: there the option is the original's, and older than ours
+    /// A file that a benchmark's result is also written to: there, `--output` means what it means in the original worker.
     #[value(skip)]
     File(PathBuf),
 }
 
 impl Format {
-    /// Reads the option where it may be a file.
+    /// Parses the option where it may also name a file.
     pub(crate) fn or_file(text: &str) -> Result<Self, Infallible> {
         Ok(Self::from_str(text, false).unwrap_or_else(|_| Self::File(text.into())))
     }
 }
 
-/// Where results go, and in which form.
+/// The output, and the format of results.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
     json: bool,
@@ -53,7 +52,7 @@ impl Out {
         self.json
     }
 
-    /// A result: `value` for programs, `text` for people (nothing when empty).
+    /// Prints a result: `value` as JSON for programs, or `text` for people (nothing if it is empty).
     pub(crate) fn result(self, value: &impl Serialize, text: impl Display) {
         let text = if self.json {
             let json = serde_json::to_string(value);
@@ -66,7 +65,7 @@ impl Out {
         }
     }
 
-    /// Bytes as they are.
+    /// Prints bytes unchanged.
     pub(crate) fn bytes(self, bytes: &[u8]) {
         let mut stdout = io::stdout().lock();
         if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -78,7 +77,7 @@ impl Out {
         }
     }
 
-    /// What a function answered: as it is for a program, as a text for a person.
+    /// Prints a function's answer: unchanged for a program, escaped on a terminal.
     pub(crate) fn answer(self) -> Answer {
         let terminal = io::stdout().is_terminal();
         Answer {
@@ -88,13 +87,13 @@ impl Out {
         }
     }
 
-    /// A line beside the result.
+    /// Prints a line on standard error, for what isn't the result.
     pub(crate) fn note(self, text: impl Display) {
-        // Nobody is left to be told when this fails.
+        // If standard error is closed, there is nobody to tell.
         let _ = writeln!(io::stderr(), "{}", visible_lines(&text.to_string()));
     }
 
-    /// Why the program failed: the sentence, then its causes.
+    /// Prints why the program failed: the sentence, then its causes.
     pub(crate) fn error(self, error: &anyhow::Error) {
         self.note(format_args!("error: {error:#}"));
     }
@@ -104,12 +103,12 @@ impl Out {
 pub(crate) struct Answer {
     out: Out,
     terminal: bool,
-    /// The first bytes of a character whose others are still to come.
+    /// The first bytes of a character whose remaining bytes haven't arrived.
     begun: Vec<u8>,
 }
 
 impl Answer {
-    /// The next part.
+    /// Prints the next part.
     pub(crate) fn part(&mut self, bytes: &[u8]) {
         if self.terminal {
             let text = shown(&mut self.begun, bytes);
@@ -119,7 +118,7 @@ impl Answer {
         }
     }
 
-    /// Nothing more comes; `last` is the last byte. A terminal's line is ended, a program gets exactly what the function sent.
+    /// Ends the answer; `last` is its last byte. On a terminal the line is ended; a program gets exactly what the function sent.
     pub(crate) fn end(self, last: u8) {
         if self.terminal {
             let rest = String::from_utf8_lossy(&self.begun);
@@ -129,11 +128,11 @@ impl Answer {
     }
 }
 
-/// The text of `bytes` behind those that `begun` kept of the part before; keeps a character that is cut.
+/// The printable text of `begun` followed by `bytes`. An incomplete character at the end is kept in `begun`.
 fn shown(begun: &mut Vec<u8>, bytes: &[u8]) -> String {
     begun.extend_from_slice(bytes);
     let whole = match begun.utf8_chunks().last() {
-        // Cut, rather than wrong: a character has at most four bytes, and nothing follows.
+        // Incomplete, not wrong: at most three bytes at the very end.
         Some(last) if is_cut(last.invalid()) => begun.len() - last.invalid().len(),
         _ => begun.len(),
     };

@@ -1,4 +1,4 @@
-//! `ol packages …`: the packages that functions share. The worker that runs does it: it alone knows which are in use.
+//! `ol packages …`: the packages that functions share. The running worker does the work, because only it knows which are in use.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -64,7 +64,7 @@ struct Package {
     version: String,
     bytes: u64,
     files: u64,
-    /// In seconds since 1970.
+    /// In seconds since 1970-01-01.
     last_used: u64,
     in_use: Vec<String>,
 }
@@ -104,7 +104,7 @@ impl Rm {
         }
         match failed {
             0 => Ok(ExitCode::SUCCESS),
-            // Said already.
+            // The reason was printed already.
             _ if self.packages.len() == 1 => Ok(ExitCode::FAILURE),
             _ => bail!(
                 "{failed} of {} packages were not removed",
@@ -150,7 +150,7 @@ fn ask<T: for<'a> Deserialize<'a>>(
     })
 }
 
-/// Whatever could be a package's name and version, and is safe in a URL; the worker decides.
+/// Accepts any text that could be a package's name and version and is safe in a URL; the worker decides whether it is one.
 fn package(text: &str) -> Result<String, String> {
     let safe = |c: char| c.is_ascii_alphanumeric() || "-_.+!=".contains(c);
     match text.split_once("==") {

@@ -1,5 +1,7 @@
-//! The operator's way to a worker: the socket file in its directory, which only root may open. What is asked there takes no place from
-//! anybody, and is heard when the port has none left. Who may not open it goes by the port, like everybody.
+//! The operator's connection to a worker: the socket in its directory, which only root may open.
+//!
+//! Such requests don't take a connection from callers, and work even when the port has none left. Users that may not open the socket use
+//! the port, like everybody.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -10,7 +12,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-/// Connects to the socket file at this path, or leaves it to the next in the chain.
+/// Connects to the socket at this path, or leaves it to the next connector in the chain.
 #[derive(Debug)]
 pub(crate) struct PrivateSocket(pub(crate) PathBuf);
 
@@ -38,14 +40,14 @@ impl Connector for PrivateSocket {
     }
 }
 
-/// A connection by the socket file.
+/// A connection through the socket.
 #[derive(Debug)]
 pub(crate) struct Connected {
     stream: UnixStream,
     buffers: LazyBuffers,
 }
 
-/// A socket tells that its time is over as one that isn't ready.
+/// Converts an error: a socket reports a timeout as `WouldBlock`.
 fn ended(error: io::Error, timeout: NextTimeout) -> Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         Error::Timeout(timeout.reason)
@@ -82,7 +84,7 @@ impl Transport for Connected {
         Ok(amount > 0)
     }
 
-    /// One is used again only if nothing came on it meanwhile, its end included.
+    /// Whether the connection can be reused: only if nothing arrived on it meanwhile, not even its end.
     fn is_open(&mut self) -> bool {
         let look = || {
             self.stream.set_nonblocking(true)?;

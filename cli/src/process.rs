@@ -1,8 +1,7 @@
-//! Which process is the worker of a directory, and signals that reach it and nobody else.
+//! Finds the process that is a directory's worker, and sends signals to it and no other.
 //!
-//! A number in a file proves nothing: the process may be gone and the number another's. A pidfd is
-//! opened first, and only then is it checked that the number still means the worker. What passed
-//! the check while the pidfd was open is what the signal goes to.
+//! A pid in a file proves nothing: the process may be gone and the pid reused. Thus a pidfd is opened first, and then it is checked that
+//! the pid still means the worker. If so, the pidfd refers to the worker, and the signal is sent through it.
 
 use std::fs;
 use std::io;
@@ -17,23 +16,23 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::client::ask_socket;
 
-/// What draining may take beyond its own limit: ending sandboxes, removing their groups.
+/// How long stopping may take beyond the drain limit: sandboxes end, and their cgroups are removed.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// A process that was the worker, or its supervisor, when last looked at.
+/// A process that was the worker or its supervisor when it was checked.
 pub(crate) struct Target {
     pub(crate) pid: Pid,
     pidfd: OwnedFd,
 }
 
 impl Target {
-    /// The process `pid`, if `is_it` says so while its number can't be given to another.
+    /// The process `pid`, if `is_it` says so after its pidfd was opened.
     fn pin(pid: Pid, is_it: impl FnOnce() -> bool) -> Option<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         is_it().then_some(Self { pid, pidfd })
     }
 
-    /// Sends `signal`; a process that has ended meanwhile is fine.
+    /// Sends `signal`; a process that has already ended is fine.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -49,8 +48,9 @@ pub(crate) fn supervisor(directory: &Directory) -> Option<Target> {
     Target::pin(pid, || directory.holder() == Some(pid))
 }
 
-/// The worker: what its pid file says, or else its socket, provided that it is the supervisor or a
-/// child of it. The file first, since a worker that hangs would answer the socket late or never.
+/// The worker: the process in its pid file, or else the one that its socket names, if it is the supervisor or a child of it.
+///
+/// The file comes first, because a worker that hangs would answer the socket late or never.
 pub(crate) fn worker(directory: &Directory) -> Option<Target> {
     let from_file = || parse(&fs::read_to_string(directory.pid_file()).ok()?);
     let from_socket = || match ask_socket(directory, "/pid") {
@@ -77,13 +77,12 @@ fn parent(pid: Pid) -> Option<Pid> {
     parse(status.lines().find_map(|line| line.strip_prefix("PPid:"))?)
 }
 
-/// Ends the directory's worker and waits until nothing of it lives; `None` when none runs.
+/// Stops the directory's worker and waits until all of its processes have ended; `None` when none runs.
 pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>> {
     if !is_running(directory)? {
         return Ok(None);
     }
-    // A worker that is still starting has neither socket nor pid file; its supervisor passes on
-    // the signal.
+    // A worker that is still starting has neither socket nor pid file; then its supervisor gets the signal and passes it on.
     let target = worker(directory).or_else(|| supervisor(directory));
     let Some(target) = target else {
         if !is_running(directory)? {
@@ -106,15 +105,15 @@ pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>
     Ok(Some(target.pid))
 }
 
-/// Was the worker told to stop before? It then listens no more. To be told once more would mean not to wait for the calls
-/// in flight, which only a person says.
+/// Whether the worker was told to stop before; it no longer listens then. A second signal would mean not to wait for calls in flight, which
+/// only a person may decide.
 fn drains(directory: &Directory) -> bool {
     let connected = UnixStream::connect(directory.socket());
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     connected.is_err_and(refused) && directory.pid_file().exists()
 }
 
-/// Does a worker live in `directory`?
+/// Whether a worker lives in `directory`.
 pub(crate) fn is_running(directory: &Directory) -> Result<bool> {
     directory.locked().with_context(|| {
         let lock = directory.lock_file();
@@ -122,10 +121,10 @@ pub(crate) fn is_running(directory: &Directory) -> Result<bool> {
     })
 }
 
-/// The lock is held, but not by a process that we can see into.
+/// The error when the lock is held, but not by a process that this user can identify.
 pub(crate) fn unidentified<T>(directory: &Directory) -> Result<T> {
     bail!(
-        "a worker holds {} but its process can't be told; run with sudo, in the same container as the worker; `lslocks` names \
+        "a worker holds {} but its process can't be identified; run with sudo, in the same container as the worker; `lslocks` names \
          who else may have locked it or {}",
         directory.lock_file().display(),
         directory.root().display()

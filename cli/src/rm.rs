@@ -1,4 +1,4 @@
-//! `ol rm NAME…`: takes functions out of the worker's registry.
+//! `ol rm NAME…`: removes functions from the worker's registry.
 
 use std::process::ExitCode;
 
@@ -39,7 +39,7 @@ impl Rm {
         }
         match failed {
             0 => Ok(ExitCode::SUCCESS),
-            // Said already.
+            // The reason was printed already.
             _ if self.names.len() == 1 => Ok(ExitCode::FAILURE),
             _ => bail!(
                 "{failed} of {} functions were not removed",

@@ -1,4 +1,4 @@
-//! Compiles the native half of a Python zygote, an extension module without a C library, and hands its bytes to the crate.
+//! Compiles the native half of a Python zygote, an extension module that links no C library, and makes its bytes available to the crate.
 
 use std::{env, path::Path, process::Command};
 
@@ -18,7 +18,7 @@ fn main() {
             "-Cdebuginfo=0",
             "-Cstrip=symbols",
         ])
-        // Python's own names, and memset, are found in the process that loads it, whichever C library that has.
+        // Python's symbols and memset are resolved in the process that loads the module, whichever C library that process uses.
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib"])
         .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack"])
         .arg("-o")

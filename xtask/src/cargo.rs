@@ -1,4 +1,4 @@
-//! How every task calls cargo, so that each uses the cargo it was started by and the same target folder.
+//! How every task calls cargo: all use the cargo that started them, and the same target folder.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// What `cargo metadata --no-deps` says, as far as the tasks need it.
+/// The parts of the output of `cargo metadata --no-deps` that the tasks need.
 #[derive(Deserialize)]
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
@@ -26,7 +26,7 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<Dependency>,
 }
 
-/// One line of a manifest. `kind` is absent for an ordinary dependency, else "dev" or "build".
+/// A dependency in a manifest. `kind` is absent for an ordinary one, else "dev" or "build".
 #[derive(Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,

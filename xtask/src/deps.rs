@@ -1,19 +1,19 @@
-//! `cargo xtask deps`: fails when a dependency arrow points up, or when `unsafe` leaves its room.
+//! `cargo xtask deps`: fails when a dependency between crates points up, when modules have new circles, or when `unsafe` is outside ol-sys.
 //!
-//! Exists because the layers are the design's main promise to a reader, and nothing in cargo keeps
-//! it: a crate may declare any other. The order, from the top:
+//! Exists because the layers are the design's main promise to a reader, and cargo doesn't enforce them: a crate may declare any dependency.
+//! The order, from the top:
 //!
 //! ```text
 //! ol (cli) → ol-worker → ol-event → ol-lambda → ol-sandbox → ol-warden → { ol-sys, ol-model }
 //!
 //! ol-testkit      only ever a dev-dependency
-//! ol-conformance  sees the binary from outside: nothing of ours but ol-testkit, and that for tests
-//! ol-packages     serves ol-lambda and those above it; knows nothing of sandboxes, so it may name ol-model and ol-archive only
-//! ol-archive      serves ol-packages and ol-lambda; names nothing of ours
-//! xtask           measures from outside: nothing of ours but ol-sys; nobody depends on it
+//! ol-conformance  tests the binary from outside: may use only ol-testkit of this workspace, and only in tests
+//! ol-packages     used by ol-lambda and the layers above it; has nothing to do with sandboxes, thus may use ol-model and ol-archive only
+//! ol-archive      used by ol-packages and ol-lambda; uses no crate of this workspace
+//! xtask           measures from outside: may use only ol-sys; no crate depends on it
 //! ```
 //!
-//! A crate that is not in the table fails too, so that whoever adds one says where it belongs.
+//! A crate that is not in the table is an error too, so that whoever adds one must say where it belongs.
 
 use anyhow::{Result, bail};
 
@@ -21,13 +21,13 @@ use crate::cargo::{self, Dependency, Package};
 use crate::cycles;
 use crate::find_unsafe;
 
-/// Where a crate stands and which other crates of ours it may name.
+/// Where a crate belongs, and which other crates of the workspace it may use.
 enum Place {
     /// One of the layers; may use every layer with a lower number.
     Layer(u8),
-    /// Serves the layers from this number up, and may name exactly these.
+    /// Used by the layers from this number up; may use exactly these crates.
     Serves(u8, &'static [&'static str]),
-    /// Outside the layers; may use exactly these.
+    /// Outside the layers; may use exactly these crates.
     Beside(&'static [&'static str]),
 }
 
@@ -60,8 +60,8 @@ fn place(name: &str) -> Option<&'static Place> {
         .map(|(_, place)| place)
 }
 
-/// Checks every arrow between the workspace's crates, that modules know each other in no circle but those that are known, and that only
-/// `ol-sys` says `unsafe`.
+/// Checks all dependencies between the workspace's crates, that modules have no circles except the listed ones, and that only `ol-sys`
+/// contains `unsafe`.
 pub(crate) fn run() -> Result<()> {
     let workspace = cargo::workspace()?;
     let names: Vec<&str> = workspace
@@ -85,7 +85,7 @@ pub(crate) fn run() -> Result<()> {
             complaints.extend(complaint(&package.name, dependency));
         }
         let src = package.manifest_path.with_file_name("src");
-        // Some are tests only.
+        // Some crates contain only tests.
         if src.is_dir() {
             complaints.extend(cycles::complaints(&package.name, &src)?);
         }
@@ -112,7 +112,7 @@ fn own_dependencies<'a>(
         .filter(|dependency| names.contains(&dependency.name.as_str()))
 }
 
-/// Why the arrow `from → dependency` is not allowed; `None` when it is.
+/// Why the dependency `from → dependency` is not allowed; `None` when it is.
 fn complaint(from: &str, dependency: &Dependency) -> Option<String> {
     let to = dependency.name.as_str();
     if to == TESTKIT || to == FAKE {

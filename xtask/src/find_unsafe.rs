@@ -1,9 +1,8 @@
 //! Finds the word `unsafe` in code, for `cargo xtask deps`.
 //!
-//! Exists beside the lint `unsafe_code = "deny"` because a crate can switch a lint off for itself;
-//! it can't talk its way past a word search. Comments, strings and longer names (`unsafe_code` in a
-//! lint table) don't count, which is why this reads Rust's tokens as far as that needs, and no
-//! further.
+//! Exists in addition to the lint `unsafe_code = "deny"`, because a crate can switch off a lint for itself, but not this search. The word
+//! in comments, strings and longer names (`unsafe_code` in a lint table) doesn't count, thus this reads Rust's tokens as far as necessary
+//! for that, and no further.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +10,12 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo::Workspace;
 
-/// The one crate whose purpose is to hold it.
+/// The only crate that may contain `unsafe`.
 const ROOM: &str = "ol-sys";
-/// The native helper inside a sandbox is below every layer and has its own argument.
+/// The folder of the native helper inside a sandbox: it is below every layer, and its `unsafe` is justified there.
 const RUNTIME: &str = "runtime";
 
-/// One complaint for each line outside [`ROOM`] and [`RUNTIME`] whose code says `unsafe`.
+/// One complaint for each line outside [`ROOM`] and [`RUNTIME`] whose code contains `unsafe`.
 pub(crate) fn outside_its_room(workspace: &Workspace) -> Result<Vec<String>> {
     let runtime = workspace.workspace_root.join(RUNTIME);
     let mut complaints = Vec::new();
@@ -65,7 +64,7 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Line numbers, from 1, where the keyword stands in code.
+/// The numbers of the lines whose code contains the keyword, from 1.
 fn lines_saying_unsafe(source: &str) -> Vec<usize> {
     let bytes = source.as_bytes();
     let (mut lines, mut at) = (Vec::new(), 0);
@@ -99,7 +98,7 @@ fn word_length(bytes: &[u8]) -> usize {
         .count()
 }
 
-/// The end of a raw string whose prefix is `source[at..end]`; `None` when that is an ordinary word.
+/// The end of a raw string with the prefix `source[at..end]`; `None` if that is an ordinary word.
 fn raw_string_end(source: &str, at: usize, end: usize) -> Option<usize> {
     if !matches!(&source[at..end], "r" | "br" | "cr") {
         return None;

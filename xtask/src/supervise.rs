@@ -1,7 +1,6 @@
-//! Running a child process against the clock. Everything `xtask` starts may hang (a machine that
-//! never powers off, a build waiting for a lock), and the answer is always the same: read its
-//! output as it comes, and at the deadline end that one process, by the handle it was started with
-//! and never by its name.
+//! Runs a child process with a deadline. Everything that `xtask` starts may hang (a machine that never powers off, a build that waits for a
+//! lock). Thus its output is read as it comes, and at the deadline that one process is killed, through the handle it was started with and
+//! never by its name.
 
 use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
@@ -11,22 +10,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How often an exiting child is looked at, once its output has ended.
+/// How often a child is checked for its end, once its output has ended.
 const POLL: Duration = Duration::from_millis(20);
 
 /// How a child ended.
 pub(crate) enum Ended {
-    /// By itself.
+    /// It ended by itself.
     Exited(ExitStatus),
-    /// It was still there at the deadline, and was killed.
+    /// It still ran at the deadline, and was killed.
     TimedOut,
 }
 
-/// Runs `command` without input until it ends or `deadline` passes, and hands each piece of its
-/// standard output to `on_output` as it arrives. Its standard error is ours.
+/// Runs `command` without input until it ends or `deadline` passes, and passes each piece of its standard output to `on_output` as it
+/// arrives. Its standard error is this program's.
 ///
-/// The child is also killed should this program die: `setpriv` asks the kernel for that before it
-/// becomes `command`.
+/// The child is also killed if this program dies: `setpriv` asks the kernel for that before it becomes `command`.
 pub(crate) fn supervise(
     command: &Command,
     deadline: Instant,
@@ -59,7 +57,7 @@ pub(crate) fn supervise(
     let (sender, receiver) = mpsc::channel::<Vec<u8>>();
     let reader = thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
-        // The pipe ends, or nobody listens any more: either way there is no more to do.
+        // Ends when the pipe does, or when the receiver is gone.
         while let Ok(read) = stdout.read(&mut buffer) {
             if read == 0 || sender.send(buffer[..read].to_vec()).is_err() {
                 break;
@@ -71,7 +69,7 @@ pub(crate) fn supervise(
     let ended = loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // An error here means it has ended in this very moment, and `wait` will say so.
+            // An error here means that it has just ended, and `wait` will say so.
             let _ = child.kill();
             child
                 .wait()
@@ -94,7 +92,7 @@ pub(crate) fn supervise(
         }
     };
     if !open {
-        // It has ended. After a timeout it may live on for as long as a grandchild keeps the pipe
+        // The output has ended, hence so will the thread. After a timeout the thread may live on, as long as a grandchild keeps the pipe
         // open.
         reader.join().ok();
     }

@@ -1,11 +1,11 @@
-//! `cargo xtask test`: the whole suite, and afterwards what it did *not* test.
+//! `cargo xtask test`: runs the whole suite, and then lists the tests that did *not* run.
 //!
-//! Exists because a test that skips itself (no root, no cgroup delegation, no network namespace)
-//! looks exactly like one that passed. Two kinds of silence are broken here:
+//! Exists because a test that skips itself (no root, no cgroup delegation, no network namespace) looks exactly like one that passed. There
+//! are two kinds:
 //!
-//! * `#[ignore = "…"]`: found by listing the test binaries, which also know the reason;
-//! * a test that finds the host lacking while it runs: it appends one line, `NAME<TAB>REASON`, to
-//!   the file that [`SKIP_LOG`] names, and returns.
+//! * `#[ignore = "…"]`: found by asking the test binaries, which also know the reason;
+//! * a test that finds while running that the host lacks something: it appends a line `NAME<TAB>REASON` to the file named by [`SKIP_LOG`],
+//!   and returns.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::cargo::{cargo, workspace};
 
-/// Names the file to which a test that can't run here appends `NAME<TAB>REASON`.
+/// The variable with the file to which a test that can't run here appends `NAME<TAB>REASON`.
 const SKIP_LOG: &str = "OL_SKIP_LOG";
 
 /// Runs `cargo nextest run` with `args` and reports every skipped test. The exit code is nextest's.
@@ -60,16 +60,16 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
-/// The suites whose outcome can depend on how a sandbox began, because what they ask is answered by a process in it: what it may do, what
-/// it sees, what its Python can, whose its lines are, what its web app is told.
+/// The suites whose result can depend on how a sandbox was started, because a process in the sandbox answers what they ask: what it may do,
+/// what it sees, what its Python can do, which function its lines belong to, what its web app is told.
 ///
-/// The others ask the worker (commands, the registry, HTTP, limits of instances, packages), where the kind of start is one line in
+/// Other suites test the worker (commands, the registry, HTTP, limits of instances, packages), for which the kind of start is one line in
 /// `provision.rs`, or start each kind themselves: `starts_alike`, which compares them byte for byte, `forks`, `zygotes`, `timing`. All
-/// suites over all kinds are part of `make test-long`.
+/// suites with all kinds are part of `make test-long`.
 const OF_EVERY_START: &str = "binary(sandbox_view) + binary(system_calls) + binary(hostile) + binary(exhaustion) + binary(python) \
                               + binary(output) + binary(webapps) + binary(helpers)";
 
-/// What a leaf may do and sees must not depend on how it was made: the same tests once more for each way that isn't the usual.
+/// Runs these suites again for each way of starting that isn't the default: what a leaf may do and sees must not depend on it.
 fn test_other_starts(skip_log: &Path) -> Result<ExitStatus> {
     let mut status = ExitStatus::default();
     for starts in ["fresh", "blank", "resume"] {
@@ -94,7 +94,7 @@ fn test_other_starts(skip_log: &Path) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// What runs inside a Python sandbox has tests of its own, which play the worker.
+/// Runs the tests of the program inside a Python sandbox; they play the worker's part.
 fn test_python_runtime() -> Result<()> {
     let folder = workspace()?.workspace_root.join("runtime/python/tests");
     let status = Command::new("/usr/bin/python3")
@@ -133,7 +133,7 @@ fn install_nextest_if_missing() -> Result<()> {
     Ok(())
 }
 
-/// The `-p NAME` flags among `args`: with any, `--workspace` must go, for cargo lets it win silently.
+/// The `-p NAME` flags among `args`. If there are any, `--workspace` must be left out, since cargo would silently prefer it.
 fn package_choice(args: &[String]) -> Vec<String> {
     let mut chosen = Vec::new();
     let mut rest = args.iter().take_while(|arg| *arg != "--");
@@ -201,7 +201,7 @@ fn ignored(packages: &[String]) -> Result<Skipped> {
         if names.is_empty() {
             continue;
         }
-        // Asked for an ignored test without `--ignored`, the test binary runs nothing and says why.
+        // When told to run an ignored test without `--ignored`, a test binary doesn't run it and prints the reason.
         let said = Command::new(&suite.binary_path)
             .current_dir(&suite.cwd)
             .args(&names)

@@ -1,9 +1,8 @@
-//! `cargo xtask test-v2`: the conformance tests on a host whose cgroups are v2 and nothing else.
+//! `cargo xtask test-v2`: the conformance tests on a host that has only cgroup v2.
 //!
-//! Exists because the worker treats cgroup v1 and v2 differently, and a container or a CI runner
-//! has only one of them. The binaries are built here and run in the machine of [`crate::vm`], one
-//! test at a time, for it is slow. No test at all is an error: a filter that matches nothing looks
-//! exactly like a suite that passed.
+//! Exists because the worker treats cgroup v1 and v2 differently, and a container or a CI runner has only one of them. The binaries are
+//! built here and run in the virtual machine of [`crate::vm`], one test at a time, because it is slow. Running no test at all is an error:
+//! a filter that matches nothing would look like a suite that passed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,10 +19,10 @@ use crate::vm::{self, Job, MachineOptions, quoted};
 /// The package whose tests are run.
 const PACKAGE: &str = "ol-conformance";
 
-/// Where the tests put what they make; in the machine this is memory.
+/// Where tests put their files; in the machine this is memory.
 const TEST_DIR: &str = "/tmp";
 
-/// Where tests which find the machine lacking say so; see [`crate::test`].
+/// The file in which tests record that the machine lacks something; see [`crate::test`].
 const SKIP_LOG: &str = "/tmp/skipped-tests.txt";
 
 /// Run the conformance tests in the cgroup v2 machine
@@ -69,7 +68,7 @@ pub(crate) fn run(args: &TestV2Args) -> Result<ExitCode> {
         env: vec![
             ("OL_BIN".into(), ol.executable.clone().into()),
             ("OL_TEST_DIR".into(), TEST_DIR.into()),
-            // Deadlines are for a machine that interprets its instructions.
+            // The machine interprets its instructions, hence deadlines are made longer.
             ("OL_TEST_SLOW".into(), "1".into()),
             ("OL_SKIP_LOG".into(), SKIP_LOG.into()),
         ],
@@ -81,14 +80,14 @@ pub(crate) fn run(args: &TestV2Args) -> Result<ExitCode> {
     Ok(ExitCode::from(outcome.code))
 }
 
-/// Something that cargo has built and that can be run.
+/// An executable that cargo has built.
 struct Built {
     executable: PathBuf,
     /// Where cargo would run it.
     dir: PathBuf,
 }
 
-/// One of cargo's messages, as far as it is of use here; those about other things lack the fields.
+/// The parts of a message of cargo that are needed here; messages of other kinds lack these fields.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -96,7 +95,7 @@ struct Message {
     manifest_path: Option<PathBuf>,
 }
 
-/// Has cargo build something, and learns from it what came of it.
+/// Makes cargo build something, and returns the executables.
 fn build(args: &[&str], deadline: Instant) -> Result<Vec<Built>> {
     let mut cargo = cargo();
     cargo
@@ -121,7 +120,7 @@ fn built(messages: &str) -> Result<Vec<Built>> {
     Ok(all)
 }
 
-/// How many tests of a suite the filters leave. Listing needs no machine, so it is done here.
+/// How many tests of a suite match the filters. Listing them doesn't need the machine, thus happens here.
 fn count(suite: &Built, filters: &[String], deadline: Instant) -> Result<usize> {
     let mut list = Command::new(&suite.executable);
     list.args(["--list", "--format", "terse"])
@@ -134,7 +133,7 @@ fn count(suite: &Built, filters: &[String], deadline: Instant) -> Result<usize> 
         .count())
 }
 
-/// The line of a shell script which runs a suite.
+/// The line of the shell script that runs a suite.
 fn suite_line(suite: &Built, filters: &[String]) -> String {
     let filters: Vec<String> = filters.iter().map(|filter| quoted(filter)).collect();
     format!(

@@ -1,5 +1,5 @@
-//! A `tar.gz` that somebody packed already. It is sent as it is: the worker judges every member of
-//! it. Here it is only read, so that the checks of a directory serve it too.
+//! A `tar.gz` that somebody packed already. It is uploaded unchanged, and the worker checks every member. Here it is only read, so that the
+//! same checks as for a directory apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -13,13 +13,13 @@ use tar::Archive as Tar;
 use super::check::Files;
 use super::pack::TEXT_BYTES;
 
-/// The most that a bundle may unpack to, as in the worker.
+/// The most bytes that a bundle may unpack to, as in the worker.
 const UNPACKED_BYTES: u64 = 1 << 30;
 
-/// The largest file that is read. The worker has its own bound, `max_body_mb`, and says so.
+/// The most bytes of a file that are read. The worker has its own limit, `max_body_mb`, and reports it.
 const PACKED_BYTES: u64 = 4 << 30;
 
-/// The files that are looked into.
+/// The files whose content is checked.
 const READ: [&str; 3] = ["ol.yaml", ".env", "requirements.txt"];
 
 /// A packed function.
@@ -60,7 +60,7 @@ impl Archive {
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            // `tar -C DIR -cz .` writes ./f.py; the worker takes it as f.py.
+            // `tar -C DIR -cz .` writes ./f.py; to the worker, this is f.py.
             let path: PathBuf = entry
                 .path()?
                 .components()

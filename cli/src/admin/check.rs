@@ -1,4 +1,4 @@
-//! What can be known to be wrong before anything is uploaded: the sooner it is said, the cheaper.
+//! Checks of a function before anything is uploaded, so that mistakes are reported early.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -13,14 +13,13 @@ const PROGRAM: &str = "f.bin";
 
 /// A function's files, packed or not.
 pub(super) trait Files {
-    /// Is there a file of this name?
+    /// Whether there is a file of this name.
     fn has_file(&self, name: &str) -> bool;
     /// The text of the file `name`; `None` when there is no such file.
     fn text(&self, name: &str) -> Result<Option<String>>;
 }
 
-/// Checks `ol.yaml`, `.env`, `requirements.txt` and that the entry file is there. Returns what is odd
-/// but can stand.
+/// Checks `ol.yaml`, `.env`, `requirements.txt`, and that the entry file is there. Returns warnings.
 pub(super) fn check(files: &impl Files) -> Result<Vec<String>> {
     let yaml = files.text("ol.yaml")?.unwrap_or_default();
     let (config, warnings) = FunctionConfig::parse(&yaml)?;
@@ -35,8 +34,7 @@ pub(super) fn check(files: &impl Files) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// What the function will find in its environment: as in the worker, a bundled `.env` counts where
-/// `ol.yaml` sets none.
+/// The environment that the function will have. As in the worker, a bundled `.env` is used only if `ol.yaml` sets no environment.
 fn environment(
     files: &impl Files,
     set: Option<BTreeMap<String, String>>,

@@ -1,17 +1,17 @@
-//! A function's files out of a git repository, by the ordinary `git` client, so that whatever reaches
-//! the repository by hand (keys, proxies, credential helpers) reaches it here.
+//! Fetches a function's files from a git repository with the ordinary `git` client, so that the operator's keys, proxies and credential
+//! helpers work here too.
 //!
 //! ```text
 //!   TMP/ol-install-X/          0700, removed whatever happens
-//!    ├ said                    git's words
+//!    ├ said                    git's output
 //!    └ repository/             init ─► fetch one commit ─► check it out
 //! ```
 //!
-//! Nothing of the repository runs: no hook, no template, no submodule. Nobody is asked anything: where
-//! a password would be needed, git says so and fails. All of it ends in time.
+//! Nothing of the repository is executed: no hook, no template, no submodule. Nobody is prompted: if a password is needed, git fails and
+//! says so. The whole fetch has a time limit.
 //!
-//! While the directory exists, ^C waits: the signals that end a program are blocked and looked for
-//! beside git, so that the directory is gone when they take effect.
+//! While the directory exists, ^C is delayed: the signals that would end the program are blocked, and checked while git runs. They take
+//! effect after the directory was removed.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -30,12 +30,13 @@ use tempfile::TempDir;
 
 use super::git_url::GitUrl;
 
-/// As much of git's words as a sentence bears.
+/// The most bytes of git's output in an error.
 const SAID_BYTES: u64 = 4 << 10;
 
-/// What git finds another repository by, or looks at this one through. Set where git runs as a hook, it would lead ours astray. What carries
-/// configuration (`GIT_CONFIG_COUNT` and its like) stays: it is how keys and proxies are given to it. `git rev-parse --local-env-vars`
-/// and git(1) list them.
+/// Variables by which git finds another repository, or that change how it looks at this one. They are set if this program is called from a
+/// git hook, and would make our git use the wrong repository. `git rev-parse --local-env-vars` and git(1) list them.
+///
+/// Variables with configuration (`GIT_CONFIG_COUNT` and similar) are kept: they may carry keys and proxies.
 const OF_A_REPOSITORY: [&str; 14] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -53,16 +54,16 @@ const OF_A_REPOSITORY: [&str; 14] = [
     "GIT_CEILING_DIRECTORIES",
 ];
 
-/// A commit of a repository as files.
+/// One commit of a repository, checked out.
 pub(super) struct Checkout {
-    // In this order: the directory goes before the signals come.
+    // Order of dropping: the directory is removed before the signals are unblocked.
     directory: TempDir,
     _signals: HeldSignals,
     function: PathBuf,
 }
 
 impl Checkout {
-    /// Fetches what `url` names within `limit`.
+    /// Fetches what `url` names; fails after `limit`.
     pub(super) fn fetch(url: &GitUrl, limit: Duration) -> Result<Self> {
         let signals = HeldSignals::hold()?;
         let directory = tempfile::Builder::new()
@@ -105,7 +106,7 @@ impl Checkout {
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP, blocked until this is dropped; then they do what they always do.
+/// Blocks SIGINT, SIGTERM and SIGHUP until dropped; then pending ones have their usual effect.
 struct HeldSignals(OwnedFd);
 
 impl HeldSignals {
@@ -119,12 +120,12 @@ impl HeldSignals {
 
 impl Drop for HeldSignals {
     fn drop(&mut self) {
-        // This program has blocked no others.
+        // This program blocks no other signals.
         unblock_signals();
     }
 }
 
-/// Why there are no files.
+/// Why nothing was fetched.
 enum Failed {
     /// git is not installed.
     Missing,
@@ -132,9 +133,9 @@ enum Failed {
     Late,
     /// A signal is waiting.
     Interrupted,
-    /// git ended with an error; its words.
+    /// git failed; holds its output.
     Said(String),
-    /// This host.
+    /// An error of this host.
     Host(io::Error),
 }
 
@@ -174,19 +175,19 @@ struct Git<'a> {
 
 impl Git<'_> {
     fn check_out(&self, url: &GitUrl) -> Result<(), Failed> {
-        // Without a template there are no hooks but those of core.hooksPath.
+        // With an empty template there are no hooks, except those of core.hooksPath.
         let path = self.repository.as_os_str();
         self.run(quiet().args(["init", "-q", "--template="]).arg(path))?;
         let wanted = url.reference.as_deref().unwrap_or("HEAD");
         match self.fetch(&["--depth=1"], &url.url, &[wanted]) {
-            // A web server that only hands out files has no way to leave anything out.
+            // A web server that only serves files can't make a shallow copy.
             Err(Failed::Said(text)) if text.contains("dumb http transport") => {
                 match self.fetch(&[], &url.url, &[wanted]) {
                     Err(Failed::Said(_)) if is_commit(wanted) => self.fetch_all(&url.url)?,
                     other => return other.and_then(|()| self.take("FETCH_HEAD")),
                 }
             }
-            // Servers hand out commits by full name only, and some none but the tips.
+            // Servers accept commits only by full id, and some only those at the tip of a branch: then everything is fetched.
             Err(Failed::Said(_)) if is_commit(wanted) => self.fetch_all(&url.url)?,
             other => return other.and_then(|()| self.take("FETCH_HEAD")),
         }
@@ -216,14 +217,14 @@ impl Git<'_> {
         command
     }
 
-    /// Runs git to its end, or ends it and what it started.
+    /// Runs git to its end; on a timeout or signal, kills it and all processes that it started.
     fn run(&self, command: &mut Command) -> Result<(), Failed> {
         let said = File::create(&self.said).map_err(Failed::Host)?;
         command
             .stdin(Stdio::null())
             .stdout(said.try_clone().map_err(Failed::Host)?)
             .stderr(said)
-            // Its words are looked at, so they must be in one language.
+            // Its output is searched for certain messages, thus must be in English.
             .env("LC_ALL", "C")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "")
@@ -241,7 +242,7 @@ impl Git<'_> {
         })?;
         let ended = self.wait(&mut child);
         if ended.is_err() {
-            // Not reaped yet, so its number is still its group's.
+            // It is not reaped yet, hence the pid still belongs to its process group.
             if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
                 let _ = kill_process_group(group, Signal::KILL);
             }
@@ -269,7 +270,7 @@ impl Git<'_> {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(host(error)),
                 Ok(_) if !fds[0].revents().is_empty() => return child.wait().map_err(Failed::Host),
-                // It stays pending, for when the directory is gone.
+                // The signal stays pending and takes effect after the directory was removed.
                 Ok(_) if !fds[1].revents().is_empty() => return Err(Failed::Interrupted),
                 Ok(_) if left.is_zero() => return Err(Failed::Late),
                 Ok(_) => {}
@@ -277,11 +278,11 @@ impl Git<'_> {
         }
     }
 
-    /// What git said, on one line and harmless to a terminal.
+    /// git's output, on one line and without control characters.
     fn words(&self) -> String {
         let mut bytes = Vec::new();
         let file = File::open(&self.said);
-        // What can't be read is not said; that git failed is.
+        // If the output can't be read, the error has none; that git failed is reported anyway.
         let _ = file.and_then(|file| file.take(SAID_BYTES).read_to_end(&mut bytes));
         let text = String::from_utf8_lossy(&bytes);
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -292,7 +293,7 @@ impl Git<'_> {
     }
 }
 
-/// git with the operator's own settings, but for those that would run something.
+/// git with the operator's settings, except those that would run programs.
 fn quiet() -> Command {
     let mut command = Command::new("git");
     command.args([
@@ -305,12 +306,12 @@ fn quiet() -> Command {
     command
 }
 
-/// A full or shortened commit id; a branch may be called so too, and then that is meant.
+/// Whether `reference` looks like a full or shortened commit id. A branch may have such a name too, and then takes precedence.
 fn is_commit(reference: &str) -> bool {
     (4..=64).contains(&reference.len()) && reference.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// How git should call ssh so that it asks nothing; `None` where the operator said how.
+/// The ssh command that makes ssh ask nothing; `None` if the operator configured a command.
 fn ssh() -> Option<&'static str> {
     let said = |name| std::env::var_os(name).is_some();
     if said("GIT_SSH_COMMAND") || said("GIT_SSH") {
@@ -326,8 +327,7 @@ fn ssh() -> Option<&'static str> {
     (!configured).then_some("ssh -o BatchMode=yes")
 }
 
-/// The function's directory in the repository, reached through directories only: a link would lead
-/// wherever the repository's owner likes.
+/// The function's directory in the repository. No part of the path may be a link, which could lead anywhere on this host.
 fn inside(repository: &Path, url: &GitUrl) -> Result<PathBuf> {
     let mut path = repository.to_owned();
     for part in url

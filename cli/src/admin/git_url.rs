@@ -1,4 +1,4 @@
-//! `URL#REF:DIRECTORY`: a function in a git repository, in the manner of `docker build`.
+//! `URL#REF:DIRECTORY`: a function in a git repository, written as for `docker build`.
 //!
 //! ```text
 //!   https://host/owner/repo.git             the default branch, the whole of it
@@ -7,21 +7,21 @@
 //!   file:///srv/git/repo.git#:apps/one      a directory of the default branch
 //! ```
 //!
-//! All of it is judged before git sees it: git takes what begins with `-` for an option, and a `:`
-//! or `*` in a ref for a mapping of refs.
+//! Everything is checked before git gets it: git takes an argument that begins with `-` for an option, and `:` or `*` in a ref for a
+//! mapping of refs.
 
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use ol_model::FunctionName;
 
-/// What git's own client fetches without a helper that would have to be installed.
+/// The schemes that git's own client can fetch from.
 const SCHEMES: [&str; 5] = ["https", "http", "ssh", "git", "file"];
 
-/// A repository, and what of it is wanted.
+/// A repository, and what to fetch from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GitUrl {
-    /// As git takes it.
+    /// The URL for git.
     pub(super) url: String,
     /// A branch, a tag or a commit.
     pub(super) reference: Option<String>,
@@ -30,9 +30,9 @@ pub(super) struct GitUrl {
 }
 
 impl GitUrl {
-    /// `None` when `text` is no URL at all, but perhaps a path.
+    /// Parses a git URL; `None` when `text` is no URL, but perhaps a path.
     pub(super) fn parse(text: &str) -> Option<Result<Self>> {
-        // pip writes git+https://; with or without, the same is meant.
+        // pip writes git+https://; it means the same.
         let text = text.strip_prefix("git+").unwrap_or(text);
         match text.split_once("://") {
             Some((scheme, rest)) => {
@@ -83,7 +83,7 @@ impl GitUrl {
         })
     }
 
-    /// The function's name when none is given: that of the directory, or else of the repository.
+    /// The default name of the function: that of the directory, or else of the repository.
     pub(super) fn name(&self) -> Result<FunctionName> {
         let of_directory = self.directory.as_ref().and_then(|path| path.file_name());
         let last = match of_directory {
@@ -100,7 +100,7 @@ impl GitUrl {
         })
     }
 
-    /// The URL for people and logs: without what may be a password.
+    /// The URL for messages, without what may be a password.
     pub(super) fn shown(&self) -> String {
         let Some((scheme, rest)) = self.url.split_once("://") else {
             return self.url.clone();
@@ -113,7 +113,7 @@ impl GitUrl {
     }
 }
 
-/// The rules of git-check-ref-format(1) that matter here.
+/// Checks those rules of git-check-ref-format(1) that matter here.
 fn check_reference(reference: &str) -> Result<()> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
     if reference.starts_with(['-', '+'])

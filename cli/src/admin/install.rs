@@ -26,10 +26,10 @@ pub(crate) struct Install {
     /// https://host/repo.git#BRANCH-TAG-OR-COMMIT:DIRECTORY (what follows # may be left out)
     #[arg(value_name = "PATH_or_GIT_URL")]
     source: PathBuf,
-    /// Use this as its ol.yaml
+    /// Use this file as its ol.yaml
     #[arg(short, long, value_name = "OL_YAML")]
     config: Option<PathBuf>,
-    /// Use this as its requirements.txt
+    /// Use this file as its requirements.txt
     #[arg(short, long, value_name = "REQUIREMENTS_TXT")]
     requirements: Option<PathBuf>,
     /// Name of the function [default: the directory's, archive's or repository's]
@@ -41,14 +41,14 @@ pub(crate) struct Install {
     /// Return once it is uploaded, without waiting until it is ready
     #[arg(long)]
     no_wait: bool,
-    /// Have it served even if it can't be started; without this, the version before it would stay in service
+    /// Serve it even if it can't be started; without this, the version before it stays in service
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     at: At,
 }
 
-/// What is uploaded.
+/// A packed function, ready to be uploaded.
 struct Packed {
     bytes: Vec<u8>,
     files: usize,
@@ -61,7 +61,7 @@ impl Install {
             Some(name) => name.clone(),
             None => source.name()?,
         };
-        // A worker that isn't there is said before a large repository is fetched.
+        // First of all, so that a missing worker is reported before a large repository is fetched.
         let client = Client::new(self.at.open()?)?;
         let packed = self.pack(out, &source)?;
         let mut answer = client.send(
@@ -170,7 +170,7 @@ impl Install {
             }
             bundle.replace(name, file)?;
         }
-        // What is wrong is one sentence; what is odd comes only when all else is right.
+        // Errors come before notes and warnings: those are printed only if everything else is right.
         let warnings = check(&bundle)?;
         notes.iter().for_each(|note| out.note(note));
         warn(out, &warnings);

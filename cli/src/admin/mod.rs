@@ -1,4 +1,4 @@
-//! `ol admin …`: functions on their way into a worker.
+//! `ol admin …`: packs functions and uploads them to a worker.
 //!
 //! ```text
 //!   source ─┬ directory ──────────────► pack ──┐

@@ -1,11 +1,11 @@
-//! A directory as a bundle: which files belong to it, and its tar.gz.
+//! Packs a directory as a bundle: decides which files belong to it, and writes the tar.gz.
 //!
-//! The same files make the same bytes, on any machine and on any day: names are in order, and
-//! owners and times are left out. A worker that is sent a bundle once more then sees nothing new.
+//! The same files make the same bytes, on any machine and any day: names are sorted, owners and times are left out. Thus a worker that gets
+//! the same bundle again sees nothing new.
 //!
-//! What the worker would refuse is refused here, by its name in the directory: links (they could
-//! lead out of it) and whatever is neither file nor directory. Who packs may be root and the directory
-//! somebody else's, so what is exchanged for a link after it was listed isn't followed either.
+//! What the worker would refuse is refused here, with its name in the directory: links (they could lead out of it) and anything that is
+//! neither file nor directory. This program may run as root on somebody else's directory, thus a file that is replaced by a link after it
+//! was listed isn't followed either.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,20 +21,20 @@ use tar::{Builder, EntryType, Header};
 
 use super::check::Files;
 
-/// Left out wherever they are: they belong to whoever develops the function, and Python's caches
-/// hold other times than the files in the bundle.
+/// Names that are left out at any depth: they are for developing the function, and Python's caches contain other times than those in the
+/// bundle.
 const SKIPPED: [&str; 3] = [".git", ".venv", "__pycache__"];
 
 /// The time of every member: 1 January 1980, the earliest that a zip made from the files can hold.
 const TIME: u64 = 315_532_800;
 
-/// The largest text that is read for checking.
+/// The most bytes of a text that are read for checking.
 pub(super) const TEXT_BYTES: u64 = 1 << 20;
 
-/// The members of a bundle and where their content is.
+/// The members of a bundle and where their contents are.
 #[derive(Debug)]
 pub(crate) struct Bundle {
-    /// The directory that it is made of, if it is made of one.
+    /// The directory that the bundle is made from, if any.
     source: Option<Beneath>,
     /// By their path in the bundle, without a trailing slash.
     members: BTreeMap<PathBuf, Member>,
@@ -45,13 +45,13 @@ enum Member {
     Directory,
     /// A file of the directory, at the same path.
     File,
-    /// Another file, which the operator named.
+    /// Another file, named by the operator.
     Named(PathBuf),
     Text(String),
 }
 
 impl Bundle {
-    /// Lists what is in the directory `source`.
+    /// Lists the files of the directory `source`.
     pub(super) fn collect(source: &Path) -> Result<Self> {
         let metadata = fs::metadata(source);
         let metadata = metadata.with_context(|| {
@@ -76,7 +76,7 @@ impl Bundle {
         })
     }
 
-    /// Files whose content is at hand: name and text.
+    /// A bundle of files given as name and text.
     pub(crate) fn of_texts(files: &[(&str, &str)]) -> Self {
         let member =
             |(name, text): &(&str, &str)| (PathBuf::from(name), Member::Text((*text).to_owned()));
@@ -86,12 +86,12 @@ impl Bundle {
         }
     }
 
-    /// Takes the content of the member `name`, which may be new, from `file`.
+    /// Uses the content of `file` for the member `name`, which may be new.
     pub(super) fn replace(&mut self, name: &str, file: &Path) -> Result<()> {
         if !file.is_file() {
             bail!("{} is no file; check its name", file.display());
         }
-        // What the operator names may be a link of theirs.
+        // A link is fine here, because the operator named the file.
         let file = file.canonicalize();
         let file = file.with_context(|| format!("failed to find what should be {name}"))?;
         self.members
@@ -107,7 +107,7 @@ impl Bundle {
 
     /// The tar.gz.
     pub(crate) fn write(&self) -> Result<Vec<u8>> {
-        // The fast level packs source code nearly as small, in a third of the time.
+        // The fast level makes source code nearly as small as the default, in a third of the time.
         let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         for (path, member) in &self.members {
             self.append(&mut archive, path, member).with_context(|| {
@@ -172,7 +172,7 @@ impl Bundle {
     }
 }
 
-/// Lists what is in `folder`, a path beneath `source`, and further below.
+/// Lists everything in and below `folder`, a path beneath `source`.
 fn walk(source: &Beneath, folder: &Path, members: &mut BTreeMap<PathBuf, Member>) -> Result<()> {
     let unread = || {
         format!(
@@ -229,8 +229,8 @@ impl Files for Bundle {
     }
 }
 
-/// Reads as many bytes as the header promised, or fails: an archive in which the two differ is
-/// broken from there on, and nothing would say so before the worker does.
+/// Reads exactly as many bytes as the header promises, or fails. Otherwise the archive would be broken from there on, which only the worker
+/// would notice.
 struct Exactly {
     file: File,
     left: u64,

@@ -1,4 +1,4 @@
-//! What stands behind `ol admin install`: a directory, a packed function, or a git repository.
+//! The source of `ol admin install`: a directory, a packed function, or a git repository.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// What is there is a path; what isn't may be a URL.
+    /// An existing path is taken as a path; anything else may be a URL.
     pub(super) fn find(given: &Path) -> Result<Self> {
         let shown = given.display();
         if !given.exists() {
@@ -48,7 +48,7 @@ impl Source {
         }
     }
 
-    /// The function's name when none is given.
+    /// The default name of the function.
     pub(super) fn name(&self) -> Result<FunctionName> {
         let last = match self {
             Self::Git(url) => return url.name(),
@@ -56,7 +56,7 @@ impl Source {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 archive_stem(&name).unwrap_or_default().to_owned()
             }
-            // The name of the directory itself, whichever way it was written (`.`, `x/..`).
+            // The directory's real name, however the path was written (`.`, `x/..`).
             Self::Directory(path) => {
                 let full = path.canonicalize();
                 let full = full.with_context(|| format!("failed to find {}", path.display()))?;

@@ -1,6 +1,6 @@
-//! Waiting until a function that was uploaded is ready, and showing how far it is.
+//! Waits until an uploaded function is ready, and shows the progress.
 //!
-//! Nothing is asked in vain: the worker answers when there is a next step.
+//! There is no polling: the worker answers once there is a next step.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -12,34 +12,34 @@ use ureq::http::Method;
 use crate::client::{Client, error_text};
 use crate::out::Out;
 
-/// How many seconds the worker may hold an answer back.
+/// How many seconds the worker may delay an answer.
 const HELD: u32 = 30;
 
-/// What became of it.
+/// How the preparation of a function ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Ready {
-        /// As NAME==VERSION.
+        /// Each as NAME==VERSION.
         packages: Vec<String>,
-        /// Why it was not tried before it served, if it wasn't.
+        /// If the function wasn't tried before it went into service: why not.
         untried: Option<String>,
     },
     Failed {
-        /// The worker's words.
+        /// The worker's error.
         why: String,
-        /// Is a version before in service?
+        /// Whether an earlier version is in service.
         before: bool,
     },
 }
 
-/// What the worker says of a function.
+/// The worker's answer about a function.
 #[derive(Debug, PartialEq, Eq)]
 enum Now {
     Step { number: u64, what: String },
     Over(Outcome),
 }
 
-/// Returns when the function is ready, or can't be.
+/// Returns when the function is ready or has failed.
 pub(super) fn wait(out: Out, client: &Client, name: &FunctionName) -> Result<Outcome> {
     let mut path = format!("/registry/{name}/config");
     let mut line = Line::new(out);
@@ -90,7 +90,7 @@ fn read(text: &str) -> Result<Now> {
     })
 }
 
-/// One line that changes, on a terminal; elsewhere a line for each step.
+/// Shows progress: on a terminal one line that is overwritten, elsewhere a line for each step.
 struct Line {
     out: Out,
     changes: bool,
@@ -111,7 +111,7 @@ impl Line {
             return;
         }
         if self.changes {
-            // Nobody is left to be told when this fails.
+            // If standard error is closed, there is nobody to tell.
             let mut stderr = io::stderr().lock();
             let _ = write!(stderr, "\r\x1b[2K{what}…").and_then(|()| stderr.flush());
         } else {
@@ -120,7 +120,7 @@ impl Line {
     }
 }
 
-/// Whatever is printed next begins on a line of its own.
+/// Clears the progress line, so that the next output begins on an empty line.
 impl Drop for Line {
     fn drop(&mut self) {
         if self.changes && self.shown.is_some() {

@@ -1,7 +1,7 @@
-//! `ol bench init`: the functions that are called by the benchmarks.
+//! `ol bench init`: writes the functions that the benchmarks call.
 //!
-//! Written into the registry's folder, as the original does, and not uploaded: a hundred thousand uploads, each made durable, would
-//! take as many seconds. A worker that runs finds them when they are called.
+//! They are written into the registry's folder, as in the original worker, and not uploaded: a hundred thousand uploads, each synced to
+//! disk, would take as many seconds. A running worker finds them when they are called.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,7 @@ pub(crate) struct Init {
     at: At,
 }
 
-/// The correlation of two columns of a frame that is made once: what the original's does.
+/// Correlates two columns of a frame that is made once, as in the original worker's benchmark.
 const PANDAS: &str = "\
 import numpy
 import pandas
@@ -49,7 +49,7 @@ impl Init {
         let folder = config.registry_path()?;
         fs::create_dir_all(&folder)
             .with_context(|| format!("failed to make {}; check that you may", folder.display()))?;
-        // The same for all of a kind, so packed once.
+        // All pandas functions have the same bundle, thus it is packed once.
         let pandas = [
             ("f.py", PANDAS),
             ("ol.yaml", "limits: {mem_mb: 128}\n"),
@@ -82,7 +82,7 @@ impl Init {
     }
 }
 
-/// Puts a bundle into its place, whole; says whether it wasn't there. One that is the same keeps its time: to a worker it is not new.
+/// Writes a bundle in one step; returns whether it changed. An equal one is not written, thus keeps its time: to a worker it is not new.
 fn put(folder: &Path, name: &str, bundle: &[u8]) -> io::Result<bool> {
     let path = folder.join(format!("{name}.tar.gz"));
     match fs::read(&path) {
@@ -91,7 +91,7 @@ fn put(folder: &Path, name: &str, bundle: &[u8]) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // By the name of an upload in flight, which a worker that starts removes if we are killed.
+    // Named like an upload in flight: if this process is killed, the next worker that starts removes the file.
     let staged = folder.join(format!("{name}.tar.gz#{}", std::process::id()));
     fs::write(&staged, bundle)?;
     fs::rename(&staged, &path).inspect_err(|_| drop(fs::remove_file(&staged)))?;

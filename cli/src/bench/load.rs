@@ -1,7 +1,7 @@
-//! The load: as many clients as there are tasks, each with a connection of its own and one call at a time, until the time is over.
+//! The load: as many clients as there are tasks, each with its own connection and one call at a time, until the time is over.
 //!
-//! A success counts if it ended within the time, as in the original; a failure counts whenever it ends. What no further call would
-//! cure ends all of them at once.
+//! A success counts only if it ends within the time, as in the original worker; a failure counts whenever it ends. An error that further
+//! calls can't cure stops all clients at once.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,13 +20,13 @@ use crate::at::At;
 use crate::client::{Client, error_text};
 use crate::out::{Format, Out};
 
-/// How long, when nothing is said.
+/// The default duration.
 const SECONDS: f64 = 60.0;
 
-/// So many failures without one success, and nothing else is expected any more.
+/// After this many failures without any success, the benchmark is stopped.
 const HOPELESS: usize = 100;
 
-/// So many failures are shown one by one.
+/// The most failures that are printed one by one.
 const SHOWN: usize = 5;
 
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(super) struct Load {
     /// How many clients call at once; 0 is the benchmark's own number
     #[arg(short, long, value_name = "NUMBER", default_value_t = 0, value_parser = value_parser!(u32).range(0..=4096))]
     tasks: u32,
-    /// Write the result into this file too; `text` and `json` are no files, but say how to print
+    /// Write the result into this file too; `text` and `json` choose how to print instead of naming a file
     #[arg(short = 'o', long, value_name = "FILE", value_parser = Format::or_file)]
     output: Option<Format>,
     #[command(flatten)]
@@ -53,37 +53,37 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What a benchmark does.
+/// A benchmark's parameters.
 pub(super) struct Plan<'a> {
     pub(super) benchmark: &'static str,
     pub(super) names: Names,
-    /// How many clients, unless told otherwise.
+    /// The number of clients, unless the command line sets one.
     pub(super) tasks: u32,
-    /// How many of its functions are called before, once each.
+    /// How many of its functions are called once before the time begins.
     pub(super) warm: u32,
-    /// More failures make it fail.
+    /// With a larger share of failures, the benchmark fails.
     pub(super) most_failed_percent: usize,
-    /// The remedy of what no further call would cure.
+    /// Returns the remedy if a failure is of a kind that further calls can't cure.
     pub(super) hopeless: &'a (dyn Fn(&Failed) -> Option<String> + Sync),
 }
 
-/// A call without a good answer.
+/// A call that failed.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) name: String,
-    /// The worker's code, if the failure is its word.
+    /// The worker's error code, if the worker itself sent the failure.
     pub(super) code: Option<String>,
-    /// The status and one line; of a traceback the last, which says what was wrong.
+    /// The status and one line of the text; of a traceback the last line, which names the error.
     pub(super) text: String,
 }
 
-/// What all clients know.
+/// Counters shared by all clients.
 #[derive(Default)]
 struct Tally {
     successes: AtomicUsize,
     errors: AtomicUsize,
     stop: AtomicBool,
-    /// Why it was stopped.
+    /// Why it was stopped early.
     why: Mutex<Option<String>>,
 }
 
@@ -94,7 +94,7 @@ impl Load {
         } else {
             self.tasks
         };
-        // Before the time that it would cost to notice it later.
+        // Opened before the measurement, so that a wrong path doesn't cost its result.
         let sink = match &self.output {
             Some(Format::File(path)) => Some(Sink::open(path)?),
             _ => None,
@@ -140,7 +140,7 @@ impl Load {
         ));
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
         let times = thread::scope(|scope| {
-            // Nothing is sent: it ends when the last client does.
+            // Nothing is sent on this channel: it closes when the last client ends.
             let (alive, ended) = mpsc::channel::<()>();
             let clients: Vec<_> = (0..)
                 .zip(clients)
@@ -163,7 +163,7 @@ impl Load {
     }
 }
 
-/// Says once a second how it goes.
+/// Prints the throughput once a second.
 fn watch(tally: &Tally, ended: &mpsc::Receiver<()>, out: Out) {
     let mut before = 0;
     while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
@@ -174,7 +174,7 @@ fn watch(tally: &Tally, ended: &mpsc::Receiver<()>, out: Out) {
 }
 
 impl Tally {
-    /// One client's calls until `end`; how long each took that was good.
+    /// Makes one client's calls until `end`; returns how long each successful one took.
     fn calls(
         &self,
         plan: &Plan<'_>,
@@ -248,7 +248,7 @@ fn one(client: &Client, name: &str) -> Result<(), Failed> {
     let sent = client.send(Method::POST, &format!("/run/{name}"), &headers, "null");
     let mut answer = sent.map_err(|error| failed(None, format!("{error:#}")))?;
     if answer.status() == 200 {
-        // To its end, so that the connection can be used again.
+        // Read to its end, so that the connection can be reused.
         let read = std::io::copy(&mut answer.body_mut().as_reader(), &mut std::io::sink());
         return read
             .map(drop)
@@ -257,7 +257,7 @@ fn one(client: &Client, name: &str) -> Result<(), Failed> {
     let code = answer.headers().get("x-ol-error");
     let code = code.and_then(|v| v.to_str().ok()).map(str::to_owned);
     let (status, text) = (answer.status(), error_text(&mut answer));
-    // A traceback says it at its end, everything else at its beginning.
+    // In a traceback the last line names the error, in a "no-packages" error the first.
     let mut lines = text.lines();
     let line = match code.as_deref() {
         Some("no-packages") => lines.next(),

@@ -1,5 +1,4 @@
-//! `ol bench …`: the benchmarks that the original's command line has, under its names and with its flags, so that a script which
-//! measured the one measures the other.
+//! `ol bench …`: the benchmarks of the original worker's command line, with its names and flags, so that scripts for it work here too.
 //!
 //! ```text
 //!   init ──► registry: bench-py-N, bench-pd-N

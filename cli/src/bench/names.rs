@@ -1,16 +1,16 @@
-//! Which function is called next.
+//! Chooses the function that is called next.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Which functions are called.
+/// The functions that a benchmark calls.
 pub(super) enum Names {
-    /// Any of those that begin so and are numbered from 0.
+    /// Random ones: `prefix` with a number from 0 to `functions` - 1.
     Random {
         prefix: &'static str,
         functions: u32,
     },
-    /// One after the other, and again from the beginning.
+    /// One after the other, starting over at the end.
     InTurn(Vec<String>, AtomicUsize),
 }
 
@@ -28,7 +28,7 @@ impl Names {
     }
 }
 
-/// SplitMix64: chance enough for a choice, and the same in each run.
+/// SplitMix64: random enough for this choice, and the same in each run.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! What a benchmark found: the original's JSON, and after its keys two of ours.
+//! The result of a benchmark: the original worker's JSON keys, followed by two more.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::out::Out;
 
-/// The result. Numbers are rounded to a thousandth, as in the original.
+/// The result. Numbers are rounded to three decimals, as in the original worker.
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct Outcome {
     benchmark: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Outcome {
     errors: usize,
     #[serde(rename = "ops/s")]
     rate: f64,
-    /// How long a good call took: half of them no longer, and all but one in a hundred. 0 if none was good.
+    /// The median duration of a successful call, in ms; `ms-p99`: the 99th percentile. 0 if no call succeeded.
     #[serde(rename = "ms-p50")]
     median: f64,
     #[serde(rename = "ms-p99")]
@@ -27,7 +27,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Of calls within `seconds`, of which the good ones took `times`.
+    /// The outcome of calls within `seconds`; `times` are the durations of the successful ones.
     pub(super) fn new(
         benchmark: &'static str,
         seconds: f64,
@@ -57,7 +57,7 @@ impl Outcome {
         serde_json::to_string(self).expect("it has only text keys and numbers")
     }
 
-    /// On standard output, JSON in either form: scripts for the original read that line.
+    /// Prints one line of JSON on standard output in either format, because scripts for the original worker read it.
     pub(super) fn print(&self, out: Out) {
         out.result(self, self.text());
     }
@@ -67,7 +67,7 @@ fn thousandths(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
-/// A file for the result. What it holds is kept until there is one.
+/// A file for the result. Its old content is kept until there is a result.
 pub(super) struct Sink {
     file: File,
     path: PathBuf,

@@ -1,5 +1,5 @@
-//! `ol bench play`: a trace, which is a file with the name of a function on each line. It is called in that order, and again from the
-//! beginning, until the time is over.
+//! `ol bench play`: a trace, which is a file with the name of a function on each line. The functions are called in that order, starting
+//! over at the end, until the time is over.
 
 use std::fs;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ impl Play {
     }
 }
 
-/// The functions of a trace, of which there must be one at least.
+/// The functions in a trace, which must contain at least one.
 fn names(text: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (line, name) in (1..).zip(text.lines().map(str::trim)) {

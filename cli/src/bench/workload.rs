@@ -1,6 +1,6 @@
-//! The benchmarks by name: how many functions of which kind are called by how many clients, each call of one picked at random.
+//! The benchmarks by name: how many functions of which kind are called, by how many clients. Each call chooses one at random.
 //!
-//! Names, numbers and flags are the original's.
+//! Names, numbers and flags are those of the original worker.
 
 use std::process::ExitCode;
 
@@ -29,13 +29,13 @@ impl Kind {
         }
     }
 
-    /// The name of the function of that number.
+    /// The name of the function with this number.
     pub(super) fn function(self, number: u32) -> String {
         format!("{}{number}", self.prefix())
     }
 }
 
-/// The most that any benchmark calls.
+/// The most functions that any benchmark calls.
 pub(super) const MOST_FUNCTIONS: u32 = 64 << 10;
 
 /// A benchmark.
@@ -88,7 +88,7 @@ impl Workload {
         Flags::augment_args(clap::Command::new(self.name).about(self.about()))
     }
 
-    /// What no further call will cure.
+    /// The remedy if a failure is of a kind that further calls can't cure.
     fn hopeless(&self, failed: &Failed) -> Option<String> {
         if failed.code.as_deref() == Some("unknown-function") {
             let functions = self.functions;
@@ -120,7 +120,7 @@ struct Flags {
     load: Load,
 }
 
-/// One of them, with its flags. By hand, since a derived one would repeat the table.
+/// One benchmark and its flags. Implements clap's traits by hand, because a derived enum would repeat the table.
 #[derive(Debug)]
 pub(crate) struct Command {
     workload: Workload,

@@ -1,4 +1,4 @@
-//! What a worker directory would start with.
+//! Checks a worker directory: its configuration, its base image, and whether a worker could start.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use ol_worker::directory::{Directory, DirectoryError, Found};
 use super::Finding;
 use crate::at::{At, facts};
 
-/// Looks at the directory, if there is one; also returns what its sandboxes would be made of.
+/// Examines the directory, if there is one; also returns the base image that its sandboxes would have.
 pub(super) fn look(at: &At) -> (Found, Vec<Finding>) {
     let host = || Found {
         base: Base::Host,
@@ -55,7 +55,7 @@ fn unopened(error: &anyhow::Error) -> Finding {
     }
 }
 
-/// Runs, or could: is its address free?
+/// Whether the worker runs, or its address is free.
 fn worker(directory: &Directory, config: &WorkerConfig) -> Finding {
     match directory.locked() {
         Ok(true) => return Finding::ok("worker", "running"),

@@ -1,4 +1,4 @@
-//! What the machine has of what sandboxes are made of.
+//! Checks what sandboxes need from the machine.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +12,12 @@ use rustix::process::geteuid;
 
 use super::{Finding, programs};
 
-/// Major and minor: `cgroup.kill` and mounts with their attributes, as the warden uses them.
+/// The oldest kernel (major and minor) that works: the warden needs `cgroup.kill` and mount attributes.
 const KERNEL: (u32, u32) = (6, 1);
 
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 
-/// Looks at everything; `found` is what sandboxes would be made of.
+/// Examines everything; `found` is the base image that sandboxes would have.
 pub(super) fn look(found: &Found) -> Vec<Finding> {
     let mut findings = vec![root(), kernel()];
     findings.extend(cgroups());
@@ -27,7 +27,7 @@ pub(super) fn look(found: &Found) -> Vec<Finding> {
             let said = format!("{version} in the base image {}", found.source);
             Finding::ok("python", said)
         }
-        // Its text names the remedy itself.
+        // The error names the remedy itself.
         Err(error) => Finding::missing("python", error.to_string(), ""),
     });
     findings.push(egress());
@@ -145,7 +145,7 @@ fn seccomp() -> Finding {
     Finding::judge("seccomp", good, found, remedy)
 }
 
-/// Tried in a thread that ends at once: Landlock restricts the thread that asks for it, for good.
+/// Tried in a thread of its own, because Landlock restricts the calling thread for good.
 fn landlock() -> Finding {
     let level = thread::spawn(|| confine::leaf(&[])).join();
     match level {

@@ -1,7 +1,6 @@
-//! `ol doctor`: what this machine offers, and what to do about what is missing. Exit code 0 only if
-//! a worker could run.
+//! `ol doctor`: what this machine offers, and what to do about what is missing. Exit code 0 only if a worker could run.
 //!
-//! `host` looks at the machine, `directory` at the worker directory, if there is one.
+//! `host` examines the machine, `directory` the worker directory, if there is one, and `programs` optional programs.
 
 use std::process::ExitCode;
 
@@ -22,7 +21,7 @@ pub(crate) struct Doctor {
     at: At,
 }
 
-/// How something stands.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
@@ -34,13 +33,13 @@ enum Verdict {
     Missing,
 }
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Debug, Serialize)]
 struct Finding {
     name: &'static str,
     verdict: Verdict,
     found: String,
-    /// What to do; empty when nothing is to be done.
+    /// What to do; empty if nothing is needed.
     remedy: String,
 }
 
@@ -70,7 +69,7 @@ impl Finding {
         }
     }
 
-    /// `found` in either case, and the remedy if it is not `good`.
+    /// A finding with the text `found`; without `good`, it is missing and has the remedy.
     fn judge(name: &'static str, good: bool, found: impl Into<String>, remedy: &str) -> Self {
         if good {
             Self::ok(name, found)

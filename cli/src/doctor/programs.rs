@@ -1,5 +1,7 @@
-//! Programs that a worker can do without: they make base images, or can be fetched. Each is run, for one that lies in the PATH may still be
-//! of no use: a container engine's client without its engine, a program for another machine.
+//! Checks programs that a worker can do without: they make base images, or can be fetched.
+//!
+//! Each is run, because a program in the PATH may still be useless: a container engine's client without its engine, a program for another
+//! machine.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -12,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Finding;
 
-/// How long one may take to say who it is.
+/// How long a program may take to print its version.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 5,
     tv_nsec: 0,
@@ -32,7 +34,7 @@ pub(super) fn look() -> [Finding; 3] {
         ),
         program(
             "docker",
-            // The client's own version is known without an engine.
+            // The client would print its own version even without an engine.
             &["version", "--format", "engine {{.Server.Version}}"],
             "an engine's images could be base images (-i docker:IMAGE); start it, or do without",
         ),
@@ -54,7 +56,7 @@ fn program(name: &'static str, arguments: &[&str], remedy: &str) -> Finding {
     }
 }
 
-/// The first line that it prints when it is run so, or what it does instead.
+/// The first line that the program prints with these arguments, or what it does instead.
 fn said(path: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(path);
     command
@@ -68,7 +70,7 @@ fn said(path: &Path, arguments: &[&str]) -> Result<String, String> {
     let ended = ended.map_err(|error| not_run(&error))?;
     let in_time = poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&PATIENCE));
     if !matches!(in_time, Ok(1..)) {
-        // It may have ended just now.
+        // Both may fail, if it ended just now.
         let _ = child.kill();
         let _ = child.wait();
         return Err(format!("doesn't end within {} s", PATIENCE.tv_sec));
@@ -79,7 +81,7 @@ fn said(path: &Path, arguments: &[&str]) -> Result<String, String> {
     }
     let mut bytes = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        // A child of its own may hold the pipe open; a line is enough.
+        // Limited, because a child of the program may keep the pipe open; one line is enough.
         let _ = stdout.take(200).read_to_end(&mut bytes);
     }
     let text = String::from_utf8_lossy(&bytes);

@@ -1,7 +1,7 @@
-//! `ol invoke --timing`: where the time of a call went, as the worker tells it and as it is seen from here.
+//! `ol invoke --timing`: where the time of a call went, measured by the worker and by this program.
 //!
-//! The worker's phases follow each other; those that are parts of one before them are shown within it. What is left of the time
-//! until the answer began is the worker's own work and the way there and back.
+//! The worker's phases follow each other; some are parts of an earlier phase and shown within it. The rest of the time until the answer
+//! began is the worker's own work and the network.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use serde_json::{Map, Value, json};
 use ureq::Body;
 use ureq::http::Response;
 
-/// The header that asks, and answers.
+/// The header that asks for the times, and that carries them in the answer.
 pub(super) const HEADER: &str = "x-ol-timing";
 
-/// The phases that are parts of another, each with that.
+/// The phases that are parts of another phase, and that phase.
 const WITHIN: [(&str, &str); 3] = [("lease", "create"), ("fork", "create"), ("unpause", "call")];
 
-/// What is left when the phases are subtracted.
+/// The name of what is left when the phases are subtracted.
 const REST: &str = "worker and network";
 
-/// One call's time.
+/// The times of one call.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
     kind: Option<String>,
-    /// In the order in which they happened.
+    /// The phases in the order in which they happened.
     phases: Vec<(String, Duration)>,
-    /// Until the head of the answer was here.
+    /// Until the answer's head arrived here.
     head: Duration,
 }
 
 impl Timing {
-    /// What the worker says of `answer`, whose head was here after `head`. A worker that says nothing leaves it all unexplained.
+    /// Reads the worker's times from `answer`, whose head arrived after `head`. Without any, all of the time is counted as the rest.
     pub(super) fn read(answer: &Response<Body>, head: Duration) -> Self {
         let told = answer.headers().get(HEADER).and_then(|v| v.to_str().ok());
         Self::parse(told.unwrap_or_default(), head)
@@ -57,7 +57,7 @@ impl Timing {
         self.head.saturating_sub(apart.map(|(_, time)| *time).sum())
     }
 
-    /// For programs: whole µs.
+    /// The times for programs, in whole µs.
     pub(super) fn value(&self) -> Value {
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut value = Map::new();
@@ -73,13 +73,13 @@ impl Timing {
     }
 }
 
-/// What phase `name` is a part of.
+/// The phase that phase `name` is a part of.
 fn whole(name: &str) -> Option<&'static str> {
     let found = WITHIN.iter().find(|(part, _)| *part == name)?;
     Some(found.1)
 }
 
-/// For people: one line for each phase, in ms.
+/// The times for people: one line for each phase, in ms.
 impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(kind) = &self.kind {
@@ -96,7 +96,7 @@ impl fmt::Display for Timing {
     }
 }
 
-/// A kind in words.
+/// Explains how the call got its sandbox.
 fn explained(kind: &str) -> &str {
     match kind {
         "fresh" => "a fresh sandbox with an interpreter of its own",

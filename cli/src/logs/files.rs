@@ -1,8 +1,7 @@
-//! The files of one log: NAME.log is written to, NAME.log.1 was before it, NAME.log.2 before that.
+//! The files of one log: NAME.log is the current one, NAME.log.1 the one before, NAME.log.2 the one before that.
 //!
-//! They are renamed while we look. So the newest is opened first: what a rotation moves meanwhile
-//! moves towards what is still to be opened, and is met twice rather than never. A file is known by
-//! its inode, whatever its name is by now.
+//! They may be renamed while they are opened. Thus the newest is opened first: a rotation moves files only towards names that are still to
+//! be opened, hence a file may be seen twice but is never missed. Files are identified by their inodes, whatever their names are.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,9 +18,9 @@ pub(super) fn identity(file: &File) -> io::Result<Identity> {
     file.metadata().map(|m| (m.dev(), m.ino()))
 }
 
-/// The files of the log `path` that are newer than `known` (all, if that is `None`), oldest first.
+/// The files of the log `path` that are newer than `known` (all if it is `None`), oldest first.
 pub(super) fn newer_than(path: &Path, known: Option<Identity>) -> Result<Vec<File>> {
-    // The usual answer to one who follows; the folder may hold thousands of other logs.
+    // The usual case when following; it saves listing a folder that may hold thousands of other logs.
     if let Ok(found) = fs::metadata(path)
         && known == Some((found.dev(), found.ino()))
     {
@@ -47,8 +46,8 @@ pub(super) fn newer_than(path: &Path, known: Option<Identity>) -> Result<Vec<Fil
     Ok(files)
 }
 
-/// Every name that a file of the log may have now, newest first: one more than there are, for the
-/// rotation that comes between looking and opening.
+/// Every name that a file of the log may have now, newest first. Includes one more than exist, in case a rotation happens before they are
+/// opened.
 fn names(path: &Path) -> Result<Vec<PathBuf>> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let stem = format!(
@@ -72,7 +71,7 @@ fn names(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(std::iter::once(path.to_owned()).chain(numbered).collect())
 }
 
-/// More files than anybody keeps; a stray `NAME.log.4000000000` costs no time.
+/// The most files that are looked for, so that a stray `NAME.log.4000000000` costs no time.
 const MOST: u32 = 10_000;
 
 #[cfg(test)]
@@ -105,12 +104,12 @@ mod tests {
         assert!(newer_than(&path, known).expect("looked").is_empty());
 
         fs::rename(&path, rotated(1)).expect("rotated");
-        // Between the two steps of a rotation there is no newest file.
+        // In the middle of a rotation there is no newest file.
         assert!(newer_than(&path, known).expect("looked").is_empty());
         fs::write(&path, "two").expect("written");
         assert_eq!(texts(newer_than(&path, known).expect("looked")), ["two"]);
 
-        // Twice rotated since we looked: nothing is passed over.
+        // After two rotations since the last look, no file is skipped.
         fs::rename(rotated(1), rotated(2)).expect("rotated");
         fs::rename(&path, rotated(1)).expect("rotated");
         fs::write(&path, "three").expect("written");
@@ -118,7 +117,7 @@ mod tests {
             texts(newer_than(&path, known).expect("looked")),
             ["two", "three"]
         );
-        // Other functions' logs, and other files.
+        // Logs of other functions, and other files.
         for other in [
             "f.log.x",
             "f.log.2.gz",

@@ -1,4 +1,4 @@
-//! A line of a function's log, taken apart.
+//! Parses a line of a function's log.
 //!
 //! ```text
 //!   2026-11-24T17:30:00.123Z [3 6743a1f0-1042] hello     printed in sandbox 3 for an invocation
@@ -7,31 +7,31 @@
 //!   2026-11-24T17:30:00.123Z [worker] …                  the worker's note about the function
 //! ```
 //!
-//! All up to the first `]` is the worker's; a function that prints something alike prints it behind
-//! that, so it can't pass for another invocation.
+//! Everything up to the first `]` is written by the worker. A function that prints something similar prints it after that, thus can't
+//! pretend to be another invocation.
 
 use serde_json::{Value, json};
 
-/// What a line says.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
     /// RFC 3339, UTC.
     time: &'a str,
-    /// `None`: the worker.
+    /// `None` for lines of the worker.
     sandbox: Option<u64>,
     invocation: Option<&'a str>,
     text: &'a str,
 }
 
 impl<'a> Line<'a> {
-    /// `None` when it isn't one of the worker's: somebody else wrote to the file, or a crash cut it.
+    /// Parses a line; `None` when the worker didn't write it like this: another program wrote to the file, or a crash cut it off.
     pub(super) fn parse(line: &'a str) -> Option<Self> {
         let (time, rest) = line.split_once(" [")?;
         if !is_time(time) {
             return None;
         }
         let (source, text) = rest.split_once(']')?;
-        // An empty line may have lost the space at its end.
+        // A line without text may have lost the space at its end.
         let text = if text.is_empty() {
             text
         } else {
@@ -66,7 +66,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What stands in for [`Line::to_json`] where a line is nobody's.
+/// The JSON of a line that can't be parsed, instead of [`Line::to_json`].
 pub(super) fn unknown(line: &str) -> Value {
     json!({"time": null, "sandbox": null, "invocation": null, "text": line})
 }
@@ -124,7 +124,7 @@ mod tests {
         ] {
             assert!(!line.is_of(other), "{other}");
         }
-        // What a function prints is not what it is.
+        // A prefix that the function printed doesn't change the line's invocation.
         let forged = format!("{TIME} [3] [4 other] {TIME} [4 other] x");
         assert!(!Line::parse(&forged).expect("a line").is_of("other"));
         assert!(

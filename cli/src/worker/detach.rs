@@ -1,4 +1,4 @@
-//! `ol worker up -d`: the worker in the background, and the word that it is ready.
+//! `ol worker up -d`: starts the worker in the background, and waits for its message that it is ready.
 //!
 //! ```text
 //!   ol worker up -d                       ol worker up --detached
@@ -8,8 +8,8 @@
 //!     │ ◄──────────── (end of pipe) ──────── ✕ failed: its reason is in worker.out
 //! ```
 //!
-//! The pipe travels as standard input because that is the one descriptor which a child can be given
-//! without any unsafe code; the end of it can't be missed, whatever the child dies of.
+//! The child gets the pipe as its standard input, because that is the only descriptor that can be passed without unsafe code. However the
+//! child dies, the pipe's end is noticed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -27,20 +27,20 @@ use serde_json::json;
 
 use crate::out::Out;
 
-/// Lines of the log that a failure shows.
+/// How many lines of the log are shown after a failure.
 const TAIL_LINES: usize = 20;
-/// How much of the log is looked at for them.
+/// How many bytes of the log are read for them.
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// Starts the worker of `directory` in the background and waits until it is ready or has failed.
 pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Result<ExitCode> {
     let path = directory.output();
-    // What functions and installers print may come there too, so it is its owner's alone.
+    // The log may contain output of functions and installers, thus only its owner may read it.
     let log = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
-        // A named pipe that nobody reads is refused rather than waited for.
+        // Opening a named pipe without a reader fails instead of waiting.
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(&path);
     let log = log.with_context(|| format!("failed to open {} for the log", path.display()))?;
@@ -53,7 +53,7 @@ pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Resu
         .stderr(log)
         .spawn()
         .context("failed to start the worker in the background")?;
-    // `Command` gave its copy of the pipe's end up with itself, so only the child holds it now.
+    // `Command` has closed its copy of the pipe's end, thus now only the child holds it.
     let mut line = String::new();
     BufReader::new(File::from(said)).read_line(&mut line)?;
     match line.strip_prefix("ready ") {
@@ -66,9 +66,9 @@ pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Resu
 }
 
 fn command(directory: &Directory, options: &[String]) -> Result<Command> {
-    // What the starting shell happened to have open stays here: somebody may wait for the end of such a pipe.
+    // The child must not inherit other files of the calling shell: somebody may wait for the end of a pipe among them.
     ol_sys::process::bequeath_standard_only().context("look after open files")?;
-    // By its path where possible, for those who list processes; the link works in any case.
+    // The real path if possible, for people who list processes; the link always works.
     let program = std::env::current_exe()
         .ok()
         .filter(|path| path.exists())
@@ -109,7 +109,7 @@ fn failed(out: Out, mut child: Child, path: &Path, begins: u64) -> Result<ExitCo
     })?;
     let lines: Vec<&str> = text.lines().collect();
     let reason = lines.iter().rev().find_map(|l| l.strip_prefix("error: "));
-    // A log of one line is no more than the reason.
+    // If the log has only one line, that line is the reason.
     if lines.len() > 1 {
         out.note(format_args!("{} ends:", path.display()));
         for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
@@ -125,7 +125,7 @@ fn failed(out: Out, mut child: Child, path: &Path, begins: u64) -> Result<ExitCo
     }
 }
 
-/// What was appended to the file after its first `begins` bytes, or the last part of it.
+/// What was appended to the file after its first `begins` bytes; at most the last `TAIL_BYTES` of it.
 fn written_since(path: &Path, begins: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let end = file.metadata()?.len();
@@ -135,10 +135,10 @@ fn written_since(path: &Path, begins: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// In the background process, before anything else: leaves the terminal's session, and takes our pipe
-/// off standard input, so that nobody who is started later inherits it.
+/// Called first in the background process: leaves the terminal's session, and moves the pipe away from standard input, so that processes
+/// started later don't inherit it.
 pub(super) fn settle() -> Result<OwnedFd> {
-    // Fails only for the leader of a group, which a spawned child is not.
+    // Fails only for the leader of a process group, which a spawned child is not.
     rustix::process::setsid().context("--detached is for `ol worker up -d` to use")?;
     let notify = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

@@ -1,4 +1,4 @@
-//! `ol worker down`: asks the worker to stop and waits until nothing of it lives.
+//! `ol worker down`: asks the worker to stop and waits until all of its processes have ended.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,8 +36,8 @@ impl Down {
     }
 }
 
-/// How long the directory's worker may drain. A configuration that was broken since it started must
-/// not keep it from being stopped.
+/// How long the directory's worker may drain. If the configuration was broken since the worker started, a default is used: the worker must
+/// still be stoppable.
 pub(super) fn drain(directory: &Directory) -> Result<Duration> {
     const DEFAULT: Duration = Duration::from_secs(30);
     let loaded = directory.load(&[], &facts()?);

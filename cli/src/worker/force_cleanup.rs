@@ -1,5 +1,5 @@
-//! `ol worker force-cleanup`: ends a worker that can't be stopped and removes what it left. Safe
-//! when nothing is wrong: then it does nothing and says so.
+//! `ol worker force-cleanup`: ends a worker that can't be stopped and removes what it left. If nothing is wrong, it does nothing and says
+//! so.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::at::At;
 use crate::out::Out;
 use crate::process;
 
-/// How long killed processes may take to be gone: the kernel must unwind what they were doing.
+/// How long killed processes may take to end: the kernel must first finish what they were doing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -56,12 +56,12 @@ impl ForceCleanup {
     }
 }
 
-/// Kills the worker and its supervisor, if they live; returns their pids.
+/// Kills the worker and its supervisor, if they run; returns their pids.
 fn kill(directory: &Directory) -> Result<Vec<i32>> {
     if !process::is_running(directory)? {
         return Ok(Vec::new());
     }
-    // Both are looked up before either dies: the worker is known by being the supervisor's child.
+    // Find both before killing either: the worker is recognised as the supervisor's child.
     let worker = process::worker(directory);
     let Some(supervisor) = process::supervisor(directory) else {
         if !process::is_running(directory)? {

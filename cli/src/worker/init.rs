@@ -1,5 +1,5 @@
-//! `ol worker init`: makes a worker directory. On one that exists it stops the worker, keeps what
-//! took work to make and writes a new configuration.
+//! `ol worker init`: makes a worker directory. In an existing one it stops the worker, keeps what took work to make, and writes a new
+//! configuration.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ pub(crate) struct Init {
     /// system, `docker:IMAGE` [default: host]
     #[arg(short = 'i', long = "image", value_name = "BASE")]
     base: Option<BaseChoice>,
-    /// Make the base image anew: the one that is there, or the one of -i in its place
+    /// Make the base image anew: again from the same source, or from the one given with -i
     #[arg(short = 'b', long)]
     rebuild: bool,
 }
@@ -31,10 +31,10 @@ impl Init {
     pub(crate) fn run(self, out: Out) -> Result<ExitCode> {
         let there = Directory::open(&self.at.path);
         let recorded = there.as_ref().ok().and_then(Directory::recorded_base);
-        // Without -i, -b makes anew what is there.
+        // With -b but without -i, the same base image is made again.
         let again = recorded.filter(|_| self.rebuild);
         let base = self.base.or(again).unwrap_or(BaseChoice::Host);
-        // A mistake is no reason to stop a worker.
+        // Checked first: a typing mistake must not stop a running worker.
         base.check()?;
         match there {
             Ok(directory) => {
@@ -42,7 +42,7 @@ impl Init {
                     out.note(format_args!("stopped the worker (pid {pid})"));
                 }
             }
-            // Nothing there, or something that `init` itself has to judge.
+            // Either there is no worker directory, or `init` itself decides.
             Err(
                 DirectoryError::Absent { .. }
                 | DirectoryError::Unconfigured { .. }
@@ -57,7 +57,7 @@ impl Init {
     }
 }
 
-/// Makes a directory that `up` found missing, and says so beside its own output.
+/// Makes the directory that `up` found missing, and reports it on standard error.
 pub(super) fn on_the_way(out: Out, path: &Path, base: Option<&BaseChoice>) -> Result<Directory> {
     let base = base.unwrap_or(&BaseChoice::Host);
     let (directory, report) = Directory::init(path, base, false, &facts()?)?;

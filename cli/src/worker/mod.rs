@@ -22,13 +22,13 @@ mod up;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a worker directory, or make one anew (registry, packages and base image stay)
+    /// Make a worker directory, or renew an existing one (registry, packages and base image stay)
     Init(init::Init),
     /// Start the worker
     Up(up::Up),
     /// Is the worker reachable and healthy?
     Status(status::Status),
-    /// Stop the worker, after what runs has finished
+    /// Stop the worker, after running calls have finished
     Down(down::Down),
     /// End a worker that can't be stopped, and remove what a crashed one left
     ForceCleanup(force_cleanup::ForceCleanup),

@@ -1,4 +1,4 @@
-//! `ol worker status`: is the worker there, and does it serve? Exit code 0 only if both.
+//! `ol worker status`: whether a worker runs and serves. Exit code 0 only if both.
 
 use std::fs;
 use std::io;
@@ -21,13 +21,13 @@ pub(crate) struct Status {
     at: At,
 }
 
-/// What was found out.
+/// The state of a worker.
 enum State {
     Stopped,
     Ready {
         url: String,
     },
-    /// A worker lives but doesn't serve; why.
+    /// A worker runs but doesn't serve.
     Unready {
         why: String,
     },
@@ -71,9 +71,9 @@ fn state(directory: &Directory) -> Result<State> {
     if !process::is_running(directory)? {
         return Ok(State::Stopped);
     }
-    // The operator's socket knows more, but is root's.
+    // The operator's socket gives more details, but only root may open it.
     match ask_socket(directory, "/readyz") {
-        // The port may have no place left for one more who asks.
+        // The public address is not asked as well: it may have no connection left.
         Ok((200, _)) => {
             let url = Client::new(directory.clone())?.url().to_owned();
             return Ok(State::Ready { url });
@@ -111,13 +111,13 @@ fn state(directory: &Directory) -> Result<State> {
     Ok(State::Unready { why })
 }
 
-/// The base image, as `-i` names it, where it can be told.
+/// The base image as written after `-i`, if known.
 fn base(directory: &Directory) -> Option<String> {
     let (config, _) = directory.load(&[], &facts().ok()?).ok()?;
     Some(directory.base(&config).ok()?.source)
 }
 
-/// For people; nothing is done to the process.
+/// The pid in the pid file, only to show it; nothing is done to the process.
 fn pid(directory: &Directory) -> Option<i32> {
     let text = fs::read_to_string(directory.pid_file()).ok()?;
     text.trim().parse().ok()

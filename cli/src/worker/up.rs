@@ -1,5 +1,4 @@
-//! `ol worker up`: starts the worker, here or in the background, and makes the directory first if
-//! there is none.
+//! `ol worker up`: starts the worker, in the foreground or background, and makes its directory first if there is none.
 
 use std::process::ExitCode;
 
@@ -20,13 +19,13 @@ pub(crate) struct Up {
     /// Base image for a new directory: `host`, `debian[:SUITE]`, `tar:PATH`, `dir:PATH`, `docker:IMAGE` [default: host]
     #[arg(short = 'i', long = "image", value_name = "BASE")]
     base: Option<BaseChoice>,
-    /// Settings in place of the configuration's, as in -o limits.mem_mb=100,worker_port=0
+    /// Override settings of the configuration, as in -o limits.mem_mb=100,worker_port=0
     #[arg(short, long = "options", value_name = "KEY=VALUE,…")]
     options: Vec<String>,
     /// Serve in the background; return when the worker answers
     #[arg(short, long)]
     detach: bool,
-    /// This is the process in the background; standard input is where to say that we are ready
+    /// Used internally for the process in the background; standard input is where it reports that it is ready
     #[arg(long, hide = true, conflicts_with = "detach")]
     detached: bool,
 }
@@ -56,7 +55,7 @@ impl Up {
             Err(DirectoryError::Absent { .. }) => {}
             opened => return Ok(opened?),
         }
-        // A mistake in -o should not leave a new directory behind.
+        // Checked first, so that a mistake in -o doesn't leave a new directory behind.
         let root = std::path::absolute(&self.at.path)?;
         let mut config = WorkerConfig::defaults(&root, &facts()?);
         for given in &self.options {
@@ -71,7 +70,7 @@ impl Up {
         init::on_the_way(out, &self.at.path, self.base.as_ref())
     }
 
-    /// The base must be there; -i is for new directories, so say when it does nothing.
+    /// Checks that there is a base image, and notes if -i has no effect, because it is only for new directories.
     fn check_base(&self, out: Out, directory: &Directory, config: &WorkerConfig) -> Result<()> {
         let found = directory.base(config)?;
         if let Some(asked) = self.base.as_ref().filter(|asked| !asked.is(&found.source)) {
@@ -85,8 +84,8 @@ impl Up {
     }
 
     fn detach(&self, out: Out, directory: &Directory, warnings: &[Warning]) -> Result<ExitCode> {
-        // The worker itself looks again, and that is what counts; here, so that the answer is one
-        // sentence without a log.
+        // The worker process checks this again, which is decisive; it is also checked here, in order to report it in one sentence without a
+        // log.
         if directory.locked()? {
             return Err(directory.held().into());
         }

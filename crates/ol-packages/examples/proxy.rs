@@ -1,4 +1,4 @@
-//! Serves a proxy to this host's package index until its input ends, and says then what was refused:
+//! Serves a proxy to this host's package index until stdin ends, and then prints what was refused:
 //! `cargo run -p ol-packages --example proxy`, and elsewhere `HTTPS_PROXY=http://127.0.0.1:3128 uv pip install …`.
 
 use std::io::{Read as _, Write as _};

@@ -1,7 +1,7 @@
-//! Where packages come from: the index that this host is set up for, and how it is reached.
+//! The package index that this host is configured for, and how to reach it.
 //!
-//! An operator has said once, to pip or uv, which index to use, through which proxy and whose certificates to trust.
-//! Saying it again to the worker would be one more thing to forget, so it is read from there:
+//! An operator has already configured pip or uv: which index, through which proxy, trusting whose certificates. Configuring the worker
+//! separately would be one more thing to forget, thus these settings are read:
 //!
 //! ```text
 //!   pip_mirror (config.json) ─┐
@@ -10,12 +10,12 @@
 //!   .netrc · *_PROXY · certs ─┘                    └─▶ urls, certificates ─▶ inside
 //! ```
 //!
-//! - [`host`]: the variables and files of this machine; the only part that reads anything
+//! - [`host`]: this machine's variables and files; the only part that reads them
 //! - [`location`]: an index's URL, whose password is never printed
 //! - [`destination`]: a host and port that an installer may reach, and whether it may lie in a private network
 //! - [`upstream`]: the proxy through which this host reaches others
-//! - [`page`]: what an index says of a project's files (PEP 503, PEP 691)
-//! - [`client`]: asks the index, with all of the above; `guard` says where names may lead
+//! - [`page`]: an index's list of a project's files (PEP 503, PEP 691)
+//! - [`client`]: asks the index, using all of the above; `guard` limits which addresses names may resolve to
 
 pub mod client;
 pub mod destination;

@@ -1,11 +1,11 @@
-//! What runs in the sandbox that installs: a web app of seven small files, which needs nothing but Python and the installer.
+//! The program that runs in the sandbox that installs: a web app of seven small files, which needs only Python and uv or pip.
 //!
-//! It is laid out as a function (`f.py` with an `app`), so that a sandbox for it is made as any other is. What it answers is
-//! never trusted: it ran where strangers' code may have run.
+//! It is laid out like a function (`f.py` with an `app`), thus its sandbox is made like any other. Its answers are never trusted, because
+//! code of package authors may have run in the same sandbox.
 
 use sha2::{Digest as _, Sha256};
 
-/// The files of its code directory: name and text. `f.py` says what it takes and answers.
+/// The files of its code directory: name and text. The docstring of `f.py` describes its requests and answers.
 pub const FILES: [(&str, &str); 7] = [
     ("f.py", include_str!("inside/f.py")),
     ("about.py", include_str!("inside/about.py")),
@@ -16,7 +16,7 @@ pub const FILES: [(&str, &str); 7] = [
     ("files.py", include_str!("inside/files.py")),
 ];
 
-/// Tells this program from those of other releases: what they make of a package may differ.
+/// A hash of this program, which tells it from other releases: they may install the same package differently.
 #[must_use]
 pub fn digest() -> String {
     let mut hasher = Sha256::new();

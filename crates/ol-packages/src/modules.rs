@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Metadata files longer than this are nobody's list of modules.
+/// Metadata files longer than this, in bytes, are ignored: no real list of modules is that long.
 const MAX_METADATA: u64 = 64 << 10;
 
-/// The modules at the top of what was installed into `files`, sorted: those in the metadata (`top_level.txt`), else the
-/// packages and modules that lie there, else one called like `package`. Blocking.
+/// The top-level modules of what was installed into `files`, sorted. Blocking.
+///
+/// Taken from the metadata (`top_level.txt`), else from the packages and modules that lie there, else the name of `package`.
 #[must_use]
 pub fn top_level(files: &Path, package: &str) -> Vec<String> {
     let mut told = BTreeSet::new();
@@ -34,15 +35,15 @@ fn listed(file: &Path) -> Vec<String> {
     let short = fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() <= MAX_METADATA);
     let text = short.then(|| fs::read_to_string(file).ok()).flatten();
     let text = text.unwrap_or_default();
-    // Old tools list what lies deeper as a path.
+    // Old tools list nested modules as paths, which aren't identifiers.
     let words = text.split_whitespace().filter(|word| is_identifier(word));
     words.map(str::to_owned).collect()
 }
 
-/// The module that `name` is the file or directory of.
+/// The module that the file or directory `name` provides, if any.
 fn module(name: &str, path: &Path) -> Option<String> {
     let module = if path.is_dir() {
-        // Without one it may be a namespace, or a directory of scripts: then who imports knows better.
+        // Without `__init__.py` it may be a namespace package or a folder of scripts; which one can't be told from here.
         path.join("__init__.py").is_file().then_some(name)?
     } else if let Some(module) = name.strip_suffix(".py") {
         module

@@ -1,10 +1,12 @@
-//! Packed copies of what was installed, for when it is wanted again: `FOLDER/SHA256.TAGS.PROGRAM.tar.lz4`, by the hash of the wheel that it came
-//! of the interpreter that it was compiled for, and the program that did so.
+//! Packed copies of installed packages, for reinstalling them.
 //!
-//! Exists because to install means to fetch, to unpack in a sandbox and to compile; what a wheel becomes is the same each time, so
-//! a package that was collected, or removed by hand, comes back without any of it. Nobody else can read a copy.
+//! A copy lies at `FOLDER/SHA256.TAGS.PROGRAM.tar.lz4`: the hash of the wheel, the interpreter that it was compiled for, and the program
+//! that installed it.
 //!
-//! LZ4, for what counts is how soon it is unpacked: gzip at its quickest leaves a sixth less and takes ten times as long.
+//! Exists because installing means fetching, unpacking in a sandbox and compiling, and the result is the same each time. With a copy, a
+//! package that was collected or removed by hand comes back without any of these. Only the worker's user can read a copy.
+//!
+//! LZ4, because the time to unpack is what matters: gzip at its fastest level makes files a sixth smaller and takes ten times as long.
 //!
 //! ```text
 //!   Packing (a tar, packed as it comes) ─ keep: synced, renamed ─▶ SHA256.TAGS.PROGRAM.tar.lz4 ─▶ find ─▶ a file to unpack
@@ -29,15 +31,15 @@ const SUFFIX: &str = ".tar.lz4";
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// The folder of copies. Clones share it; two processes must not.
+/// The folder of packed copies. Clones share it; two processes must not.
 #[derive(Debug, Clone)]
 pub struct Packed {
     folder: PathBuf,
-    /// Bytes beyond which the longest unused are removed.
+    /// Size in bytes beyond which the copies unused for longest are removed.
     quota: u64,
 }
 
-/// A copy in the making; it goes unless it is kept.
+/// A copy being written; dropping it removes it unless [`Packing::keep`] was called.
 #[derive(Debug)]
 pub struct Packing {
     partial: PathBuf,
@@ -45,10 +47,10 @@ pub struct Packing {
 }
 
 impl Packed {
-    /// Opens `folder`, making it if it isn't there, and removes what a crash left. Blocking.
+    /// Opens `folder`, creating it if needed, and removes what a crash left. Blocking.
     ///
     /// # Errors
-    /// When it can't be made or read.
+    /// When the folder can't be created or read.
     pub fn open(folder: &Path, quota: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)? {
@@ -63,7 +65,7 @@ impl Packed {
         })
     }
 
-    /// Bytes beyond which the longest unused are removed; 0 keeps nothing.
+    /// Size in bytes beyond which the copies unused for longest are removed; 0 keeps nothing.
     #[must_use]
     pub fn quota(&self) -> u64 {
         self.quota
@@ -74,27 +76,27 @@ impl Packed {
         self.folder.join(format!("{hash}.{tags}.{by:.8}{SUFFIX}"))
     }
 
-    /// What `pin` became for this interpreter: a tar. `None` if no copy is kept. Blocking.
+    /// Finds the tar of what `pin` became for this interpreter, `None` if no copy is kept. Blocking.
     #[must_use]
     pub fn find(&self, pin: &Pin, tags: &Tags) -> Option<impl Read + Send + use<>> {
         let mut places = pin.hashes().iter().map(|hash| self.place(hash, tags));
         let file = places.find_map(|place| File::open(place).ok())?;
-        // When it was last used. If that can't be written it is removed a little early.
+        // The modification time records the last use. If writing it fails, the copy is merely removed a little early.
         let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
         Some(FrameDecoder::new(file))
     }
 
-    /// Forgets what `pin` became: a copy was found to be damaged. Blocking.
+    /// Removes the copies of `pin`, as when one was found to be damaged. Blocking.
     pub fn forget(&self, pin: &Pin, tags: &Tags) {
         for hash in pin.hashes() {
             let _ = fs::remove_file(self.place(hash, tags));
         }
     }
 
-    /// Packs `tar` as it comes, what the wheel of this hash became. Blocking.
+    /// Packs `tar`, which the wheel with this hash was installed as, while reading it. Blocking.
     ///
     /// # Errors
-    /// When `tar` or the disk fails; nothing is left then.
+    /// When `tar` or the disk fails, or the copy exceeds the quota; nothing is left then.
     pub fn pack(&self, hash: &Sha256, tags: &Tags, mut tar: impl Read) -> io::Result<Packing> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let packing = Packing {
@@ -145,7 +147,7 @@ impl Packed {
             if bytes <= quota {
                 break;
             }
-            // Who reads it now goes on reading it.
+            // A process that is reading the copy keeps its open file.
             fs::remove_file(path)?;
             bytes -= length;
         }
@@ -153,7 +155,7 @@ impl Packed {
     }
 }
 
-/// A file that takes so many bytes and no more: a tar may have no end.
+/// A file that accepts a limited number of bytes: a tar may have no end.
 struct Bounded {
     file: File,
     left: u64,
@@ -163,7 +165,7 @@ impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         let left = self.left.checked_sub(written as u64);
-        // Of a kind and no more: lz4_flex 0.11 panics at an error that holds another.
+        // Made from an `ErrorKind` alone: lz4_flex 0.11 panics at an `io::Error` that wraps another error.
         self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
         Ok(written)
     }
@@ -174,7 +176,7 @@ impl Write for Bounded {
 }
 
 impl Packing {
-    /// Gives it its name. Blocking.
+    /// Renames the finished copy to its final name. Blocking.
     ///
     /// # Errors
     /// When the disk fails.
@@ -185,7 +187,7 @@ impl Packing {
 
 impl Drop for Packing {
     fn drop(&mut self) {
-        // Gone if it was kept.
+        // After `keep` the partial file no longer exists.
         let _ = fs::remove_file(&self.partial);
     }
 }

@@ -1,18 +1,18 @@
-//! One package's exact version, and why its name is safe as a directory's.
+//! One package's exact version, and why its name is safe as a directory name.
 //!
-//! A [`Pin`] displays as `NAME==VERSION`, which is the directory in the store. Both halves are only ever made by
-//! normalising, and what comes out of that is letters, digits and `-` on the left, letters, digits and `.+!` on the right:
-//! no separator, nothing that starts with a dot, and short enough for any file system.
+//! A [`Pin`] displays as `NAME==VERSION`, which is its directory in the store. Both halves are always the result of normalising: letters,
+//! digits and `-` on the left; letters, digits and `.+!` on the right. Hence they contain no separator, don't start with a dot, and are
+//! short enough for any file system.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The longest name in characters. The index's longest is 80.
+/// The longest name in characters. The longest on PyPI has 80.
 const MAX_NAME: usize = 128;
 
-/// The longest version in characters. With a name and what a partial directory adds it stays below 255.
+/// The longest version in characters. Together with a name and the parts of a partial directory's name, it stays below 255 bytes.
 const MAX_VERSION: usize = 80;
 
 /// Why a text is no name, version, hash or pin.
@@ -34,7 +34,7 @@ pub enum PinError {
     Long(String, usize),
 }
 
-/// A package's name in the one form that the index knows it by (PEP 503): lower case, runs of `-`, `_` and `.` one `-`.
+/// A package's name, normalised as in PEP 503: lower case, each run of `-`, `_` and `.` replaced by one `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackageName(String);
 
@@ -77,8 +77,9 @@ impl fmt::Display for PackageName {
     }
 }
 
-/// An exact version, normalised as PEP 440 says. `1.0` and `1.0.0` are the same release but different texts, hence
-/// different versions here: each is its own directory.
+/// An exact version, normalised by PEP 440.
+///
+/// `1.0` and `1.0.0` are the same release but different texts, hence different versions here: each has its own directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(String);
 
@@ -92,7 +93,7 @@ impl Version {
             return Err(PinError::Long(shown(text), MAX_VERSION));
         }
         let wrong = || PinError::Version(shown(text));
-        // The parser trims; we don't, so that a name with blanks in it isn't some directory's.
+        // The parser would trim; here blanks are an error, so that no name with blanks is taken for a directory's.
         if text.trim() != text {
             return Err(wrong());
         }
@@ -100,7 +101,7 @@ impl Version {
         Self::of(&version).ok_or_else(wrong)
     }
 
-    /// The text of `version`, unless it could not be a directory's.
+    /// The text of `version`, or `None` if it could not name a directory.
     pub(crate) fn of(version: &pep440_rs::Version) -> Option<Self> {
         let text = version.to_string();
         let sound = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || ".+!".contains(c);
@@ -173,7 +174,7 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// A pin; `hashes` in any order, any number of times.
+    /// Makes a pin; `hashes` may be in any order and repeat.
     #[must_use]
     pub fn new(name: PackageName, version: Version, mut hashes: Vec<Sha256>) -> Self {
         hashes.sort_unstable();
@@ -185,7 +186,7 @@ impl Pin {
         }
     }
 
-    /// Reads what a pin displays as, and only that: `Flask==3.0` isn't one, `flask==3.0` is. Without hashes.
+    /// Reads a directory's name, without hashes. Only the normal form is accepted: `flask==3.0`, not `Flask==3.0`.
     #[must_use]
     pub fn of_directory(directory: &str) -> Option<Self> {
         let (name, version) = directory.split_once("==")?;
@@ -209,7 +210,7 @@ impl Pin {
         &self.version
     }
 
-    /// Hashes of its archives, sorted, each once; empty when none is known.
+    /// Hashes of its archives, sorted, without repeats; empty when none is known.
     #[must_use]
     pub fn hashes(&self) -> &[Sha256] {
         &self.hashes
@@ -223,7 +224,7 @@ impl fmt::Display for Pin {
     }
 }
 
-/// A text as errors show it: escaped, and cut at 100 characters.
+/// Formats a text for error messages: escaped, and cut at 100 characters.
 pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 100;
     let mut shown = String::new();

@@ -1,7 +1,7 @@
-//! The only way out of a sandbox that installs: an HTTP proxy on its loopback address, served from outside.
+//! The only network access of a sandbox that installs: an HTTP proxy on its loopback address, served by the worker.
 //!
-//! The sandbox has no network; what listens on 127.0.0.1 in it is the worker's socket. An installer asks for `CONNECT HOST:443`
-//! (and keeps TLS with the index to itself) or, of an index without TLS, for `GET http://HOST/…`:
+//! The sandbox has no network; the worker listens on 127.0.0.1 inside it. An installer asks for `CONNECT HOST:443` (TLS is then between the
+//! installer and the index) or, if the index has no TLS, for `GET http://HOST/…`:
 //!
 //! ```text
 //!   sandbox                worker
@@ -14,11 +14,11 @@
 //! ```
 //!
 //! - [`policy`]: which hosts and ports, and all limits
-//! - [`target`]: what a request asks for, taken apart strictly
+//! - [`target`]: strict parsing of what a request asks for
 //! - [`dial`]: a connection to a destination
-//! - [`metered`]: a stream that counts, and ends when idle or when enough is enough
-//! - [`plain`]: a `GET` passed on, without what belongs to one hop
-//! - [`report`]: what was refused or went wrong, so that an error can say more than "connection failed"
+//! - [`metered`]: a stream that counts its bytes, and ends when idle or over the limit
+//! - [`plain`]: forwards a `GET`, without hop-by-hop headers
+//! - [`report`]: what was refused or failed, so that an error can say more than "connection failed"
 //! - [`serve`]: accepts, and answers each request
 //!
 //! Failure paths: a refused request gets 403 with the reason and the connection goes on; an index that can't be reached gets 502

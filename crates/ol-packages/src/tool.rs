@@ -1,7 +1,7 @@
 //! The installer program: `uv`, found on this host or fetched from the index.
 //!
 //! ```text
-//!   PATH ──a native uv of a version we know──▶ Uv
+//!   PATH ──a native uv of the supported series──▶ Uv
 //!     │ none
 //!   DIR/uv-VERSION/uv ──runs──▶ Uv
 //!     │ none
@@ -10,9 +10,9 @@
 //!
 //! pip isn't needed: a wheel is a zip archive, and the index says what its hash must be.
 //!
-//! - [`release`]: which versions we know, and which wheel fits this machine
+//! - [`release`]: which series of uv is supported, and which wheel fits this machine
 //! - [`fetch`]: downloads one
-//! - [`find`]: looks for one that is there
+//! - [`find`]: looks for an installed one
 
 mod error;
 mod fetch;

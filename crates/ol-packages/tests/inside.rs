@@ -1,4 +1,4 @@
-//! The sandbox's program with uv and pip, through the proxy, against an index of the tests' own and what PyPI has.
+//! The installer program in `inside/`, with uv and pip, through the proxy, using an index of the tests' own and PyPI.
 
 mod common;
 
@@ -9,7 +9,7 @@ use ol_packages::wheels::{Libc, Tags};
 use ol_testkit::{Hostile, Mischief, PackageIndex, measured, sdist, wheel};
 use serde_json::json;
 
-/// What a Python of these folders says.
+/// The output of a Python program with these folders on its path.
 fn python(folders: &[std::path::PathBuf], program: &str) -> String {
     let path = std::env::join_paths(folders).expect("plain");
     let said = Command::new("/usr/bin/python3")
@@ -103,7 +103,7 @@ fn a_tar_is_the_same_each_time_and_compiled_for_good() {
             .any(|name| name.contains("bin") || name.contains(".lock")),
         "{names:?}"
     );
-    // Compiled in a way that Python trusts, though the source says otherwise by now.
+    // The compiled file is used even though the source has changed meanwhile.
     let place = tempfile::TempDir::new().expect("made");
     let folder = unpack(&tars[0], place.path());
     std::fs::write(folder.join("m/__init__.py"), "value = 8\n").expect("written");

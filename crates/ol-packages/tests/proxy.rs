@@ -1,4 +1,4 @@
-//! The proxy over real sockets: what passes, through the host's own proxy too, and what can't be reached.
+//! The proxy over real sockets: what it passes on, also through the host's own proxy, and what can't be reached.
 
 mod proxying;
 
@@ -99,7 +99,7 @@ async fn what_can_t_be_reached_is_said() {
     );
 }
 
-/// The upstream that a host's variables name.
+/// The upstream proxy that a host's variables name.
 fn upstream(variable: &str, value: &str) -> Upstream {
     let value = value.to_owned();
     let read = move |name: &str| (name == variable).then(|| value.clone());

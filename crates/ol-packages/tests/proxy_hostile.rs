@@ -1,4 +1,4 @@
-//! The proxy over real sockets: what hostile requests get, and names that lead elsewhere than they say.
+//! The proxy over real sockets: how it answers hostile requests, and names that resolve to private addresses.
 
 mod proxying;
 
@@ -167,7 +167,7 @@ async fn a_name_that_leads_inside_is_no_hole() {
         matches!(trouble, Trouble::WrongAddress { address, .. } if address.is_loopback()),
         "{trouble}"
     );
-    // The same host, written by the operator, works.
+    // The same host works when the operator configured it.
     let host = Host::new(&|_| None, &|_| Err(std::io::ErrorKind::NotFound.into()));
     let mirror = format!("http://localhost:{port}/simple");
     let index = Index::of(

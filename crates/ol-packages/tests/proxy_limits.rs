@@ -1,4 +1,4 @@
-//! The proxy over real sockets: which limits end a connection, and its own end.
+//! The proxy over real sockets: which limits end a connection, and how the proxy itself ends.
 
 mod proxying;
 
@@ -36,7 +36,7 @@ async fn too_many_bytes_and_idleness_end_a_connection() {
         proxy.report()
     );
 
-    // A server that never says anything, and a client that doesn't either, its sending side closed or not.
+    // A server that never says anything, and a client that doesn't either, with its sending side closed or not.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let silent_at = silent.local_addr().expect("bound");
     let (proxy, at) = proxying::proxy(vec![own(silent_at)], Upstream::default(), quick()).await;

@@ -1,4 +1,4 @@
-//! uv from an index: whole or not at all, and each failure by its name.
+//! Fetching uv from an index: completely or not at all, and the error for each failure.
 
 mod common;
 
@@ -14,7 +14,7 @@ use ol_packages::tool::{Progress, Release, ToolError, Uv};
 use ol_testkit::{Dist, Mischief, PackageIndex, wheel};
 use tempfile::TempDir;
 
-/// A wheel as of uv, with another program in it: the smallest that says its version is not small, so it is one of the host's.
+/// A wheel like uv's that contains `program` instead.
 fn uv_wheel(version: &str, tag: &str, program: &[u8]) -> Dist {
     wheel("uv", version)
         .tag(&format!("py3-none-{tag}"))
@@ -30,7 +30,7 @@ fn fetch(index: &PackageIndex, dir: &Path) -> Result<Uv, ToolError> {
     Uv::find_in(empty(), dir, &mirror(&index.url()), &mut |_| {})
 }
 
-/// Nothing half-made may be seen.
+/// The names in `dir`, to see that nothing half-made is left.
 fn left(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("there");
     entries
@@ -77,7 +77,7 @@ fn the_real_one_is_fetched_once_by_many_and_found_again() {
     assert_eq!(packages.asked().len(), asked, "nothing is asked for again");
     assert_eq!(left(dir.path()), [format!("uv-{}", again.release)]);
 
-    // On PATH it comes first; a script of that name and another program don't count.
+    // On PATH it comes first; a script of that name or another program named uv doesn't count.
     let path = TempDir::new().expect("made");
     let script = path.path().join("script");
     let other = path.path().join("other");

@@ -1,4 +1,4 @@
-//! Wheels fetched from outside a sandbox, from indexes that are down, slow, lie, or point inside; and what is kept of packages.
+//! Wheels fetched outside a sandbox, from indexes that are down, slow, lying, or link to private hosts; and packed copies.
 
 mod common;
 
@@ -86,7 +86,7 @@ fn each_failure_has_its_code_and_leaves_nothing() {
         assert!(error.to_string().contains(words), "{mischief:?}: {error}");
         index.behave("good");
     }
-    // Two attempts in vain, and then it is back.
+    // Two attempts fail; then the index is back.
     let asked = index.asked().len();
     index.misbehave("good", Mischief::HangsUp);
     std::thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn each_failure_has_its_code_and_leaves_nothing() {
         let fetched = fetched.join().expect("its asserts hold");
         assert_eq!(fetched.expect("it is back"), good.bytes);
     });
-    // The page says nothing, so only the file itself can be wrong.
+    // The page lists no hash, thus only the hash of the file itself is checked.
     index.misbehave("good", Mischief::NoHash);
     assert_eq!(
         fetch(&index, &good, WITHIN).expect("its hash is right"),
@@ -160,7 +160,7 @@ fn a_file_that_is_too_long_or_wanted_no_more_is_left() {
         .fetch(&pin(&long), &tags(), &client, &limits)
         .expect_err("stopped");
     assert!(matches!(error, WheelError::Stopped), "{error}");
-    // Another worker of the same folder leaves what this one holds, and takes what nobody does.
+    // Another worker with the same folder keeps what this one holds, and removes what nobody holds.
     limits.stop.store(false, Ordering::Relaxed);
     let held = wheels
         .fetch(&pin(&long), &tags(), &client, &limits)
@@ -171,7 +171,7 @@ fn a_file_that_is_too_long_or_wanted_no_more_is_left() {
     assert_eq!(files(&place.path().join(held.folder())), 1);
 }
 
-/// Bytes that can't be packed any smaller.
+/// Bytes that can't be compressed.
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let next = || {
@@ -183,7 +183,7 @@ fn noise(count: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// A proxy that leads every tunnel to `to`, and tells where each was to lead.
+/// A proxy that connects every tunnel to `to`, and reports the target that each asked for.
 fn tunnels(to: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let at = listener.local_addr().expect("bound");
@@ -198,7 +198,7 @@ fn tunnels(to: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
             }
             let head = String::from_utf8_lossy(&head).into_owned();
             let target = head.split(' ').nth(1).expect("a target").to_owned();
-            // Nobody asks any more.
+            // The test has ended.
             if sender.send(target).is_err() {
                 return;
             }
@@ -215,7 +215,7 @@ fn tunnels(to: SocketAddr) -> (SocketAddr, mpsc::Receiver<String>) {
     (at, asked)
 }
 
-/// The host's own proxy may lie anywhere; where a page leads through it is judged by name.
+/// The host's own proxy may have any address; targets behind it are judged by name.
 #[test]
 fn through_the_host_s_own_proxy() {
     let packages = PackageIndex::start();
@@ -252,7 +252,7 @@ fn through_the_host_s_own_proxy() {
     assert_eq!(asked, BTreeSet::from(["index.example:80".to_owned()]));
 }
 
-/// A page's word must not have the worker ask what listens on its own machine.
+/// A link in a page must not make the worker ask services on its own machine.
 #[test]
 fn a_link_that_leads_inside_is_refused() {
     let (index, inside) = (PackageIndex::start(), PackageIndex::start());
@@ -308,7 +308,7 @@ fn copies_are_of_one_wheel_and_one_interpreter_and_the_oldest_go() {
         ..tags()
     };
     assert_eq!(read(&packed, &pin(&dists[0]), &other), None);
-    // The first is the one that was used last.
+    // Reading the first one makes it the last used.
     assert!(read(&packed, &pin(&dists[0]), &tags()).is_some());
     let length = std::fs::read_dir(place.path())
         .expect("there")
@@ -351,13 +351,13 @@ fn a_copy_that_was_cut_or_changed_is_an_error() {
         let mut copy = packed.find(&pin(&dist), &tags()).expect("there");
         assert!(copy.read_to_end(&mut Vec::new()).is_err());
     }
-    // One that has no end isn't kept, nor what there is of it.
+    // A tar without end isn't kept, nor is the part that was written.
     let little = Packed::open(place.path(), 1000).expect("opened");
     let endless = noise(1 << 20);
     let packed = little.pack(&pin(&plain("n")).hashes()[0], &tags(), &endless[..]);
     assert!(packed.is_err_and(|error| error.to_string().contains("packed_mb")));
     assert_eq!(files(place.path()), 1);
-    // What a crash left of packing goes when the folder is opened.
+    // What a crash left of packing is removed when the folder is opened.
     std::fs::write(place.path().join(".partial-7"), "x").expect("written");
     Packed::open(place.path(), 64 << 20).expect("opened");
     assert_eq!(files(place.path()), 1);

@@ -1,8 +1,8 @@
-//! Base images with other Pythons than the host's, for every suite that is to hold on each of them.
+//! Base images with other Pythons than the host's, for test suites that must pass with each of them.
 //!
-//! They are made once per machine by the command under test (`ol worker init -i debian:SUITE`), into
-//! `bases/SUITE` of the target directory, by whichever test asks first: half a minute each with what
-//! it downloads. A change of how they are made makes them anew.
+//! They are made once per machine with the command under test (`ol worker init -i debian:SUITE`), in `bases/SUITE` of the target directory,
+//! by the first test that needs them. Each takes half a minute, downloads included. They are made again when the code that makes them
+//! changes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,17 +20,18 @@ pub const SUITES: [(&str, &str); 3] = [
     ("trixie", "3.13"),
 ];
 
-/// What decides what comes out: the images are made anew when one of these changes.
+/// The code that makes the images: they are made again when it changes.
 const RECIPE: [&str; 2] = [
     include_str!("../../ol-worker/src/directory/base/debian.rs"),
     include_str!("../../ol-worker/src/directory/base/unpack.rs"),
 ];
 
-/// All of them: the Python's version, and the root file system, as for `-i dir:`. Empty where they
-/// can't be made; the test that asks is then recorded as skipped.
+/// All base images: the Python's version, and the root file system, as for `-i dir:`.
+///
+/// Empty if they can't be made here; the calling test is then recorded as skipped.
 ///
 /// # Panics
-/// When one can't be made although this machine has what it takes.
+/// When making one fails although this machine has what is needed.
 #[must_use]
 pub fn bases() -> Vec<(String, PathBuf)> {
     let made = SUITES.iter().map(|(suite, python)| {
@@ -40,10 +41,10 @@ pub fn bases() -> Vec<(String, PathBuf)> {
     made.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// The worker directory that was made with `-i debian:SUITE`. Only to be read.
+/// The worker directory that was made with `-i debian:SUITE`. It must only be read.
 ///
 /// # Panics
-/// When it can't be made although this machine has what it takes.
+/// When making it fails although this machine has what is needed.
 #[must_use]
 pub fn base(suite: &str) -> Option<PathBuf> {
     if !root_or_skip() || !has_mmdebstrap_or_skip() {
@@ -51,7 +52,7 @@ pub fn base(suite: &str) -> Option<PathBuf> {
     }
     let place = target().join("bases");
     fs::create_dir_all(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()));
-    // Tests are processes of their own; the second waits for what the first makes.
+    // Tests are separate processes: the second one waits until the first has made the image.
     let lock = File::create(place.join("lock")).expect("a file of the tests' own");
     flock(&lock, FlockOperation::LockExclusive).expect("locked");
     let (made, stamp) = (place.join(suite), place.join(format!("{suite}.recipe")));
@@ -79,10 +80,10 @@ pub fn base(suite: &str) -> Option<PathBuf> {
     Some(made)
 }
 
-/// Whether there is the program that makes images of Debian.
+/// Whether mmdebstrap is installed; if not, the calling test is recorded as skipped.
 ///
 /// # Panics
-/// When there is none and the variable `CI` is set.
+/// When it isn't and the variable `CI` is set.
 #[must_use]
 pub fn has_mmdebstrap_or_skip() -> bool {
     let found = Path::new("/usr/bin/mmdebstrap").is_file();
@@ -92,7 +93,7 @@ pub fn has_mmdebstrap_or_skip() -> bool {
     found
 }
 
-/// Cargo's: this program lies in `PROFILE/deps` of it.
+/// Cargo's target directory: this program lies in its `PROFILE/deps`.
 fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
     let target = program.ancestors().nth(3);

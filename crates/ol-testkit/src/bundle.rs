@@ -20,14 +20,14 @@ pub fn bundle(files: &[(&str, &str)]) -> Vec<u8> {
     gzip(&archive.into_inner().expect("written to memory"))
 }
 
-/// A bundle with a good `f.py` and then one member as told, which no honest tar program would write.
+/// A bundle with a valid `f.py` and one more member as given, which no honest tar program would write.
 #[must_use]
 pub fn with_member(name: &str, kind: EntryType, target: &str, content: &[u8]) -> Vec<u8> {
     let mut archive = Builder::new(Vec::new());
     let mut append = |name: &str, kind: EntryType, target: &str, content: &[u8]| {
         let mut header = Header::new_ustar();
         let bytes = header.as_mut_bytes();
-        // The library refuses names like these, so they are written where it would.
+        // The tar crate refuses some of these names, thus they are written into the header directly.
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         bytes[157..157 + target.len()].copy_from_slice(target.as_bytes());
         header.set_entry_type(kind);

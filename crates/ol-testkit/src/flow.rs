@@ -1,11 +1,10 @@
-//! Answers that are read as they come, and requests that are sent meanwhile.
+//! Answers that are read while they arrive, and requests whose body is sent in parts.
 
 use crate::http::{Client, Reply, head};
 use std::io::{self, BufRead as _, Read, Write as _};
 use std::net::TcpStream;
 
-/// An answer of which the head was read. Its body is what is read from here; the end of a body that is incomplete is an
-/// error, as it is for any client worth its name.
+/// An answer whose head was read. Reading from it gives the body; an incomplete body ends in an error, as for any proper client.
 pub struct Incoming<'c> {
     client: &'c mut Client,
     /// The head; its `body` is empty.
@@ -13,13 +12,13 @@ pub struct Incoming<'c> {
     left: Left,
 }
 
-/// What is left of a body.
+/// What is left of the body.
 enum Left {
-    /// This much of a chunk, and then more chunks.
+    /// This many bytes of a chunk, and then more chunks.
     Chunks(usize),
-    /// This much.
+    /// This many bytes.
     Bytes(usize),
-    /// All until the connection ends.
+    /// Everything until the connection ends.
     Open,
 }
 
@@ -27,7 +26,7 @@ impl Client {
     /// Reads the head of the next answer.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no HTTP.
+    /// When the connection breaks, or the answer is not HTTP.
     pub fn incoming(&mut self) -> io::Result<Incoming<'_>> {
         let head = self.reply_head()?;
         let chunked = head
@@ -48,7 +47,7 @@ impl Client {
         })
     }
 
-    /// Begins a request whose body is sent in chunks by what is returned, from another thread if need be.
+    /// Begins a request with a chunked body, which is sent with the returned value, possibly from another thread.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -59,7 +58,7 @@ impl Client {
         Ok(Outgoing(self.stream.get_ref().try_clone()?))
     }
 
-    /// Begins a request with a body of `length` bytes; they are to be written to what is returned.
+    /// Begins a request with a body of `length` bytes, which are to be written to the returned stream.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -134,7 +133,7 @@ impl Outgoing {
         self.0.write_all(&chunk)
     }
 
-    /// Says that this was all.
+    /// Ends the body.
     ///
     /// # Errors
     /// When the connection breaks.

@@ -1,5 +1,5 @@
-//! A client for one connection: what is sent is what the test says, byte by byte if it wants to, and nothing is
-//! retried, followed or decoded behind its back.
+//! An HTTP client for one connection. It sends exactly what the test says, byte by byte if wanted; it never retries, follows redirects or
+//! decodes anything.
 
 use crate::patience::patience;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -31,10 +31,10 @@ impl Client {
         Self::of(TcpStream::connect(address)?, address)
     }
 
-    /// Speaks to `host` over a connection that is there.
+    /// Uses an existing connection, with requests to `host`.
     ///
     /// # Errors
-    /// When it isn't any more.
+    /// When the connection has ended.
     pub fn of(stream: TcpStream, host: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience(60.0)))?;
@@ -47,7 +47,7 @@ impl Client {
     /// Sends a request and reads its answer. The connection stays open.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no HTTP.
+    /// When the connection breaks, or the answer is not HTTP.
     pub fn request(
         &mut self,
         method: &str,
@@ -60,10 +60,10 @@ impl Client {
         self.reply()
     }
 
-    /// The same with a body in chunks of `Transfer-Encoding: chunked`.
+    /// Like [`Self::request`], with a body in chunks of `Transfer-Encoding: chunked`.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no HTTP.
+    /// When the connection breaks, or the answer is not HTTP.
     pub fn request_in_chunks(
         &mut self,
         method: &str,
@@ -86,7 +86,7 @@ impl Client {
         self.reply()
     }
 
-    /// The head of a request with a body of `length`, and only the part `body` of that.
+    /// Sends the head of a request with a body of `length` bytes, but only the part `body` of it.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -101,7 +101,7 @@ impl Client {
         self.send(body)
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Errors
     /// When the connection breaks.
@@ -109,10 +109,10 @@ impl Client {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending side of the connection.
     ///
     /// # Errors
-    /// When the connection broke already.
+    /// When the connection is already broken.
     pub fn finish_sending(&self) -> io::Result<()> {
         self.stream.get_ref().shutdown(Shutdown::Write)
     }
@@ -120,7 +120,7 @@ impl Client {
     /// Waits until the other side closes.
     ///
     /// # Errors
-    /// When it doesn't in time, or sends something instead.
+    /// When it doesn't close in time, or sends something.
     pub fn expect_end(&mut self) -> io::Result<()> {
         match self.stream.read(&mut [0]) {
             Ok(0) => Ok(()),
@@ -133,7 +133,7 @@ impl Client {
     /// Reads the next answer.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no HTTP.
+    /// When the connection breaks, or the answer is not HTTP.
     pub fn reply(&mut self) -> io::Result<Reply> {
         let mut incoming = self.incoming()?;
         let mut body = Vec::new();
@@ -144,10 +144,10 @@ impl Client {
         })
     }
 
-    /// Reads the head of the next answer. One to HEAD is nothing else.
+    /// Reads only the head of the next answer, which is all of an answer to HEAD.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no HTTP.
+    /// When the connection breaks, or the answer is not HTTP.
     pub fn reply_head(&mut self) -> io::Result<Reply> {
         let first = self.line()?;
         let status = first.split(' ').nth(1).and_then(|text| text.parse().ok());
@@ -181,7 +181,7 @@ impl Client {
 }
 
 impl Reply {
-    /// The value of the first such header; `name` in lower case.
+    /// The value of the first header with this name, which must be in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -199,7 +199,7 @@ impl Reply {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When the body is not JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -208,7 +208,7 @@ impl Reply {
     /// The answer's JSON, which must have status 200.
     ///
     /// # Panics
-    /// When it hasn't.
+    /// When it has another status, or the body is not JSON.
     #[must_use]
     pub fn ok(&self) -> serde_json::Value {
         assert_eq!(self.status, 200, "{}", self.text());
@@ -218,7 +218,7 @@ impl Reply {
     /// The text of an error with this status and this code in `X-OL-Error`.
     ///
     /// # Panics
-    /// When it is anything else.
+    /// When the status or the code differs.
     #[must_use]
     pub fn error(&self, status: u16, code: &str) -> String {
         let text = self.text();

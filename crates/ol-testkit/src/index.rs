@@ -1,4 +1,4 @@
-//! A package index of the tests' own, on a port of this machine: honest, broken or hostile, as told.
+//! A package index for tests, on a port of this machine: honest, broken or hostile, as the test wants.
 //!
 //! ```text
 //!   wheel("m", "1.0").file(…).build() ─┐
@@ -6,11 +6,11 @@
 //!   PyPI, each file fetched once      ─┘        └ counts requests, misbehaves per project
 //! ```
 //!
-//! - [`wheel`]: wheels made in memory, also such that no honest tool would make
+//! - [`wheel`]: wheels made in memory, also invalid ones
 //! - [`sdist`]: sources whose `setup.py` does harm
 //! - [`server`]: serves them as HTML (PEP 503) or JSON (PEP 691)
-//! - [`mischief`]: what can be wrong with an index
-//! - [`pypi`]: the real one, kept in a folder after the first time
+//! - [`mischief`]: the ways in which an index can misbehave
+//! - [`pypi`]: the real index; what was fetched once is kept in a folder
 //! - [`uv`]: the installer, fetched from there once per machine
 
 pub mod mischief;
@@ -32,14 +32,14 @@ pub use wheel::{Wheel, wheel};
 pub struct Dist {
     /// The project, normalised.
     pub project: String,
-    /// As `m-1.0-py3-none-any.whl`.
+    /// Like `m-1.0-py3-none-any.whl`.
     pub filename: String,
     /// The file.
     pub bytes: Vec<u8>,
 }
 
 impl Dist {
-    /// In hexadecimal digits.
+    /// Its SHA-256 in hexadecimal digits.
     #[must_use]
     pub fn sha256(&self) -> String {
         use sha2::Digest as _;

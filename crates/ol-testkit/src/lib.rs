@@ -1,4 +1,4 @@
-//! What black box tests need: a place of their own, a worker in it, and a count of what it left.
+//! What black box tests need: a place of their own, a worker in it, and a check of what it left behind.
 //!
 //! ```text
 //!   with_worker(options, |worker| …)
@@ -7,23 +7,23 @@
 //! ```
 //!
 //! - [`place`]: a directory with canaries around it, and the `ol` command run there
-//! - [`worker`]: the fixture: a real worker, spoken to by HTTP only
-//! - [`residue`]: what of a worker is left, asked of the kernel and of nobody else
-//! - [`process`]: `/proc`, read
+//! - [`worker`]: the fixture: a real worker, used only through HTTP
+//! - [`residue`]: what is left of a worker, according to the kernel alone
+//! - [`process`]: reads `/proc`
 //! - [`http`]: a client that shows what is on the wire, and can break off
-//! - [`network`]: a world of network namespaces around a worker
+//! - [`network`]: network namespaces around a worker
 //! - [`bases`]: base images with Python 3.9, 3.11 and 3.13
-//! - [`flow`]: answers as they come, requests as they are sent
+//! - [`flow`]: answers read while they arrive, requests sent in parts
 //! - [`bundle`]: functions as tar.gz, honest and hostile
 //! - [`index`]: a package index, honest or hostile
 //! - [`victim`]: a function that must not notice what packages do
-//! - [`patience`]: how long to wait, and for what
+//! - [`patience`]: how long to wait, and for which conditions
 //!
 //! | variable | means |
 //! |---|---|
 //! | `OL_BIN` | the binary under test; otherwise the `ol` that was built beside the test |
 //! | `OL_TEST_DIR` | where places are made; otherwise the temporary directory |
-//! | `OL_TEST_SLOW` | this machine is slow: every deadline is ten times as long, or as many times as it says |
+//! | `OL_TEST_SLOW` | this machine is slow: every deadline is ten times as long, or as many times as the value says |
 //! | `OL_SKIP_LOG` | a file to which a skipped test appends `NAME<TAB>REASON` |
 //! | `CI` | a skipped test is a failure |
 

@@ -1,5 +1,5 @@
-//! A small world for a worker with a network: everything that it may or may not reach lies in two network namespaces of the test's own, so
-//! that a rule which fails harms nobody.
+//! A network environment for a worker: everything that it may or may not reach is in two network namespaces of the test's own, so that a
+//! rule that fails harms nobody.
 //!
 //! ```text
 //!   outer: the worker's host          public: everybody else
@@ -7,9 +7,9 @@
 //!     pub0 203.0.113.1 ────────────────  169.254.169.254, 10.9.9.9, 10.9.9.10, 192.168.7.7, 100.70.0.1: the same, forbidden
 //!     a service on every address
 //! ```
-//! The calling thread moves into `outer` and stays there; what it starts and connects to is there too.
+//! The calling thread moves into `outer` and stays there; so do processes that it starts and connections that it makes.
 //!
-//! - [`rules`]: what a worker's rules are, taken away, so that a test shows that it was they which refused
+//! - [`rules`]: removes a worker's rules, so that a test can show that it was the rules that refused something
 
 pub mod rules;
 
@@ -23,7 +23,8 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-/// Serves TCP and UDP on every address of its namespace: `ROLE`, and names if it is the public one. `log` says which datagrams came.
+/// Serves TCP and UDP on every address of its namespace; answers begin with `ROLE`. In the role `public` it also answers DNS questions. On
+/// TCP, `log` returns the datagrams that arrived.
 const SERVER: &str = r#"
 import socket, struct, sys, threading
 role, port = sys.argv[1], int(sys.argv[2])
@@ -84,22 +85,22 @@ run(datagrams)
 streams()
 "#;
 
-/// The two namespaces and who serves in them; all end with it.
+/// The two namespaces and the servers in them; dropping it ends them.
 pub struct World {
     outer: Child,
     public: Child,
     servers: Vec<Child>,
 }
 
-/// Runs `test` in a place and a world of its own, then counts what is left.
+/// Runs `test` in a place and a world of its own, then checks that nothing is left.
 ///
 /// # Panics
-/// When the test does, or something is left.
+/// When `test` does, or something is left.
 pub fn in_world(test: impl FnOnce(&Place, &World) + Send) {
     if !root_or_skip() {
         return;
     }
-    // Moving a thread between namespaces is for good, so it is one of its own.
+    // A thread can't move back between namespaces, thus the test gets its own.
     thread::scope(|scope| {
         let test = scope.spawn(|| {
             let world = World::enter();
@@ -117,10 +118,10 @@ pub const PUBLIC_PORT: u16 = 8080;
 pub const HOST_PORT: u16 = 8099;
 
 impl World {
-    /// Makes it, and moves this thread onto the worker's host.
+    /// Makes the two namespaces, and moves this thread into the one of the worker's host.
     ///
     /// # Panics
-    /// When the machine lacks what it takes: `scripts/need.sh test`.
+    /// When a program is missing: see `scripts/need.sh test`.
     #[must_use]
     pub fn enter() -> Self {
         let mut world = Self {
@@ -156,10 +157,10 @@ impl World {
         world
     }
 
-    /// A listener in the public namespace, on every address there; and the one of them that everybody may reach.
+    /// Returns a listener on all addresses of the public namespace, and the one of these addresses that everybody may reach.
     ///
     /// # Panics
-    /// When there is no port.
+    /// When no port is free.
     #[must_use]
     pub fn listen(&self) -> (TcpListener, SocketAddr) {
         let listener = in_network_of(self.public.id(), || TcpListener::bind("0.0.0.0:0"));
@@ -195,14 +196,14 @@ impl Drop for World {
     }
 }
 
-/// Moves the calling thread into the network of a process.
+/// Moves the calling thread into the network namespace of a process.
 fn move_to(pid: u32) {
     let namespace = File::open(format!("/proc/{pid}/ns/net")).expect("it lives");
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .expect("root may");
 }
 
-/// Runs `what` in the network of a process. A socket stays in the namespace that it was made in.
+/// Runs `what` in the network namespace of a process. A socket stays in the namespace that it was created in.
 fn in_network_of<T: Send>(pid: u32, what: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let there = scope.spawn(|| {

@@ -1,14 +1,14 @@
-//! How long to wait. Every wait is for a condition that can be seen, and has a deadline; none is for time to pass.
+//! How long to wait. Every wait is for an observable condition, and has a deadline; none is for time to pass.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks at something that gives no notice.
+/// The time between two looks at something that can't notify.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// By how much this machine is slower than those that deadlines are written for.
+/// How many times slower this machine is than those that deadlines are written for.
 #[must_use]
 pub fn slowness() -> u32 {
     match std::env::var("OL_TEST_SLOW").as_deref() {
@@ -17,13 +17,13 @@ pub fn slowness() -> u32 {
     }
 }
 
-/// `seconds`, or as many more as this machine needs.
+/// `seconds`, multiplied by the slowness of this machine.
 #[must_use]
 pub fn patience(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds * f64::from(slowness()))
 }
 
-/// Looks again and again until `look` finds something, and returns that.
+/// Calls `look` until it finds something, and returns that.
 ///
 /// # Panics
 /// When nothing was found within [`patience`]`(seconds)`; `what` says what was waited for.
@@ -32,7 +32,7 @@ pub fn eventually<T>(what: &str, seconds: f64, look: impl FnMut() -> Option<T>) 
         .unwrap_or_else(|| panic!("waited {:?} in vain: {what}", patience(seconds)))
 }
 
-/// The same, for what may also never be.
+/// Like [`eventually`], but returns `None` instead of panicking.
 pub fn within<T>(seconds: f64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience(seconds);
     loop {
@@ -46,29 +46,28 @@ pub fn within<T>(seconds: f64, mut look: impl FnMut() -> Option<T>) -> Option<T>
     }
 }
 
-/// Prints what was measured, for those who run tests to see numbers (`cargo nextest run --success-output immediate`).
+/// Prints a measurement, for people who want to see numbers (`cargo nextest run --success-output immediate`).
 pub fn measured(text: &str) {
-    // Not `eprintln!`, which is for programs that fail.
+    // Not `eprintln!`, which the lint `print_stderr` reports.
     let _ = writeln!(std::io::stderr(), "measured: {text}");
 }
 
-/// Says to threads that they are to end. It is said too when the test that would say so fails, which would otherwise wait for
-/// them for ever.
+/// Tells threads to end. With [`Over::when_dropped`] it does so even if the test panics, which would otherwise wait for them for ever.
 #[derive(Debug, Default)]
 pub struct Over(AtomicBool);
 
-/// Its drop says that it is over.
+/// Sets an [`Over`] when dropped.
 #[must_use]
 pub struct Until<'a>(&'a Over);
 
 impl Over {
-    /// Is it?
+    /// Whether threads should end.
     #[must_use]
     pub fn is(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// It will be when what is returned is dropped.
+    /// Returns a value that makes [`Self::is`] true when it is dropped.
     pub fn when_dropped(&self) -> Until<'_> {
         Until(self)
     }

@@ -1,4 +1,4 @@
-//! A directory of a test's own, with canaries around the worker's, and the `ol` command run there.
+//! A directory for one test, with canaries around the worker's, and the `ol` command run there.
 
 use crate::residue::{Census, Traits};
 use crate::skip::root_or_skip;
@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// Files of the host that no worker has any business with.
+/// Files of the host that no worker may change.
 const HOST_CANARIES: [&str; 4] = [
     "/etc/passwd",
     "/etc/hosts",
@@ -32,7 +32,7 @@ pub struct Place {
     covers: OnceLock<Vec<(PathBuf, PathBuf)>>,
 }
 
-/// All that a change of a file would change.
+/// Everything about a file that changes when somebody changes the file.
 #[derive(Debug, PartialEq, Eq)]
 struct Canary {
     content: Option<Vec<u8>>,
@@ -41,7 +41,7 @@ struct Canary {
     changed: Option<(i64, i64)>,
 }
 
-/// What a run of `ol` said.
+/// The result of a run of `ol`.
 #[derive(Debug)]
 pub struct Said {
     /// Its exit code.
@@ -52,10 +52,10 @@ pub struct Said {
     pub err: String,
 }
 
-/// Runs `test` in a place of its own, then counts what is left.
+/// Runs `test` in a place of its own, then checks that nothing is left.
 ///
 /// # Panics
-/// When the test does, or something is left.
+/// When `test` does, or something is left.
 pub fn in_place(test: impl FnOnce(&Place)) {
     if root_or_skip() {
         let place = Place::new();
@@ -67,7 +67,7 @@ pub fn in_place(test: impl FnOnce(&Place)) {
 impl Place {
     fn new() -> Self {
         let parent = std::env::var_os("OL_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        // Short: the path of a socket in it may have 107 bytes.
+        // Short, because the path of a socket in it may have at most 107 bytes.
         let root = tempfile::Builder::new().prefix("olt-").tempdir_in(&parent);
         let root = root.unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
         let path = fs::canonicalize(root.path()).expect("it was just made");
@@ -86,13 +86,13 @@ impl Place {
         place
     }
 
-    /// The worker directory. Nothing is there at first.
+    /// The worker directory, which doesn't exist at first.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.path.join("w")
     }
 
-    /// A path for a file of the test's own.
+    /// A path for a file of the test.
     #[must_use]
     pub fn own(&self, name: &str) -> PathBuf {
         self.path.join("own").join(name)
@@ -114,21 +114,21 @@ impl Place {
 
     /// From now on, workers that are started here find the programs in this folder first.
     pub fn find_first(&self, folder: &Path) {
-        // A second folder would be a test's mistake that its own asserts show.
+        // A second folder is ignored; the test's own asserts would notice that mistake.
         let _ = self.tools.set(folder.to_owned());
     }
 
-    /// From now on `ol` and the workers that it starts here see these files or folders (the first of each two) in the place of others (the
-    /// second), in mount namespaces of their own. The machine keeps what it has.
+    /// From now on, `ol` and workers started here see other files or folders: the first of each pair at the path of the second. This
+    /// happens in mount namespaces of their own; the machine isn't changed.
     pub fn cover(&self, covers: &[(PathBuf, &str)]) {
         let covers = covers
             .iter()
             .map(|(with, what)| (with.clone(), PathBuf::from(what)));
-        // Twice would be a test's mistake that its own asserts show.
+        // A second call is ignored; the test's own asserts would notice that mistake.
         let _ = self.covers.set(covers.collect());
     }
 
-    /// `ol`, where what is covered is covered. Everything on the way is replaced by the next, so the process is `ol`'s.
+    /// The command for `ol`, with the covers mounted. Each program on the way execs the next, thus the process becomes `ol`.
     fn program(&self) -> Command {
         let Some(covers) = self.covers.get() else {
             return Command::new(ol_binary());
@@ -152,7 +152,7 @@ impl Place {
         command
     }
 
-    /// Gives `command` the `PATH` that this place has.
+    /// Gives `command` the `PATH` of this place.
     pub(crate) fn with_path(&self, command: &mut Command) {
         if let Some(tools) = self.tools.get() {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -172,7 +172,7 @@ impl Place {
         Said::from(command.output().expect("ol can be run"))
     }
 
-    /// `ol ARGUMENTS -p DIR`, with no input, not yet run. A worker that it starts leaves the machine's own network as it is.
+    /// The command `ol ARGUMENTS -p DIR` without input, not yet run. A worker that it starts doesn't touch the machine's own network.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = self.bare_command(arguments);
@@ -184,7 +184,7 @@ impl Place {
         command
     }
 
-    /// The same, and nothing said of networks.
+    /// Like [`Self::command`], but without an option for the network.
     pub(crate) fn bare_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = self.program();
         command
@@ -197,7 +197,7 @@ impl Place {
         command
     }
 
-    /// How the kernel names what is this place's worker's.
+    /// The names by which the kernel knows this place's worker.
     #[must_use]
     pub fn traits(&self) -> Traits {
         let unique = self
@@ -208,15 +208,17 @@ impl Place {
         Traits::of(&self.dir(), &unique)
     }
 
-    /// What of a worker is here now.
+    /// What exists of this place's worker now.
     #[must_use]
     pub fn census(&self) -> Census {
         self.traits().census()
     }
 
+    /// Checks that nothing of a worker is left and nothing around it changed.
+    ///
     /// # Panics
-    /// When anything of a worker is left on the host, or in its directory that belongs to one run only, or anything
-    /// around the directory changed.
+    /// When anything of a worker is left on the host, or in those parts of its directory that belong to one run, or anything around the
+    /// directory changed.
     pub fn assert_nothing_left(&self) {
         assert_eq!(self.census(), Census::default());
         let worker = self.dir().join("worker");
@@ -233,13 +235,15 @@ impl Place {
         self.assert_canaries();
     }
 
+    /// Checks that nothing around the worker directory changed.
+    ///
     /// # Panics
-    /// When anything around the worker directory changed.
+    /// When anything did.
     pub fn assert_canaries(&self) {
         assert_eq!(self.canaries(), self.before);
     }
 
-    /// Everything beneath the place apart from the worker's directory and the test's own files, and the host's.
+    /// Everything in the place except the worker directory and the test's own files, and some files of the host.
     fn canaries(&self) -> BTreeMap<PathBuf, Canary> {
         let excepted = [self.path.clone(), self.dir(), self.path.join("own")];
         let mut paths: Vec<PathBuf> = HOST_CANARIES
@@ -277,12 +281,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Only after a failure is it still here: what the test had no chance to end is ended now.
+        // The directory is still here only after a failure: end what the test couldn't.
         let Some(root) = self.root.take() else { return };
         if self.dir().exists() {
             let _ = self.command(&["worker", "force-cleanup"]).output();
         }
-        // Behind a mount that leaked may lie the host's own /usr: then nothing is removed.
+        // If a mount leaked, the host's own /usr may be behind it: then nothing is removed.
         if !self.census().mounts.is_empty() {
             let _ = root.keep();
         }
@@ -298,7 +302,7 @@ impl Canary {
             content: fs::read(path).ok(),
             mode: metadata.mode(),
             owner: (metadata.uid(), metadata.gid()),
-            // What /proc shows is made when it is looked at.
+            // Files in /proc get new times at each look.
             changed: (!path.starts_with("/proc"))
                 .then(|| (metadata.ctime(), metadata.ctime_nsec())),
         }
@@ -320,17 +324,17 @@ impl Said {
     /// What it printed; it must have succeeded.
     ///
     /// # Panics
-    /// When it hasn't.
+    /// When it hasn't succeeded.
     #[must_use]
     pub fn ok(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
         &self.out
     }
 
-    /// The one sentence by which it refused.
+    /// The one sentence of the error.
     ///
     /// # Panics
-    /// When it succeeded, printed a result all the same, or said more or less than one sentence.
+    /// When it succeeded, printed a result nevertheless, or printed more or less than one sentence.
     #[must_use]
     pub fn refusal(&self) -> &str {
         assert!(self.code.is_some_and(|code| code != 0), "{self:?}");
@@ -341,7 +345,7 @@ impl Said {
     }
 }
 
-/// The paths in a folder, sorted; none when there is no folder.
+/// The paths in a folder, sorted; empty when there is no folder.
 #[must_use]
 pub fn listing(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)

@@ -1,20 +1,20 @@
-//! `/proc`, read. A process that ends while it is looked at has nothing to say, which is no error.
+//! Reads `/proc`. A process that ends meanwhile gives no values, which is no error.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-/// A process, which can't be mistaken for a later one of the same number.
+/// A process. It can't be confused with a later one of the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
-    /// Its pid, as we see it.
+    /// Its pid, in the namespace of this process.
     pub pid: i32,
-    /// When it started, in ticks since the machine did.
+    /// When it started, in ticks since the machine's boot.
     started: u64,
 }
 
 impl Process {
-    /// The process that has this number now, unless it is only waiting to be reaped.
+    /// The process that has this pid now; `None` also for one that only waits to be reaped.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         let fields = stat(pid)?;
@@ -25,7 +25,7 @@ impl Process {
         })
     }
 
-    /// Does it live?
+    /// Whether it lives.
     #[must_use]
     pub fn lives(self) -> bool {
         Self::of(self.pid) == Some(self)
@@ -37,7 +37,7 @@ impl Process {
         stat(self.pid)?.get(1)?.parse().ok()
     }
 
-    /// Processor time that it has used, in ticks of 10 ms.
+    /// The processor time that it has used, in ticks of 10 ms.
     #[must_use]
     pub fn ticks(self) -> Option<u64> {
         let fields = stat(self.pid)?;
@@ -70,7 +70,7 @@ impl Process {
             .unwrap_or_else(|| panic!("{self:?} has no {key}: {value:?}"))
     }
 
-    /// What its descriptors are.
+    /// What its file descriptors refer to.
     #[must_use]
     pub fn descriptors(self) -> Vec<PathBuf> {
         let folder = fs::read_dir(format!("/proc/{}/fd", self.pid));
@@ -80,7 +80,7 @@ impl Process {
             .collect()
     }
 
-    /// A link such as `ns/net` or `exe`.
+    /// A symbolic link in its `/proc/PID`, such as `ns/net` or `exe`.
     #[must_use]
     pub fn link(self, name: &str) -> Option<PathBuf> {
         fs::read_link(format!("/proc/{}/{name}", self.pid)).ok()
@@ -93,7 +93,7 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Is something mounted at `path` where it lives?
+    /// Whether something is mounted at `path` in its mount namespace.
     #[must_use]
     pub fn has_mount(self, path: &str) -> bool {
         let mounts = self.read("mountinfo");
@@ -114,14 +114,14 @@ impl Process {
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
             return;
         };
-        // From here on the number can't come to mean another process unnoticed.
+        // The pidfd is open: if the process still lives now, the pidfd refers to it and not to a later one.
         if self.lives() {
             pidfd_send_signal(&pidfd, signal).expect("root may signal anybody");
         }
     }
 }
 
-/// All processes.
+/// All processes on this machine.
 #[must_use]
 pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc")
@@ -157,7 +157,7 @@ pub fn descendants(ancestor: i32) -> BTreeSet<Process> {
     found
 }
 
-/// The fields of `/proc/PID/stat` from the state on: the name before it may hold blanks and brackets.
+/// The fields of `/proc/PID/stat` after the name, which may contain blanks and brackets.
 fn stat(pid: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(')')?;

@@ -1,8 +1,8 @@
-//! What of a worker is on this host, counted from the kernel and not from the worker's own books.
+//! What exists of a worker on this host, counted by asking the kernel, not the worker.
 //!
-//! A process is a worker's when the kernel shows a tie to its directory: its cgroup bears the prefix, it was started on
-//! the directory, its mount namespace shows something of it (every keeper's and leaf's does), or it holds a file there.
-//! So nothing depends on who is whose parent, and other workers on the machine are not counted.
+//! A process is counted as a worker's when the kernel shows a connection to its directory: its cgroup has the prefix, it was started with
+//! the directory as an argument, its mount namespace contains something of it (as for every keeper and leaf), or it has a file there open.
+//! Thus it doesn't matter which process is whose child, and other workers on the machine are not counted.
 
 use crate::process::{self, Process};
 use std::collections::BTreeSet;
@@ -10,36 +10,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Names a worker as the kernel sees it.
+/// How to recognise what belongs to a worker.
 #[derive(Debug, Clone)]
 pub struct Traits {
-    /// The name of its cgroups.
+    /// The prefix of its cgroups' names.
     pub prefix: String,
-    /// A part of its directory's path that occurs nowhere else. In mountinfo, a path may begin at any mount's root.
+    /// A part of its directory's path that occurs nowhere else. (In mountinfo, a path may begin at any mount's root.)
     pub unique: String,
 }
 
-/// What there is of a worker.
+/// What exists of a worker.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Cgroup directories, in all hierarchies.
     pub cgroups: Vec<PathBuf>,
-    /// Processes, with what shows that they are its.
+    /// Processes, each with the reason why it is counted.
     pub processes: Vec<String>,
     /// Lines of this process's mountinfo.
     pub mounts: Vec<String>,
-    /// Interfaces and tables of rules that bear its name, in the network namespace of the calling thread.
+    /// Network interfaces and tables of rules with its name, in the network namespace of the calling thread.
     pub network: Vec<String>,
-    /// Network namespaces that these processes are in, ours excepted.
+    /// Network namespaces that these processes are in, except this process's.
     pub network_namespaces: BTreeSet<PathBuf>,
 }
 
 impl Traits {
-    /// Those of the worker in `directory`, of whose path `unique` is a part.
+    /// The traits of the worker in `directory`; `unique` is a part of that path.
     #[must_use]
     pub fn of(directory: &Path, unique: &str) -> Self {
         let path = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
-        // FNV-1a, 32 bits; `Place::up` checks against the kernel that this is still how groups are named.
+        // FNV-1a, 32 bits. `Place::up` checks that cgroups are still named like this.
         let hash = path
             .as_os_str()
             .as_encoded_bytes()
@@ -102,7 +102,7 @@ impl Traits {
             .collect()
     }
 
-    /// What ties a process to the worker.
+    /// Why a process belongs to the worker, if it does.
     fn tie(&self, process: Process, ours: Process) -> Option<&'static str> {
         if process.read("cgroup").contains(&self.prefix) {
             return Some("is in its cgroup");
@@ -111,7 +111,7 @@ impl Traits {
         if command.contains(&self.unique) {
             return Some("was started on its directory");
         }
-        // A shell that nobody uses is in no group and has nothing of the directory mounted.
+        // The keeper of a shell that nobody uses yet is in no cgroup and has nothing of the directory mounted.
         if command.contains(&self.prefix) {
             return Some("keeps a sandbox of it");
         }
@@ -127,7 +127,7 @@ impl Traits {
             .then_some("holds a file in its directory")
     }
 
-    /// Its cgroups in all hierarchies, sandboxes' included.
+    /// Its cgroups in all hierarchies, including those of sandboxes.
     #[must_use]
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -148,14 +148,14 @@ impl Traits {
 }
 
 impl Census {
-    /// Is nothing there?
+    /// Whether nothing was found.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Where cgroup hierarchies are mounted.
+/// The mount points of cgroup hierarchies.
 fn hierarchies() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
     let is_cgroup = |line: &&str| line.contains(" - cgroup2 ") || line.contains(" - cgroup ");
@@ -168,7 +168,7 @@ fn hierarchies() -> Vec<PathBuf> {
 }
 
 fn walk(folder: &Path, see: &mut impl FnMut(&Path)) {
-    // A group may be removed while we walk.
+    // A cgroup may be removed meanwhile.
     for entry in fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use std::process::Stdio;
 
-    /// A count that never finds anything would make every test pass.
+    /// If the census never found anything, every test would pass.
     #[test]
     fn a_process_tied_to_the_directory_is_found() {
         let place = tempfile::Builder::new()

@@ -1,9 +1,9 @@
-//! A test that can't run here says so, loudly; where it must run, that is a failure.
+//! Reports a test that can't run here; where nothing may be skipped, that is a failure.
 
 use std::fs::File;
 use std::io::Write as _;
 
-/// Whether this process may make sandboxes. If not, the test that asks is recorded as skipped.
+/// Whether this process can make sandboxes. If not, the calling test is recorded as skipped.
 ///
 /// # Panics
 /// When the variable `CI` is set: there, nothing may be skipped.
@@ -15,7 +15,7 @@ pub fn root_or_skip() -> bool {
     false
 }
 
-/// Records that the test which asks doesn't run here, and why.
+/// Records that the calling test doesn't run here, and why.
 ///
 /// # Panics
 /// When the variable `CI` is set.
@@ -24,7 +24,7 @@ pub(crate) fn skip(reason: &str) {
     let rule = "!".repeat(72);
     let text =
         format!("\n{rule}\n!! SKIPPED, so NOT tested: {name}\n!!       why: {reason}\n{rule}\n");
-    // Not `eprintln!`, which the test harness would swallow.
+    // Not `eprintln!`, whose output the test harness would capture.
     let _ = std::io::stderr().write_all(text.as_bytes());
     if let Some(path) = std::env::var_os("OL_SKIP_LOG") {
         let log = File::options().append(true).create(true).open(path);
@@ -37,7 +37,7 @@ pub(crate) fn skip(reason: &str) {
     );
 }
 
-/// The harness runs a test on a thread of its name, unless it runs only one at a time.
+/// The name of the calling test. The harness names a test's thread after it, unless it runs only one at a time.
 fn test_name() -> String {
     let thread = std::thread::current()
         .name()

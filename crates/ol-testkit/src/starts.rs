@@ -1,33 +1,33 @@
-//! How the functions of a test start: the same tests hold whatever their leaves are made from.
+//! How the functions of a test are started: the same tests must pass for each way.
 //!
-//! `OL_TEST_STARTS` says it for a whole run: `fork` (from the zygote, where it isn't set), `fresh` (an interpreter of their own),
-//! `blank` (forked ahead; how a worker starts functions that are in demand) or `resume` (forked, and each call after a function's
-//! first is made to a sandbox that was paused meanwhile).
+//! `OL_TEST_STARTS` sets it for a whole run: `fork` (from the zygote; the default), `fresh` (with a new interpreter), `blank` (forked
+//! before they are needed, as a worker does for functions in demand) or `resume` (forked, and each call after a function's first finds its
+//! sandbox paused).
 
 use crate::patience::{eventually, within};
 use crate::worker::Worker;
 
-/// Names the variable.
+/// The name of the variable.
 const STARTS: &str = "OL_TEST_STARTS";
 
-/// A pool that has room for a zygote and blanks beside the functions of a test.
+/// A memory pool that has room for a zygote and blanks in addition to a test's functions.
 const ROOMY_MB: u32 = 1000;
 
-/// How leaves are made.
+/// How leaves are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Starts {
     /// By a new interpreter.
     Fresh,
     /// By a fork of the zygote.
     Fork,
-    /// By binding one that was forked ahead.
+    /// By a fork before it is needed, which gets the function's code later.
     Blank,
     /// By a fork, and calls find them paused.
     Resume,
 }
 
 impl Starts {
-    /// As this run wants it.
+    /// The way that the variable sets for this run.
     ///
     /// # Panics
     /// When the variable has another value.
@@ -42,7 +42,7 @@ impl Starts {
         }
     }
 
-    /// How `X-OL-Timing` calls the start of a function's first call.
+    /// The kind that `X-OL-Timing` shows for a function's first call.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -52,8 +52,8 @@ impl Starts {
         }
     }
 
-    /// How many network namespaces a worker has that keeps `shells` ready and has started nothing, nor forked ahead: that many; below a
-    /// zygote, its own, and one for what isn't forked.
+    /// The number of network namespaces of a worker that keeps `shells` ready and hasn't started or forked anything: `shells`; with a
+    /// zygote, also the zygote's, and one for sandboxes that aren't forked.
     #[must_use]
     pub fn namespaces(self, shells: usize) -> usize {
         match self {
@@ -62,14 +62,15 @@ impl Starts {
         }
     }
 
-    /// This, or by a fork where none can stand ready: under `server_mode: "sock"`, without a zygote, without blanks, or with too little memory
-    /// for them. The tests that ask for such a worker hold for it whatever the others are made from.
+    /// This way, or `Fork` if the worker's options don't allow blanks: `server_mode: "sock"`, no zygote, no blanks, or too little memory.
+    ///
+    /// Tests that use such options are about these, whatever the way.
     pub(crate) fn with(self, options: &[&str]) -> Self {
         let refuses = |option: &&str| match option.split_once('=') {
             Some(("server_mode", mode)) => mode == "sock",
             Some(("features.import_cache", kind)) => kind.is_empty(),
             Some(("blanks.max", count)) => count == "0",
-            // The kit's own function would be refused where that can't be had.
+            // The prelude function could be refused, if this network can't be had.
             Some(("network.default", _)) => true,
             Some(("mem_pool_mb", pool)) => pool.parse::<u32>().is_ok_and(|pool| pool < ROOMY_MB),
             _ => false,
@@ -81,7 +82,7 @@ impl Starts {
         }
     }
 
-    /// The worker's options for it.
+    /// The worker's options for this way.
     pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
             Self::Fresh => &["features.import_cache="],
@@ -90,7 +91,8 @@ impl Starts {
         }
     }
 
-    /// What a call waits for: that the sandboxes of earlier calls are paused, if they are to be. Not for long: others' calls may run.
+    /// Waits before a call until the sandboxes of earlier calls are paused, if this way needs it. Not for long, as other calls may be
+    /// running.
     pub(crate) fn before_call(self, worker: &Worker<'_>) {
         if self == Self::Resume {
             let _ = within(0.3, || {
@@ -99,10 +101,11 @@ impl Starts {
         }
     }
 
-    /// Waits until `worker` can start functions so; a worker whose memory holds no zygote never will, and starts them afresh.
+    /// Waits until `worker` can start functions in this way. With too little memory for a zygote it never can, and starts them with a new
+    /// interpreter.
     ///
     /// # Panics
-    /// When a blank is to be there and doesn't come.
+    /// When a blank is needed and doesn't appear in time.
     pub fn prepare(self, worker: &Worker<'_>) {
         match self {
             Self::Fresh => {}

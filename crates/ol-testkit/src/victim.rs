@@ -1,4 +1,4 @@
-//! A function that must not notice what packages of others do.
+//! A function that must not notice what packages of other functions do.
 
 use crate::index::{PackageIndex, uv};
 use crate::patience::Over;
@@ -9,11 +9,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// Runs `test` on a worker of its own whose index is `index`, while a function without packages is called all the time. What is fetched is kept in
+/// Runs `test` on a worker with an index of its own, while a function without packages is called all the time. What is fetched is kept in
 /// `kept_in` (`CARGO_TARGET_TMPDIR`).
 ///
 /// # Panics
-/// When the test does, or a call fails.
+/// When `test` does, or a call fails.
 pub fn with_victim(
     kept_in: &Path,
     options: &[&str],

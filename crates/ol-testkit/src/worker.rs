@@ -14,28 +14,28 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
-/// A running worker. When it is dropped without [`Worker::down`], the test has failed: its log is printed, and it is
-/// killed. (The place then cleans up.)
+/// A running worker. If it is dropped without [`Worker::down`], the test has failed: its log is printed and it is killed; the place then
+/// cleans up.
 pub struct Worker<'a> {
     /// Where it runs.
     pub place: &'a Place,
-    /// The supervising process, with privilege.
+    /// The warden: the privileged, supervising process.
     pub warden: Process,
-    /// The serving process, without.
+    /// The worker: the serving process without privileges.
     pub process: Process,
     /// `host:port`.
     pub address: String,
     starts: Starts,
-    /// What `/stats` said when it was ready for the test: to make a blank takes a function of the kit's own.
+    /// The `/stats` when it became ready for the test: making a blank calls a function, which must not be counted.
     counted: Value,
     foreground: Option<(Child, BufReader<ChildStdout>)>,
     ended: bool,
 }
 
-/// Runs `test` on a worker of its own, ends it in order, and counts what is left. `options` are those of `-o`.
+/// Runs `test` on a worker of its own, stops it, and checks that nothing is left. `options` are those of `-o`.
 ///
 /// # Panics
-/// When the test does, the worker can't be started or ended, or something is left.
+/// When `test` does, the worker can't be started or stopped, or something is left.
 pub fn with_worker(options: &[&str], test: impl FnOnce(&Worker<'_>)) {
     in_place(|place| {
         let worker = place.up(options);
@@ -48,13 +48,13 @@ impl Place {
     /// Starts a worker in the foreground; returns when it says that it is ready.
     ///
     /// # Panics
-    /// When it doesn't.
+    /// When it doesn't become ready.
     #[must_use]
     pub fn up(&self, options: &[&str]) -> Worker<'_> {
         self.up_with(Starts::of_this_run(), options)
     }
 
-    /// The same, with its functions started so.
+    /// Like [`Self::up`], with functions started in the given way.
     ///
     /// # Panics
     /// As [`Self::up`].
@@ -62,14 +62,14 @@ impl Place {
     pub fn up_with(&self, starts: Starts, options: &[&str]) -> Worker<'_> {
         let starts = starts.with(options);
         let ol = self.bare_command(&["worker", "up", "-o", "worker_port=0"]);
-        // Should this process be killed, the kernel ends the worker too.
+        // If this process is killed, the kernel kills the worker too.
         let mut command = Command::new("setpriv");
         self.with_path(&mut command);
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(ol.get_program())
             .args(ol.get_args());
-        // Most tests need none, and the machine's own network is left as it is. Who tests it says so, and comes in a world of its own.
+        // Most tests need no network, and the machine's own must not be touched. Tests of it pass a `network.` option and run in a `World`.
         let off = ["network.egress=false"];
         let wanted = options.iter().any(|option| option.starts_with("network."));
         let off = off.iter().filter(|_| !wanted);
@@ -147,7 +147,7 @@ impl Place {
             foreground,
             ended: false,
         };
-        // Counting residue under another name than the worker's would always find none.
+        // If cgroups were named otherwise, the census would never find any.
         assert!(
             !self.traits().cgroups().is_empty(),
             "no cgroup bears the prefix of {}",
@@ -160,7 +160,7 @@ impl Place {
         self.own("up.err")
     }
 
-    /// What workers in the foreground have written to standard error.
+    /// The standard error of workers in the foreground.
     #[must_use]
     pub fn log_text(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
@@ -168,16 +168,16 @@ impl Place {
 }
 
 impl Worker<'_> {
-    /// A new connection.
+    /// Opens a connection.
     ///
     /// # Panics
-    /// When the worker takes none.
+    /// When the worker accepts none.
     #[must_use]
     pub fn connect(&self) -> Client {
         Client::connect(&self.address).expect("the worker listens")
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own.
     ///
     /// # Panics
     /// When there is no answer.
@@ -204,26 +204,26 @@ impl Worker<'_> {
         )
     }
 
-    /// Installs a function from these files.
+    /// Installs a function consisting of these files.
     ///
     /// # Panics
-    /// When it is not taken.
+    /// When the worker refuses it.
     pub fn install(&self, name: &str, files: &[(&str, &str)]) {
         let reply = self.request("POST", &format!("/registry/{name}"), &bundle(files));
         assert_eq!(reply.status, 201, "{}", reply.text());
     }
 
-    /// The same, without a trial: its first call is the first that starts anything.
+    /// Like [`Self::install`], but without a trial: nothing is started before its first call.
     ///
     /// # Panics
-    /// When it is not taken.
+    /// When the worker refuses it.
     pub fn install_untried(&self, name: &str, files: &[(&str, &str)]) {
         let path = format!("/registry/{name}?force=1");
         let reply = self.request("POST", &path, &bundle(files));
         assert_eq!(reply.status, 201, "{}", reply.text());
     }
 
-    /// How often the step of this name was taken for the test, by `/stats`.
+    /// How often the step with this name in `/stats` was taken since the test began.
     ///
     /// # Panics
     /// When there is no answer.
@@ -234,7 +234,7 @@ impl Worker<'_> {
         of(&stats) - of(&self.counted)
     }
 
-    /// What `/debug` says.
+    /// The text of `/debug`.
     ///
     /// # Panics
     /// When there is no answer.
@@ -243,15 +243,15 @@ impl Worker<'_> {
         self.request("GET", "/debug", b"").text()
     }
 
-    /// What the log of a function has by now.
+    /// The current log of a function.
     #[must_use]
     pub fn log_of(&self, name: &str) -> String {
         let path = self.place.dir().join(format!("worker/logs/{name}.log"));
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    /// The processes in sandboxes of functions, with the cgroup (in one hierarchy) that each is in. Zygotes and leaves that wait for a
-    /// function are not among them: they have no code.
+    /// The processes in sandboxes of functions, each with its cgroup (in one hierarchy). Zygotes and blanks are not included, as they have
+    /// no code.
     #[must_use]
     pub fn leaves(&self) -> Vec<(Process, PathBuf)> {
         let all = self.inhabitants().into_iter();
@@ -259,7 +259,7 @@ impl Worker<'_> {
             .collect()
     }
 
-    /// All processes in sandboxes, with the cgroup (in one hierarchy) that each is in.
+    /// All processes in sandboxes, each with its cgroup (in one hierarchy).
     #[must_use]
     pub fn inhabitants(&self) -> Vec<(Process, PathBuf)> {
         let mut inhabitants = Vec::new();
@@ -274,7 +274,7 @@ impl Worker<'_> {
             {
                 continue;
             }
-            // A threaded group doesn't tell its processes, but their threads.
+            // The kernel doesn't list the processes of a threaded cgroup, only their threads.
             let text = fs::read_to_string(group.join("cgroup.procs"))
                 .or_else(|_| fs::read_to_string(group.join("cgroup.threads")))
                 .unwrap_or_default();
@@ -288,8 +288,8 @@ impl Worker<'_> {
         inhabitants
     }
 
-    /// A process in a sandbox whose program has this name: by `sleep`, say, a function shows the host that it runs, and
-    /// the test lets it go on by ending that.
+    /// A process in a sandbox whose program has this name. For example, a function can run `sleep` to show that it has been called, and the
+    /// test lets it continue by killing that.
     ///
     /// # Panics
     /// When there is none in time.
@@ -301,10 +301,10 @@ impl Worker<'_> {
         })
     }
 
-    /// The only process in a sandbox.
+    /// The only process in a function's sandbox.
     ///
     /// # Panics
-    /// When there is none, or another.
+    /// When there is none, or more than one.
     #[must_use]
     pub fn leaf(&self) -> (Process, PathBuf) {
         let mut leaves = self.leaves();
@@ -312,10 +312,10 @@ impl Worker<'_> {
         leaves.remove(0)
     }
 
-    /// Tells the worker to stop, by the command line, and counts what it leaves.
+    /// Stops the worker with `ol worker down`, and checks that nothing is left.
     ///
     /// # Panics
-    /// When it doesn't stop in order, or leaves anything.
+    /// When it doesn't stop properly, or leaves anything.
     pub fn down(mut self) {
         let witnesses = descendants(self.warden.pid);
         let said = self.place.ol(&["worker", "down"]);
@@ -333,7 +333,7 @@ impl Worker<'_> {
         self.place.assert_nothing_left();
     }
 
-    /// Waits until the process in the foreground has ended; returns how, and what it printed.
+    /// Waits until the process in the foreground has ended; returns its exit status and output.
     ///
     /// # Panics
     /// When it doesn't end in time, or is in the background.

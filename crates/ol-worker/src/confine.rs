@@ -1,5 +1,5 @@
-//! What the worker gives up before it reads its first byte from anybody: every capability, the way back to them, and
-//! writing outside the directories that its configuration names.
+//! What the worker gives up before it reads anything from outside: every capability, every way to regain one, and writing outside the
+//! directories that its configuration names.
 
 use crate::directory::Directory;
 use crate::view;
@@ -10,10 +10,10 @@ use ol_sys::privilege;
 use rustix::fs::{Access, access};
 use std::path::PathBuf;
 
-/// Confines this process, which has one thread.
+/// Confines this process, which must have only one thread.
 ///
 /// # Errors
-/// When the kernel refuses, or a directory can't be written afterwards; the worker must not run then.
+/// When the kernel refuses, or a directory can't be written afterwards; then the worker must not run.
 pub(crate) fn confine(directory: &Directory, config: &WorkerConfig) -> Result<Level> {
     let writable: Vec<PathBuf> = vec![
         directory.worker(),
@@ -45,7 +45,7 @@ mod tests {
     use std::fs;
     use std::io::ErrorKind;
 
-    /// Capabilities, namespaces and rulesets are a thread's own, so the worker's are tried on one that ends afterwards.
+    /// Capabilities, namespaces and Landlock rulesets belong to a thread, thus this test confines a thread that ends afterwards.
     #[test]
     fn a_worker_writes_where_its_configuration_says_and_nowhere_else() {
         if !ol_testkit::root_or_skip() {

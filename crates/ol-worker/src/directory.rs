@@ -1,8 +1,7 @@
-//! The worker directory: everything a worker keeps, under one path that the operator chose.
+//! The worker directory: everything that a worker stores, under one path that the operator chose.
 //!
-//! It is the original worker's layout, so that either worker can be started on it and scripts find
-//! what they look for. Who may touch it is decided by one lock, held for as long as anything of a
-//! worker lives there.
+//! It has the layout of the original OpenLambda worker: either worker can be started on it, and scripts find the files they expect. One
+//! lock decides who may change it, held for as long as any process of a worker lives there.
 //!
 //! ```text
 //!   DIR/config.json (.bak)      settings                 DIR/worker/   this run's
@@ -16,12 +15,12 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `base/` | which base image, how it is made, and does its Python run |
+//! | `base/` | which base image, how it is made, and whether its Python runs |
 //! | `error` | what can be wrong, with the remedy |
 //! | `host` | what the defaults are derived from |
-//! | `init` | making a directory, and making one anew |
+//! | `init` | creating a directory, and setting up an existing one again |
 //! | `lock` | one worker per directory |
-//! | `private` | what only root may read, and closing what was left open |
+//! | `private` | what only root may read; restricts modes that are too open |
 //! | `residue` | what a crashed worker leaves, and its removal |
 
 use std::fs;
@@ -46,8 +45,7 @@ pub use lock::Lock;
 pub(crate) use lock::refuse_moved;
 pub use residue::Removed;
 
-/// Keys by which a `config.json` shows that it is a worker's: any one of them, since people shorten
-/// theirs.
+/// Keys that identify a `config.json` as a worker's. One of them suffices, since people shorten their files.
 const KEYS: [&str; 5] = [
     "worker_dir",
     "worker_port",
@@ -56,23 +54,23 @@ const KEYS: [&str; 5] = [
     "registry",
 ];
 
-/// A worker directory that exists and is ours, or the original's.
+/// An existing worker directory, of this worker or of the original one.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    /// Absolute; a symbolic link in it stays one, since it is shown to people.
+    /// Absolute; symbolic links in it are kept, since the path is shown to people.
     root: PathBuf,
 }
 
 impl Directory {
-    /// The directory at `root`, which a worker must have made.
+    /// The directory at `root`, which must be a worker's.
     ///
     /// # Errors
-    /// When nothing is there, or something that isn't a worker's.
+    /// When nothing is there, or something that isn't a worker directory.
     pub fn open(root: &Path) -> Result<Self, DirectoryError> {
         let root = absolute(root)?;
         let directory = Self { root };
         let kind = directory.kind();
-        // Whatever was removed of it or broken since: what runs must be found, to be stopped.
+        // Even if files were removed or broken meanwhile: a running worker must be found, to be stopped.
         if !matches!(kind, Ok(Kind::Worker)) && directory.holder().is_some() {
             return Ok(directory);
         }
@@ -81,7 +79,7 @@ impl Directory {
             Kind::Absent | Kind::Empty => Err(DirectoryError::Absent {
                 path: directory.root,
             }),
-            // An `init` was cut short before it wrote the configuration, or somebody removed that.
+            // An `init` was interrupted before it wrote the configuration, or somebody removed the file.
             Kind::Begun => Err(DirectoryError::Unconfigured {
                 path: directory.config(),
                 root: directory.root,
@@ -107,13 +105,12 @@ impl Directory {
         let folders = [self.worker(), self.base_image(), self.registry()];
         let laid_out = folders.iter().all(|folder| folder.is_dir());
         let kind = match fs::read(self.config()) {
-            // A file that someone broke is still a worker's, where the rest is in its place:
-            // reading it will say what is wrong with it.
+            // If the rest of the layout is there, even an unreadable configuration is a worker's; loading it will say what is wrong.
             Ok(text) if laid_out || has_a_workers_key(&text) => Kind::Worker,
             Ok(_) => Kind::Foreign,
             Err(error) if laid_out => match error.kind() {
                 io::ErrorKind::NotFound => Kind::Begun,
-                // What is wrong with it is said when it is loaded.
+                // Loading the file will say what is wrong with it.
                 _ => Kind::Worker,
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -133,7 +130,7 @@ impl Directory {
         Ok(kind)
     }
 
-    /// The configuration, with the overrides of the command line applied in their order.
+    /// The configuration, with the overrides from the command line applied in order.
     ///
     /// # Errors
     /// When the file can't be read, or the result can't be used.
@@ -159,7 +156,7 @@ impl Directory {
         Ok((config, warnings))
     }
 
-    /// Where a worker's files are is decided by where its directory is, so `worker_dir` can only say the same.
+    /// Refuses a `worker_dir` that isn't this directory's `worker/`: other programs look for its files only there.
     ///
     /// # Errors
     /// [`DirectoryError::Elsewhere`].
@@ -176,23 +173,22 @@ impl Directory {
     /// The base image that `config` names.
     ///
     /// # Errors
-    /// When nothing is there that could be one.
+    /// When there is none at the configured place.
     pub fn base(&self, config: &WorkerConfig) -> Result<Found, DirectoryError> {
         base::of(&config.sock_base_path, &self.root)
     }
 
-    /// What was chosen when the base image was last made, to make it again; `None` when nobody wrote
-    /// that down.
+    /// The choice from which the base image was last made, to make it again; `None` when that wasn't recorded.
     #[must_use]
     pub fn recorded_base(&self) -> Option<BaseChoice> {
         let record = base::recorded(&self.base_image()).ok()??;
         record.source().parse().ok()
     }
 
-    /// Names this directory's cgroups: the same from start to start, another for each directory.
+    /// A prefix for this directory's cgroups: the same at each start, different for each directory.
     #[must_use]
     pub fn prefix(&self) -> String {
-        // Canonical, so that two ways to write the path don't make two workers of one.
+        // Canonical, so that two spellings of the path don't count as two workers.
         let canonical = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
         let hash = fnv1a(canonical.as_os_str().as_encoded_bytes());
         format!("ol-{hash:08x}")
@@ -216,13 +212,13 @@ impl Directory {
         self.root.join("config.json.bak")
     }
 
-    /// The default tree of zygotes.
+    /// The file with the default tree of zygotes.
     #[must_use]
     pub fn zygote_tree(&self) -> PathBuf {
         self.root.join("default-zygotes-40.json")
     }
 
-    /// The base image, or the note that says where it is.
+    /// The base image, or the record that says where it is.
     #[must_use]
     pub fn base_image(&self) -> PathBuf {
         self.root.join("lambda")
@@ -240,7 +236,7 @@ impl Directory {
         self.root.join("registry")
     }
 
-    /// What belongs to one run of the worker, beside the lock.
+    /// The folder for one run of the worker; also holds the lock.
     #[must_use]
     pub fn worker(&self) -> PathBuf {
         self.root.join("worker")
@@ -258,13 +254,13 @@ impl Directory {
         self.worker().join("worker.url")
     }
 
-    /// The socket for the operator: `/pid`, `/status`.
+    /// The operator's socket: `/pid`, `/status`.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.worker().join("ol.sock")
     }
 
-    /// The file that [`Self::lock`] locks; never removed, or two could hold it.
+    /// The file that [`Self::lock`] locks. Never removed: otherwise two processes could each lock a file of this name.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.worker().join("lock")
@@ -294,7 +290,7 @@ impl Directory {
         self.worker().join("uploads")
     }
 
-    /// Locks of functions, and uv if it had to be fetched. Outlives runs.
+    /// Locked versions of functions' packages, and uv if it had to be fetched. Survives restarts.
     #[must_use]
     pub fn packages_state(&self) -> PathBuf {
         self.worker().join("packages")
@@ -313,16 +309,16 @@ impl Directory {
     }
 }
 
-/// What may be found where a worker directory is wanted.
+/// What is found where a worker directory is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Nothing.
     Absent,
     /// A directory without entries.
     Empty,
-    /// An `init` of ours that didn't get to its end.
+    /// An `init` that was interrupted.
     Begun,
-    /// A worker's.
+    /// A worker directory.
     Worker,
     /// Something else, not to be touched.
     Foreign,
@@ -340,8 +336,7 @@ fn absolute(root: &Path) -> Result<PathBuf, DirectoryError> {
     })
 }
 
-/// FNV-1a, 32 bits: not secret and not secure, but the same in every build of ours, which the
-/// standard library's hash doesn't promise.
+/// FNV-1a, 32 bits. Not secret and not secure, but the same in every build, which the standard library's hash doesn't promise.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)

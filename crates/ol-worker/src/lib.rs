@@ -5,16 +5,16 @@
 //!                                           └─ the child: confine, then assemble: pool ─▶ lambdas ─▶ server
 //! ```
 //!
-//! - [`directory`]: what lies where, and who may run there
-//! - [`up`]: from a directory and a configuration to two processes, and what each exit means
-//! - `confine`: what the worker gives up before it reads its first byte
-//! - `view`: reaching directories that lie in somebody's home without the right to pass it
-//! - `relay`: answers functions' questions of names
-//! - `signals`: what each signal means, and that one isn't counted twice
-//! - `memory`: gives back what a flood took
-//! - `assemble`: the only place where the parts meet, and their end in order
+//! - [`directory`]: the worker directory's layout, and who may run there
+//! - [`up`]: starts the two processes of a worker, and turns their ends into an exit status
+//! - `confine`: what the worker gives up before it reads anything from outside
+//! - `view`: reaching directories in somebody's home without the right to enter that home
+//! - `relay`: answers DNS questions of functions
+//! - `signals`: what each signal means, without counting one twice
+//! - `memory`: returns memory to the system after a flood of requests
+//! - `assemble`: the only place where the layers are put together, and shut down in order
 //!
-//! Failure: whichever of the two processes dies, the other notices by their socket, cleans up, and exits with a reason.
+//! Failure: whichever of the two processes dies, the other notices at the socket between them, cleans up, and exits with a reason.
 
 pub mod directory;
 

@@ -1,18 +1,18 @@
-//! Gives the system back what a flood of requests took: the C library's allocator holds nearly all of it for ever
+//! Returns memory to the system after a flood of requests, because the C library's allocator would keep nearly all of it for ever
 //! (docs/contributing/benchmark-results.md has the numbers, and those of other allocators).
 
 use ol_sys::heap;
 use std::time::Duration;
 
-/// From one look to the next.
+/// The time between two checks.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Less than this isn't worth the trouble: a worker that is called a lot frees and takes as much all the time.
+/// The least number of free bytes that is worth trimming: a busy worker frees and allocates as much all the time.
 const WORTH: usize = 16 << 20;
 
-/// Looks after the heap until the runtime ends.
+/// Trims the heap when needed, until the runtime ends.
 pub(crate) async fn tend() {
-    // What trimming leaves: pages of which a part is in use.
+    // Free bytes that trimming couldn't return: they are in pages that are partly in use.
     let mut left = 0;
     loop {
         tokio::time::sleep(BEAT).await;
@@ -21,7 +21,7 @@ pub(crate) async fn tend() {
         if free - left < WORTH {
             continue;
         }
-        // Not on the thread that serves.
+        // Not on the thread that serves requests.
         if tokio::task::spawn_blocking(heap::trim).await.is_err() {
             return;
         }

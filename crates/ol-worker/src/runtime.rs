@@ -1,4 +1,4 @@
-//! The program that serves inside a Python sandbox, carried in this one: a worker needs no file beside it.
+//! The program that serves inside a Python sandbox. Its files are compiled into this binary, thus a worker needs no files beside it.
 
 use ol_warden::rootfs::Runtime;
 
@@ -15,7 +15,7 @@ macro_rules! files {
 /// The native half of a zygote.
 const FORKER: &str = "_ol_forker.so";
 
-/// Its files.
+/// The program's files.
 pub(crate) const PYTHON: Runtime = files![
     "asgi.py",
     "asgi_call.py",

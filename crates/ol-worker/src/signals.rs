@@ -4,8 +4,8 @@
 //!   terminal, kill, service manager ──▶ warden ── PWR: drain, QUIT: don't wait ──▶ worker
 //!                                  └──────────── HUP, INT, TERM, QUIT ──────────────▶
 //! ```
-//! Whoever stops a whole group of processes tells both, and the warden passes on what it was told. So that one Ctrl-C isn't
-//! taken for two, the warden speaks by a signal of its own (`ol_warden::PASSED_ON`), which never counts as a second.
+//! A signal to a whole process group reaches both processes, and the warden also passes it on to the worker. To not count one Ctrl-C twice,
+//! the warden uses a signal of its own (`ol_warden::PASSED_ON`), which never counts as a second one.
 
 use ol_sys::process::is_ignored;
 use std::future::poll_fn;
@@ -13,26 +13,26 @@ use std::io;
 use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What to do.
+/// What to do on a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// Take no new calls, let those in flight finish.
+    /// Accept no new calls, let those in flight finish.
     Drain,
-    /// Don't wait for them.
+    /// Stop without waiting for calls in flight.
     Hurry,
 }
 
-/// What was heard before, which decides what the next one means.
+/// What was received before, which decides what the next signal means.
 #[derive(Debug, Default)]
 struct Meaning {
     stopped: bool,
 }
 
 impl Meaning {
-    /// `None` for a signal that means nothing: it must not end a worker just because that is the kernel's default.
+    /// `None` for a signal without a meaning here: it is handled only because the kernel's default would end the worker.
     fn of(&mut self, number: i32) -> Option<Told> {
         match number {
-            // A terminal that closes says so twice, by itself and by its shell.
+            // Never counts as a second signal: when a terminal closes, it comes twice, from the terminal and from its shell.
             libc::SIGHUP => Some(Told::Drain),
             ol_warden::PASSED_ON => Some(Told::Drain),
             libc::SIGINT | libc::SIGTERM => {
@@ -45,14 +45,14 @@ impl Meaning {
     }
 }
 
-/// All signals that a worker handles.
+/// The handlers of all signals that a worker handles.
 pub(crate) struct Signals {
     heard: Vec<(i32, Signal)>,
     meaning: Meaning,
 }
 
 impl Signals {
-    /// Handles them from now on.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// Those of sigaction(2).
@@ -69,7 +69,7 @@ impl Signals {
         ];
         let mut heard = Vec::new();
         for number in numbers {
-            // Under nohup the end of the terminal means nothing.
+            // Under nohup, SIGHUP stays ignored.
             if number != libc::SIGHUP || !is_ignored(number)? {
                 heard.push((number, signal(SignalKind::from_raw(number))?));
             }
@@ -80,7 +80,7 @@ impl Signals {
         })
     }
 
-    /// Resolves when a signal comes that means something.
+    /// Resolves when a signal with a meaning comes.
     pub(crate) async fn next(&mut self) -> Told {
         poll_fn(|context| {
             for (number, signal) in &mut self.heard {
@@ -95,7 +95,7 @@ impl Signals {
         .await
     }
 
-    /// Resolves when it is told not to wait.
+    /// Resolves when a signal says not to wait.
     pub(crate) async fn hurry(&mut self) {
         while self.next().await != Told::Hurry {}
     }
@@ -121,7 +121,7 @@ mod tests {
                 vec![int, passed, int, quit],
                 vec![Drain, Drain, Hurry, Hurry],
             ),
-            // A terminal closes.
+            // A terminal that closes.
             (vec![hup, hup, passed], vec![Drain, Drain, Drain]),
             (vec![hup, term], vec![Drain, Drain]),
             (vec![quit], vec![Hurry]),

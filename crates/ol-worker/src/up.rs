@@ -1,4 +1,4 @@
-//! Bringing a worker up: everything that can be refused is refused here, before a second process exists.
+//! Starts a worker: everything that can be refused is refused here, before there is a second process.
 
 use crate::assemble::{self, Parts};
 use crate::confine::confine;
@@ -23,11 +23,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs a worker in `directory` until it is told to stop. This process becomes the warden, a child of it the worker.
-/// `notify` gets the line `ready URL` when calls are answered.
+/// Runs a worker in `directory` until it is told to stop. This process becomes the warden, its child the worker. `notify` gets the line
+/// `ready URL` once calls are answered.
 ///
 /// # Errors
-/// When it can't start: one sentence with the remedy.
+/// When it can't start; the error is one sentence with the remedy.
 pub fn up(
     directory: Directory,
     config: WorkerConfig,
@@ -43,7 +43,7 @@ pub fn up(
             config.sandbox
         );
     }
-    // Modes below are meant as they are written.
+    // So that the modes below take effect as written.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let lock = directory.lock()?;
     let layout = usable_cgroups()?;
@@ -74,7 +74,7 @@ pub fn up(
         resolvers: Resolvers::of(&config),
         base: base.root().to_owned(),
     };
-    // Before there is a second process: on a delegated subtree all must have left its top.
+    // Before there is a second process: in a delegated cgroup, all processes must have left its top.
     for said in layout
         .prepare(&directory.prefix())
         .context("make the cgroups")?
@@ -82,10 +82,10 @@ pub fn up(
         say(&format!("note: {said}"));
     }
     let wardens_end = ours.as_raw_fd();
-    // What the child uses is moved into it, so that this process holds no copy.
+    // The closure owns what the child uses, so that this process keeps no copy.
     let worker = fork(&proof, Birth::default(), |child| {
         close_inherited(child, wardens_end);
-        // What the worker writes is root's alone, where it doesn't say otherwise.
+        // Files that the worker creates are private to root unless it sets another mode.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let status = match confine(&directory, &config) {
             Ok(level) => assemble::run(&parts, level, public, private, theirs, notify),
@@ -104,7 +104,7 @@ pub fn up(
     end(&directory, &lock, ending)
 }
 
-/// What is left to do when all processes are gone, and what the end means.
+/// Cleans up after all processes are gone, and turns the worker's end into an exit status.
 fn end(directory: &Directory, lock: &Lock, ending: io::Result<Ending>) -> Result<ExitCode> {
     let removed = directory.remove_residue_under(lock);
     match ending.context("the warden failed")? {
@@ -112,7 +112,7 @@ fn end(directory: &Directory, lock: &Lock, ending: io::Result<Ending>) -> Result
             removed?;
             Ok(ExitCode::SUCCESS)
         }
-        // It said why.
+        // The worker already said why.
         Ending::WorkerExited(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(1))),
         Ending::WorkerKilled(signal) => {
             bail!(
@@ -122,11 +122,11 @@ fn end(directory: &Directory, lock: &Lock, ending: io::Result<Ending>) -> Result
     }
 }
 
-/// A sandbox costs the worker four descriptors, a connection one; the usual soft limit is 1,024.
+/// Raises the limit of open files: a sandbox costs the worker four, a connection one, and the usual soft limit is 1,024.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // A limit that can't be raised is still one to work within.
+    // If the limit can't be raised, the worker runs within it.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
@@ -142,7 +142,7 @@ fn usable_cgroups() -> Result<Layout> {
     Ok(layout)
 }
 
-/// Makes the directories that a worker needs, empty where they are of one run.
+/// Creates the directories that a worker needs.
 fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
     let registry = config.registry_path()?;
     directory.make_private(&registry)?;
@@ -156,7 +156,7 @@ fn prepare(directory: &Directory, config: &WorkerConfig) -> Result<()> {
     Ok(())
 }
 
-/// Where a worker is asked that listens on this host and port.
+/// The URL of a worker that listens on this host and port.
 fn url(host: &str, port: u16) -> String {
     if host.contains(':') {
         format!("http://[{host}]:{port}")
@@ -175,9 +175,9 @@ fn listen(config: &WorkerConfig) -> Result<TcpListener> {
     })
 }
 
-/// The worker's own socket, for its user only.
+/// The socket for the operator, accessible only to its user.
 fn listen_privately(path: &Path) -> Result<UnixListener> {
-    // The mode is there from the first instant; this process has one thread, so nobody else is affected.
+    // The umask sets the mode from the first instant; this process has one thread, thus no other is affected.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
@@ -205,7 +205,7 @@ fn warden_config(
         shells_ready: if config.features.import_cache == ImportCache::Off {
             config.shells_ready as usize
         } else {
-            // What isn't forked is rare: a zygote, and what is started while there is none.
+            // With zygotes, few sandboxes need a shell made ahead: a zygote itself, and those started while there is none.
             config.shells_ready.min(1) as usize
         },
         scratch: default.scratch.bytes(),
@@ -232,7 +232,7 @@ fn warden_config(
     }
 }
 
-/// The most that the warden grants, whatever the worker asks: what `max_limits` and the pool allow.
+/// The most that the warden grants, whatever the worker asks for: from `max_limits` and the memory pool.
 fn ceiling(config: &WorkerConfig) -> Ceiling {
     let (most, default) = (config.max_limits(), config.default_limits());
     let installer = PackagesSettings::limits(config);
@@ -246,12 +246,12 @@ fn ceiling(config: &WorkerConfig) -> Ceiling {
             .max(default.scratch)
             .max(installer.scratch)
             .bytes(),
-        // Nothing useful runs in less memory than this.
+        // No useful sandbox has less memory than this.
         sandboxes: (config.mem_pool().0 as usize / 4).max(16),
     }
 }
 
-/// A line for the operator. Where standard error is closed there is nobody to tell.
+/// Prints a line for the operator; if standard error is closed, it is lost.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,10 +1,11 @@
-//! Letting a worker without capabilities reach its directories when they lie in somebody's home.
+//! Lets a worker without capabilities reach its directories when they lie in somebody's home.
 //!
-//! Root without capabilities is held to permissions like anybody, and a home is closed to others (0700, 0750). Nothing is
-//! changed on disk: in a mount namespace of the worker's own, a small empty file system covers the closed directory and the
-//! worker's directories are put back inside it, under their own names. It then sees less of that home than root would.
-//! `/run`, with the sockets of other services, is covered in the same way; only what the C library reads to resolve names, which is often a
-//! link into it, is there as it was at the start.
+//! Root without capabilities is subject to permissions like any user, and a home is closed to others (0700, 0750). Nothing is changed on
+//! disk: in the worker's own mount namespace, a small empty file system covers the closed directory, and the worker's directories are
+//! mounted inside it at their own paths. The worker then sees less of that home than root would.
+//!
+//! `/run`, which holds other services' sockets, is covered in the same way. Only the files by which the C library resolves names, often
+//! links into `/run`, are there, with their content at the start.
 
 use anyhow::{Context, Result};
 use ol_sys::mount::{attach, detached};
@@ -18,11 +19,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where services have their sockets. The worker talks to none of them, and uid 0 could open those that are root's: a
-/// container engine's, the service manager's.
+/// Where services have their sockets. The worker needs none of them, but as uid 0 could open those that are root's: a container engine's,
+/// the service manager's.
 const SOCKETS: &str = "/run";
 
-/// What the C library reads to resolve a name, and the most that is kept of one.
+/// The files by which the C library resolves names; at most `LONGEST` bytes of each are kept.
 const NAMING: [&str; 5] = [
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -32,7 +33,7 @@ const NAMING: [&str; 5] = [
 ];
 const LONGEST: u64 = 8 << 10;
 
-/// Makes `directories` reachable for this process once it has no capability. For a process with one thread.
+/// Makes `directories` reachable for this process once it has no capabilities. The process must have one thread.
 ///
 /// # Errors
 /// When a directory doesn't exist or the kernel refuses a mount.
@@ -47,7 +48,7 @@ pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
         .filter_map(|path| closed_above(path))
         .collect();
     closed.insert(PathBuf::from(SOCKETS));
-    // A set sorts a directory before what is in it, and one tree brings all of its inside.
+    // The set lists a directory before those within it; mounting the outer one brings the inner ones along.
     let mut tops: Vec<PathBuf> = Vec::new();
     for path in wanted {
         if !tops.iter().any(|top| path.starts_with(top)) {
@@ -73,7 +74,7 @@ pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
         trees.push((top, tree));
     }
     for cover in &closed {
-        // One inside another that is covered already needs no cover, and isn't there any more.
+        // A directory within a covered one no longer exists and needs no cover.
         if cover.exists() {
             let options = c"mode=0755,size=64k,nr_inodes=256";
             mount(
@@ -101,8 +102,8 @@ pub(crate) fn open_up(directories: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The files that names are resolved by, where they lead below one of `covers`. One that is replaced later, as a host's network changes, is not
-/// noticed: to see it the directory would have to be there, and sockets lie beside it.
+/// The files by which names are resolved that really lie below one of `covers`. Later replacements, as when a host's network changes, go
+/// unnoticed: to see them, the directory would have to be visible, and sockets lie beside them.
 fn naming_below(covers: &BTreeSet<PathBuf>) -> Vec<(PathBuf, Vec<u8>)> {
     let read = |name: &str| {
         let path = Path::new(name).canonicalize().ok()?;
@@ -117,7 +118,7 @@ fn naming_below(covers: &BTreeSet<PathBuf>) -> Vec<(PathBuf, Vec<u8>)> {
     NAMING.into_iter().filter_map(read).collect()
 }
 
-/// The outermost directory above `path` that root can't pass by permissions alone.
+/// The outermost directory above `path` that root can't enter by permissions alone.
 fn closed_above(path: &Path) -> Option<PathBuf> {
     let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
     above.reverse();
@@ -128,7 +129,7 @@ fn closed_above(path: &Path) -> Option<PathBuf> {
     above.into_iter().find(closed).map(Path::to_owned)
 }
 
-/// May uid 0, group 0, without capabilities, pass a directory of this owner and mode?
+/// Whether uid 0, group 0, without capabilities, may enter a directory with this owner and mode.
 fn passable(uid: u32, gid: u32, mode: u32) -> bool {
     let bit = match (uid, gid) {
         (0, _) => 0o100,

@@ -1,16 +1,17 @@
-//! `cargo xtask bench against OL`: this build of the worker beside another one, by turns in one run.
+//! `cargo xtask bench against OL`: compares this build of the worker with another one, by turns in one run.
 //!
 //! ```text
-//! in each round, two new workers of each build, one of which keeps no blanks; by turns:
+//! in each round, two new workers of each build, one with blanks and one without; by turns:
 //!     one client, back to back                     → p50, p99                    (1)
 //!     many clients, back to back                   → requests/s, CPU per request (2)
 //!     first calls of functions, by blank, by fork  → p50                         (3, 4)
 //!     two clients, a new sandbox for each call     → sandboxes/s                 (6)
 //! ```
 //!
-//! Exists because two runs of another benchmark can't tell builds apart: between runs this kind of machine
-//! drifts by more than the few per cent that are asked about. New workers in each round, because two workers
-//! of one build differ too, for as long as they live: by where their memory lies, by the cores they met first.
+//! Exists because two runs of another benchmark can't tell builds apart: between runs, machines of this kind drift by more than the few per
+//! cent in question. Each round uses new workers, because two workers of one build also differ for as long as they live: by where their
+//! memory lies, and by the cores that they ran on first.
+//!
 //! "Floor" in the table is the other build.
 
 use std::path::{Path, PathBuf};
@@ -31,16 +32,16 @@ use super::timing::Ways;
 use super::warm::TURNS;
 use super::worker;
 
-/// How much slower than the other build counts as no slower: what equal builds differ by here.
+/// The part by which this build may be slower and still count as equal; equal builds differ by this much here.
 const WITHIN: f64 = 0.03;
-/// Cold calls of each way in a round.
+/// Cold calls of each kind in a round.
 const COLD: usize = 30;
-/// Clients that have sandboxes made and destroyed.
+/// Clients that make and destroy sandboxes.
 const CHURNERS: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The other build: an `ol`
+    /// The other build: the path of an `ol`
     #[arg(value_name = "OL")]
     other: PathBuf,
     #[command(flatten)]
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     /// Clients of the throughput rows
     #[arg(long, default_value_t = 32)]
     clients: usize,
-    /// Only calls of a function whose sandbox is there: the rows of (1) and (2)
+    /// Only calls of a function whose sandbox exists: the rows of (1) and (2)
     #[arg(long)]
     only_warm: bool,
 }
@@ -59,14 +60,14 @@ pub(crate) struct Args {
 /// The workers of one build.
 struct Build {
     warm: Lane,
-    /// Without blanks. `None` when nothing cold is asked for.
+    /// A worker without blanks; `None` when no cold calls are wanted.
     forks: Option<Lane>,
     churn: FreshForEachCall,
-    /// Microseconds of calls back to back.
+    /// The microseconds of calls back to back.
     one_client: Vec<f64>,
 }
 
-/// What the rounds gave, per build.
+/// The results of the rounds, for each build.
 #[derive(Default)]
 struct Found {
     p50: Sides,
@@ -78,7 +79,7 @@ struct Found {
     churn: Sides,
 }
 
-/// Runs the benchmark; an error only when a worker can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when a worker can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(
         args.clients > 0 && args.seconds > 0.0,
@@ -163,7 +164,7 @@ impl Build {
         let server = self.warm.server();
         let mut crowd = Crowd::connect(server.address(), args.clients)?;
         crowd.run(Duration::from_millis(700))?;
-        // Whatever else this process has adopted belongs to the other build, which sleeps now.
+        // Adopted processes may belong to the other build, but that is idle now.
         let before = server.tree()?.cpu_seconds();
         let run = crowd.run(stretch)?;
         let cpu = server.tree()?.cpu_seconds() - before;
@@ -183,7 +184,7 @@ impl Build {
         let server = self.warm.server();
         let made = self.churn.run(server, CHURNERS, stretch, None)?;
         found.churn.keep(side, made.rate());
-        // What is left to be destroyed of these belongs to no other row.
+        // Sandboxes that are still being destroyed must not affect the next measurement.
         std::thread::sleep(Duration::from_millis(500));
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! `cargo xtask bench burst`: many callers at once of a function that has no sandbox yet (target 10).
+//! `cargo xtask bench burst`: many callers at once of a function without a sandbox (target 10).
 //!
 //! ```text
-//! in each round: a worker just started, one call of another function, then at once
-//!     100 calls of a function that sleeps for a second   → when the last is answered, less that second
+//! in each round: a new worker, one call of another function, then at once
+//!     100 calls of a function that sleeps for a second   → time of the last answer, minus that second
 //!     starts of floor-fork, one after the other          → CPU of one × 100 ÷ cores
 //! ```
 //!
-//! The floor is what 100 starts would take if nothing but forks had to be done and no core were ever idle.
-//! The function sleeps, so an instance is free for a second of the calls only if the rest of the burst
-//! takes longer than the sleep; how many Pythons there are afterwards is a note.
+//! The floor is the time that 100 starts would take if only forks were needed and no core were ever idle. Since the function sleeps for a
+//! second, an instance can take a second call only if the rest of the burst takes longer than that; a note tells how many Python processes
+//! there are afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use super::session::{Common, Session, progress};
 use super::summary::{Goal, quantile};
 use super::timing::Ways;
 
-/// With no answer from anybody for this long, those due count as lost.
+/// If no answer at all comes for this long, the missing ones count as lost.
 const LOST_AFTER: Timespec = Timespec {
     tv_sec: 60,
     tv_nsec: 0,
@@ -36,7 +36,7 @@ const LOST_AFTER: Timespec = Timespec {
 const SLEEP: Duration = Duration::from_secs(1);
 /// Starts of floor-fork in a round.
 const FORKS: usize = 50;
-/// After the worker's start and its first call: for what it keeps ready for the next.
+/// Pause after the worker's start and first call, in which it prepares what it keeps ready.
 const SETTLE: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
@@ -48,16 +48,16 @@ pub(crate) struct Args {
     calls: usize,
 }
 
-/// One burst, in milliseconds less the second that each call sleeps.
+/// The times of one burst, in milliseconds without the second that each call sleeps.
 struct Burst {
     first: f64,
     median: f64,
     last: f64,
 }
 
-/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
-    // One more than the first few instances, which a worker may start without having to think.
+    // At least two calls: a worker may start its first instances without any decision about their number.
     ensure!(
         (2..=1000).contains(&args.calls),
         "--calls must be 2 to 1000"
@@ -139,15 +139,15 @@ fn one(server: &Server, round: usize, calls: usize, ways: &mut Ways) -> Result<B
     })
 }
 
-/// Waits until some of these have an answer; their places, the greatest first, so that each may be taken
-/// out without moving one before it.
+/// Waits until some of the clients have an answer; returns their indices, the greatest first, so that each may be removed with
+/// `swap_remove` without moving an earlier one.
 fn readable(due: &[(&mut Client, Asked)]) -> Result<Vec<usize>> {
     let mut waiting: Vec<PollFd<'_>> = due
         .iter()
         .map(|(client, _)| PollFd::new(client.socket(), PollFlags::IN))
         .collect();
     match poll(&mut waiting, Some(&LOST_AFTER)) {
-        // A signal: whoever waits looks whether to go on.
+        // A signal came: the caller checks whether to continue.
         Err(Errno::INTR) => return Ok(Vec::new()),
         Ok(0) => bail!("{} answers never came", due.len()),
         polled => polled?,

@@ -1,12 +1,10 @@
-//! A server started for a benchmark: found by the address it prints, and surely ended afterwards.
+//! A server started for a benchmark: its address is found in its output, and it is certainly ended afterwards.
 //!
-//! Exists because a benchmark that leaves a worker behind spoils the next one. The ways out:
+//! Exists because a worker left behind would spoil the next benchmark. The cases:
 //!
-//! * normal end, error, panic: [`Server`]'s drop asks with SIGTERM, then insists with SIGKILL on the
-//!   whole process tree;
-//! * the benchmark is killed outright: the kernel sends the child SIGTERM ([`tied`]);
-//! * a server's own child outlives it: the benchmark is a subreaper ([`adopt_orphans`]), inherits
-//!   the orphan, and the drop finds it.
+//! * normal end, error, panic: dropping [`Server`] sends SIGTERM, and later SIGKILL to the whole process tree;
+//! * the benchmark is killed: the kernel sends the child SIGTERM ([`tied`]);
+//! * a server's own child outlives it: the benchmark is a subreaper ([`adopt_orphans`]), thus becomes its parent, and the drop finds it.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -25,9 +23,9 @@ use super::{interrupt, printed_address, tied};
 
 /// How long a server may take from its start to its first 200.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a server may take to end when asked: the worker's own drain limit and a little.
+/// How long a server may take to end when asked: the worker's own drain limit plus some seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(35);
-/// How long what a server started may outlive it, before it counts as left behind.
+/// How long processes that a server started may outlive it before they count as left behind.
 const SWEEP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Makes this process the parent of every descendant whose own parent dies.
@@ -36,12 +34,12 @@ pub(super) fn adopt_orphans() -> Result<()> {
         .context("failed to become a subreaper")
 }
 
-/// Which side of a comparison a server stands on.
+/// The two sides of a comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
-    /// What is measured. Orphans that this process has adopted count as its own.
+    /// The one that is measured. Orphans that this process has adopted count as its own.
     Ours,
-    /// What it is measured against. Makes no orphans.
+    /// The one that it is compared with. Makes no orphans.
     Floor,
 }
 
@@ -55,10 +53,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `command`, reads its address from the first `http://HOST:PORT` on its output, and
-    /// waits until `GET /readyz` answers 200. Everything it prints is appended to `log`.
+    /// Starts `command`, reads its address from the first `http://HOST:PORT` in its output, and waits until `GET /readyz` answers 200. All
+    /// of its output is appended to `log`.
     ///
-    /// Call from the main thread only: the child dies with the thread that started it.
+    /// Call it only from the main thread: the child dies with the thread that started it.
     pub(super) fn start(
         side: Side,
         name: &'static str,
@@ -75,12 +73,12 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file.try_clone()?)
-            // Its own group, so that Ctrl-C reaches only the benchmark, which then ends it in order.
+            // A process group of its own: Ctrl-C reaches only the benchmark, which then ends the server properly.
             .process_group(0)
             .spawn()
             .with_context(|| format!("failed to start {name}"))?;
         let stdout = child.stdout.take();
-        // From here on `server` owns the child, so that every early return below ends it.
+        // From here on `server` owns the child, thus every early return below ends it.
         tied::started_set().insert(child.id());
         let mut server = Self {
             side,
@@ -103,7 +101,7 @@ impl Server {
     ) -> Result<()> {
         let stdout = stdout.context("the child has no output")?;
         let (found, address) = mpsc::channel();
-        // Sends the address once, then only keeps the pipe empty. Ends at end of file.
+        // The thread sends the address once, then only empties the pipe. It ends at end of file.
         std::thread::spawn(move || printed_address::copy_and_find(stdout, log, &found));
         self.address = loop {
             match address.recv_timeout(Duration::from_millis(50)) {
@@ -142,17 +140,17 @@ impl Server {
         self.side
     }
 
-    /// From just before the start to the first 200 of `/readyz`.
+    /// The time from just before the start to the first 200 of `/readyz`.
     pub(super) fn ready_after(&self) -> Duration {
         self.ready_after
     }
 
-    /// The server's processes at this moment.
+    /// The server's current processes.
     pub(super) fn tree(&self) -> Result<Tree> {
         Tree::of(self.child.id(), self.side == Side::Ours)
     }
 
-    /// Asks the server to end, and kills what doesn't. Says whether it ended when asked.
+    /// Asks the server to end, and kills what doesn't. Returns whether it ended when asked.
     pub(super) fn stop(mut self) -> Result<Ending> {
         self.end()
     }
@@ -173,8 +171,9 @@ impl Server {
         self.sweep(Ending::Forced)
     }
 
-    /// Reaps what the ended server left to us, and kills what doesn't end by itself in a moment.
-    /// Ours by adoption and not yet reaped, so none of these ids can have passed to another process.
+    /// Reaps the processes that the ended server left to this one, and kills those that don't end by themselves in a moment.
+    ///
+    /// They are children of this process and not reaped yet, thus none of their pids can have been reused.
     fn sweep(&self, ending: Ending) -> Result<Ending> {
         tied::started_set().remove(&self.child.id());
         let ended = Instant::now();
@@ -190,7 +189,7 @@ impl Server {
         }
         let killed = Instant::now();
         let mut remaining = reap_adopted()?;
-        // Not without end: a process frozen by a v1 cgroup doesn't die before it is thawed.
+        // With a limit: a process frozen by a v1 cgroup doesn't die before it is thawed.
         while remaining > 0 && killed.elapsed() < SWEEP_LIMIT {
             std::thread::sleep(Duration::from_millis(2));
             remaining = reap_adopted()?;
@@ -204,7 +203,7 @@ impl Server {
     }
 }
 
-/// Collects the adopted processes that have ended, and counts those that haven't.
+/// Reaps the adopted processes that have ended, and counts the others.
 fn reap_adopted() -> Result<usize> {
     let running = |orphan: &u32| {
         let waited =
@@ -217,18 +216,18 @@ fn reap_adopted() -> Result<usize> {
         .count())
 }
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
     /// When asked, within [`STOP_LIMIT`].
     InOrder,
-    /// By SIGKILL, so that it may have left something on the host.
+    /// By SIGKILL, hence it may have left something on the host.
     Forced,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Blocks for a while, which is right here: nothing may be measured beside what remains.
+        // Blocking is right here: nothing may be measured while processes remain.
         if let Err(error) = self.end() {
             eprintln!("warning: failed to end {}: {error:#}", self.name);
         }
@@ -236,7 +235,7 @@ impl Drop for Server {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // A process that is already gone is what was wanted.
+    // It is fine if the process is already gone.
     if let Some(pid) = as_pid(pid)
         && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
     {

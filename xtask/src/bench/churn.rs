@@ -1,10 +1,10 @@
-//! `cargo xtask bench churn`: how many sandboxes a second are made and destroyed (target 6).
+//! `cargo xtask bench churn`: how many sandboxes per second are made and destroyed (target 6).
 //!
 //! ```text
 //! in each round, by turns, two clients each:
-//!     the worker: make a sandbox, one call in it, destroy it, again
+//!     the worker: make a sandbox, call it once, destroy it, again
 //!     floor-create: namespaces, mounts, cgroups; nothing inside
-//! and some starts of floor-fork, for a sandbox of ours holds a Python and that one none
+//! and some starts of floor-fork, because a worker's sandbox contains a Python and floor-create's doesn't
 //! ```
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::session::{Common, Session, progress};
 use super::summary::{Goal, quantile};
 use super::timing::Ways;
 
-/// Starts of floor-fork in a round, for their CPU.
+/// Starts of floor-fork in a round, to measure their CPU.
 const FORKS: usize = 20;
 
 #[derive(clap::Args)]
@@ -36,19 +36,18 @@ pub(crate) struct Args {
     clients: usize,
 }
 
-/// A way to have a worker make and destroy sandboxes. The worker's other API, which makes them without
-/// calling anything, would be another one.
+/// A way to make a worker create and destroy sandboxes. (Another one would be the worker's other API, which makes them without calling a
+/// function.)
 pub(super) trait Driver {
-    /// What it does, for the table.
+    /// What the driver does, for the table.
     const WHAT: &'static str;
 
-    /// Made before anything is timed.
+    /// Prepares the driver, before anything is timed.
     fn install(server: &Server) -> Result<Self>
     where
         Self: Sized;
 
-    /// `clients` clients, each making one sandbox after the other, for `duration`; with `pace`, one in
-    /// that time each.
+    /// Runs `clients` clients for `duration`, each making one sandbox after the other; with `pace`, each client makes one per that time.
     fn run(
         &self,
         server: &Server,
@@ -58,7 +57,7 @@ pub(super) trait Driver {
     ) -> Result<Calls>;
 }
 
-/// Calls of a function that wants a new sandbox for each.
+/// Calls a function that gets a new sandbox for each call.
 pub(super) struct FreshForEachCall(Function);
 
 impl Driver for FreshForEachCall {
@@ -81,7 +80,7 @@ impl Driver for FreshForEachCall {
     }
 }
 
-/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(
         args.clients > 0 && args.seconds > 0.0,
@@ -127,7 +126,7 @@ fn churn<D: Driver>(args: &Args) -> Result<()> {
     }
     session.note(neighbours.note()?);
     session.note(format!("ways: {}", ways.text()));
-    // Those that wait for their end are still being destroyed.
+    // Sandboxes are destroyed in the background.
     std::thread::sleep(Duration::from_secs(1));
     let left = server.tree()?.pythons().len();
     session.note(format!("Python processes a second afterwards: {left}"));

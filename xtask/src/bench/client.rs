@@ -1,7 +1,7 @@
 //! One client: a blocking socket, kept alive, one call at a time.
 //!
-//! Exists for latency: a thread that sleeps in `read` is woken by the answer itself, with no event
-//! loop between. Also the client for everything that isn't timed.
+//! Exists for latency: the answer itself wakes the thread that sleeps in `read`, without an event loop in between. Also used for requests
+//! that aren't timed.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -15,12 +15,12 @@ use super::interrupt;
 use super::timing::Timing;
 use super::wire::{self, ECHO};
 
-/// Past this, an answer counts as lost. Longer than the worker's own limits (queue 30 s).
+/// After this time an answer counts as lost. Longer than the worker's own limits (queue 30 s).
 const LOST_AFTER: Duration = Duration::from_secs(60);
 
-/// A number that no other call of this benchmark carries.
+/// Returns a number that no other call of this benchmark has.
 pub(super) fn next_number() -> u64 {
-    // Starts high so that every number has as many digits, hence every body the same size.
+    // Starts high, so that every number has as many digits and every body the same size.
     static NEXT: AtomicU64 = AtomicU64::new(1_000_000_000);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -32,7 +32,7 @@ pub(super) struct Client {
     received: Vec<u8>,
 }
 
-/// A call whose answer is due.
+/// A call whose answer is awaited.
 pub(super) struct Asked {
     at: Instant,
     wanted: Vec<u8>,
@@ -70,8 +70,8 @@ impl Client {
         })
     }
 
-    /// Calls the echo function with `body`; the time from the first byte sent to the last received.
-    /// An error when the answer isn't `body`.
+    /// Calls the echo function with `body`; returns the time from the first byte sent to the last received. Fails if the answer isn't
+    /// `body`.
     pub(super) fn echo(&mut self, body: &[u8]) -> Result<Duration> {
         wire::write_request(&mut self.request, "POST", ECHO, body);
         let sent = Instant::now();
@@ -83,14 +83,14 @@ impl Client {
         Ok(took)
     }
 
-    /// Calls `function` and checks its answer; how long that took, and by what way if the worker says.
+    /// Calls `function` and checks its answer; returns how long that took, and how the call got its sandbox if the worker says so.
     pub(super) fn run(&mut self, function: &Function) -> Result<(Duration, Timing)> {
         let asked = self.ask(function)?;
         let timing = self.hear(&asked)?;
         Ok((asked.at.elapsed(), timing))
     }
 
-    /// The first half of [`Client::run`], for whoever has more to ask before the answer.
+    /// The first half of [`Client::run`], for callers that send more calls before waiting for the answer.
     pub(super) fn ask(&mut self, function: &Function) -> Result<Asked> {
         let number = next_number();
         let lines = "X-OL-Timing: 1\r\n";
@@ -102,12 +102,12 @@ impl Client {
         Ok(Asked { at, wanted })
     }
 
-    /// For whoever waits for several.
+    /// The socket, for callers that wait for several clients.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// The second half.
+    /// The second half of [`Client::run`].
     pub(super) fn hear(&mut self, asked: &Asked) -> Result<Timing> {
         self.receive()?;
         let answer = wire::parse(&self.received)?.context("the answer is incomplete")?;
@@ -115,7 +115,7 @@ impl Client {
         Timing::parse(answer.header("x-ol-timing"))
     }
 
-    /// Sends what is in `request`, and receives until one answer is complete.
+    /// Sends `request`, and receives until one answer is complete.
     fn exchange(&mut self) -> Result<()> {
         self.send()?;
         self.receive()
@@ -134,7 +134,7 @@ impl Client {
         let mut room = [0; 16 * 1024];
         loop {
             let count = match stream.read(&mut room) {
-                // A signal: the kernel doesn't resume a read that has a time limit.
+                // A signal came: the kernel doesn't resume a read that has a timeout.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     interrupt::check()?;
                     continue;
@@ -152,7 +152,7 @@ impl Client {
     }
 }
 
-/// Calls without a pause for `duration`; the microseconds each call took.
+/// Calls without pause for `duration`; returns the microseconds of each call.
 pub(super) fn steady(address: SocketAddr, duration: Duration) -> Result<Vec<f64>> {
     let mut client = Client::connect(address)?;
     let (started, mut times) = (Instant::now(), Vec::with_capacity(1 << 17));
@@ -163,7 +163,7 @@ pub(super) fn steady(address: SocketAddr, duration: Duration) -> Result<Vec<f64>
     Ok(times)
 }
 
-/// `calls` calls, each `gap` after the answer before it; the microseconds each took.
+/// Makes `calls` calls, each `gap` after the previous answer; returns the microseconds of each.
 pub(super) fn spaced(address: SocketAddr, gap: Duration, calls: usize) -> Result<Vec<f64>> {
     let mut client = Client::connect(address)?;
     client.echo(&wire::echo_body(next_number(), 8))?;

@@ -1,17 +1,17 @@
 //! `cargo xtask bench cold`: what the first call of a function costs (targets 3, 4, 5).
 //!
 //! ```text
-//! two workers, one of which keeps no blanks, and floor-fork; in each round, by turns, 30 ms apart:
-//!     first calls of functions, each after its turn a call of a warm one
-//!                                    → what a cold start adds, blank ready       (3)
+//! two workers, one with blanks and one without, and floor-fork; in each round, by turns, 30 ms apart:
+//!     first calls of functions, and between them calls of a warm one
+//!                                    → what a cold start adds, with a blank      (3)
 //!                                    → what a cold start adds, by fork           (4)
 //!     as many starts of floor-fork
 //!     python3 -c 'import …' a few times                                           (5)
 //! 200 functions that allocate 10 MB, once each, with and without zygotes
-//!                                    → every answer right; how many a second
+//!                                    → every answer right; calls per second
 //! ```
 //!
-//! Which way each call went is read from its answer. A row is judged only if nearly all went its way.
+//! The way that each call went is read from its answer. A row is judged only if nearly all calls went the row's way.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -28,7 +28,7 @@ use super::timing::Ways;
 use super::whole_python::{install_pandas, whole_start};
 use super::worker::Directory;
 
-/// Cold calls before anything is timed: a worker keeps as many blanks as it has lately seen wanted.
+/// Cold calls before anything is timed: a worker keeps as many blanks as were wanted lately.
 const WARM_UP: usize = 40;
 
 #[derive(clap::Args)]
@@ -43,17 +43,17 @@ pub(crate) struct Args {
     with_pandas: bool,
 }
 
-/// One worker whose cold starts are expected to go one way.
+/// A worker whose cold starts should all go one way.
 pub(super) struct Lane {
     kind: &'static str,
     target: u8,
     goal: f64,
     server: Server,
-    /// After the server, so that it is removed once that has ended.
+    /// Declared after the server, so that it is dropped (and removed) after the server has ended.
     directory: Directory,
     client: Client,
     warm: Function,
-    /// Functions never called so far.
+    /// Functions that haven't been called yet.
     fresh: std::vec::IntoIter<Function>,
     extra: Sides,
     cold_p50: Vec<f64>,
@@ -62,7 +62,7 @@ pub(super) struct Lane {
     ways: Ways,
 }
 
-/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(args.calls > 0, "--calls must be above zero");
     let mut session = Session::begin("cold", &args.common)?;
@@ -154,20 +154,20 @@ impl Lane {
         &self.server
     }
 
-    /// Cold calls that aren't timed.
+    /// Makes cold calls that aren't timed.
     pub(super) fn warm_up(&mut self) -> Result<()> {
         self.cold_calls(WARM_UP)?;
         self.ways = Ways::default();
         Ok(())
     }
 
-    /// Ends the worker, and says which ways its cold calls went.
+    /// Stops the worker; returns the ways that its cold calls went.
     pub(super) fn close(self) -> Result<Ways> {
         self.directory.down(self.server)?;
         Ok(self.ways)
     }
 
-    /// `count` cold calls, and as many warm ones between them; the microseconds of both.
+    /// Makes `count` cold calls, and as many warm ones between them; returns the microseconds of both.
     pub(super) fn cold_calls(&mut self, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let (mut cold, mut warm) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -221,7 +221,7 @@ fn rows(lanes: &[Lane], whole: &[(&str, Vec<f64>)], session: &mut Session<'_>) {
         if kind == "fork" {
             for (statement, times) in whole {
                 let what = format!("cold start (fork), against python3 -c '{statement}'");
-                // A hundred times faster.
+                // The goal: a hundred times faster.
                 let goal = match *statement {
                     "import pandas" => judged(Goal::TimesAtMost(0.01)),
                     _ => Goal::Informs,

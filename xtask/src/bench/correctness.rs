@@ -1,4 +1,4 @@
-//! Are the answers right when many ask at once? A fast worker that mixes up two callers is worthless.
+//! Checks that answers are right with many concurrent callers. A fast worker that mixes up two callers is worthless.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::client::{Client, next_number};
 use super::{interrupt, wire};
 
-/// How many calls were made and what became of them.
+/// How many calls were made and how they ended.
 #[derive(Serialize, Default, Debug)]
 pub(super) struct Tally {
     pub(super) calls: usize,
     pub(super) right: usize,
     pub(super) wrong_or_lost: usize,
-    /// The first few complaints.
+    /// The first few errors.
     pub(super) examples: Vec<String>,
 }
 
@@ -33,12 +33,12 @@ impl Tally {
     }
 }
 
-/// Spreads `calls` calls over `clients` threads; every body differs, in length too.
+/// Makes `calls` calls with `clients` threads; every body differs, in length too.
 pub(super) fn run(address: SocketAddr, clients: usize, calls: usize) -> Result<Tally> {
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for client in 0..clients {
-            // The remainder goes to the first few.
+            // The first few threads take the remainder.
             let share = calls / clients + usize::from(client < calls % clients);
             let tally = &tally;
             scope.spawn(move || one_client(address, share, tally));
@@ -79,7 +79,7 @@ fn one_client(address: SocketAddr, calls: usize, tally: &Mutex<Tally>) {
     }
 }
 
-/// Mostly short, some of a few KiB, a few past one socket buffer.
+/// Returns the padding's length: mostly short, sometimes a few KiB, rarely more than a socket buffer.
 fn padding(call: usize) -> usize {
     match call % 50 {
         49 => 300_000 + call,

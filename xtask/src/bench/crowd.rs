@@ -1,8 +1,7 @@
-//! Many clients in one thread: for throughput, where the load generator's own CPU is the trap.
+//! Many clients in one thread: for throughput, where the load generator's own CPU must be small.
 //!
-//! A thread for each client would switch between them at every answer; one epoll loop handles all
-//! the answers that are there. Each connection has one call in flight and asks again as soon as its
-//! answer has been checked.
+//! With a thread for each client, threads would be switched at every answer; one epoll loop handles all answers that are there. Each
+//! connection has one call in flight and makes the next as soon as its answer was checked.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +17,7 @@ use super::client::next_number;
 use super::interrupt;
 use super::wire::{self, ECHO};
 
-/// With no answer from anybody for this long, the calls in flight count as lost.
+/// If no answer at all comes for this long, the calls in flight count as lost.
 const LOST_AFTER: Timespec = Timespec {
     tv_sec: 60,
     tv_nsec: 0,
@@ -30,10 +29,10 @@ pub(super) struct Crowd {
     clients: Vec<Connection>,
 }
 
-/// What one run did.
+/// The result of one run.
 pub(super) struct Run {
     pub(super) seconds: f64,
-    /// Microseconds of each call made.
+    /// The microseconds of each call.
     pub(super) times: Vec<f64>,
 }
 
@@ -67,7 +66,7 @@ impl Crowd {
         Ok(Self { epoll, clients })
     }
 
-    /// Keeps every connection busy for `duration`, then waits for the answers still due.
+    /// Keeps every connection busy for `duration`, then waits for the remaining answers.
     pub(super) fn run(&mut self, duration: Duration) -> Result<Run> {
         let (started, mut times) = (Instant::now(), Vec::with_capacity(1 << 18));
         for client in &mut self.clients {
@@ -113,13 +112,13 @@ impl Connection {
         wire::write_request(&mut self.request, "POST", ECHO, &self.body);
         self.received.clear();
         self.sent = Instant::now();
-        // A request this short always fits an empty socket buffer: one write, no waiting for room.
+        // Such a short request always fits into an empty socket buffer: one write suffices.
         let written = self.stream.write(&self.request).context("failed to send")?;
         ensure!(written == self.request.len(), "a short request didn't fit");
         Ok(())
     }
 
-    /// Takes in what has come; the call's time in microseconds once the answer is whole and right.
+    /// Reads what has arrived; returns the call's time in microseconds once the answer is complete and right.
     fn receive(&mut self) -> Result<Option<f64>> {
         let mut room = [0; 4096];
         match self.stream.read(&mut room) {

@@ -1,18 +1,17 @@
-//! `cargo xtask bench density`: what a sandbox costs that only waits (targets 7, 8).
+//! `cargo xtask bench density`: the cost of sandboxes that only wait (targets 7, 8).
 //!
 //! ```text
-//! in each round, a worker just started:
+//! in each round, a new worker:
 //!     10 functions, called once, paused      → weigh it
-//!     200 more                               → weigh it again: what one more weighs   (8)
-//! and another:
+//!     200 more                               → weigh it again: the weight of one more (8)
+//! and another worker:
 //!     10 functions, called once, paused      → sandboxes made and destroyed per second
-//!     as many more as make 1,000             → sandboxes made and destroyed per second (7)
+//!     more, up to 1,000                      → sandboxes made and destroyed per second (7)
 //! ```
 //!
-//! The rate with 10 is what the rate with 1,000 is compared with, in the same worker and round. There is
-//! no floor for weight. Two scales, as neither sees all: the proportional set size misses what the kernel
-//! keeps for a process, a namespace or a cgroup; the machine's available memory has all of that, and
-//! whatever other programs did meanwhile.
+//! The rate with 1,000 is compared with the rate with 10 in the same worker and round. There is no floor for the weight. It is measured in
+//! two ways, as neither covers everything: the proportional set size doesn't include what the kernel keeps for a process, a namespace or a
+//! cgroup; the machine's available memory includes all of that, but also changes by other programs.
 
 use std::time::{Duration, Instant};
 
@@ -28,17 +27,17 @@ use super::summary::{Goal, quantile};
 use super::timing::Ways;
 use super::{interrupt, worker};
 
-/// How many are paused in the first place.
+/// How many sandboxes are paused at first.
 const FEW: usize = 10;
-/// How many more are weighed.
+/// How many more are added to weigh them.
 const WEIGHED: usize = 200;
-/// Clients that fill and churn.
+/// Clients that make the calls.
 const CLIENTS: usize = 2;
-/// How long the last of many sandboxes may take to be paused.
+/// How long it may take until all of many sandboxes are paused.
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The machine's memory stands still when it changes by less than this in a second, a hundredth of what
-/// the sandboxes between two looks may take; and how long that is waited for.
+/// The machine's memory counts as stable when it changes by less than this in a second (a hundredth of what the sandboxes between two
+/// weighings may take); and how long to wait for that.
 const STILL_MIB: f64 = 4.0;
 const STILL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -54,7 +53,7 @@ pub(crate) struct Args {
     many: usize,
 }
 
-/// A worker and the functions that it hasn't seen yet.
+/// A worker, and the functions that weren't called on it yet.
 struct Filling<'a> {
     server: &'a Server,
     rest: &'a [Function],
@@ -62,19 +61,19 @@ struct Filling<'a> {
     ways: &'a mut Ways,
 }
 
-/// MiB that one more sandbox takes: of the worker's processes, and of the machine.
+/// MiB for one more sandbox: in the worker's processes, and in the machine's available memory.
 struct One {
     pss: f64,
     lost: f64,
 }
 
-/// MiB of the whole worker, and of the whole machine.
+/// MiB of the whole worker's processes, and of the machine's available memory.
 struct Weight {
     pss: f64,
     available: f64,
 }
 
-/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(
         args.many >= 300 && args.seconds > 0.0,
@@ -134,7 +133,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     session.end()
 }
 
-/// What each of [`WEIGHED`] more adds to a worker with [`FEW`].
+/// What each of [`WEIGHED`] more sandboxes adds to a worker with [`FEW`].
 fn weight_of_one(filling: &mut Filling<'_>) -> Result<One> {
     filling.add(FEW)?;
     let before = weigh(filling.server)?;
@@ -146,13 +145,13 @@ fn weight_of_one(filling: &mut Filling<'_>) -> Result<One> {
     })
 }
 
-/// Creations per second, of the worker and of floor-create.
+/// Sandboxes made per second, by the worker and by floor-create.
 struct Rates {
     ours: f64,
     floor: f64,
 }
 
-/// Those with [`FEW`] alive, and with `many`.
+/// The rates with [`FEW`] paused sandboxes, and with `many`.
 fn rates(
     mut filling: Filling<'_>,
     place: &Place,
@@ -176,7 +175,7 @@ fn rates(
     Ok((few_rate, rate()?))
 }
 
-/// A machine that runs out of memory would be no help to anyone.
+/// Fails if the sandboxes would use up the machine's memory.
 fn ensure_room(one: &One, many: usize) -> Result<()> {
     let (needed, there) = (one.pss.max(one.lost) * many as f64, available_mib()?);
     ensure!(
@@ -206,7 +205,7 @@ impl<'a> Filling<'a> {
         self.rest = rest;
         self.alive += count;
         let asked = Instant::now();
-        // A worker that doesn't count its pauses is given the time in which it should have made them.
+        // If the worker doesn't count its pauses, wait for the time in which it should have paused.
         while asked.elapsed() < Duration::from_secs(1)
             || paused()?
                 .zip(before)
@@ -229,8 +228,10 @@ impl<'a> Filling<'a> {
     }
 }
 
-/// Weighs both once the machine's memory stands still: what a destroyed sandbox was made of (namespaces,
-/// cgroups) goes back to the kernel seconds after its end, and would make the next ones look lighter.
+/// Weighs both once the machine's memory is stable.
+///
+/// What a destroyed sandbox consisted of (namespaces, cgroups) goes back to the kernel seconds after its end, and would make the next
+/// sandboxes look lighter.
 fn weigh(server: &Server) -> Result<Weight> {
     let began = Instant::now();
     let available = loop {

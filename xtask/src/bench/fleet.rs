@@ -1,7 +1,6 @@
-//! Many functions, each with a name that shows in its answers: what a cold start needs to be cold.
+//! Many functions, each with a name that appears in its answers: a cold start needs a function that wasn't called before.
 //!
-//! Exists because a function is cold only once. Every answer holds its function's name and its call's
-//! number, so that no answer of another function or another call can pass for it.
+//! Every answer contains its function's name and its call's number, so that an answer of another function or call is noticed.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -20,11 +19,11 @@ pub(super) enum Work {
     Nothing,
     /// Sleeps for a second.
     Sleep,
-    /// Keeps 10 MB, each page of which it has written.
+    /// Keeps 10 MB, every page of it written.
     Allocate,
 }
 
-/// One function, uploaded or not.
+/// A function, uploaded or not.
 #[derive(Clone, Debug)]
 pub(super) struct Function {
     pub(super) name: String,
@@ -42,7 +41,7 @@ impl Function {
         }
     }
 
-    /// With an `ol.yaml`.
+    /// The same function with an `ol.yaml`.
     pub(super) fn with(self, settings: &'static str) -> Self {
         Self { settings, ..self }
     }
@@ -58,12 +57,12 @@ impl Function {
         format!("/run/{}", self.name)
     }
 
-    /// What it is called with.
+    /// The event that it is called with.
     pub(super) fn event(number: u64) -> Vec<u8> {
         format!("{{\"call\": {number}}}").into_bytes()
     }
 
-    /// What it must answer.
+    /// The answer that it must give.
     pub(super) fn answer(&self, number: u64) -> Vec<u8> {
         format!("{{\"call\": {number}, \"name\": \"{}\"}}", self.name).into_bytes()
     }
@@ -99,7 +98,7 @@ pub(super) fn upload(server: &Server, functions: &[Function]) -> Result<()> {
 
 /// Uploads `files` as the function `name`.
 pub(super) fn install(client: &mut Client, name: &str, files: &[(&str, &str)]) -> Result<()> {
-    // Untried: the start that comes with a trial would be missing from the first call, which is what is measured.
+    // Without a trial, which would already start the function; but its first call is to be measured.
     let path = format!("/registry/{name}?force=1");
     let reply = client.call("POST", &path, &bundle(files)?)?;
     ensure!(
@@ -111,7 +110,7 @@ pub(super) fn install(client: &mut Client, name: &str, files: &[(&str, &str)]) -
     Ok(())
 }
 
-/// `NAME.tar.gz`.
+/// The bytes of `NAME.tar.gz`.
 fn bundle(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, content) in files {
@@ -125,18 +124,18 @@ fn bundle(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     Ok(packed.finish()?)
 }
 
-/// What a number of calls gave.
+/// The results of a number of calls.
 #[derive(Default)]
 pub(super) struct Calls {
-    /// Microseconds of each.
+    /// The microseconds of each call.
     pub(super) times: Vec<f64>,
     pub(super) ways: Ways,
-    /// From the first sent to the last answered.
+    /// From the first request to the last answer.
     pub(super) seconds: f64,
 }
 
 impl Calls {
-    /// How many a second.
+    /// Calls per second.
     pub(super) fn rate(&self) -> f64 {
         self.times.len() as f64 / self.seconds
     }
@@ -147,7 +146,7 @@ impl Calls {
     }
 }
 
-/// Calls each of `functions` once, from `clients` clients that share them out.
+/// Calls each of `functions` once, distributed over `clients` clients.
 pub(super) fn call_each(server: &Server, functions: &[Function], clients: usize) -> Result<Calls> {
     let next = Mutex::new(functions.iter());
     by_clients(clients, || {
@@ -170,8 +169,10 @@ pub(super) fn call_each(server: &Server, functions: &[Function], clients: usize)
     })
 }
 
-/// Calls `function` from `clients` clients, again and again for `duration`. `pace` is the time from one call's start to the next of the same client; without one, the next call
-/// begins when the last is answered.
+/// Calls `function` with `clients` clients, again and again for `duration`.
+///
+/// `pace` is the time from the start of a client's call to the start of its next one; without it, the next call begins when the previous
+/// one is answered.
 pub(super) fn call_again(
     server: &Server,
     function: &Function,
@@ -190,7 +191,7 @@ pub(super) fn call_again(
             calls.ways.add(timing);
             if let Some(pace) = pace {
                 next += pace;
-                // Behind its time it goes on at once, and catches up.
+                // If it is late, it continues at once, and catches up.
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
         }
@@ -198,7 +199,7 @@ pub(super) fn call_again(
     })
 }
 
-/// Runs `client` in `clients` threads at once and puts together what they give.
+/// Runs `client` in `clients` threads at once and merges their results.
 fn by_clients(clients: usize, client: impl Fn() -> Result<Calls> + Sync) -> Result<Calls> {
     let started = Instant::now();
     let parts = std::thread::scope(|scope| {

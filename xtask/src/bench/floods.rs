@@ -1,4 +1,4 @@
-//! `cargo xtask bench floods`: is a function slower while somebody else floods the worker?
+//! `cargo xtask bench floods`: whether a function is slower while somebody else floods the worker.
 //!
 //! ```text
 //! in each round, for each kind of flood: 500 calls a second of a warm function
@@ -6,9 +6,9 @@
 //!     beside the flood     → p99, which may be twice that
 //! ```
 //!
-//! The floods come from another address of the loopback device than the calls, as those of a stranger would. They share the cores with the
-//! worker, which a stranger's machine wouldn't, so they keep to a pace and stand back for all others (nice 19): what is measured is what the
-//! worker makes of them, not what it costs to make them.
+//! The floods come from another address of the loopback device than the calls, like those of a stranger. Unlike a stranger's machine, they
+//! share the cores with the worker; thus they are limited in pace and have the lowest priority (nice 19): the effect on the worker is to be
+//! measured, not the cost of making a flood.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -29,16 +29,16 @@ use super::summary::{Goal, quantile};
 use super::tail::timetable;
 use super::worker;
 
-/// From one new connection of a flood to the next, and at how many of those before it looks between them.
+/// The time between two new connections of a flood, and how many existing connections are checked in between.
 const STEP: Duration = Duration::from_millis(1);
 const LOOKS: usize = 8;
-/// What a flood tries to hold.
+/// How many connections a flood tries to hold.
 const WANTED: usize = 9000;
-/// How long a flood rages before it is measured.
+/// How long a flood runs before measuring.
 const RISE: Duration = Duration::from_secs(5);
-/// The ports that the stranger's connections leave from.
+/// The local ports of the stranger's connections.
 const PORTS: (u16, u16) = (10_000, 60_000);
-/// The stranger.
+/// The stranger's address.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 #[derive(clap::Args)]
@@ -58,9 +58,9 @@ struct Flood {
     name: &'static str,
     /// What it does, for the table.
     what: &'static str,
-    /// Made ready before anything is timed.
+    /// Prepares it before anything is timed.
     prepare: fn(&Server) -> Result<()>,
-    /// Floods until it is over; says what that came to.
+    /// Floods until told to end; returns a sentence about what it did.
     rage: fn(&Server, &AtomicBool) -> Result<String>,
 }
 
@@ -91,7 +91,7 @@ const FLOODS: [Flood; 4] = [
     },
 ];
 
-/// Prints nothing but ends of lines, for half a second.
+/// Prints nothing but line ends for half a second.
 const PRINTER: &str = "
 import sys, time
 
@@ -103,7 +103,7 @@ def f(event):
 ";
 const PRINTERS: [&str; 4] = ["printer0", "printer1", "printer2", "printer3"];
 
-/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(args.seconds > 0.0, "--seconds must be above zero");
     let wanted =
@@ -121,7 +121,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let stretch = Duration::from_secs_f64(args.seconds);
     let neighbours = Neighbours::now()?;
     for flood in floods {
-        // A worker for each, so that none is measured in what another left.
+        // A new worker for each flood, unaffected by the previous one.
         let directory = session.roomy("", &[])?;
         let server = directory.up()?;
         worker::install_echo(&server)?;
@@ -141,7 +141,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             if round == 0 {
                 session.note(format!("{}: {said}", flood.name));
             }
-            // What it leaves to be closed belongs to no quiet stretch.
+            // Connections that are still being closed must not affect the next quiet stretch.
             std::thread::sleep(Duration::from_secs(1));
         }
         let what = format!("warm p99 beside {}; beside it, quiet", flood.what);
@@ -153,12 +153,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     session.end()
 }
 
-/// The timetable beside `flood`, once that has risen; and what the flood says of itself.
+/// Measures the timetable during `flood`, once it is at its height; also returns the flood's sentence.
 fn flooded(flood: &Flood, server: &Server, stretch: Duration) -> Result<(Vec<f64>, String)> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let raging = scope.spawn(|| {
-            // Of this thread alone, and of those that it starts.
+            // The priority of this thread, and of those that it starts.
             setpriority_process(None, 19).context("failed to stand back")?;
             (flood.rage)(server, &over)
         });
@@ -198,7 +198,7 @@ fn install_printers(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// One caller for each, who calls again as soon as he is answered.
+/// One caller for each printer, which calls again as soon as it is answered.
 fn lines(server: &Server, over: &AtomicBool) -> Result<String> {
     let calls = |name: &str| -> Result<u64> {
         let mut client = Client::connect(server.address())?;
@@ -220,8 +220,10 @@ fn lines(server: &Server, over: &AtomicBool) -> Result<String> {
     })
 }
 
-/// Opens connections, sends `first` on each and nothing more, and opens another for each that the worker closes or answers. It works in
-/// steps that are short even beside a call: a kernel may let the victim wait for the end of a long one, whatever the worker does.
+/// Opens connections, sends `first` on each and nothing more, and replaces those that the worker closes or answers.
+///
+/// It works in steps that are short even compared with a call: the kernel may let a call wait until a long step ends, whatever the worker
+/// does.
 fn hold(server: &Server, over: &AtomicBool, first: &[u8]) -> Result<String> {
     let mut held: Vec<TcpStream> = Vec::new();
     let (mut opened, mut most, mut answered, mut next) = (0_u64, 0, 0_u64, 0);
@@ -231,7 +233,7 @@ fn hold(server: &Server, over: &AtomicBool, first: &[u8]) -> Result<String> {
             && let Ok(mut stream) = open(server.address())
         {
             opened += 1;
-            // Where it isn't taken whole, the worker has closed it or doesn't read.
+            // If not all of it is taken, the worker has closed the connection or doesn't read.
             let _ = stream.write(first);
             held.push(stream);
         }
@@ -254,8 +256,10 @@ fn hold(server: &Server, over: &AtomicBool, first: &[u8]) -> Result<String> {
     ))
 }
 
-/// A connection from the stranger that never blocks. The ports of his that it leaves from are taken in turn: the kernel looks for a free one
-/// through all that are taken, with a core for itself, and that would be measured too.
+/// Opens a non-blocking connection from the stranger's address.
+///
+/// Local ports are used in turn: otherwise the kernel would search through all used ones for a free port, using up a core, which would be
+/// measured too.
 fn open(server: SocketAddr) -> Result<TcpStream> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let port = PORTS.0 + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.1 - PORTS.0);

@@ -6,9 +6,9 @@
 //! reap · remove the cgroups · again
 //! ```
 //!
-//! Nothing is done ahead and nothing limited. One process per client does this in a tight loop, each with
-//! one thread, as a fork needs. The hierarchies are those that limits and freezing take on this machine:
-//! cgroup2 if it is mounted, and a v1 one for each controller of three that cgroup2 doesn't have.
+//! Nothing is prepared in advance, and nothing is limited. One process per client does this in a tight loop; each has one thread, as a fork
+//! needs. The hierarchies are those needed for limits and freezing on this machine: cgroup2 if it is mounted, and a v1 one for each of
+//! three controllers that cgroup2 doesn't have.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -30,15 +30,15 @@ use super::tied::{self, Helper};
 
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 const MOUNTS: [&str; 4] = ["1", "2", "3", "4"];
-/// How long a group may stay busy after its last process was reaped.
+/// How long a cgroup may stay busy after its last process was reaped.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 
-/// What the loops need on the host, removed when dropped.
+/// What the loops need on the host; removed when dropped.
 pub(super) struct Place {
-    /// The parent group in each hierarchy, cgroup2 first if there is one.
+    /// The parent cgroup in each hierarchy, cgroup2 first if there is one.
     groups: Vec<PathBuf>,
     has_v2: bool,
-    /// Holds what is mounted and where.
+    /// Contains the directory that is mounted and the mount points.
     folder: PathBuf,
 }
 
@@ -64,7 +64,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Runs `clients` loops for `duration`; the creations per second of all together.
+    /// Runs `clients` loops for `duration`; returns how many sandboxes per second they made together.
     pub(super) fn rate(&self, clients: usize, duration: Duration) -> Result<f64> {
         let mut loops = Vec::new();
         for client in 0..clients {
@@ -95,7 +95,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for group in &self.groups {
-            // A loop that was killed leaves one group behind, whose only process ends by itself.
+            // A loop that was killed leaves one cgroup, whose only process ends by itself.
             let left = std::fs::read_dir(group).into_iter().flatten().flatten();
             let left = left.filter(|entry| entry.path().is_dir());
             for path in left.map(|entry| entry.path()).chain([group.clone()]) {
@@ -112,7 +112,7 @@ impl Drop for Place {
 fn hierarchies() -> Result<(Option<PathBuf>, Vec<PathBuf>)> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let (mut v2, mut v1) = (None, Vec::new());
-    // See proc_pid_mounts(5): device, place, type, options.
+    // See proc_pid_mounts(5): device, mount point, type, options.
     for line in mounts.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         let [_, at, kind, options, ..] = fields[..] else {
@@ -138,7 +138,7 @@ fn hierarchies() -> Result<(Option<PathBuf>, Vec<PathBuf>)> {
         .filter(lacks)
         .filter_map(of)
         .collect();
-    // Two controllers may share one.
+    // Two controllers may share a hierarchy.
     others.dedup();
     ensure!(v2.is_some() || !others.is_empty(), "no cgroups are mounted");
     Ok((v2, others))
@@ -155,7 +155,7 @@ pub(crate) struct Args {
     groups: Vec<PathBuf>,
 }
 
-/// The body of `xtask __floor-create`: one loop; prints its rate.
+/// The body of `xtask __floor-create`: runs one loop and prints its rate.
 pub(crate) fn run(args: &Args) -> Result<()> {
     tied::die_with_parent()?;
     let proof = SingleThread::prove()?;
@@ -186,12 +186,12 @@ fn one(proof: &SingleThread, groups: &[PathBuf], has_v2: bool) -> Result<()> {
     for group in groups {
         std::fs::create_dir(group)?;
     }
-    // Born in the cgroup2 one, as that costs no migration; the others are entered.
+    // The child is created in the cgroup2 one, as that needs no migration; it enters the others itself.
     let (v2, v1) = groups.split_at(usize::from(has_v2));
     let birthplace = v2.first().map(File::open).transpose()?;
     let entrances = v1
         .iter()
-        // Not `cgroup.procs`: a thread that moves itself need not wait for the forks of the whole machine.
+        // Not `cgroup.procs`: when a thread moves itself, the kernel needn't wait for the forks of the whole machine.
         .map(|group| File::options().write(true).open(group.join("tasks")))
         .collect::<std::io::Result<Vec<File>>>()?;
     let birthplace = birthplace.as_ref().map(|file| file.as_fd());
@@ -209,7 +209,7 @@ fn one(proof: &SingleThread, groups: &[PathBuf], has_v2: bool) -> Result<()> {
     Ok(())
 }
 
-/// The child. Its status says which step failed.
+/// The body of the child. Its exit status says which step failed.
 fn inside(entrances: &[File]) -> Infallible {
     for entrance in entrances {
         if rustix::io::write(entrance, b"0").is_err() {
@@ -225,13 +225,13 @@ fn inside(entrances: &[File]) -> Infallible {
         if move_mount(&tree, "", CWD, target, flags).is_err() {
             exit_now(3);
         }
-        // Closed with the process.
+        // The kernel closes it with the process.
         std::mem::forget(tree);
     }
     exit_now(0)
 }
 
-/// Removes an empty group, which the kernel may call busy for a moment after its last process has gone.
+/// Removes an empty cgroup, which the kernel may call busy for a moment after its last process ended.
 fn remove(group: &Path) -> std::io::Result<()> {
     let asked = Instant::now();
     loop {

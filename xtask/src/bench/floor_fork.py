@@ -53,6 +53,6 @@ def serve():
 
 
 IN, OUT = os.pipe()
-# As a good zygote does: a collection in a child would write to, and so copy, every page of its parent's.
+# As in any good zygote: a garbage collection in a child would write to every page shared with its parent, and thus copy it.
 gc.freeze()
 serve()

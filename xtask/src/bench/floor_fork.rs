@@ -1,11 +1,11 @@
-//! `floor-fork`: the least that starting a function in a Python of its own could cost.
+//! `floor-fork`: the least that starting a function in its own Python could cost.
 //!
 //! ```text
 //! a Python with the runtime's imports ──fork──▶ child: read and compile f.py, f(event), answer, exit
 //! ```
 //!
-//! No namespaces, no limits, no other uid, no HTTP; the parent measures itself, so that the load
-//! generator's own wake-ups aren't counted. What it runs is in `floor_fork.py`.
+//! No namespaces, no limits, no other uid, no HTTP. The parent measures itself, so that the load generator's wake-ups aren't included. The
+//! Python program is `floor_fork.py`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use super::tied::{self, Helper};
 
 const PROGRAM: &str = include_str!("floor_fork.py");
 
-/// The forking Python, and the folder in which its functions lie.
+/// The forking Python, and the folder of its functions.
 pub(super) struct FloorFork {
     _python: Helper,
     orders: ChildStdin,
@@ -31,7 +31,7 @@ pub(super) struct FloorFork {
     made: usize,
 }
 
-/// What one start took.
+/// The cost of one start.
 pub(super) struct Start {
     pub(super) micros: f64,
     /// User and system time of parent and child.
@@ -39,7 +39,7 @@ pub(super) struct Start {
 }
 
 impl FloorFork {
-    /// Call from the main thread only: the child dies with the thread that started it.
+    /// Call it only from the main thread: the child dies with the thread that started it.
     pub(super) fn start() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("ol-bench-{}-floor", std::process::id()));
         std::fs::create_dir(&folder)
@@ -61,7 +61,7 @@ impl FloorFork {
         })
     }
 
-    /// Starts one more function, which it hasn't seen before.
+    /// Starts one more function, which wasn't started before.
     pub(super) fn one(&mut self) -> Result<Start> {
         let function = Function::new(format!("floor-{}", self.made), Work::Nothing);
         self.made += 1;
@@ -89,7 +89,7 @@ impl FloorFork {
         })
     }
 
-    /// `count` starts, each some time after a line that only wakes it; see [`paced`].
+    /// Makes `count` starts, each some time after a line that only wakes the process; see [`paced`].
     pub(super) fn several(&mut self, count: usize) -> Result<Vec<Start>> {
         (0..count)
             .map(|_| {
@@ -110,7 +110,7 @@ impl FloorFork {
 
 impl Drop for FloorFork {
     fn drop(&mut self) {
-        // The process still runs, but reads nothing any more.
+        // The process still runs, but no longer reads files.
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
             eprintln!(
                 "warning: failed to remove {}: {error}",
@@ -120,9 +120,9 @@ impl Drop for FloorFork {
     }
 }
 
-/// What comes before each single start, on both sides alike: 25 ms in which whatever the start before
-/// set off comes to its end, one call of something warm, 5 ms. So neither side meets a core that has
-/// slept for long, and a worker has the time to get ready for the next start.
+/// Prepares a single start, in the same way on both sides: waits 25 ms, in which everything that the previous start caused comes to its
+/// end; makes one call of something warm; waits 5 ms. Thus neither side starts on a core that has slept for long, and a worker has time to
+/// prepare the next start.
 pub(super) fn paced(warm: impl FnOnce() -> Result<()>) -> Result<()> {
     interrupt::check()?;
     std::thread::sleep(Duration::from_millis(25));

@@ -4,14 +4,12 @@
 //! client ──HTTP/1.1──▶ hyper, one thread ──socketpair──▶ /usr/bin/python3: loads, f(event), dumps
 //! ```
 //!
-//! Exists so that "fast" is a ratio against something that anyone can repeat. It is honest (every
-//! request really goes to another process and its JSON is really parsed) and minimal (no routing, no
-//! sandbox, no queue, no limits). One request is in flight per Python process; idle ones wait on a
-//! stack, so that a single client always meets the same warm process.
+//! Exists so that "fast" is a ratio to something that anyone can reproduce. It is honest (every request really goes to another process and
+//! its JSON is really parsed) and minimal (no routing, no sandbox, no queue, no limits). Each Python process handles one request at a time;
+//! idle ones wait on a stack, thus a single client always gets the same warm process.
 //!
-//! It runs as `xtask __floor-http N`, a process of its own, so that its CPU can be measured apart
-//! from the load generator's. One thread rather than one per core: measured on two cores, that was
-//! the faster of the two with one client and no slower with 32 (see `docs/contributing/benchmarks.md`).
+//! It runs as a separate process, `xtask __floor-http N`, so that its CPU can be measured separately from the load generator's. It has one
+//! thread instead of one per core: on two cores, that was faster with one client and no slower with 32 (see `docs/contributing/benchmarks.md`).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,14 +34,14 @@ use super::tied;
 pub(super) const PYTHON: &str = "/usr/bin/python3";
 const PROGRAM: &str = include_str!("floor.py");
 
-/// The command that starts this floor with `pythons` processes, as a child of the benchmark.
+/// The command that starts this floor with `pythons` Python processes, as a child of the benchmark.
 pub(super) fn command(pythons: usize) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["__floor-http", &pythons.to_string()]);
     Ok(command)
 }
 
-/// The body of `xtask __floor-http`: serves until it is killed, or its parent dies.
+/// The body of `xtask __floor-http`: serves until it is killed or its parent dies.
 pub(crate) fn serve(pythons: usize) -> Result<()> {
     tied::die_with_parent()?;
     ensure!(pythons > 0, "floor-http needs at least one Python process");
@@ -63,7 +61,7 @@ async fn accept(count: usize) -> Result<()> {
         let pythons = Arc::clone(&pythons);
         tokio::spawn(async move {
             let answer = service_fn(|request| answer(Arc::clone(&pythons), request));
-            // A client that goes away is the end of this connection and of nothing else.
+            // If the client leaves, only this connection ends.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), answer)
                 .await;
@@ -92,7 +90,7 @@ async fn answer(
     })
 }
 
-/// The Python processes. A permit stands for one entry on the stack of idle ones.
+/// The Python processes. Each permit stands for one entry on the stack of idle ones.
 struct Pythons {
     idle: Mutex<Vec<Python>>,
     permits: Semaphore,
@@ -101,7 +99,7 @@ struct Pythons {
 struct Python {
     socket: UnixStream,
     frame: Vec<u8>,
-    /// Ends by itself when `socket` closes; kept so that its end is ours to collect.
+    /// Ends by itself when `socket` closes; kept so that this process can reap it.
     _child: Child,
 }
 
@@ -116,7 +114,7 @@ impl Pythons {
         })
     }
 
-    /// Sends `body` to an idle process, waiting for one if need be, and returns its answer.
+    /// Sends `body` to an idle process, waiting for one if necessary, and returns its answer.
     async fn call(&self, body: &[u8]) -> Result<Bytes> {
         let _permit = self.permits.acquire().await?;
         let mut python = self
@@ -129,7 +127,7 @@ impl Pythons {
     }
 
     fn stack(&self) -> std::sync::MutexGuard<'_, Vec<Python>> {
-        // Push and pop can't leave the stack half changed, so a poisoned lock is still sound.
+        // Push and pop can't leave the stack half changed, thus a poisoned lock is fine.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

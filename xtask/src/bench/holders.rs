@@ -1,6 +1,6 @@
-//! Many functions that hold memory, once each, with and without zygotes: part of `bench cold`.
+//! Many functions that hold memory, called once each, with and without zygotes: part of `bench cold`.
 //!
-//! No target, but no answer may be wrong or missing, and the rate is printed.
+//! There is no target, but no answer may be wrong or missing, and the rate is printed.
 
 use anyhow::{Context as _, Result};
 
@@ -14,7 +14,7 @@ const COUNT: usize = 200;
 /// Values of `features.import_cache`.
 const CACHES: [&str; 2] = ["", "tree"];
 
-/// Adds a row for each value.
+/// Measures with each value, and adds a row for it.
 pub(super) fn run(session: &mut Session<'_>, rounds: usize) -> Result<()> {
     let clients = std::thread::available_parallelism()?.get();
     let functions = Function::several("holder", COUNT, Work::Allocate);

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM as an ordinary error, so that every server is ended on the way out.
+//! Turns Ctrl-C and SIGTERM into an ordinary error, so that every server is ended on the way out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Takes over both signals for the rest of the process's life.
+/// Handles both signals from now on.
 pub(super) fn watch() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -32,7 +32,7 @@ pub(super) fn watch() -> Result<()> {
     Ok(())
 }
 
-/// An error once the user has asked to stop. Every loop that measures or waits asks this.
+/// Returns an error once the user has asked to stop. Every loop that measures or waits calls this.
 pub(super) fn check() -> Result<()> {
     if ASKED.load(Ordering::Relaxed) {
         bail!("interrupted");

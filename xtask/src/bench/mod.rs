@@ -1,34 +1,34 @@
-//! `cargo xtask bench [NAME]`: ours against the least that any design could cost, in one run.
+//! `cargo xtask bench [NAME]`: the worker against the least that any design could cost, in one run.
 //!
 //! How to run these and how to read them: `docs/contributing/benchmarks.md`.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `warm` | the plan of `bench warm`: what is measured, in which order, against which goal |
-//! | `pauses` | its part about pausing |
+//! | `warm` | `bench warm`: what is measured, in which order, against which goals |
+//! | `pauses` | the part of `bench warm` about pausing |
 //! | `cold` | `bench cold`: first calls of functions |
-//! | `holders`, `whole_python` | its parts about memory and about whole Pythons |
+//! | `holders`, `whole_python` | the parts of `bench cold` about memory and about whole Pythons |
 //! | `churn` | `bench churn`: sandboxes made and destroyed |
 //! | `burst` | `bench burst`: many first callers at once |
 //! | `density` | `bench density`: sandboxes that only wait |
-//! | `packages` | `bench packages`: what functions need, installed |
-//! | `floods` | `bench floods`: a warm function beside strangers who flood the worker |
-//! | `against` | `bench against`: this build beside another one |
-//! | `tail` | `bench tail`: a warm function beside churn |
-//! | `session` | what every benchmark begins and ends with |
-//! | `worker` | the worker under test, from outside |
+//! | `packages` | `bench packages`: installing functions' packages |
+//! | `floods` | `bench floods`: a warm function while strangers flood the worker |
+//! | `against` | `bench against`: this build compared with another one |
+//! | `tail` | `bench tail`: a warm function while sandboxes are made and destroyed |
+//! | `session` | the common begin and end of every benchmark |
+//! | `worker` | the worker under test, used from outside |
 //! | `floor_http`, `floor.py` | the floor of an HTTP call |
 //! | `floor_fork`, `floor_fork.py` | the floor of a start by fork |
 //! | `floor_create` | the floor of making a sandbox |
-//! | `fleet` | many functions, each known by its answers |
-//! | `timing` | by which way a call got its sandbox |
+//! | `fleet` | many functions, each recognised by its answers |
+//! | `timing` | how a call got its sandbox |
 //! | `client`, `crowd` | load: one blocking client for latency, one epoll loop for throughput |
-//! | `correctness` | many clients, every answer different |
-//! | `wire` | the HTTP that both speak |
+//! | `correctness` | many clients, each expecting a different answer |
+//! | `wire` | the HTTP that both kinds of client use |
 //! | `tied` | children that end with the benchmark |
-//! | `child`, `process_tree` | starting, surely ending, and weighing a server's processes |
-//! | `printed_address` | where a server that chose its own port listens |
-//! | `pair` | ours and the floor by turns |
+//! | `child`, `process_tree` | starting, reliably ending, and weighing a server's processes |
+//! | `printed_address` | finds the address of a server that chose its own port |
+//! | `pair` | the worker and the floor by turns |
 //! | `interrupt` | Ctrl-C as an ordinary error |
 //! | `summary` | medians, ratios, the table, the JSON |
 
@@ -72,7 +72,7 @@ pub(crate) use tied::become_program;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// Calls of a function whose sandbox is there: latency, throughput, CPU, pauses; start and memory
+    /// Calls of a function whose sandbox exists: latency, throughput, CPU, pauses; start and memory
     Warm(warm::Args),
     /// First calls of functions: what a cold start adds, by each way to start
     Cold(cold::Args),

@@ -1,14 +1,14 @@
-//! `cargo xtask bench packages`: a function's packages installed, against `uv pip install` of the same (target 13).
+//! `cargo xtask bench packages`: installing a function's packages, against `uv pip install` of the same (target 13).
 //!
 //! ```text
-//! once:         a function per set is uploaded; what it was locked to is what both install from then on
+//! once:         a function per set is uploaded; from then on both sides install the versions that it was locked to
 //! rounds with:  the packages removed, their packed copies kept   ↔  uv with a warm cache
-//!               a second function that asks for the same         (nobody installs anything)
-//! rounds with:  nothing left but what was locked                 ↔  uv without a cache, compiling
+//!               a second function with the same packages         (nothing is installed)
+//! rounds with:  neither packages nor copies, only the lock       ↔  uv without a cache, compiling
 //! ```
 //!
-//! Ours is from the upload's first byte until the function is ready to be called: the packages lie compiled and synced in the store.
-//! uv compiles only when told to, and syncs nothing. Both use the index that this host is set up for.
+//! The worker's time is from the upload's first byte until the function is ready to be called: its packages are then compiled and synced in
+//! the store. uv compiles only when told to, and syncs nothing. Both use the index that this host is configured for.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     common: Common,
 }
 
-/// What is installed, as its requirements say it.
+/// The sets of packages: name and requirements.
 const SETS: [(&str, &str); 2] = [
     ("flask", "flask==3.1.1\nrequests==2.32.4\n"),
     ("pandas", "pandas==2.2.3\n"),
@@ -42,12 +42,12 @@ const SETS: [(&str, &str); 2] = [
 
 const SOURCE: &str = "def f(event):\n    return event\n";
 
-/// One set, and what its rounds took in milliseconds.
+/// One set, and the times of its rounds in milliseconds.
 struct Set {
     name: &'static str,
     wanted: &'static str,
     pins: Vec<String>,
-    /// For uv: the pins with their hashes.
+    /// The pins with their hashes, for uv.
     lock: PathBuf,
     known: Sides,
     compiled: Vec<f64>,
@@ -55,14 +55,14 @@ struct Set {
     again: Vec<f64>,
 }
 
-/// The peer.
+/// The program that the worker is compared with.
 struct Uv {
     program: PathBuf,
     cache: PathBuf,
     place: PathBuf,
 }
 
-/// Runs the benchmark; an error only when something can't run.
+/// Runs the benchmark. Fails only when something can't run.
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut session = Session::begin("packages", &args.common)?;
     let directory = session.roomy("", &["packages.packed_mb=4096"])?;
@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             set.known_round(round, &server, &store, &uv)?;
         }
     }
-    // Afterwards, for these leave no copies.
+    // These come last, as they leave no packed copies.
     for round in 0..rounds {
         progress(&format!(
             "round {} of {rounds}, for the first time",
@@ -178,8 +178,10 @@ impl Set {
         Ok(())
     }
 
-    /// Puts its packages aside; packed copies of them stay. Not removed, for a file system without a journal looks for long where
-    /// files were deleted lately (ext4: up to 5 min) when it makes new ones.
+    /// Moves its packages aside; their packed copies stay.
+    ///
+    /// They aren't removed, because a file system without a journal is slow for some time in making files where others were deleted lately
+    /// (ext4: up to 5 min).
     fn forget(&self, server: &Server, store: &Path) -> Result<()> {
         ask(server, "DELETE", &format!("/registry/{}", self.name))?;
         for pin in &self.pins {
@@ -188,7 +190,7 @@ impl Set {
         Ok(())
     }
 
-    /// A second function with the same set; fails if a sandbox was made for it.
+    /// Installs a second function with the same set; fails if a sandbox was made for it.
     fn by_another(&self, server: &Server) -> Result<f64> {
         let made = |server| -> Result<Option<u64>> {
             Ok(worker::stats(server)?
@@ -261,7 +263,7 @@ impl Uv {
     }
 }
 
-/// Renames it; a name that isn't a package's is none.
+/// Renames a package's directory to a name that isn't a package's.
 fn aside(path: &Path) -> Result<()> {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -269,7 +271,7 @@ fn aside(path: &Path) -> Result<()> {
     std::fs::rename(path, &to).with_context(|| format!("failed to rename {}", path.display()))
 }
 
-/// The one that the worker found on `PATH`, or fetched.
+/// The uv that the worker found on `PATH`, or fetched.
 fn find_uv(directory: &Path) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let fetched = std::fs::read_dir(directory.join("worker/packages/tools"));
@@ -281,7 +283,7 @@ fn find_uv(directory: &Path) -> Result<PathBuf> {
         .context("the worker has no uv")
 }
 
-/// Uploads the function and returns once it is ready.
+/// Uploads the function; returns the time until it was ready.
 fn install(server: &Server, name: &str, wanted: &str) -> Result<Duration> {
     let mut client = Client::connect(server.address())?;
     let began = Instant::now();

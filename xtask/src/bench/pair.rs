@@ -1,7 +1,7 @@
-//! Ours and the floor, measured by turns.
+//! The worker and the floor, measured by turns.
 //!
-//! Exists because who goes first is at an advantage or not depending on the machine's mood: so the
-//! order changes with every round.
+//! Exists because going first may be an advantage or a disadvantage, depending on the machine's state: thus the order changes with every
+//! round.
 
 use anyhow::Result;
 
@@ -20,7 +20,7 @@ pub(super) struct Sides {
     pub(super) floor: Vec<f64>,
 }
 
-/// Who goes first in this round, and who second.
+/// Which side goes first in this round, and which second.
 pub(super) fn order(round: usize) -> [Side; 2] {
     if round.is_multiple_of(2) {
         [Side::Ours, Side::Floor]
@@ -30,8 +30,7 @@ pub(super) fn order(round: usize) -> [Side; 2] {
 }
 
 impl Pair {
-    /// Does `one` to both sides, the other one first in every second round, and hands the results
-    /// to `keep`.
+    /// Does `one` to both sides, in the order of this round, and passes the results to `keep`.
     pub(super) fn by_turns<T>(
         &self,
         round: usize,

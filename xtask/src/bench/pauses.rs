@@ -1,12 +1,11 @@
-//! What pausing costs (target 9), from outside, by the worker's own clock, and by the kernel's.
+//! The cost of pausing (target 9): from outside, by the worker's own clock, and by the kernel's.
 //!
-//! From outside: calls 30 ms apart meet a paused sandbox, calls 5 ms apart don't, for the worker
-//! pauses one 10 ms after its last call. A longer gap makes any call slower, pause or not (colder
-//! caches, a core asleep): so the floor is asked the same way, and its difference is subtracted.
+//! From outside: calls 30 ms apart meet a paused sandbox, calls 5 ms apart don't, because the worker pauses a sandbox 10 ms after its last
+//! call. A longer gap makes any call slower, even without a pause (colder caches, a sleeping core): thus the floor is called in the same
+//! way, and its difference is subtracted.
 //!
-//! That both kinds of call met what they should is **counted**, not assumed: a machine too busy to
-//! wake the client in time turns 5 ms into 15, and then there is a pause on both sides of the
-//! difference, which makes it small and meaningless.
+//! Whether calls met a paused sandbox as intended is **counted**, not assumed: on a machine too busy to wake the client in time, 5 ms may
+//! become 15. Then there is a pause in both kinds of call, which makes the difference small and meaningless.
 
 use std::time::Duration;
 
@@ -19,14 +18,14 @@ use super::summary::{Goal, Report, quantile};
 use super::warm::TURNS;
 use super::{client, process_tree, worker};
 
-/// A gap and how many calls follow one in each turn.
+/// A gap, and how many calls with that gap are made in each turn.
 type Spacing = (Duration, usize);
 const NO_PAUSE: Spacing = (Duration::from_millis(5), 25);
 const PAUSE: Spacing = (Duration::from_millis(30), 16);
-/// The row is judged when at least this many in ten calls met what they should.
+/// The row is judged when at least this many of ten calls met a paused or running sandbox as intended.
 const ENOUGH_TENTHS: u64 = 9;
 
-/// Calls of one spacing, in all rounds, and the pauses that the worker counted meanwhile.
+/// The calls with one gap, in all rounds, and the pauses that the worker counted meanwhile.
 #[derive(Default)]
 struct Count {
     calls: u64,
@@ -47,7 +46,7 @@ impl Count {
     }
 }
 
-/// Whether the calls apart by more met a pause, and those apart by less none.
+/// Whether the calls with the longer gap met a pause, and those with the shorter one didn't.
 fn sound(short: &Count, long: &Count) -> bool {
     let (Some(in_short), Some(in_long)) = (short.pauses, long.pauses) else {
         return false;
@@ -56,7 +55,7 @@ fn sound(short: &Count, long: &Count) -> bool {
         && in_short * 10 <= short.calls * (10 - ENOUGH_TENTHS)
 }
 
-/// One spacing's times, and the pauses that `server` counted meanwhile if it is a worker.
+/// The times of calls with one gap, and the pauses that `server` counted meanwhile if it is a worker.
 fn spaced(server: &Server, (gap, calls): Spacing, count: bool) -> Result<(Vec<f64>, Option<u64>)> {
     let counted = || {
         if count && server.side() == Side::Ours {
@@ -73,7 +72,7 @@ fn spaced(server: &Server, (gap, calls): Spacing, count: bool) -> Result<(Vec<f6
     Ok((times, pauses))
 }
 
-/// From outside. `is_worker` says that ours has a pause to look for and counts it.
+/// The measurement from outside. `is_worker` says that `pair.ours` is a worker, which pauses and counts its pauses.
 pub(super) fn added_by_an_unpause(
     pair: &Pair,
     rounds: usize,
@@ -136,7 +135,7 @@ pub(super) fn added_by_an_unpause(
     Ok(())
 }
 
-/// Target 9, from the worker's own counters and from the kernel's.
+/// Target 9 by the worker's own counters and by the kernel's.
 pub(super) fn while_paused(server: &Server, report: &mut Report) -> Result<()> {
     progress("a second of silence");
     let stats = worker::stats(server)?;

@@ -1,7 +1,7 @@
-//! Finds a server's address in what it prints.
+//! Finds a server's address in its output.
 //!
-//! Exists because a free port is known only once it is taken, and the sentence around it is for
-//! people: so anything that holds `http://HOST:PORT` will do.
+//! Exists because a free port is known only once it is taken. The line around it is for people, thus any text with `http://HOST:PORT` will
+//! do.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// Copies every line to `log` until the output ends, and sends the first address among them.
+/// Copies every line to `log` until the output ends, and sends the first address found.
 pub(super) fn copy_and_find(
     stdout: ChildStdout,
     mut log: File,
@@ -27,7 +27,7 @@ pub(super) fn copy_and_find(
     }
 }
 
-/// `HOST:PORT` of the first `http://HOST:PORT` in `line`, whatever stands around it.
+/// `HOST:PORT` of the first `http://HOST:PORT` in `line`, whatever is around it.
 fn find_address(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("http://")?;
     let end = rest

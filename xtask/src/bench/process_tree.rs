@@ -1,8 +1,7 @@
-//! What a server and everything it started cost: CPU and memory, read from `/proc`.
+//! CPU and memory of a server and everything it started, read from `/proc`.
 //!
-//! Exists because a worker is many processes (worker, warden, keepers, Python), and a benchmark that
-//! counted only the first would reward moving work into the others. A process whose parent died
-//! counts too: the benchmark adopts it (see [`super::child`]).
+//! Exists because a worker consists of many processes (worker, warden, keepers, Python), and a benchmark that counted only the first would
+//! reward moving work into the others. A process whose parent died counts too: the benchmark adopts it (see [`super::child`]).
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -11,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
 
-/// Above this share of the cores, what other programs do shows in the results.
+/// If other programs use more than this share of the cores, it shows in the results.
 const NOISY: f64 = 0.05;
 
 /// `USER_HZ`: the unit of `/proc/PID/stat` on every Linux architecture that this runs on.
@@ -25,13 +24,12 @@ pub(super) struct Tree {
 pub(super) struct Process {
     pub(super) pid: u32,
     parent: u32,
-    /// User and system time, its own and of the children it has reaped.
+    /// User and system time of the process and of the children it has reaped.
     ticks: u64,
 }
 
 impl Tree {
-    /// `root` and what descends from it; `with_orphans` also the processes that this one has
-    /// adopted, and what descends from those.
+    /// `root` and its descendants; `with_orphans`, also the processes that this process has adopted and their descendants.
     pub(super) fn of(root: u32, with_orphans: bool) -> Result<Self> {
         let mut children: HashMap<u32, Vec<Process>> = HashMap::new();
         let mut members = Vec::new();
@@ -53,7 +51,7 @@ impl Tree {
         Ok(Self { members })
     }
 
-    /// CPU used so far, in seconds. Each process is rounded down to 10 ms, so ask over seconds.
+    /// The CPU time used so far, in seconds. Each process is rounded down to 10 ms, thus measure over seconds.
     pub(super) fn cpu_seconds(&self) -> f64 {
         self.members.iter().map(|p| p.ticks as f64).sum::<f64>() / TICKS_PER_SECOND
     }
@@ -67,8 +65,8 @@ impl Tree {
         })
     }
 
-    /// Members in the host's own process namespace that aren't Python: for the worker, itself and
-    /// its warden but no keeper, for a keeper is the first process of a namespace.
+    /// Members in the host's own pid namespace that aren't Python: of the worker, that is itself and its warden, but no keeper, which is
+    /// the first process of a pid namespace.
     pub(super) fn servers(&self) -> Vec<u32> {
         let pythons: HashSet<u32> = self.pythons().into_iter().collect();
         self.having(|process| !pythons.contains(&process.pid) && namespaces_deep(process.pid) == 1)
@@ -83,7 +81,7 @@ impl Tree {
     }
 }
 
-/// Processes that this one has inherited from a server or from a child of one.
+/// Processes that this process has inherited from a server or a child of one.
 pub(super) fn adopted() -> Result<Vec<u32>> {
     let own = std::process::id();
     let children = all()?.into_iter().filter(|process| process.parent == own);
@@ -92,7 +90,7 @@ pub(super) fn adopted() -> Result<Vec<u32>> {
         .collect())
 }
 
-/// Those of this process's children that it didn't start as a server.
+/// Those children of this process that it didn't start itself.
 fn orphans_among(children: Vec<Process>) -> impl Iterator<Item = Process> {
     let started = super::tied::started();
     children
@@ -100,8 +98,8 @@ fn orphans_among(children: Vec<Process>) -> impl Iterator<Item = Process> {
         .filter(move |process| !started.contains(&process.pid))
 }
 
-/// Proportional set size of `pids` together, in MiB: a page shared by n processes counts 1/n for
-/// each. A process that has ended weighs nothing.
+/// The proportional set size of `pids` together, in MiB: a page shared by n processes counts as 1/n for each. Processes that have ended
+/// count as 0.
 pub(super) fn pss_mib(pids: &[u32]) -> Result<f64> {
     let kib = pids.iter().map(|pid| {
         let Some(text) = read_of_running(*pid, "smaps_rollup")? else {
@@ -117,8 +115,7 @@ pub(super) fn pss_mib(pids: &[u32]) -> Result<f64> {
     Ok(kib.sum::<Result<f64>>()? / 1024.0)
 }
 
-/// Nanoseconds that the main threads of `pids` have run: fine enough to see that a paused process
-/// ran not at all.
+/// Nanoseconds for which the main threads of `pids` have run: precise enough to see that a paused process didn't run at all.
 pub(super) fn ran_nanoseconds(pids: &[u32]) -> Result<u64> {
     let ran = pids.iter().map(|pid| {
         let Some(text) = read_of_running(*pid, "schedstat")? else {
@@ -146,8 +143,8 @@ fn read_of_running(pid: u32, name: &str) -> Result<Option<String>> {
     }
 }
 
-/// The machine's CPU time over a stretch, and how much of it went to programs that have nothing to
-/// do with the benchmark: what makes results noisy.
+/// The machine's CPU time over a stretch, and how much of it was used by programs that have nothing to do with the benchmark and make its
+/// results noisy.
 pub(super) struct Neighbours {
     whole: f64,
     busy: f64,
@@ -173,14 +170,14 @@ impl Neighbours {
         })
     }
 
-    /// The share of all cores, 0 to 1, that others have used since.
+    /// The share of all cores, 0 to 1, that other programs have used since.
     fn share_since(&self) -> Result<f64> {
         let now = Self::now()?;
         let foreign = (now.busy - self.busy) - (now.own - self.own);
         Ok((foreign / (now.whole - self.whole).max(1.0)).clamp(0.0, 1.0))
     }
 
-    /// That share as a sentence, with a warning when it is too much.
+    /// That share as a sentence, with a warning when it is too large.
     pub(super) fn note(&self) -> Result<String> {
         let share = self.share_since()?;
         let warning = if share > NOISY {
@@ -200,7 +197,7 @@ fn all() -> Result<Vec<Process>> {
         .context("failed to read /proc")?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        // A process that ended since the listing is nobody's member.
+        // A process that ended since the listing is left out.
         .filter_map(|pid| {
             read(
                 pid,
@@ -210,7 +207,7 @@ fn all() -> Result<Vec<Process>> {
         .collect())
 }
 
-/// See proc_pid_stat(5). The command's name may hold spaces and brackets, hence the last bracket.
+/// See proc_pid_stat(5). The command's name may contain spaces and brackets, thus the last bracket ends it.
 fn read(pid: u32, stat: &str) -> Option<Process> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
@@ -229,7 +226,7 @@ fn executable(pid: u32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
-/// How many process namespaces see this process: 1 for the host's own.
+/// How many pid namespaces this process is visible in; 1 means only the host's own.
 fn namespaces_deep(pid: u32) -> usize {
     std::fs::read_to_string(format!("/proc/{pid}/status"))
         .ok()

@@ -1,4 +1,4 @@
-//! What every benchmark begins and ends with: arguments, the binary, the log, the report.
+//! The common begin and end of every benchmark: arguments, the binary, the log, the report.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,13 @@ use super::worker::{self, Directory};
 use super::{child, interrupt};
 use crate::cargo::workspace;
 
-/// Room for every sandbox of a benchmark at its reserved size: none may be evicted while it is measured.
-/// It is more than most machines have, which is sound here, for a sandbox uses a fraction of what it reserves.
+/// A memory pool for all sandboxes of a benchmark at their reserved sizes: none may be evicted while it is measured. It is more than most
+/// machines have, which is fine here, because a sandbox uses a fraction of what it reserves.
 const ROOMY: &str = "mem_pool_mb=80000";
 
 #[derive(clap::Args)]
 pub(crate) struct Common {
-    /// How often everything is measured, ours and the floor by turns
+    /// How often everything is measured, the worker and the floor by turns
     #[arg(long, default_value_t = 5)]
     pub(super) rounds: usize,
     /// Use this binary instead of building `ol`
@@ -32,13 +32,13 @@ pub(super) struct Session<'a> {
     common: &'a Common,
     target: PathBuf,
     built: Option<PathBuf>,
-    /// What the servers print.
+    /// The file for the servers' output.
     pub(super) log: PathBuf,
     pub(super) report: Report,
 }
 
 impl<'a> Session<'a> {
-    /// Call from the main thread, before any server is started.
+    /// Call it from the main thread, before any server is started.
     pub(super) fn begin(name: &'static str, common: &'a Common) -> Result<Self> {
         ensure!(common.rounds > 0, "--rounds must be above zero");
         child::adopt_orphans()?;
@@ -57,18 +57,18 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Where results and what benchmarks need beside them lie.
+    /// The folder of the results and of other files of benchmarks.
     pub(super) fn results(&self) -> PathBuf {
         self.target.join("bench")
     }
 
-    /// An initialised worker directory; `label` tells several apart. The user's own options come last.
+    /// An initialised worker directory; `label` tells several directories apart. The user's own options come last.
     pub(super) fn directory(&mut self, label: &str, options: &[&str]) -> Result<Directory> {
         let ol = self.binary()?;
         self.directory_of(&ol, label, options)
     }
 
-    /// The `ol` that is measured: the one named, or one built now.
+    /// The `ol` that is measured: the one given with `--ol`, or one built now.
     pub(super) fn binary(&mut self) -> Result<PathBuf> {
         Ok(match (&self.common.ol, &self.built) {
             (Some(ol), _) => std::path::absolute(ol)?,
@@ -83,13 +83,13 @@ impl<'a> Session<'a> {
         Directory::init(ol.to_owned(), label, &options, &self.log)
     }
 
-    /// The same with room for as many sandboxes as a benchmark cares to start.
+    /// Like [`Self::directory`], with room for as many sandboxes as a benchmark starts.
     pub(super) fn roomy(&mut self, label: &str, options: &[&str]) -> Result<Directory> {
         let ol = self.binary()?;
         self.roomy_of(&ol, label, options)
     }
 
-    /// The same for another build of the worker.
+    /// Like [`Self::roomy`], for another build of the worker.
     pub(super) fn roomy_of(&self, ol: &Path, label: &str, options: &[&str]) -> Result<Directory> {
         self.directory_of(ol, label, &[&[ROOMY], options].concat())
     }
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Says on standard error what is being done.
+/// Prints on standard error what is being done.
 pub(super) fn progress(what: &str) {
     eprintln!("bench: {what}");
 }

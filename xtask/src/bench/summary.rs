@@ -1,15 +1,14 @@
-//! From samples to a verdict: medians of rounds, ratios, a table for people, JSON for programs.
+//! From samples to verdicts: medians of rounds, ratios, a table for people, JSON for programs.
 //!
-//! Exists so that every benchmark judges alike. A comparison is made **round by round** (ours ÷
-//! floor of the same round, then the median of those), because a shared machine drifts by more
-//! between rounds than within one.
+//! Exists so that all benchmarks judge in the same way. A comparison is made **round by round** (the worker's value ÷ the floor's of the
+//! same round, then the median of these), because a shared machine drifts more between rounds than within one.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// The middle and the extremes of what the rounds gave.
+/// The median and the extremes of the rounds' values.
 #[derive(Clone, Copy, Serialize, Debug, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -18,7 +17,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// `None` of no rounds.
+    /// The spread; `None` if there are no rounds.
     fn of(rounds: &[f64]) -> Option<Self> {
         let sorted = sorted(rounds);
         Some(Self {
@@ -29,7 +28,7 @@ impl Spread {
     }
 }
 
-/// The value that `permille` in a thousand samples don't exceed; 500 is the median. 0 of no samples.
+/// The value that `permille` of a thousand samples don't exceed; 500 is the median. 0 if there are no samples.
 pub(super) fn quantile(samples: &[f64], permille: usize) -> f64 {
     let sorted = sorted(samples);
     let rank = (sorted.len() * permille).div_ceil(1000).max(1);
@@ -52,7 +51,7 @@ fn middle(sorted: &[f64]) -> Option<f64> {
     })
 }
 
-/// What a row is judged by.
+/// How a row is judged. "Ours" is the worker's value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Goal {
     /// ours ÷ floor is at most this.
@@ -61,11 +60,11 @@ pub(super) enum Goal {
     TimesAtLeast(f64),
     /// ours − floor is at most this, in the row's unit.
     MoreByAtMost(f64),
-    /// Nothing; the row informs, ours − floor beside it.
+    /// Not judged; the difference ours − floor is shown.
     DiffersBy,
     /// ours is at most this, in the row's unit.
     AtMost(f64),
-    /// Nothing; the row informs, ours ÷ floor beside it when there is a floor.
+    /// Not judged; the ratio ours ÷ floor is shown if there is a floor.
     Informs,
 }
 
@@ -119,7 +118,7 @@ pub(super) struct Row {
     unit: &'static str,
     ours: Option<Spread>,
     floor: Option<Spread>,
-    /// ours against floor, round by round: a ratio, or a difference where the goal is one.
+    /// Ours compared with the floor, round by round: a ratio, or a difference if the goal is one.
     versus: Option<Spread>,
     goal: String,
     met: Option<bool>,
@@ -127,7 +126,7 @@ pub(super) struct Row {
     judged_by: Goal,
 }
 
-/// Everything that one benchmark found.
+/// The results of one benchmark.
 #[derive(Serialize)]
 pub(super) struct Report {
     bench: &'static str,
@@ -166,7 +165,7 @@ impl Report {
         }
     }
 
-    /// Adds a row from one value of each round. `floor` is empty where there is none to compare with.
+    /// Adds a row from one value per round. `floor` is empty if there is nothing to compare with.
     pub(super) fn row(
         &mut self,
         target: u8,
@@ -268,7 +267,7 @@ impl Row {
     }
 }
 
-/// Three digits that matter, or all of them before the point.
+/// Formats a number with three significant digits, or with all digits before the point.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),

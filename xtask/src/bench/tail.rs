@@ -1,4 +1,4 @@
-//! `cargo xtask bench tail`: is one function's call slower while others' sandboxes come and go? (target 11)
+//! `cargo xtask bench tail`: whether a function's calls are slower while others' sandboxes are made and destroyed (target 11).
 //!
 //! ```text
 //! in each round, by turns: 500 calls a second of a warm function
@@ -6,9 +6,8 @@
 //!     while two clients make and destroy 100 sandboxes a second  → p99, beside churn
 //! ```
 //!
-//! The calls keep to a timetable. One that can't be sent because the answer before it is late counts from
-//! when it should have been sent: else a stall of 50 ms would show as one slow call instead of 25. The time
-//! that the client itself takes to wake up isn't counted.
+//! The calls follow a timetable. A call that is sent late because the previous answer was late is timed from when it should have been sent:
+//! otherwise a stall of 50 ms would show as one slow call instead of 25. The time that the client itself takes to wake up isn't counted.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -27,11 +26,11 @@ use super::summary::{Goal, quantile};
 use super::timing::Ways;
 use super::{wire, worker};
 
-/// From one call of the warm function to the next.
+/// The time between two calls of the warm function.
 const INTERVAL: Duration = Duration::from_millis(2);
-/// Clients that churn.
+/// Clients that make and destroy sandboxes.
 const CLIENTS: u32 = 2;
-/// The row is judged when the sandboxes came at least at this share of the wanted rate.
+/// The row is judged when at least this share of the wanted rate of sandboxes was reached.
 const ENOUGH: f64 = 0.9;
 
 #[derive(clap::Args)]
@@ -46,7 +45,7 @@ pub(crate) struct Args {
     churn: u32,
 }
 
-/// Runs the benchmark; an error only when something can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when something can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(
         args.churn > 0 && args.seconds > 0.0,
@@ -65,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     both(&server, stretch / 4, beside)?;
 
     let neighbours = Neighbours::now()?;
-    // Ours is beside churn, the floor is quiet.
+    // Here "ours" is beside churn, and "floor" is quiet.
     let (mut p50, mut p99, mut worst) = (Sides::default(), Sides::default(), Sides::default());
     let (mut rates, mut ways, mut calls) = (Vec::new(), Ways::default(), 0);
     for round in 0..args.common.rounds {
@@ -84,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             p50.keep(side, quantile(&times, 500));
             p99.keep(side, quantile(&times, 990));
             worst.keep(side, quantile(&times, 1000));
-            // What the churn leaves to be destroyed belongs to no quiet stretch.
+            // Sandboxes that are still being destroyed must not affect a quiet stretch.
             std::thread::sleep(Duration::from_millis(500));
         }
     }
@@ -119,12 +118,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     session.end()
 }
 
-/// The p99 that a quiet one of `quiet` microseconds allows: the greater of twice it and 5 ms more.
+/// The allowed p99 if the quiet one is `quiet` microseconds: twice that, or 5 ms more if that is greater.
 fn allowed(quiet: f64) -> f64 {
     (2.0 * quiet).max(quiet + 5000.0)
 }
 
-/// The timetable beside `churn`, both for `duration`.
+/// Runs the timetable and `churn` at once, both for `duration`.
 fn both(
     server: &Server,
     duration: Duration,
@@ -138,7 +137,7 @@ fn both(
     })
 }
 
-/// Calls every [`INTERVAL`] for `duration`; the microseconds of each from when it was due.
+/// Makes a call every [`INTERVAL`] for `duration`; returns the microseconds of each from when it was due.
 pub(super) fn timetable(address: SocketAddr, duration: Duration) -> Result<Vec<f64>> {
     let mut client = Client::connect(address)?;
     client.echo(&wire::echo_body(next_number(), 8))?;
@@ -149,7 +148,7 @@ pub(super) fn timetable(address: SocketAddr, duration: Duration) -> Result<Vec<f
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
             std::thread::sleep(early);
-            // Woken late it moves its timetable: that is the client's own delay, not the server's.
+            // If it woke late, the timetable moves: that delay is the client's, not the server's.
             due = Instant::now();
         }
         let late = due.elapsed();

@@ -1,7 +1,7 @@
-//! Children that end with the benchmark, and how it knows them from processes that it has inherited.
+//! Children that end with the benchmark, and a list that tells them from processes that it has inherited.
 //!
-//! Exists because the benchmark is a subreaper: what a dead worker leaves becomes its child, and is told
-//! from what it started itself only by a list.
+//! Exists because the benchmark is a subreaper: processes that a dead worker leaves become its children, and only a list tells them from
+//! those that it started itself.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,8 +18,8 @@ pub(crate) fn die_with_parent() -> Result<()> {
         .context("failed to ask for a signal at the parent's death")
 }
 
-/// The body of `xtask __child`: [`die_with_parent`], then becomes `program`. Exists because that
-/// request must be made by the child itself, and survives its exec.
+/// The body of `xtask __child`: calls [`die_with_parent`], then becomes `program`. The child must make that request itself; it survives the
+/// exec.
 pub(crate) fn become_program(program: &[String]) -> Result<()> {
     die_with_parent()?;
     let (name, args) = program.split_first().context("no program was named")?;
@@ -34,16 +34,16 @@ pub(super) fn command(program: impl AsRef<OsStr>) -> Result<Command> {
     Ok(command)
 }
 
-/// Children of this process that it started itself; any other child is an adopted orphan.
+/// The children that this process started itself; any other child is an adopted orphan.
 static STARTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// See [`STARTED`].
+/// A copy of [`STARTED`].
 pub(super) fn started() -> BTreeSet<u32> {
     started_set().clone()
 }
 
 pub(super) fn started_set() -> MutexGuard<'static, BTreeSet<u32>> {
-    // An insert or a removal can't be half done, so a poisoned lock is still sound.
+    // An insert or a removal can't be half done, thus a poisoned lock is fine.
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -51,7 +51,7 @@ pub(super) fn started_set() -> MutexGuard<'static, BTreeSet<u32>> {
 pub(super) struct Helper(Child);
 
 impl Helper {
-    /// Starts `command`. Call from the main thread only: the child dies with the thread that started it.
+    /// Starts `command`. Call it only from the main thread: the child dies with the thread that started it.
     pub(super) fn start(mut command: Command) -> Result<Self> {
         let child = command
             .process_group(0)
@@ -68,7 +68,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Not reaped yet unless it is waited for by `process`, and then this does nothing.
+        // If it was already waited for through `process`, this does nothing.
         let _ = self.0.kill();
         let _ = self.0.wait();
         started_set().remove(&self.0.id());

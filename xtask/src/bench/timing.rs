@@ -1,8 +1,7 @@
-//! By which way a call got its sandbox, as the worker tells it: `X-OL-Timing`.
+//! How a call got its sandbox, according to the worker's `X-OL-Timing`.
 //!
-//! Exists because a cold start can go several ways (a new process, a fork, one that was forked ahead),
-//! and a row about one of them means something only when its calls really went that way. A worker that
-//! doesn't tell starts every sandbox afresh.
+//! Exists because a cold start can go several ways (a new process, a fork, one forked ahead), and a row about one of them is meaningful
+//! only if its calls really went that way. If a worker doesn't send the header, every call counts as `fresh`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +9,10 @@ use anyhow::{Context as _, Result};
 
 use super::summary::quantile;
 
-/// A kind must have been this share of the calls for its row to be judged.
+/// The share of calls that must have gone a row's way for the row to be judged.
 const ENOUGH: f64 = 0.9;
 
-/// One call's way and its phases: `queue=12;kind=fork;create=700`, in microseconds.
+/// One call's way and phases: `queue=12;kind=fork;create=700`, in microseconds.
 #[derive(Debug, PartialEq)]
 pub(super) struct Timing {
     kind: String,
@@ -34,7 +33,7 @@ impl Timing {
                 .with_context(|| format!("not NAME=VALUE in X-OL-Timing: {part:?}"))?;
             match (name.trim(), value.trim()) {
                 ("kind", value) => kind = value.to_owned(),
-                // What isn't a number is for people.
+                // A value that isn't a number is only for people.
                 (name, value) => phases.extend(value.parse().ok().map(|us| (name.to_owned(), us))),
             }
         }
@@ -42,7 +41,7 @@ impl Timing {
     }
 }
 
-/// Which ways a number of calls went.
+/// How often each way occurred in a number of calls.
 #[derive(Default)]
 pub(super) struct Ways {
     kinds: BTreeMap<String, usize>,
@@ -66,14 +65,14 @@ impl Ways {
         }
     }
 
-    /// Whether nearly all went by `kind`.
+    /// Whether nearly all calls went by `kind`.
     pub(super) fn mostly(&self, kind: &str) -> bool {
         let whole: usize = self.kinds.values().sum();
         let these = self.kinds.get(kind).copied().unwrap_or(0);
         whole > 0 && these as f64 >= ENOUGH * whole as f64
     }
 
-    /// `97 fork, 3 fresh; p50: queue 12 µs, create 700 µs`.
+    /// The ways as text, like `97 fork, 3 fresh; p50: queue 12 µs, create 700 µs`.
     pub(super) fn text(&self) -> String {
         let list = |parts: Vec<String>| parts.join(", ");
         let kinds = self.kinds.iter();

@@ -1,8 +1,8 @@
-//! `cargo xtask bench warm`: what a call costs when a sandbox is there (targets 1, 2, 9, 12).
+//! `cargo xtask bench warm`: the cost of a call when a sandbox exists (targets 1, 2, 9, 12).
 //!
 //! ```text
 //! start and stop the worker `rounds` times        → ready, idle memory           (12)
-//! start it once more, and floor-http beside it; in each round, by turns:
+//! start it once more, and floor-http; in each round, by turns:
 //!     one client, back to back                     → p50, p99                     (1)
 //!     32 clients, back to back                     → requests/s, CPU per request  (2)
 //!     one client, 5 ms apart, then 30 ms apart     → what an unpause adds         (9)
@@ -10,7 +10,7 @@
 //! 4,000 calls from 16 clients                      → no answer wrong or lost
 //! ```
 //!
-//! Every answer is checked, always. Who goes first changes from round to round.
+//! Every answer is checked. The side that goes first changes from round to round.
 
 use std::time::Duration;
 
@@ -25,11 +25,12 @@ use super::session::{Common, Session, progress};
 use super::summary::{Goal, Report, quantile};
 use super::{correctness, floor_http, pauses, process_tree, worker};
 
-/// With one client a call takes half as long when the scheduler happens to keep everybody on one
-/// core, and a pause is a few microseconds among hundreds that an idle core takes to wake up. So in
-/// those rows a round changes sides this many times, with new connections each time.
+/// How often a round changes sides in rows that vary by chance, with new connections each time.
+///
+/// With one client a call takes half as long if the scheduler happens to keep all processes on one core; and a pause takes a few
+/// microseconds, among the hundreds that an idle core takes to wake up.
 pub(super) const TURNS: u32 = 4;
-/// Before anything is timed: time for processes to start, files to be read, sandboxes to multiply.
+/// Calls before anything is timed: time for processes to start, files to be read, sandboxes to multiply.
 const WARM_UP: Duration = Duration::from_millis(700);
 
 #[derive(clap::Args)]
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     /// Clients of the throughput rows
     #[arg(long, default_value_t = 32)]
     clients: usize,
-    /// Python processes of the floor, if not as many as clients
+    /// Python processes of the floor; by default as many as clients
     #[arg(long)]
     pythons: Option<usize>,
     /// Measure floor-http against a second floor-http: shows the noise of the method, needs no worker
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     only_floor: bool,
 }
 
-/// Runs the benchmark; an error only when a server can't run or an answer is wrong.
+/// Runs the benchmark. Fails only when a server can't run or an answer is wrong.
 pub(super) fn run(args: &Args) -> Result<()> {
     ensure!(
         args.clients > 0 && args.seconds > 0.0,
@@ -89,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     session.end()
 }
 
-/// Target 12: how long `up` takes, and what an idle worker weighs.
+/// Target 12: how long `up` takes, and the memory of an idle worker.
 fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> Result<()> {
     let (mut ready, mut memory, mut everything) = (Vec::new(), Vec::new(), Vec::new());
     let mut weighed = 0;
@@ -97,7 +98,7 @@ fn starts(directory: &worker::Directory, rounds: usize, report: &mut Report) -> 
         progress(&format!("start {round} of {rounds}"));
         let server = directory.up()?;
         ready.push(server.ready_after().as_secs_f64() * 1e3);
-        // What a start does in the background (spare shells, the first zygote) belongs to idleness.
+        // Work after the start in the background (spare shells, the first zygote) belongs to the idle worker.
         std::thread::sleep(Duration::from_secs(1));
         let tree = server.tree()?;
         let servers = tree.servers();

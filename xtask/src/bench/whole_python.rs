@@ -1,4 +1,4 @@
-//! A whole Python that imports something and ends: what anyone would do without a worker (target 5).
+//! Starts a whole Python that imports something and ends, as one would without a worker (target 5).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,14 +11,14 @@ use super::floor_http::PYTHON;
 use super::session::progress;
 use super::summary::quantile;
 
-/// How often a round starts one.
+/// How many Pythons a round starts.
 const STARTS: usize = 3;
 
 fn pandas(results: &Path) -> PathBuf {
     results.join("pandas")
 }
 
-/// Puts pandas where [`whole_start`] finds it, unless it is there.
+/// Installs pandas where [`whole_start`] finds it, unless it is already there.
 pub(super) fn install_pandas(results: &Path) -> Result<()> {
     let place = pandas(results);
     if place.exists() {
@@ -32,14 +32,14 @@ pub(super) fn install_pandas(results: &Path) -> Result<()> {
         .status()
         .context("failed to start pip")?;
     if !status.success() {
-        // Half of it would count as there.
+        // A partial installation would count as complete next time.
         let _ = std::fs::remove_dir_all(&place);
         bail!("pip couldn't install pandas");
     }
     Ok(())
 }
 
-/// The median time of a whole Python that runs `statement` and ends; `None` when it can't.
+/// The median time of a whole Python that runs `statement` and ends; `None` if the statement fails.
 pub(super) fn whole_start(statement: &str, results: &Path) -> Result<Option<f64>> {
     let mut times = Vec::new();
     for _ in 0..STARTS {

@@ -1,21 +1,21 @@
-//! Just enough HTTP/1.1 to ask a function and to check its answer, at little CPU.
+//! Just enough HTTP/1.1 to call a function and to check its answer, with little CPU.
 //!
-//! Exists because the load generator shares two cores with what it measures: a general client would
-//! cost as much as the server. Both the floor and the worker are asked in the same bytes.
+//! Exists because the load generator shares two cores with what it measures: a general client would use as much CPU as the server. The
+//! floor and the worker get the same bytes.
 
 use std::borrow::Cow;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Where the echo function is; the floor answers at any path.
+/// The path of the echo function; the floor answers at any path.
 pub(super) const ECHO: &str = "/run/echo";
 
-/// Puts one request into `out`, replacing what was there.
+/// Writes one request into `out`, replacing its content.
 pub(super) fn write_request(out: &mut Vec<u8>, method: &str, path: &str, body: &[u8]) {
     write_request_with(out, method, path, "", body);
 }
 
-/// The same with more of a head: `lines`, each with its end.
+/// Like [`write_request`], with more header lines: `lines`, each with its line end.
 pub(super) fn write_request_with(
     out: &mut Vec<u8>,
     method: &str,
@@ -36,10 +36,10 @@ pub(super) fn write_request_with(
     out.extend_from_slice(body);
 }
 
-/// A JSON object that no other call sends: `number` is distinct, `padding` sets the size in bytes.
+/// A JSON object that no other call sends: `number` is unique, `padding` sets the size in bytes.
 pub(super) fn echo_body(number: u64, padding: usize) -> Vec<u8> {
     let mut body = format!("{{\"call\": {number}, \"pad\": \"").into_bytes();
-    // Not all the same letter, so that a shifted or torn body can't look right.
+    // Different letters, so that a shifted or torn body is noticed.
     body.extend((0..padding as u64).map(|i| b'a' + ((i + number) % 26) as u8));
     body.extend_from_slice(b"\"}");
     body
@@ -51,7 +51,7 @@ pub(super) struct Answer<'a> {
     /// The status line and the header lines.
     head: &'a str,
     pub(super) body: Cow<'a, [u8]>,
-    /// How many bytes of the buffer it took.
+    /// How many bytes of the buffer it takes up.
     pub(super) length: usize,
 }
 
@@ -65,8 +65,8 @@ impl Answer<'_> {
             .map(|(_, value)| value.trim())
     }
 
-    /// An error unless this is a 200 that says `wanted`. Spaces don't count, for JSON may be written
-    /// with or without them; `wanted` has none inside its strings.
+    /// Fails unless this is a 200 with the body `wanted`. Spaces are ignored, because JSON may be written with or without them; `wanted`
+    /// has none inside its strings.
     pub(super) fn must_say(&self, wanted: &[u8]) -> Result<()> {
         let letters = |text: &[u8]| {
             text.iter()
@@ -132,7 +132,7 @@ pub(super) fn parse(buffer: &[u8]) -> Result<Option<Answer<'_>>> {
     }))
 }
 
-/// The body of a chunked message and the bytes it took; `None` while it is incomplete.
+/// The body of a chunked message, and the bytes that it takes up; `None` while it is incomplete.
 fn unchunk(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
     let (whole, mut body) = (rest.len(), Vec::new());
     loop {

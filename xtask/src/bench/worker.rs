@@ -1,4 +1,4 @@
-//! The worker under test, driven only from outside: its command line and its HTTP.
+//! The worker under test, used only from outside: through its command line and HTTP.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::cargo::cargo;
 
 const ECHO_SOURCE: &str = "def f(event):\n    return event\n";
 
-/// Builds `ol` in the profile that everything here uses, and says where it is.
+/// Builds `ol` with the profile that everything here uses, and returns its path.
 pub(super) fn build(target: &Path) -> Result<PathBuf> {
     let status = cargo()
         .args(["build", "--package", "ol"])
@@ -22,7 +22,7 @@ pub(super) fn build(target: &Path) -> Result<PathBuf> {
     Ok(target.join("debug").join("ol"))
 }
 
-/// A worker directory of this benchmark's own, removed at the end.
+/// A worker directory for this benchmark, removed at the end.
 pub(super) struct Directory {
     path: PathBuf,
     ol: PathBuf,
@@ -31,10 +31,10 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// `ol worker init`, with `options` (`KEY=VALUE`, the last of a key counts) for every later `up`.
-    /// `label` tells several of one benchmark apart.
+    /// Runs `ol worker init`. `options` (`KEY=VALUE`; the last of a key counts) apply to every later `up`. `label` tells several
+    /// directories of a benchmark apart.
     pub(super) fn init(ol: PathBuf, label: &str, options: &[String], log: &Path) -> Result<Self> {
-        // A short path: a Unix socket in it may have 107 bytes.
+        // A short path, because the path of a Unix socket in it may have at most 107 bytes.
         let path = std::env::temp_dir().join(format!("ol-bench-{}{label}", std::process::id()));
         ensure!(!path.exists(), "{} is in the way", path.display());
         let directory = Self {
@@ -56,8 +56,7 @@ impl Directory {
         &self.path
     }
 
-    /// Sets a section of `config.json`. There, unlike on the command line, a worker that is too old for
-    /// it only warns.
+    /// Sets a section of `config.json`. There, unlike on the command line, an old worker that doesn't know it only warns.
     pub(super) fn configure(&self, section: &str, value: serde_json::Value) -> Result<()> {
         let path = self.path.join("config.json");
         let mut config: serde_json::Map<String, serde_json::Value> =
@@ -71,14 +70,14 @@ impl Directory {
     pub(super) fn up(&self) -> Result<Server> {
         let mut command = tied::command(&self.ol)?;
         command
-            // The targets are those of sandboxes without a network.
+            // The targets are for sandboxes without a network.
             .args(["worker", "up", "-o", "network.egress=false"])
             .args(["-o", &self.options, "-p"])
             .arg(&self.path);
         Server::start(Side::Ours, "ol worker up", command, &self.log)
     }
 
-    /// Ends the worker; after an end by force, lets it clean up what that left on the host.
+    /// Stops the worker; if it had to be killed, cleans up what it left on the host, and fails.
     pub(super) fn down(&self, server: Server) -> Result<()> {
         if server.stop()? == Ending::Forced {
             self.ol("force-cleanup")?.status()?;
@@ -105,8 +104,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // After a worker that crashed, its bind mounts of the host's /usr may still be in here:
-        // removing files through them would be the end of the host.
+        // If a worker crashed, its bind mounts of the host's /usr may still be in here: removing files through them would destroy the host.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let inside = format!("{}/", self.path.display());
         if mounts.is_empty() || mounts.contains(&inside) {
@@ -122,7 +120,7 @@ impl Drop for Directory {
     }
 }
 
-/// Uploads the echo function and calls it until its first answer.
+/// Uploads the echo function and calls it once.
 pub(super) fn install_echo(server: &Server) -> Result<()> {
     let mut client = Client::connect(server.address())?;
     fleet::install(&mut client, "echo", &[("f.py", ECHO_SOURCE)])?;
@@ -132,7 +130,7 @@ pub(super) fn install_echo(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// `GET /stats`, a JSON object of numbers.
+/// The answer of `GET /stats`: a JSON object of numbers.
 pub(super) fn stats(server: &Server) -> Result<serde_json::Map<String, serde_json::Value>> {
     let reply = Client::connect(server.address())?.get("/stats")?;
     ensure!(

@@ -1,7 +1,6 @@
-//! The machine itself: what qemu is told, and how its command's output and exit status come back.
-//! They have a port each, apart from the kernel's console, so that nothing the kernel or the
-//! command prints can be taken for a status, and a machine that dies early is told from a command
-//! that failed.
+//! The virtual machine: qemu's arguments, and how the command's output and exit status come back. Each has a port of its own, apart from
+//! the kernel's console: thus nothing that the kernel or the command prints can be mistaken for a status, and a machine that dies early can
+//! be told from a command that failed.
 
 use std::fs;
 use std::io::Write;
@@ -15,28 +14,28 @@ use super::packages::Qemu;
 use super::{MachineOptions, Outcome};
 use crate::supervise::{Ended, supervise};
 
-/// What the kernel is told: first how to behave, then what spares an interpreter some work.
+/// The kernel's command line: first how to behave, then options that save the interpreter work.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 cgroup_no_v1=all quiet \
     mitigations=off init_on_alloc=0 audit=0 tsc=reliable no_timer_check cryptomgr.notests";
 
-/// How much of the console is shown of a machine that died.
+/// How many lines of the console are shown when the machine died.
 const CONSOLE_LINES: usize = 30;
 
-/// A machine to be.
+/// A machine that can be started.
 pub(super) struct Machine<'a> {
-    /// What runs it.
+    /// The emulator.
     pub(super) qemu: &'a Qemu,
-    /// What it boots.
+    /// The kernel.
     pub(super) kernel: &'a Path,
-    /// What that starts from.
+    /// The initramfs.
     pub(super) initramfs: &'a Path,
-    /// How much of what it has.
+    /// Its processors and memory.
     pub(super) options: &'a MachineOptions,
-    /// Where the kernel's messages go.
+    /// The file for the console's output.
     pub(super) console: PathBuf,
-    /// Where they are kept if something goes wrong.
+    /// Where that is kept if something goes wrong.
     pub(super) kept_console: PathBuf,
-    /// Where the exit status goes.
+    /// The file for the exit status.
     pub(super) status: PathBuf,
 }
 
@@ -47,7 +46,7 @@ impl Machine<'_> {
         let mut ours = std::io::stdout().lock();
         let ended = supervise(&self.command(), deadline, |piece| {
             output.extend_from_slice(piece);
-            // Whoever read our output may have gone; the command still has to come to its end.
+            // If the reader of this output has left, the command must still come to its end.
             let _ = ours.write_all(piece).and_then(|()| ours.flush());
         })?;
         let status = fs::read_to_string(&self.status).unwrap_or_default();
@@ -69,7 +68,7 @@ impl Machine<'_> {
     }
 
     fn command(&self) -> Command {
-        // A bare machine, whose root is the host's.
+        // No default devices; the host's root is the machine's root.
         let mut qemu = self.qemu.command();
         qemu.args([
             "-accel",
@@ -105,7 +104,7 @@ impl Machine<'_> {
         ]);
         qemu.args(["-serial", &format!("file:{}", self.console.display())]);
         qemu.args(["-device", "virtio-serial-pci"]);
-        // Not qemu's "stdio": it hangs up on the machine when there is no more input.
+        // Not qemu's "stdio", which closes the port when there is no more input.
         let status = format!("file,id=status,path={}", self.status.display());
         for (name, chardev) in [
             ("output", "file,id=output,path=/dev/stdout"),

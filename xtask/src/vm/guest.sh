@@ -1,9 +1,8 @@
-# The second half of the machine's start, in its real root: runs the command, then says how it ended
-# and turns the machine off. Only busybox is used: every program of the host's would first have to
-# come through 9p.
+# The second half of the machine's start, in its real root: runs the command, reports its exit status, and turns the machine off. Only
+# busybox is used, because every program of the host would first have to be read through 9p.
 busybox=/run/v2/busybox
 
-# The device of a port, by the name qemu gave it.
+# The device of the port with this name in qemu.
 port() {
     for entry in /sys/class/virtio-ports/*; do
         if [ "$($busybox cat "$entry/name")" = "$1" ]; then
@@ -14,12 +13,11 @@ port() {
 output=$(port output)
 status=$(port status)
 
-# As systemd has it: mounts are shared until somebody says otherwise, and there is room for many
-# files.
+# As under systemd: mounts are shared unless changed, and many files may be open.
 $busybox mount --make-rshared /
 ulimit -Hn 524288
 
-# A pipe and not the port itself, which only one process can open: programs do open /dev/stdout.
+# A pipe and not the port itself: only one process can open a port, and programs do open /dev/stdout.
 $busybox mkfifo /run/v2/output
 $busybox cat /run/v2/output > "$output" &
 pump=$!
@@ -27,7 +25,7 @@ $busybox setsid $busybox sh /run/v2/command < /dev/null > /run/v2/output 2>&1 &
 wait $!
 code=$?
 
-# What the command left running may hold the pipe open for ever.
+# Processes that the command left running may keep the pipe open for ever.
 { $busybox sleep 3; kill $pump; } 2> /dev/null &
 wait $pump
 echo $code > "$status"

@@ -1,6 +1,5 @@
-//! What the machine starts from: an initramfs with busybox, the modules, two scripts and the job.
-//! It is written anew for every run (some four megabytes), so that there is no stale one and no
-//! need for a `cpio` program.
+//! The machine's initramfs: busybox, the modules, two scripts and the job. It is written anew for every run (some four megabytes), thus is
+//! never stale and needs no `cpio` program.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -12,30 +11,30 @@ use super::kernel::Kernel;
 use super::{Job, MachineOptions, quoted_bytes};
 use crate::cargo::Workspace;
 
-/// Not the caller's path: what is in a home directory (shims of version managers above all) is slow
-/// here, and makes a run depend on who runs it. `/usr/bin` is before `/bin`, for to follow a link
-/// is a request to the host every time.
+/// The PATH in the machine. Not the caller's: programs in a home directory (above all shims of version managers) are slow here, and would
+/// make the result depend on the user. `/usr/bin` comes before `/bin`, because following the link `/bin` is a request to the host each
+/// time.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where the machine has file systems of its own, which hide the host's directories.
+/// Where the machine mounts file systems of its own, which hide the host's directories.
 const HIDDEN: [&str; 2] = ["/tmp", "/run"];
 
 /// The parts of an initramfs.
 pub(super) struct Image<'a> {
     /// A static busybox.
     pub(super) busybox: &'a Path,
-    /// The kernel whose modules go in.
+    /// The kernel, whose modules are included.
     pub(super) kernel: &'a Kernel,
-    /// Whose directories stay visible.
+    /// The workspace, whose directories stay visible.
     pub(super) workspace: &'a Workspace,
-    /// Whose variables the command gets.
+    /// The options, with variables for the command.
     pub(super) options: &'a MachineOptions,
-    /// What will be run.
+    /// What to run.
     pub(super) job: &'a Job,
 }
 
 impl Image<'_> {
-    /// Writes it.
+    /// Writes the initramfs.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let mut archive = Archive::default();
         for dir in ["bin", "modules", "job"] {
@@ -62,9 +61,8 @@ impl Image<'_> {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The job as a shell script, which is how its words survive the way whatever is in them. The
-    /// host's `env` starts the command, since busybox would take itself for the `sh`, the `ls` and
-    /// the `setpriv` that are asked for.
+    /// The job as a shell script, in which words with any characters survive. It starts the command with the host's `env`, because busybox
+    /// would run its own `sh`, `ls` and `setpriv` instead of the host's.
     fn command(&self) -> Result<Vec<u8>> {
         let mut variables: Vec<(String, Vec<u8>)> = vec![
             ("PATH".into(), PATH.into()),
@@ -104,7 +102,7 @@ impl Image<'_> {
         Ok(script)
     }
 
-    /// The directories of ours which a file system of the machine would hide.
+    /// The directories that must stay visible although a file system of the machine would hide them.
     fn kept(&self) -> Vec<u8> {
         let mut ours: Vec<&PathBuf> = vec![
             &self.workspace.workspace_root,
@@ -127,7 +125,7 @@ impl Image<'_> {
     }
 }
 
-/// An archive in cpio's "newc" format, the one the kernel unpacks.
+/// An archive in cpio's "newc" format, which the kernel unpacks.
 #[derive(Default)]
 struct Archive {
     bytes: Vec<u8>,
@@ -148,8 +146,7 @@ impl Archive {
         Ok(self.bytes)
     }
 
-    /// One header of thirteen hexadecimal numbers, then the name and the content, each up to a
-    /// multiple of four.
+    /// Writes a header of thirteen hexadecimal numbers, then the name and the content, each padded to a multiple of four bytes.
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.entries += 1;
         let size = u32::try_from(content.len())

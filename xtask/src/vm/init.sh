@@ -1,7 +1,6 @@
 #!/bin/busybox sh
-# The first half of the machine's start, in the initramfs: puts the root together, then becomes
-# guest.sh within it. It needs switch_root and not chroot, for a process in a chroot may not make
-# user namespaces. A failure ends pid 1, which makes the kernel panic, which ends the machine; the
+# The first half of the machine's start, in the initramfs: puts the root together, then becomes guest.sh within it. It uses switch_root, not
+# chroot, because a process in a chroot may not make user namespaces. A failure ends pid 1, thus the kernel panics and the machine ends; the
 # console has the message.
 set -e
 /bin/busybox --install -s /bin
@@ -14,14 +13,14 @@ while read -r module; do
     insmod "/modules/$module"
 done < /modules/order
 
-# The host does not change its files under us, or not so that it matters: hence the boldest cache.
+# The host's files practically don't change meanwhile, thus the most aggressive cache is fine.
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose,access=any root /lower
 mount -t tmpfs -o mode=0755 upper /upper
 mkdir /upper/data /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work root /newroot
 umount -l /lower /upper
 
-# Directories of the caller that the mounts below would hide are put back on top of them.
+# Directories of the caller that the mounts below would hide are moved on top of them.
 count=0
 while read -r dir; do
     count=$((count + 1))

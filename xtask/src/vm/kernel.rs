@@ -1,5 +1,5 @@
-//! The machine's kernel: Debian's, with the few modules the machine takes. Only these are kept of
-//! the 400 MB its package unpacks to, and their order is worked out once.
+//! The machine's kernel: Debian's, with the few modules that the machine needs. Of the 400 MB that its package unpacks to, only these are
+//! kept; their order is determined once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +13,7 @@ use super::packages::{keep, on_path, unpacked, with_fresh_lists};
 use super::{Scratch, names};
 use crate::supervise::{self, Ended};
 
-/// The modules the machine needs, beside those these need: its root, its ports, and what sandboxes
-/// mount.
+/// The modules that the machine needs, without their dependencies: for its root, its ports, and what sandboxes mount.
 const MODULES: [&str; 6] = [
     "virtio_pci",
     "9pnet_virtio",
@@ -26,17 +25,17 @@ const MODULES: [&str; 6] = [
 
 /// A kernel that is ready to boot.
 pub(super) struct Kernel {
-    /// What qemu boots.
+    /// The file that qemu boots.
     pub(super) image: PathBuf,
-    /// Where the modules are.
+    /// The folder of the modules.
     pub(super) dir: PathBuf,
     /// The file names of the modules, in the order in which they load.
     pub(super) modules: Vec<String>,
 }
 
-/// Debian's kernel, and as many of its modules as it takes.
+/// Returns Debian's kernel with the modules that it needs, fetching it if necessary.
 pub(super) fn kernel(state: &Path, deadline: Instant) -> Result<Kernel> {
-    // Named after what is in it, so that a longer list is fetched anew.
+    // The name lists the modules, thus a changed list leads to a new download.
     let dir = state.join(format!("kernel+{}", MODULES.join("+")));
     if !dir.exists() {
         let package = with_fresh_lists(deadline, || {
@@ -67,7 +66,7 @@ pub(super) fn kernel(state: &Path, deadline: Instant) -> Result<Kernel> {
     })
 }
 
-/// Moves the kernel and the modules it takes out of the unpacked package.
+/// Moves the kernel and its needed modules out of the unpacked package.
 fn pick(package: &Path, kept: &Path) -> Result<()> {
     let boot = package.join("boot");
     let image = names(&boot)?
@@ -90,9 +89,8 @@ fn pick(package: &Path, kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a kernel by its uncompressed self, which qemu can start as well: having the machine
-/// decompress it costs more time than all the rest of its start. A kernel with other contents than
-/// expected is left as it is.
+/// Replaces a compressed kernel by the uncompressed one, which qemu can boot as well: decompressing it in the machine takes more time than
+/// the rest of its start. A kernel with another layout is left unchanged.
 fn decompress(kernel: &Path, deadline: Instant) -> Result<()> {
     let bytes = fs::read(kernel)?;
     let (Some(payload), Some(xz)) = (payload(&bytes), on_path("xz")) else {
@@ -111,8 +109,7 @@ fn decompress(kernel: &Path, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
-/// The compressed part of a kernel, by the header that is part of the x86 boot protocol, if it is
-/// compressed by xz.
+/// The compressed part of a kernel, located by the header of the x86 boot protocol; `None` if it isn't compressed with xz.
 fn payload(kernel: &[u8]) -> Option<&[u8]> {
     let number =
         |at: usize| Some(u32::from_le_bytes(kernel.get(at..at + 4)?.try_into().ok()?) as usize);
@@ -121,15 +118,15 @@ fn payload(kernel: &[u8]) -> Option<&[u8]> {
     }
     let set_up = (usize::from(*kernel.get(0x1f1)?) + 1) * 512;
     let start = set_up.checked_add(number(0x248)?)?;
-    // Its last four bytes are not xz's: they are the size of what comes out.
+    // The last four bytes are not xz data but the uncompressed size.
     let end = start.checked_add(number(0x24c)?)?.checked_sub(4)?;
     kernel
         .get(start..end)
         .filter(|payload| payload.starts_with(b"\xfd7zXZ\0"))
 }
 
-/// Appends a module to the order, after those it depends on. The package has no `modules.dep` (that
-/// is made when it is installed); a module's own `depends=` is what it would be made from.
+/// Appends a module to the order, after its dependencies. The package has no `modules.dep`, which is generated when it is installed; the
+/// modules' own `depends=` are the source of that file.
 fn resolve(
     name: &str,
     all: &BTreeMap<String, PathBuf>,
@@ -161,7 +158,7 @@ fn resolve(
     Ok(())
 }
 
-/// Every module below `dir`, by name.
+/// Adds every module below `dir`, by name.
 fn find_modules(dir: &Path, all: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for name in names(dir)? {
         let path = dir.join(&name);
@@ -174,8 +171,7 @@ fn find_modules(dir: &Path, all: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A module's name as the kernel has it: a file may be called `virtio-rng`, the module is
-/// `virtio_rng`.
+/// A module's name in the kernel: the file may be called `virtio-rng`, the module is `virtio_rng`.
 fn module_name(name: &str) -> String {
     name.replace('-', "_")
 }

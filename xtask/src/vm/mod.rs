@@ -1,8 +1,7 @@
-//! A throw-away machine with a pure cgroup v2 hierarchy, for hosts which have none (v1, hybrid, a
-//! container without delegation). It is Debian's kernel under qemu's interpreter, so it needs
-//! neither KVM nor privileges of its own. The host's file system is its root, read-only beneath a
-//! layer in memory: whatever is built on the host runs there, and nothing done there is left
-//! behind.
+//! A throw-away virtual machine with only cgroup v2, for hosts that don't have that (v1, hybrid, a container without delegation).
+//!
+//! It is Debian's kernel under qemu's interpreter, thus needs neither KVM nor privileges. Its root is the host's file system, read-only,
+//! beneath a layer in memory: programs built on the host run there, and nothing done there is left behind.
 
 mod boot;
 mod image;
@@ -20,7 +19,7 @@ use clap::Args;
 
 use crate::cargo::{self, Workspace};
 
-/// What is the same for everything that runs in the machine.
+/// Options common to all uses of the machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MachineOptions {
     /// End the machine after so many seconds; installing and building count too
@@ -38,7 +37,7 @@ pub(crate) struct MachineOptions {
 }
 
 impl MachineOptions {
-    /// The moment at which all has to be over.
+    /// The time at which everything must have ended.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_secs(self.limit)
     }
@@ -54,23 +53,23 @@ pub(crate) struct VmArgs {
     command: Vec<OsString>,
 }
 
-/// One command for the machine.
+/// A command to run in the machine.
 #[derive(Debug)]
 pub(crate) struct Job {
     /// The command and its arguments.
     pub(crate) command: Vec<OsString>,
-    /// Where it runs.
+    /// The folder in which it runs.
     pub(crate) dir: PathBuf,
-    /// Its environment, beyond the usual.
+    /// Variables in addition to the usual ones.
     pub(crate) env: Vec<(String, OsString)>,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The command's exit status as a shell sees it: above 128 for a signal.
+    /// The command's exit status as a shell shows it: above 128 for a signal.
     pub(crate) code: u8,
-    /// All it printed, which has been passed on already.
+    /// Everything it printed; this was already passed on.
     pub(crate) output: Vec<u8>,
 }
 
@@ -122,13 +121,13 @@ pub(crate) fn run(
     machine.run(deadline)
 }
 
-/// A directory which goes away with the run it belongs to.
+/// A directory that is removed at the end of the run.
 struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// What a name starts with, and how old a directory gets before somebody must have died.
+    /// The prefix of their names, and the age after which one must be a leftover of a process that died.
     const PREFIX: &str = "tmp-";
     const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -155,7 +154,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The names in a directory, in order.
+/// The names in a directory, sorted.
 fn names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
@@ -165,12 +164,12 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A word as a shell takes it literally.
+/// Quotes a word so that a shell takes it literally.
 pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// The same for a word which need not be text.
+/// Like [`quoted`], for a word that need not be UTF-8.
 fn quoted_bytes(word: &[u8]) -> Vec<u8> {
     let mut quoted = vec![b'\''];
     for byte in word {

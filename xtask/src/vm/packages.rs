@@ -1,7 +1,6 @@
-//! What the machine is made of, from Debian. Nothing is installed: packages are unpacked below the
-//! target directory. Installing a kernel would run the host's boot set-up, `busybox-static` would
-//! remove `busybox`, and qemu would remove a `qemu-utils` of another version. Everything is fetched
-//! once, and each step says what it does.
+//! The machine's programs, from Debian's packages. They are not installed but unpacked below the target directory: installing a kernel
+//! would run the host's boot set-up, `busybox-static` would remove `busybox`, and qemu would remove a `qemu-utils` of another version.
+//! Everything is fetched once, and each step is announced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,16 +16,16 @@ use crate::supervise;
 pub(super) struct Qemu {
     /// Its program.
     pub(super) program: PathBuf,
-    /// Where it is unpacked, unless it is the host's own.
+    /// The folder it was unpacked to, unless it is the host's own.
     unpacked: Option<PathBuf>,
 }
 
 impl Qemu {
-    /// A command line that starts with it.
+    /// A command that starts it, without arguments for the machine.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         if let Some(dir) = &self.unpacked {
-            // Debian 12 has packages which say /lib and packages which say /usr/lib.
+            // Debian 12 has packages with files in /lib and packages with files in /usr/lib.
             let [libraries, older] =
                 ["usr/lib", "lib"].map(|lib| dir.join(lib).join("x86_64-linux-gnu"));
             command.env(
@@ -42,7 +41,7 @@ impl Qemu {
     }
 }
 
-/// The host's qemu, or else Debian's with as many libraries as the host lacks.
+/// The host's qemu, or else Debian's with the libraries that the host lacks.
 pub(super) fn qemu(state: &Path, deadline: Instant) -> Result<Qemu> {
     const NAME: &str = "qemu-system-x86_64";
     if let Some(program) = on_path(NAME) {
@@ -76,7 +75,7 @@ pub(super) fn qemu(state: &Path, deadline: Instant) -> Result<Qemu> {
     })
 }
 
-/// A busybox which needs no libraries.
+/// A busybox that needs no libraries.
 pub(super) fn busybox(state: &Path, deadline: Instant) -> Result<PathBuf> {
     let kept = state.join("busybox");
     if !kept.exists() {
@@ -87,8 +86,7 @@ pub(super) fn busybox(state: &Path, deadline: Instant) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Gives a directory its final name, once it is whole. Somebody else may have been faster, with the
-/// same.
+/// Gives a complete directory its final name. If another process was faster, its equal directory is kept.
 pub(super) fn keep(scratch: Scratch, dir: &Path) -> Result<()> {
     match fs::rename(&scratch.path, dir) {
         Err(error) if !dir.exists() => {
@@ -109,7 +107,7 @@ pub(super) fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> 
     ));
     with_fresh_lists(deadline, || {
         let mut apt = Command::new("apt-get");
-        // As root apt would rather fetch as its own user, who cannot write here, and warns.
+        // As root, apt would try to fetch as its own user, which can't write here, and would print a warning.
         apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
             .args(packages)
             .current_dir(&scratch.path);
@@ -128,8 +126,7 @@ pub(super) fn unpacked(state: &Path, packages: &[String], deadline: Instant) -> 
     Ok(scratch)
 }
 
-/// Does something that needs apt's lists; if it fails they may be missing or old, and are fetched
-/// before another try.
+/// Runs `attempt`, which needs apt's package lists. If it fails, the lists may be missing or old: they are fetched, and it is tried again.
 pub(super) fn with_fresh_lists<T>(deadline: Instant, attempt: impl Fn() -> Result<T>) -> Result<T> {
     if on_path("apt-get").is_none() {
         bail!("there is no apt-get: the machine is made of Debian's packages");
@@ -158,7 +155,7 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
         .find(|program| program.exists())
 }
 
-/// Tells what is being done, beside the command's own output.
+/// Announces a step, separately from the command's output.
 fn say(text: &str) {
     eprintln!("xtask: {text}");
 }

@@ -1,4 +1,4 @@
-//! Functions as people install them, right and wrong; packed or not, the same is said of them.
+//! Functions as people install them, right and wrong. Packed ones get the same messages as directories.
 
 use super::super::archive::Archive;
 use super::super::pack::Bundle;
@@ -61,7 +61,7 @@ fn the_entry_file_must_be_there() {
             vec![("f.py", ""), (".env", "OL_ENTRY_FILE=x.py")],
             "\"x.py\" that OL_ENTRY_FILE names",
         ),
-        // A web app lives in the entry file too.
+        // Without OL_ENTRY_FILE, a web app must be in f.py too.
         (
             vec![("app.py", ""), (".env", "OL_WSGI_ENTRY=app")],
             "f.py is missing",
@@ -89,7 +89,7 @@ fn the_yaml_is_read_and_so_is_env() {
     assert!(refused(&[("f.py", ""), (".env", "A=1\nB='")]).starts_with(".env line 2: "));
     let warnings = checked(&[("f.py", ""), (".env", "A=${HOME}")]).expect("it can stand");
     assert!(warnings[0].contains("${HOME} is empty"), "{warnings:?}");
-    // An environment in ol.yaml puts .env out of force, mistakes included.
+    // If ol.yaml sets an environment, .env is not read, hence its mistakes don't matter.
     let files = [
         ("f.py", ""),
         (".env", "OL_ENTRY_FILE='x.py"),

@@ -1,4 +1,4 @@
-//! Directories as people keep them, and the bundles they make.
+//! Directories as people have them, and the bundles made from them.
 
 use std::os::unix::fs::symlink;
 

@@ -1,4 +1,4 @@
-//! Whose certificates are trusted: the bundle that this host's pip uses, or else the system's.
+//! Which certificates are trusted: those in the bundle of this host's pip, or else the system's.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pip_conf::PipConf;
 use super::{Host, IndexError};
 
-/// Where distributions keep their bundle.
+/// Where Linux distributions keep their bundles.
 const SYSTEM: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -16,7 +16,7 @@ const SYSTEM: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// A bundle in PEM.
+/// A bundle of certificates in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificates {
     /// The file it was read from.
@@ -36,7 +36,7 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// The bundle that is named, or else the system's; `None` where a host has neither.
+/// Reads the configured bundle, or else the system's; `None` if the host has neither.
 pub(super) fn find(host: &Host<'_>, pip: &PipConf) -> Result<Option<Certificates>, IndexError> {
     let named = host.first_variable(&[
         "PIP_CERT",

@@ -1,4 +1,4 @@
-//! Which index it is, of all the places where one can be named.
+//! Chooses the index among all the places where one can be configured.
 
 use std::path::PathBuf;
 
@@ -17,37 +17,37 @@ const PYPI_FILES: &str = "files.pythonhosted.org";
 /// What the worker's own configuration says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
-    /// `pip_mirror`: an index that replaces all others; empty for the host's own.
+    /// `pip_mirror`: an index that replaces all others; if empty, the host's own settings apply.
     pub mirror: &'a str,
-    /// Further hosts (`HOST` or `HOST:PORT`) that the index's pages link files from.
+    /// Further hosts (`HOST` or `HOST:PORT`) that files linked from the index's pages may lie on.
     pub package_hosts: &'a [String],
 }
 
 /// The index of this host and the way to it. Printing it shows no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
-    /// The index that is asked last, and alone where there are no others.
+    /// The index that is asked last, or the only one if `extra` is empty.
     pub default: IndexUrl,
-    /// Those to ask before it.
+    /// The indexes to ask before `default`.
     pub extra: Vec<IndexUrl>,
-    /// Where `default` was named, for messages.
+    /// Where `default` was configured, for messages.
     pub origin: String,
     /// What an installer may reach: the indexes and the hosts of their files.
     pub destinations: Vec<Destination>,
-    /// Whose certificates are trusted; `None` for those that programs bring along.
+    /// The trusted certificates; `None` for those built into programs.
     pub certificates: Option<Certificates>,
-    /// The proxy through which this host reaches them.
+    /// The proxy through which this host reaches the indexes.
     pub upstream: Upstream,
 }
 
-/// What one source names: where, the default index, the others.
+/// What one source of settings names: the source, the default index, the extra indexes.
 type Named = (String, Option<String>, Vec<String>);
 
 impl Index {
-    /// Reads what is set on this host: `pip_mirror` before variables before files; pip's before uv's.
+    /// Reads this host's settings: `pip_mirror` before variables before files; pip's before uv's.
     ///
     /// # Errors
-    /// When something that is set can't be used; it is never passed over in silence.
+    /// When a setting can't be used; none is ever ignored silently.
     pub fn of(host: &Host<'_>, wanted: &Wanted<'_>) -> Result<Self, IndexError> {
         let pip = pip_conf(host)?;
         let (origin, default, extra) = named(host, wanted, &pip)?;
@@ -158,14 +158,14 @@ fn named(host: &Host<'_>, wanted: &Wanted<'_>, pip: &PipConf) -> Result<Named, I
         ),
         files,
     ];
-    // The first source that says anything is the one that is meant; its extras without a default add to PyPI.
+    // The first source that names any index wins. If it names only extra ones, they are added to PyPI.
     let said = sources
         .into_iter()
         .find(|(_, default, extra)| default.is_some() || !extra.is_empty());
     Ok(said.unwrap_or_else(|| ("the default".into(), None, Vec::new())))
 }
 
-/// uv lets an index have a name: `name=URL`.
+/// Strips the name that uv allows before an index: `name=URL`.
 fn unnamed(value: &str) -> &str {
     match value.split_once('=') {
         Some((name, url)) if !name.contains(['/', ':']) => url,

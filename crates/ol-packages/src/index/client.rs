@@ -1,4 +1,4 @@
-//! Asks an index from outside a sandbox: pages, and the files they link. Blocking; call it where waiting is allowed.
+//! Fetches pages and the files that they link from an index, outside a sandbox. Blocking.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use super::location::bare_host;
 use super::page::{self, Page};
 use super::{FileLink, Index, IndexUrl, masked};
 
-/// PyPI's largest page (of a project with ten thousand files) is 20 MB.
+/// The largest page that is read, in bytes. PyPI's largest (of a project with ten thousand files) is 20 MB.
 const LARGEST_PAGE: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pages and files that are fetched at once share connections; an agent keeps three unless told.
+/// Idle connections kept per host, to share between concurrent fetches; ureq's default is three.
 const IDLE: usize = 8;
 const REDIRECTS: usize = 5;
 const KINDS: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
-/// Why an index didn't answer as one. None of the texts holds a password.
+/// Why an index didn't answer properly. No message contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing answers there.
+    /// The index can't be reached.
     #[error("the package index {host} can't be reached: {why}")]
     Unreachable {
         /// Host and port.
@@ -37,7 +37,7 @@ pub enum ClientError {
         /// What the system says.
         why: String,
     },
-    /// It answered with an error.
+    /// The index answered with an error.
     #[error("the package index answered {status} for {url}")]
     Status {
         /// The status code.
@@ -45,17 +45,17 @@ pub enum ClientError {
         /// Without credentials.
         url: String,
     },
-    /// Its name leads where a page's word must not lead.
+    /// A page or redirect names a host that must not be asked, like one in a private network.
     #[error(
         "{host} {why}; if that is your own index, name it in pip_mirror or packages.hosts of config.json"
     )]
     Refused {
         /// Host and port.
         host: String,
-        /// Follows the host.
+        /// The rest of the sentence that begins with the host.
         why: String,
     },
-    /// Its page is none.
+    /// The answer is no page of an index.
     #[error("{url} is not a page of a package index: {why}")]
     Garbage {
         /// Without credentials.
@@ -65,7 +65,7 @@ pub enum ClientError {
     },
 }
 
-/// Asks the indexes of one host. Threads may share one, and its connections.
+/// A client for one host's indexes. Threads may share a client and its connections.
 #[derive(Debug)]
 pub struct Client {
     index: Index,
@@ -73,7 +73,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that trusts whom the index's settings trust, and goes through their proxy.
+    /// Makes a client with the index's certificates and proxy.
     #[must_use]
     pub fn new(index: &Index) -> Self {
         let roots = index
@@ -166,7 +166,7 @@ impl Client {
             .map_err(|error| garbage(error.to_string()))
     }
 
-    /// A file's bytes as they come, and how many there will be, if the server says so. Reading them fails once `within` has passed.
+    /// Opens a file: its bytes, and its length if the server says so. Reading fails once `within` has passed.
     ///
     /// # Errors
     /// When its server can't be reached or answers with an error.
@@ -188,7 +188,7 @@ impl Client {
         Ok((body.into_reader(), length))
     }
 
-    /// Follows where it is sent to; the URL is the last one.
+    /// Sends a request and follows redirects; returns the answer and the last URL.
     fn get(
         &self,
         url: &Url,
@@ -259,7 +259,7 @@ fn refused(strayed: &Strayed) -> ClientError {
     }
 }
 
-/// For messages: without what may be a secret.
+/// A URL for messages, without parts that may be secret.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -267,7 +267,7 @@ fn shown(url: &Url) -> String {
     masked(url.as_str())
 }
 
-/// Where an answer sends to; never from TLS to none.
+/// Where a redirect leads; `None` also if it leads from https to http.
 fn redirected(answer: &Response<Body>, url: &Url) -> Option<Url> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;

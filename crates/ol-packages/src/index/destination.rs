@@ -1,8 +1,8 @@
 //! A place that an installer may reach: a host, a port, and whether it may lie in the operator's own networks.
 //!
-//! A name can be pointed anywhere by whoever owns it. So a name that the operator didn't write himself must lead to a public
-//! address; only his own index may be on this machine or next to it. Addresses of the link (169.254.169.254 is where clouds
-//! tell a machine its keys) are never a package index.
+//! The owner of a domain can point its names to any address. Thus a name that the operator didn't write must lead to a public address; only
+//! the operator's own index may be on this machine or in a private network. Link-local addresses are never a package index: at
+//! 169.254.169.254 clouds give a machine its keys.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,20 +10,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Which addresses a name may lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Those of the internet only.
+    /// Public addresses only.
     Public,
-    /// Also those of private networks and of this machine: the operator wrote this host himself.
+    /// Also addresses of private networks and of this machine: the operator configured this host.
     Own,
 }
 
 /// A host and port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Destination {
-    /// Lower case, no last dot; an address without brackets.
+    /// Lower case, without a final dot; an IPv6 address without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Where its name may lead.
+    /// Which addresses the name may lead to.
     pub reach: Reach,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Destination {
 }
 
 impl Reach {
-    /// May a name with this reach lead to this address?
+    /// Whether a name with this reach may lead to `address`.
     #[must_use]
     pub fn allows(self, address: IpAddr) -> bool {
         match (self, kind(address)) {
@@ -67,7 +67,7 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
     if address.is_loopback() || address.is_private() || (a == 100 && b & 0xc0 == 64) || measured {
         return Kind::Private; // 198.18/15 is for measurements; 100.64/10 is shared between a provider's customers
     }
-    // "This network" reaches this machine; 192.0.0.0/24 holds a cloud's metadata, too; from 224 on: groups and reserved.
+    // Addresses of 0/8 reach this machine; 192.0.0.0/24 also holds a cloud's metadata service; from 224 on: multicast and reserved.
     if a == 0 || address.is_link_local() || (a, b, c) == (192, 0, 0) || a >= 224 {
         return Kind::Never;
     }
@@ -81,21 +81,21 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         Ipv4Addr::new(a, b, c, d)
     };
     if address.is_loopback() || part[0] & 0xfe00 == 0xfc00 {
-        // AWS tells its machines their keys at fd00:ec2::254, amid the private ones.
+        // At fd00:ec2::254, within the private range, AWS gives machines their keys.
         return if part[..2] == [0xfd00, 0x0ec2] {
             Kind::Never
         } else {
             Kind::Private
         };
     }
-    // Teredo hides an IPv4 address; 64:ff9b:1::/48 leads wherever a site says; fec0::/10 were once a site's own.
+    // Teredo addresses embed an IPv4 address; 64:ff9b:1::/48 leads wherever a site chooses; fec0::/10 is the old site-local range.
     if part[..2] == [0x2001, 0] || part[..3] == [0x64, 0xff9b, 1] || part[0] & 0xffc0 == 0xfec0 {
         return Kind::Never;
     }
     if address.is_unspecified() || part[0] & 0xffc0 == 0xfe80 || part[0] & 0xff00 == 0xff00 {
         return Kind::Never;
     }
-    // The ways to write an IPv4 address: mapped, compatible, NAT64, 6to4. What counts is where they lead.
+    // IPv6 addresses that embed an IPv4 address: mapped, compatible, NAT64, 6to4. The embedded address decides.
     if part[..5] == [0; 5] && matches!(part[5], 0 | 0xffff)
         || part[..6] == [0x64, 0xff9b, 0, 0, 0, 0]
     {

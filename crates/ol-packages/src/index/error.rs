@@ -1,8 +1,8 @@
-//! What can be wrong with what a host says about its index.
+//! Errors in a host's settings of its package index.
 
 use std::path::PathBuf;
 
-/// Why the settings can't be used. None of the texts holds a password.
+/// Why the settings can't be used. No message contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// Not a URL that an index can have.
@@ -17,13 +17,13 @@ pub enum IndexError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A host of `package_hosts` is none.
+    /// An entry of `package_hosts` is not a host.
     #[error("{value:?} is no host: write HOST or HOST:PORT")]
     PackageHost {
         /// What was written.
         value: String,
     },
-    /// A proxy that can't be used.
+    /// The proxy can't be used.
     #[error("the proxy {value:?} ({origin}) {what}: only http://HOST:PORT can be used")]
     Proxy {
         /// What was written, without its password.
@@ -33,7 +33,7 @@ pub enum IndexError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The named file of certificates can't be used.
+    /// The configured file of certificates can't be used.
     #[error("the certificates {path} ({origin}) {what}: name a PEM file of certificate authorities there, or unset it", path = path.display())]
     Certificates {
         /// The file.
@@ -43,7 +43,7 @@ pub enum IndexError {
         /// What is wrong with it.
         what: String,
     },
-    /// A file of settings can't be read, or not be understood.
+    /// A file of settings can't be read or understood.
     #[error("{path}: {what}", path = path.display())]
     File {
         /// The file.
@@ -54,7 +54,7 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    /// The same for whoever wants a package: no file of this host is named, and no origin, which may be one.
+    /// The message for whoever asked for a package: without this host's file names, hence also without `origin`, which may be one.
     #[must_use]
     pub fn for_callers(&self) -> String {
         match self {

@@ -1,7 +1,7 @@
-//! Where the names that a client asks for may lead.
+//! Limits which addresses the client's host names may lead to.
 //!
-//! What the operator wrote himself may lie in his own networks. Every other host is the word of a page, or of a server that sends on:
-//! it must be one of the internet, or whoever writes pages could have the worker ask the machine's own services.
+//! Hosts that the operator configured may lie in private networks. Every other host name comes from a page or a redirect and must lead to a
+//! public address; otherwise an author of pages could make the worker send requests to services of its own machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,9 @@ use ureq::unversioned::transport::NextTimeout;
 
 use super::{Destination, Index, Reach};
 
-/// Resolves names and leaves out addresses of the wrong kind. Of what goes through the host's own proxy it is only asked for that one.
+/// Resolves names and drops addresses that aren't allowed.
+///
+/// For requests through the host's own proxy, only the proxy's name is resolved here; see [`permitted`].
 #[derive(Debug)]
 pub(super) struct Guard {
     known: Vec<Destination>,
@@ -26,12 +28,12 @@ pub(super) struct Guard {
 pub(super) struct Strayed {
     /// Host and port.
     pub host: String,
-    /// Follows the host.
+    /// The rest of the sentence that begins with the host.
     pub why: String,
 }
 
 impl Strayed {
-    /// Is that why a call failed?
+    /// Returns the `Strayed` that made a call fail, if one did.
     pub(super) fn of(error: &Error) -> Option<&Self> {
         match error {
             Error::Other(other) => other.downcast_ref(),
@@ -48,8 +50,9 @@ impl fmt::Display for Strayed {
 
 impl std::error::Error for Strayed {}
 
-/// What a name can tell before anybody resolves it, be it the host's own proxy: one that isn't among `known` must be of the internet,
-/// and on a port of the web.
+/// Checks a host by its name alone, before anything resolves it (for requests through a proxy, the proxy resolves).
+///
+/// A host that isn't in `known` must be a public address or a name with a dot, on port 80 or 443.
 pub(super) fn permitted(known: &[Destination], host: &str, port: u16) -> Result<(), Strayed> {
     if known
         .iter()

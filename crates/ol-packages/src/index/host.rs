@@ -1,14 +1,14 @@
-//! This machine's variables and files, as functions, so that everything above can be tested with texts.
+//! This machine's variables and files, read through functions that tests replace by texts.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::IndexError;
 
-/// No file of settings is longer, in bytes; a bundle of certificates is a quarter of a MiB.
+/// The longest file of settings that is read, in bytes; a bundle of certificates has a quarter of a MiB.
 const LONGEST: u64 = 8 << 20;
 
-/// What is asked of a machine.
+/// Access to a machine's variables and files.
 pub struct Host<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
@@ -21,7 +21,7 @@ impl std::fmt::Debug for Host<'_> {
 }
 
 impl Host<'static> {
-    /// The machine that this runs on, with this process's variables.
+    /// The machine that this process runs on, with its variables.
     #[must_use]
     pub fn real() -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Host<'static> {
 }
 
 impl<'a> Host<'a> {
-    /// Another one.
+    /// A machine made of two functions, for tests.
     #[must_use]
     pub fn new(
         variable: &'a dyn Fn(&str) -> Option<String>,
@@ -41,7 +41,7 @@ impl<'a> Host<'a> {
         Self { variable, read }
     }
 
-    /// A variable that is set to something.
+    /// A variable's value; `None` if it is unset or blank.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let value = (self.variable)(name)?.trim().to_owned();
         (!value.is_empty()).then_some(value)
@@ -59,7 +59,7 @@ impl<'a> Host<'a> {
         self.variable("HOME").map(PathBuf::from)
     }
 
-    /// Where a user's settings lie.
+    /// The folder of the user's settings.
     pub(super) fn config_home(&self) -> Option<PathBuf> {
         self.variable("XDG_CONFIG_HOME")
             .map(PathBuf::from)
@@ -74,8 +74,9 @@ impl<'a> Host<'a> {
         (self.read)(path)
     }
 
-    /// A file of settings that need not be there. One that is there and can't be read is an error: going on without it would
-    /// fetch from another index than the operator chose.
+    /// Reads an optional file of settings as text.
+    ///
+    /// A file that exists and can't be read is an error: continuing without it would use another index than the operator chose.
     pub(super) fn settings(&self, path: &Path) -> Result<Option<String>, IndexError> {
         match (self.read)(path) {
             Ok(bytes) => String::from_utf8(bytes)

@@ -1,4 +1,4 @@
-//! The URL of an index. It may hold a name and password, which nobody may read in a log.
+//! The URL of an index. It may contain a name and password, which must not appear in logs.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl IndexUrl {
         Ok(Self(url))
     }
 
-    /// With its name and password, for the one who asks the index.
+    /// The URL including its name and password, for the program that asks the index.
     #[must_use]
     pub fn with_secrets(&self) -> &str {
         self.0.as_str()
@@ -60,35 +60,35 @@ impl IndexUrl {
     /// Gives it a name and password if it has none (as `.netrc` does).
     pub(super) fn with_credentials(mut self, user: &str, password: &str) -> Self {
         if self.credentials().is_none() {
-            // Neither fails for a URL with a host.
+            // Neither call fails for a URL with a host.
             let _ = self.0.set_username(user);
             let _ = self.0.set_password(Some(password));
         }
         self
     }
 
-    /// Lower case; an IPv6 address without its brackets.
+    /// The host in lower case; an IPv6 address without its brackets.
     #[must_use]
     pub fn host(&self) -> String {
         bare_host(&self.0)
     }
 
-    /// The port, also when it is the scheme's own.
+    /// The port, or else the scheme's default.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.0.port_or_known_default().unwrap_or(443)
     }
 
-    /// Does its traffic go through TLS?
+    /// Whether the scheme is https.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// Where the page of a project is. The name must be normalised.
+    /// The URL of a project's page. The name must be normalised.
     pub(super) fn page(&self, project: &str) -> Url {
         let mut url = self.0.clone();
-        // Credentials travel in a header.
+        // Credentials are sent in a header instead.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         if let Ok(mut path) = url.path_segments_mut() {
@@ -103,7 +103,7 @@ impl IndexUrl {
     }
 }
 
-/// The host of a URL as it is compared: no brackets, no last dot, lower case.
+/// A URL's host in the form used for comparison: no brackets, no final dot, lower case.
 pub(super) fn bare_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or("");
     host.trim_start_matches('[')
@@ -132,7 +132,7 @@ pub fn masked(text: &str) -> String {
     while let Some(at) = rest.find("//") {
         let (before, after) = rest.split_at(at + 2);
         out.push_str(before);
-        // A password may hold an unquoted `/` only in what is no URL; the last `@` before a blank ends it.
+        // Credentials end at the last `@` before the next `/` or blank; a password can contain a raw `/` only in an invalid URL.
         let end = after
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '/' | '?' | '#'))
             .unwrap_or(after.len());

@@ -27,7 +27,7 @@ pub(super) fn credentials(text: &str, host: &str) -> Option<(String, String)> {
                 .last_mut()
                 .into_iter()
                 .for_each(|entry| entry.2 = next),
-            // A macro runs to an empty line, which is gone here; nothing after it can be trusted to be an entry.
+            // A macro ends at an empty line, and empty lines are lost here; thus nothing after `macdef` is read.
             "macdef" => break,
             _ => {}
         }

@@ -1,7 +1,7 @@
-//! What an index says of one project: its files and their hashes. JSON (PEP 691) or HTML (PEP 503).
+//! An index's page of one project: its files and their hashes. JSON (PEP 691) or HTML (PEP 503).
 //!
-//! The HTML is read by looking for its links, as browsers of any kind do: an index's pages are lists of `<a>`, and a
-//! parser of all HTML would be larger than everything else here.
+//! In HTML only the `<a>` tags are looked for: an index's pages are lists of links, and a full HTML parser would be larger than everything
+//! else here.
 
 use serde::Deserialize;
 use url::Url;
@@ -16,13 +16,13 @@ pub struct Page {
 /// One file of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLink {
-    /// As `name-1.0-py3-none-any.whl`.
+    /// Like `name-1.0-py3-none-any.whl`.
     pub filename: String,
     /// Absolute, without a fragment.
     pub url: Url,
-    /// In lower-case hexadecimal digits, where the index gives it.
+    /// In lower-case hexadecimal digits, if the index gives it.
     pub sha256: Option<String>,
-    /// Was it withdrawn by its author?
+    /// Whether the author withdrew it.
     pub yanked: bool,
 }
 
@@ -46,7 +46,7 @@ struct JsonFile {
     yanked: serde_json::Value,
 }
 
-/// Reads a page; `base` is its URL, `content_type` what its server calls it.
+/// Reads a page; `base` is its URL, `content_type` the type that the server gave.
 ///
 /// # Errors
 /// When it is neither JSON of the simple API nor HTML.
@@ -120,7 +120,7 @@ fn from_html(text: &str, page: &Url) -> Vec<FileLink> {
     files
 }
 
-/// The insides of all tags that open.
+/// The text between `<` and `>` of all tags, closing ones included.
 fn tags(text: &str) -> impl Iterator<Item = &str> {
     text.split('<')
         .skip(1)
@@ -132,7 +132,7 @@ fn is(tag: &str, name: &str) -> bool {
     word.eq_ignore_ascii_case(name)
 }
 
-/// An attribute's value, quoted in either way; one without a value is empty.
+/// An attribute's value, in either kind of quotes or none; empty for an attribute without a value.
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let mut rest = tag.split_once(char::is_whitespace)?.1.trim_start();
     while !rest.is_empty() {

@@ -1,16 +1,16 @@
-//! `pip.conf`: the few settings of it that say where packages come from.
+//! `pip.conf`: only the settings that say where packages come from.
 //!
-//! pip reads it with Python's configparser: sections, `key = value`, further lines of a value indented. A command's own section
-//! outdoes `[global]`. Unknown keys are pip's business.
+//! pip reads the file with Python's configparser: sections, `key = value`, continuation lines of a value indented. A command's own section
+//! overrides `[global]`. Other keys are ignored.
 
 use std::collections::HashMap;
 
-/// The settings of `[global]` and `[install]`, keys with `-`.
+/// The settings of `[global]` and `[install]`; `_` in keys is written as `-`.
 #[derive(Debug, Default)]
 pub(super) struct PipConf(HashMap<String, String>);
 
 impl PipConf {
-    /// Reads a file's text over what is there: later files outdo earlier ones.
+    /// Adds the settings in a file's text; later files override earlier ones.
     pub(super) fn read(&mut self, text: &str) {
         for section in ["global", "install"] {
             for (key, value) in entries(text, section) {
@@ -19,7 +19,7 @@ impl PipConf {
         }
     }
 
-    /// One value; empty is none.
+    /// One value; `None` if it is empty.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0
             .get(key)
@@ -27,7 +27,7 @@ impl PipConf {
             .filter(|value| !value.is_empty())
     }
 
-    /// A value that is a list of words.
+    /// A value that is a list of words separated by blanks.
     pub(super) fn words(&self, key: &str) -> Vec<String> {
         let value = self.get(key).unwrap_or("");
         value.split_whitespace().map(str::to_owned).collect()
@@ -37,7 +37,7 @@ impl PipConf {
 fn entries(text: &str, wanted: &str) -> Vec<(String, String)> {
     let mut inside = false;
     let mut found: Vec<(String, String)> = Vec::new();
-    // Whether an indented line goes on with a value of the wanted section.
+    // Whether an indented line continues a value of the wanted section.
     let mut open = false;
     for line in text.lines() {
         let trimmed = line.trim();

@@ -1,4 +1,4 @@
-//! The proxy through which this host reaches others, where it has one.
+//! The proxy through which this host reaches other hosts, if it has one.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub struct ProxyAddress {
 }
 
 impl ProxyAddress {
-    /// The value of `Proxy-Authorization`, if it wants one.
+    /// The value of `Proxy-Authorization`, if the proxy's URL contains a name.
     #[must_use]
     pub fn authorization(&self) -> Option<String> {
         let (user, password) = self.url.credentials()?;
@@ -32,7 +32,7 @@ impl ProxyAddress {
         ))
     }
 
-    /// With its name and password.
+    /// The URL including its name and password.
     #[must_use]
     pub fn with_secrets(&self) -> &str {
         self.url.with_secrets()
@@ -45,7 +45,7 @@ impl fmt::Debug for ProxyAddress {
     }
 }
 
-/// Which proxy serves which host.
+/// Which proxy is used for which host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Upstream {
     http: Option<ProxyAddress>,
@@ -54,7 +54,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Reads the variables that all programs use, and pip's own.
+    /// Reads the usual variables (`https_proxy`, …) and pip's own settings.
     pub(super) fn of(host: &Host<'_>, pip: &PipConf) -> Result<Self, IndexError> {
         let own = host.first_variable(&["PIP_PROXY"]);
         let own =
@@ -83,7 +83,7 @@ impl Upstream {
         self.http.iter().chain(&self.https)
     }
 
-    /// The proxy for a host, or `None` where it is reached directly.
+    /// The proxy for a host, or `None` if the host is reached directly.
     #[must_use]
     pub fn toward(&self, https: bool, host: &str, port: u16) -> Option<&ProxyAddress> {
         let proxy = if https { &self.https } else { &self.http };
@@ -122,7 +122,7 @@ fn address(value: &str, origin: &str) -> Result<ProxyAddress, IndexError> {
     })
 }
 
-/// Whether an entry of `NO_PROXY` covers a host: `*`, an address, a network, or a domain with all below it.
+/// Whether an entry of `NO_PROXY` covers a host: `*`, an address, a network, or a domain including its subdomains.
 fn covers(entry: &str, host: &str, port: u16) -> bool {
     if entry == "*" {
         return true;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// What uv's settings say of indexes; everything else in the file is uv's business.
+/// The settings about indexes; everything else in the file is ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct UvToml {
@@ -25,7 +25,7 @@ struct Entry {
 
 impl UvToml {
     /// # Errors
-    /// What the parser says, without the lines of the file, which may hold a password.
+    /// The parser's message, without lines of the file, which may contain a password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.message().to_owned())
     }
@@ -39,7 +39,7 @@ impl UvToml {
             .or(self.index_url.as_deref())
     }
 
-    /// Those to ask before it. An explicit one serves only packages that a project pins to it, so it isn't among them.
+    /// The indexes to ask before it. Explicit ones are left out: they serve only packages that a project pins to them.
     pub(super) fn extra(&self) -> Vec<String> {
         let listed = self
             .index

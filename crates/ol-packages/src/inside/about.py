@@ -1,4 +1,4 @@
-"""What is known of the interpreter: which wheels it can use, and what uv learns of it by asking."""
+"""Describes the interpreter: which wheels it can use, and what uv finds out by running it."""
 
 import glob
 import json
@@ -17,7 +17,7 @@ ABOUT, SEED = (os.path.join(OUT, name) for name in ("about.json", "seed"))
 
 
 def interpreter(order):
-    """A plain tar of about.json and, if there is uv, of seed: its cache once it has asked the interpreter."""
+    """A plain tar of about.json and, if there is uv, of seed: uv's cache after it ran the interpreter once."""
     fresh(PLACE)
     fresh(OUT)
     with open(ABOUT, "w") as file:
@@ -50,7 +50,7 @@ def libc():
         found = None
     if found:
         return {"glibc": [int(found.group(1)), int(found.group(2))]}
-    # musl tells its version only by its loader, which is also its library.
+    # musl reports its version only when its loader, which is also its library, is run.
     for loader in glob.glob("/lib/ld-musl-*"):
         said = subprocess.run([loader], stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr
         found = re.search(r"Version (\d+)\.(\d+)", said)

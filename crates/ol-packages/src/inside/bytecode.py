@@ -1,4 +1,4 @@
-"""Compiles Python files: `python bytecode.py FOLDER < PATHS`, or as a child of who imports it.
+"""Compiles Python files: `python bytecode.py FOLDER < PATHS`, or in a child process of a program that imports it.
 
 A program of its own, so that another Python than the one that installs can run it. What can't be compiled (templates, code of
 another Python) stays as it is: importing it says why.
@@ -21,7 +21,7 @@ def compile_files(folder, paths):
         with open(place, "rb") as file:
             source = file.read()
         try:
-            # The path in it is replaced by the real one when it is imported.
+            # Python replaces the path in the code by the real one on import.
             code = compile(source, path, "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
             continue
@@ -30,7 +30,7 @@ def compile_files(folder, paths):
             os.mkdir(os.path.dirname(target))
         except FileExistsError:
             pass
-        # uv's files are links into its cache, and what a wheel brought compiled may be one of them.
+        # A wheel may contain this compiled file, and uv's files are hard links into its cache: don't write through one.
         if os.path.lexists(target):
             os.remove(target)
         with open(target, "wb") as file:
@@ -46,7 +46,7 @@ def status(folder, paths):
 
 
 def child(folder, paths):
-    """The pid of a process that compiles. A compiler that crashes takes only that one along."""
+    """Starts a process that compiles; returns its pid. If the compiler crashes, only that process ends."""
     pid = os.fork()
     if pid:
         return pid

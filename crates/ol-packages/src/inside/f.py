@@ -9,9 +9,9 @@ its only way out, one that installs has none.
 
 An order is a JSON object:
 
-    requirements                a text for /resolve
+    requirements                the text of a requirements file, for /resolve
     pin, hashes                 "NAME==VERSION" and ["sha256:..."] for /fetch and /install
-    allow_sdist                 may code of packages be run, to build them or to learn what they need? false: wheels only
+    allow_sdist                 true: packages' own code may run, to build them or to learn their dependencies; false: wheels only
     fetched                     true: build what /fetch kept, offline (the proxy should be closed by now)
     wheels                      a folder of wheels whose hashes were checked, to use instead of the index, offline
     index, extra                URLs; they may hold passwords, which are masked in all words
@@ -27,9 +27,9 @@ their author's program: /fetch brings them and everything that building needs (a
 the worker closes the proxy and calls /install with "fetched". So no build ever has a network. Only /resolve with allow_sdist
 may run such a program while the index can be reached, if sources don't say what they need in any other way.
 
-Compiled files are of the kind "unchecked hash": Python then uses them without looking at their source at all. Those with a
-time would be compiled again whenever the unpacked source's time differs, and those with a checked hash would have every
-source read again at each import. Packages are read-only, so the source can't change.
+Compiled files are of the kind "unchecked hash": Python uses them without looking at their source. Compiled files with a
+timestamp would be compiled again whenever the unpacked source's time differs, and with a checked hash Python would read every
+source again at each import. Packages are read-only, thus the source can't change.
 """
 
 import json
@@ -43,7 +43,7 @@ from installer import ONLY_BINARY, install_wheels, only_binary, pip_resolve, pyt
 from order import BUILD, FULL, KEPT, OUT, PLACE, Failed, fresh, masked, needed, read, written
 from sources import build_requires, download
 
-WORDS = 16000  # characters of the installer's own words that are told
+WORDS = 16000  # the most characters of the installer's output in an answer
 
 
 def app(environ, start_response):
@@ -109,7 +109,7 @@ def install(order):
     wanted = written("pin.txt", pin + "".join(" \\\n    --hash=%s" % one for one in hashes) + "\n")
     rest, kinds = ["--require-hashes", "-r", wanted], ONLY_BINARY
     if order.get("fetched"):
-        # The folder of wheels is that of the sources: offline in any case.
+        # Install from the folder that /fetch filled, hence offline.
         order = dict(order, wheels=KEPT)
         if order.get("allow_sdist"):
             rest, kinds = rest + ["--no-build-isolation"], []

@@ -1,4 +1,4 @@
-"""What was installed: tidied, compiled, packed."""
+"""Tidies, compiles and packs what was installed."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ from order import CHUNK, OUT, Failed, limit
 
 
 def tidy(order):
-    """Takes away what can't be of use elsewhere; returns the Python files."""
-    # Commands name this sandbox's interpreter in their first line and nobody has this folder on a PATH. Those that are
-    # programs of their own (as of ruff) stay.
+    """Removes files that are useless outside this sandbox; returns the Python files."""
+    # Scripts name this sandbox's interpreter in their first line, and this folder is on nobody's PATH. Commands that are native
+    # programs (like ruff) stay.
     scripts = os.path.join(OUT, "bin")
     if os.path.isdir(scripts):
         for name in os.listdir(scripts):
@@ -23,7 +23,7 @@ def tidy(order):
                         os.remove(path)
         if not os.listdir(scripts):
             os.rmdir(scripts)
-    # uv's lock, and notes of when and from where it was installed, which differ each time.
+    # uv's lock file, and notes on when and from where the package was installed, which differ each time.
     for name in os.listdir(OUT):
         if name == ".lock":
             os.remove(os.path.join(OUT, name))
@@ -36,7 +36,7 @@ def tidy(order):
 
 
 def listed(order):
-    """All entries below OUT, sorted, each with its kind; Failed if they are too many or too large."""
+    """All entries below OUT, sorted, each with its kind; raises Failed if they are too many or too large."""
     entries, size = [], 0
 
     def look(folder):
@@ -84,13 +84,13 @@ def compile_all(order, files):
 
 
 def tar(entries):
-    """A plain tar of them, the same for the same files: sorted, owned by nobody in particular, of one time."""
+    """A plain tar of the entries. The same files give the same tar: sorted, no owner, one fixed time."""
     import tarfile
 
     for path, kind in entries:
         place = os.path.join(OUT, path)
         entry = tarfile.TarInfo(path)
-        entry.mtime = 315532800  # the first time that a zip can tell
+        entry.mtime = 315532800  # 1980-01-01, the earliest time that a zip can hold
         entry.mode = 0o755
         if kind == "folder":
             entry.type = tarfile.DIRTYPE

@@ -1,4 +1,4 @@
-"""Runs the installer, uv or pip, and tells from its words why it failed."""
+"""Runs the installer, uv or pip, and derives from its output why it failed."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def pip_resolve(order, wanted):
         found = json.load(file)["install"]
     lines = []
     for item in sorted(found, key=lambda item: item["metadata"]["name"].lower()):
-        # One hash only, of the file that this machine gets; uv tells those of all files.
+        # pip reports only the hash of the file for this machine; uv lists those of all files.
         hashes = item["download_info"]["archive_info"]["hashes"]
         lines.append("%s==%s \\\n    --hash=sha256:%s\n" % (item["metadata"]["name"].lower(), item["metadata"]["version"], hashes["sha256"]))
     return "".join(lines), words
@@ -79,7 +79,7 @@ def environment(order):
     }
     if order.get("certificates"):
         known["SSL_CERT_FILE"] = known["PIP_CERT"] = order["certificates"]
-    # Not as arguments: everybody on the host may read those, and the URLs may hold passwords.
+    # Not as arguments: every process on the host may read those, and the URLs may contain passwords.
     if order.get("index") and not order.get("wheels"):
         known["UV_DEFAULT_INDEX"] = known["PIP_INDEX_URL"] = order["index"]
     if order.get("extra") and not order.get("wheels"):
@@ -93,7 +93,7 @@ def environment(order):
 
 
 def run(command, order):
-    """Its output and its words, or Failed with the reason that its words give."""
+    """Runs a command; returns its output and its messages, or raises Failed with the reason found in the messages."""
     if order.get("seed") and not os.path.exists(CACHE):
         shutil.copytree(order["seed"], CACHE)
     seconds = order.get("seconds") or 300
@@ -104,7 +104,7 @@ def run(command, order):
     except subprocess.TimeoutExpired:
         raise Failed("timeout", "%s took more than %s s" % (os.path.basename(command[0]), seconds), 504)
     finally:
-        # Also what it started and left behind, if that is still of its session; the rest ends with the sandbox.
+        # Also kills children that it left behind in its process group; others end with the sandbox.
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except OSError:
@@ -122,10 +122,10 @@ def run(command, order):
     return out, words
 
 
-# First come those whose words may hold the words of others.
+# The first match counts: messages of the earlier kinds may quote messages of the later ones.
 REASONS = [
     ("too-large", r"No space left on device|os error 28\b|Disk quota exceeded|File too large"),
-    # Not uv or pip itself, but what it had built: the kernel kills the largest.
+    # Not uv or pip itself was killed but a build that it started: when memory runs out, the kernel kills the largest process.
     ("killed", r"signal: 9\b|SIGKILL|exit code: -9\b"),
     ("too-many-processes", r"Resource temporarily unavailable|os error 11\b|can't start new thread"),
     ("hash-mismatch", r"[Hh]ash mismatch|DO NOT MATCH THE HASHES|Hashes are required"),

@@ -1,4 +1,4 @@
-"""An order as the worker sends it, why it failed, and the places where it is carried out."""
+"""The worker's orders: reading them, how they fail, and the folders that they use."""
 
 import errno
 import json
@@ -37,12 +37,12 @@ def needed(order, key, kind):
 
 
 def limit(order, key):
-    # As many as the store takes.
+    # The same limits as the store's defaults.
     return order.get(key) or {"max_bytes": 4 << 30, "max_files": 60000}[key]
 
 
 def masked(text, order):
-    """Without names and passwords of URLs, wherever they came from."""
+    """`text` with the user names and passwords of all URLs masked."""
     from urllib.parse import unquote
 
     for url in [order.get("index"), order.get("proxy")] + list(order.get("extra") or []):

@@ -1,4 +1,4 @@
-"""Fetches sources and learns what building them needs, without running anything of theirs."""
+"""Fetches sources and finds out what building them needs, without running any of their code."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from order import CHUNK, FULL, KEPT, Failed, limit, needed
 
 
 def download(order, pin):
-    """The sources of a pin whose hash is among its hashes."""
+    """Downloads the source archive of a pin whose hash is one of the pin's."""
     import hashlib
     import ssl
     from urllib.parse import urldefrag, urljoin
@@ -91,7 +91,7 @@ def build_requires(source):
             raise ValueError("they are not all texts")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Failed("build-failed", "pyproject.toml: requires can't be read: %s" % error)
-    # What setuptools asks for once it runs is too late to fetch.
+    # setuptools may ask for wheel only when it runs, which is too late to fetch it.
     return requires + (["wheel"] if any(one.startswith("setuptools") for one in requires) else [])
 
 

@@ -9,20 +9,20 @@ use crate::requirements::RequirementsError;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// A line of the resolver's output.
+    /// A line of the resolver's output isn't understood.
     #[error("the resolver's output is not understood: {0}")]
     Text(#[from] RequirementsError),
-    /// A package without an exact version.
+    /// A package has no exact version.
     #[error(
         "{0} is not pinned; lock what a resolver wrote, like 'uv pip compile --generate-hashes'"
     )]
     Unpinned(String),
-    /// A package without a hash.
+    /// A package has no hash.
     #[error(
         "{0} has no hash; let the resolver write them, with 'uv pip compile --generate-hashes'"
     )]
     Unhashed(String),
-    /// A package twice.
+    /// A package occurs twice.
     #[error(
         "one package is there twice, {0} and {1} (in version or hashes); resolve for one platform, without --universal"
     )]
@@ -30,16 +30,16 @@ pub enum LockError {
     /// Too many packages.
     #[error("over {0} packages; ask for less")]
     Many(usize),
-    /// More bytes than are read.
+    /// The input is over the limit in bytes.
     #[error("the lock is over {0} bytes long; ask for less")]
     Bytes(usize),
-    /// No Python and platform.
+    /// Not a Python version and platform.
     #[error("\"{0}\" is no Python and platform; write them like 3.11 and linux_x86_64")]
     Target(String),
-    /// A name, version or hash that is none.
+    /// A name, version or hash is not valid.
     #[error(transparent)]
     Pin(#[from] PinError),
-    /// Not JSON, or not of its form.
+    /// Not JSON, or JSON of another structure.
     #[error("{what} doesn't have the form expected: {why}; make it again")]
     Form {
         /// Which text.
@@ -52,7 +52,7 @@ pub enum LockError {
         "the lock has format {0}, and this program knows formats up to {1}; use the program that wrote it, or install the function again"
     )]
     Format(u64, u64),
-    /// What pip reports of a package that doesn't come from an index.
+    /// pip reports a package that doesn't come from an index.
     #[error(
         "{0} doesn't come from the index as an archive with a SHA-256; name a version that the index has"
     )]

@@ -1,11 +1,11 @@
-//! What requirements became: exact versions and hashes, for one Python and one platform.
+//! Resolved requirements: exact versions and hashes, for one Python and one platform.
 //!
 //! ```text
 //!   uv pip compile --generate-hashes ─▶ text ──▶ Lock ──▶ text    for `uv pip install --require-hashes -r`
 //!   pip install --report -           ─▶ report ─▶ │  ◀──▶ stored   JSON, kept with a version of a function
 //! ```
 //!
-//! A lock holds each package once and each with its hashes, so what it names is what is installed, wherever and whenever.
+//! A lock holds each package once, with its hashes, thus the same files are installed wherever and whenever it is used.
 
 mod error;
 mod report;
@@ -25,7 +25,7 @@ use crate::pin::Pin;
 /// The most packages in one lock.
 const MAX_PINS: usize = 1_000;
 
-/// What a lock was made for: elsewhere other packages may be needed, and other archives of them.
+/// The Python and platform that a lock was made for. Others may need other packages and other archives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     python: String,
@@ -33,7 +33,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// `python` is `3.11`; `platform` is what wheels call it, like `linux_x86_64`.
+    /// `python` is like `3.11`; `platform` is spelled as in wheel names, like `linux_x86_64`.
     ///
     /// # Errors
     /// When `python` isn't `MAJOR.MINOR`, or `platform` holds anything but 1 to 64 letters, digits, `_`, `-` and `.`.
@@ -85,7 +85,7 @@ impl Lock {
     /// A lock of `pins`, in any order.
     ///
     /// # Errors
-    /// When a package is there in two versions or without a hash, or there are over 1,000.
+    /// When a package occurs in two versions or without a hash, or there are over 1,000.
     pub fn new(target: Target, pins: impl IntoIterator<Item = Pin>) -> Result<Self, LockError> {
         let mut names = BTreeMap::<_, Pin>::new();
         for pin in pins {
@@ -108,7 +108,7 @@ impl Lock {
         })
     }
 
-    /// What it was made for.
+    /// The Python and platform that it was made for.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Lock, LockError, Target};
 use crate::pin::{PackageName, Pin, Sha256, Version, shown};
 
-/// The metadata of each package is in it, descriptions too.
+/// Large, because the report contains each package's metadata, descriptions included.
 const MAX_BYTES: usize = 64 << 20;
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct Archive {
 }
 
 impl Lock {
-    /// Reads pip's report. It knows one hash of each package, that of the archive it chose for `target`.
+    /// Reads pip's report. It contains one hash per package: that of the archive that pip chose for `target`.
     ///
     /// # Errors
     /// When it isn't such a report, or a package in it isn't an archive with a SHA-256.

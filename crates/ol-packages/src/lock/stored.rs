@@ -10,7 +10,7 @@ const FORMAT: u64 = 1;
 
 const MAX_BYTES: usize = 16 << 20;
 
-/// All that is read of a lock before it is known that the rest will be understood.
+/// The part of a lock that is read first, to learn whether the rest can be understood.
 #[derive(Deserialize)]
 struct Head {
     format: u64,
@@ -54,7 +54,7 @@ impl Lock {
     /// Reads what [`Lock::to_json`] wrote.
     ///
     /// # Errors
-    /// When its format is newer than this program, or it is no lock, or not in normal form: then something else wrote it.
+    /// When its format is newer than this program, it is no lock, or names and versions aren't normalised, since `to_json` normalises them.
     pub fn from_json(json: &[u8]) -> Result<Self, LockError> {
         if json.len() > MAX_BYTES {
             return Err(LockError::Bytes(MAX_BYTES));

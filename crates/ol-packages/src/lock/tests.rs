@@ -1,4 +1,4 @@
-//! What resolvers write becomes a lock, and a lock comes back as it was.
+//! Resolvers' output becomes a lock, and a stored lock is read back unchanged.
 
 use proptest::prelude::*;
 

@@ -6,7 +6,7 @@ use super::{Lock, LockError, MAX_PINS, Target};
 use crate::pin::Pin;
 use crate::requirements::lines::{self, Bounds};
 
-/// A release of NumPy has 60 files, so 1,000 packages can't have much more.
+/// Bounds of a compiled file. A release of NumPy has 60 files; 1,000 packages won't have more hashes than fit into these lines.
 const BOUNDS: Bounds = Bounds {
     bytes: 8 << 20,
     lines: 200_000,
@@ -14,11 +14,12 @@ const BOUNDS: Bounds = Bounds {
 };
 
 impl Lock {
-    /// Reads what `uv pip compile --generate-hashes` writes, or `pip-compile`. Extras and markers are dropped: what they
-    /// led to is listed, and `target` is what they were judged for.
+    /// Reads the output of `uv pip compile --generate-hashes` or `pip-compile`.
+    ///
+    /// Extras and markers are dropped: the packages that extras need are listed, and markers were already evaluated for `target`.
     ///
     /// # Errors
-    /// When a line isn't understood, or isn't pinned or hashed, or names a package again in another version.
+    /// When a line isn't understood, pinned or hashed, or names a package again in another version.
     pub fn parse_compiled(text: &[u8], target: Target) -> Result<Self, LockError> {
         let mut pins = Vec::new();
         for entry in lines::entries(text, &BOUNDS)? {
@@ -42,7 +43,7 @@ impl Lock {
     }
 }
 
-/// One package of a lock, for an installer that installs it alone.
+/// One package as a requirements file, for an installer that installs only this one.
 #[must_use]
 pub fn requirement(pin: &Pin) -> String {
     let mut text = pin.to_string();

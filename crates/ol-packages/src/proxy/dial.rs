@@ -1,7 +1,7 @@
-//! A connection to a destination: directly, or through the host's own proxy.
+//! Connects to a destination: directly, or through the host's own proxy.
 //!
-//! Directly, the name is resolved here and never again: the address that was judged is the one that is connected to, so a name
-//! that leads elsewhere a moment later gains nothing. Through a proxy it is the proxy that resolves.
+//! For a direct connection the name is resolved exactly once: the connection goes to the address that was judged, thus a name that resolves
+//! differently a moment later gains nothing. Through a proxy, the proxy resolves.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::report::Trouble;
 /// The longest answer to a `CONNECT`, in bytes.
 const ANSWER: usize = 16 << 10;
 
-/// A connection to where the destination's name leads.
+/// Connects directly to an address of the destination's name.
 pub(super) async fn directly(to: &Destination, patience: Duration) -> Result<TcpStream, Trouble> {
     within(to.to_string(), patience, async {
         let unresolved = |why: String| Trouble::Unresolved {
@@ -45,7 +45,7 @@ pub(super) async fn directly(to: &Destination, patience: Duration) -> Result<Tcp
     .await
 }
 
-/// A connection to the host's own proxy.
+/// Connects to the host's own proxy.
 pub(super) async fn to_proxy(
     proxy: &ProxyAddress,
     patience: Duration,
@@ -59,7 +59,7 @@ pub(super) async fn to_proxy(
     .await
 }
 
-/// A tunnel through the host's own proxy.
+/// Opens a tunnel through the host's own proxy.
 pub(super) async fn through(
     proxy: &ProxyAddress,
     to: &Destination,
@@ -79,7 +79,7 @@ pub(super) async fn through(
         request.push_str("\r\n");
         let failed = |error: std::io::Error| unreachable(error.to_string());
         stream.write_all(request.as_bytes()).await.map_err(failed)?;
-        // Byte by byte, so that nothing of what follows the answer is taken: it is a few hundred bytes once per connection.
+        // Read byte by byte, in order not to take bytes that follow the answer; it is a few hundred bytes once per connection.
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
             if answer.len() >= ANSWER {
@@ -108,7 +108,7 @@ async fn connect(name: &str, to: impl tokio::net::ToSocketAddrs) -> Result<TcpSt
         why: error.to_string(),
     };
     let stream = TcpStream::connect(to).await.map_err(unreachable)?;
-    // Requests are small and waited for.
+    // Requests are small, and the client waits for their answers.
     stream.set_nodelay(true).map_err(unreachable)?;
     Ok(stream)
 }

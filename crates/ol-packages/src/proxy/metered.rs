@@ -1,7 +1,7 @@
-//! A stream that counts its bytes, and fails when all streams together carried too much or this one nothing for too long.
+//! A stream that counts its bytes, and fails when all streams together carried too many or its connection carried none for too long.
 //!
-//! Every read or write that has to wait looks at the clock; every byte sets it back. Both ends of a connection are
-//! metered, so that whichever is waited for notices; they share their clock, since a download says nothing upwards.
+//! Each read or write that has to wait checks the clock; each transferred byte resets it. Both ends of a connection are metered, because
+//! either may be the one waited for. They share a clock, since during a download one direction is silent.
 
 use std::future::Future as _;
 use std::io;
@@ -30,7 +30,7 @@ pub(super) struct Meter {
 #[derive(Debug, Clone)]
 pub(super) struct Activity {
     last: Arc<Mutex<Instant>>,
-    /// What the connection leads to, once known.
+    /// The connection's destination, once known.
     host: Arc<Mutex<Option<String>>>,
 }
 
@@ -62,12 +62,12 @@ impl Activity {
     }
 }
 
-/// One end.
+/// One end of a connection.
 pub(super) struct Metered {
     stream: TcpStream,
     meter: Meter,
     activity: Activity,
-    /// Are this end's bytes counted? Only one end's are, or each would count twice.
+    /// Whether this end's bytes are counted. Only one end's are; otherwise each byte would count twice.
     counts: bool,
     alarm: Pin<Box<Sleep>>,
 }
@@ -102,7 +102,7 @@ impl Metered {
         Err(io::ErrorKind::QuotaExceeded.into())
     }
 
-    /// Called by whoever has to wait: wakes it when the connection has been idle for too long.
+    /// Called by a read or write that has to wait: fails when the connection has been idle for too long, and wakes the task for that.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {
             ready!(self.alarm.as_mut().poll(context));
@@ -111,7 +111,7 @@ impl Metered {
                 self.alarm.as_mut().reset(end);
                 continue;
             }
-            // A client that keeps a connection and asks for nothing is no trouble.
+            // A client that keeps a connection open without a request is not reported.
             if let Some(host) = self.activity.host() {
                 self.meter.notes.trouble(Trouble::Idle {
                     host,

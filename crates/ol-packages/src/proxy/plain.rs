@@ -1,4 +1,4 @@
-//! A `GET` of an index without TLS, passed on: its headers without those that belong to one hop, its answer as it comes.
+//! Forwards a `GET` to an index without TLS, without hop-by-hop headers; the answer is passed on as it arrives.
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 
 use super::metered::Metered;
 
-/// Sends the request over a connection and returns the answer. `absolute` is for another proxy, which wants the whole URL;
-/// `authorization` is what that one wants to see.
+/// Sends the request over a connection and returns the answer.
+///
+/// `absolute` sends the whole URL, as another proxy needs it; `authorization` is the value of that proxy's `Proxy-Authorization`.
 pub(super) async fn pass_on(
     request: &Request<Incoming>,
     connection: Metered,
@@ -21,13 +22,13 @@ pub(super) async fn pass_on(
     authorization: Option<&str>,
 ) -> Result<Response<Incoming>, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(connection)).await?;
-    // It ends with the answer's body, or when either side is dropped or idle.
+    // The task ends with the answer's body, or when either side is dropped or idle.
     tokio::spawn(connection);
     let mut onward = Request::new(Empty::<Bytes>::new());
     *onward.method_mut() = request.method().clone();
     *onward.headers_mut() = end_to_end(request.headers());
     let uri = request.uri();
-    // The host that was judged, not the one that the client's header names.
+    // The host in the URL, which was judged, not the one in the client's `Host` header.
     if let Some(host) = uri
         .authority()
         .and_then(|name| HeaderValue::from_str(name.as_str()).ok())
@@ -46,7 +47,7 @@ pub(super) async fn pass_on(
     Ok(answer)
 }
 
-/// Headers without those of one hop: the fixed ones, and those that `Connection` names.
+/// Removes the hop-by-hop headers: the fixed ones, and those that `Connection` names.
 pub(super) fn end_to_end(headers: &HeaderMap<HeaderValue>) -> HeaderMap<HeaderValue> {
     let mut kept = headers.clone();
     let named: Vec<HeaderName> = headers

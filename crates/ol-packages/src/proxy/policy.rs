@@ -1,4 +1,4 @@
-//! What may be reached through a proxy, and how much of it.
+//! What may be reached through a proxy, and how much it may carry.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use crate::index::{Destination, Index, Upstream};
 use super::report::Refusal;
 use super::target::{Target, Way};
 
-/// How much one proxy carries.
+/// The limits of one proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once; further ones wait in the socket's queue. An installer opens at most 50.
     pub connections: usize,
-    /// Bytes of one request's line and headers; at least 8192, for that is what the parser takes.
+    /// Bytes of one request's line and headers; at least 8192, the minimum that the parser accepts.
     pub head_bytes: usize,
     /// Bytes in both directions, of all connections together.
     pub total_bytes: u64,
     /// How long a connection may carry nothing.
     pub idle: Duration,
-    /// How long connecting may take, with resolving the name.
+    /// How long connecting may take, including resolving the name.
     pub connect: Duration,
 }
 
@@ -41,12 +41,12 @@ pub struct Policy {
     pub destinations: Vec<Destination>,
     /// The host's own proxy.
     pub upstream: Upstream,
-    /// How much.
+    /// Its limits.
     pub limits: Limits,
 }
 
 impl Policy {
-    /// What an installer needs for this index.
+    /// Allows what an installer needs for this index.
     #[must_use]
     pub fn of(index: &Index, limits: Limits) -> Self {
         Self {
@@ -56,8 +56,7 @@ impl Policy {
         }
     }
 
-    /// The destination that a request may reach, or why it may not. A plain request may go wherever a tunnel may: what is
-    /// reached is the same.
+    /// The destination that a request may reach, or why it is refused. Plain requests and tunnels may go to the same destinations.
     pub(super) fn judge(&self, target: &Target) -> Result<&Destination, Refusal> {
         let known = self
             .destinations

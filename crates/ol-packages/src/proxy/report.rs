@@ -1,19 +1,19 @@
-//! What an installer asked for and didn't get: it sees closed connections, its user should see why.
+//! What an installer asked for and didn't get. The installer sees only closed connections; its user should see why.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// More are counted, not kept: a hostile installer asks for ever new hosts.
+/// The most entries of each kind; further refusals are only counted: a hostile installer could ask for ever new hosts.
 const KEPT: usize = 32;
 
 /// A request that the policy forbids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was asked for.
+    /// The requested host.
     pub host: String,
-    /// On which port; 0 if that can't be told.
+    /// The requested port; 0 if unknown.
     pub port: u16,
-    /// A text that follows the host.
+    /// The rest of the sentence that begins with the host.
     pub reason: &'static str,
 }
 
@@ -27,10 +27,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What went wrong on an allowed way.
+/// Why an allowed request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    /// A name that can't be resolved.
+    /// A name can't be resolved.
     #[error("the name {host} can't be resolved: {why}")]
     Unresolved {
         /// The name.
@@ -38,20 +38,20 @@ pub enum Trouble {
         /// What the resolver says.
         why: String,
     },
-    /// A name that leads where it must not.
+    /// A name leads to an address that isn't allowed.
     #[error(
         "{host} leads to {address}, which is not an address of the internet; if that is your own index, name it in pip_mirror or packages.hosts"
     )]
     WrongAddress {
         /// The name.
         host: String,
-        /// Where it leads.
+        /// Its address.
         address: std::net::IpAddr,
     },
-    /// Nothing answers there.
+    /// The destination or proxy can't be reached.
     #[error("{host} can't be reached: {why}")]
     Unreachable {
-        /// Host and port; also the proxy's on the way.
+        /// Host and port, or the proxy's.
         host: String,
         /// What the system says.
         why: String,
@@ -61,15 +61,15 @@ pub enum Trouble {
     Upstream {
         /// The host's own proxy.
         proxy: String,
-        /// Its answer.
+        /// The status of its answer.
         status: u16,
-        /// What was asked for.
+        /// The requested destination.
         host: String,
     },
     /// A connection carried nothing for too long.
     #[error("a connection to {host} carried nothing for {seconds} s")]
     Idle {
-        /// What it led to.
+        /// The connection's destination.
         host: String,
         /// The limit.
         seconds: u64,
@@ -91,9 +91,9 @@ pub enum Trouble {
 /// What was refused or went wrong so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Each once, in the order in which they were first asked for; the first 32.
+    /// The first 32 different refusals, in the order of the requests.
     pub refused: Vec<Refusal>,
-    /// Each once; the first 32.
+    /// The first 32 different failures.
     pub troubles: Vec<Trouble>,
     /// How many requests were refused in all.
     pub refusals: u64,
@@ -101,7 +101,7 @@ pub struct Report {
     pub bytes: u64,
 }
 
-/// The report as the connections write it.
+/// The report that connections add to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes(Arc<Mutex<Report>>);
 
@@ -123,13 +123,13 @@ impl Notes {
         });
     }
 
-    /// A copy.
+    /// A copy of the report.
     pub(super) fn read(&self) -> Report {
         self.with(|report| report.clone())
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Report) -> T) -> T {
-        // What is under the lock can't be left half done.
+        // No change under the lock can be left half done, thus a poisoned lock is fine.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

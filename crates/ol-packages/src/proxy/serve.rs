@@ -1,7 +1,7 @@
 //! Accepts connections and answers their requests.
 //!
-//! One task owns the connections, in a set that ends them when it is dropped; [`Proxy`] owns that task. A tunnel runs in its
-//! connection's own task, so it ends with it.
+//! One task owns the connections, in a set that ends them when dropped; [`Proxy`] owns that task. A tunnel runs in its connection's task,
+//! hence ends with it.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ use crate::index::Destination;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// A proxy that serves. Dropping it closes its listener and all its connections.
+/// A running proxy. Dropping it closes its listener and all its connections.
 #[derive(Debug)]
 pub struct Proxy {
     task: AbortHandle,
@@ -48,7 +48,7 @@ impl Proxy {
         }
     }
 
-    /// Closes everything now: nothing leaves the sandbox any more. Says what was refused or went wrong.
+    /// Closes everything now, so that nothing leaves the sandbox any more. Returns what was refused or went wrong.
     pub fn close(self) -> Report {
         self.task.abort();
         self.report()
@@ -57,7 +57,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Doesn't block: the runtime drops the task, and with it the listener and the set of connections.
+        // Doesn't block: the runtime drops the task, and thereby the listener and the set of connections.
         self.task.abort();
     }
 }
@@ -89,7 +89,7 @@ async fn accept(listener: TcpListener, policy: Arc<Policy>, meter: Meter) {
             .acquire_owned()
             .await
             .expect("it is never closed");
-        // Those that ended would else be kept for ever.
+        // Removes ended connections, which the set would otherwise keep for ever.
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -104,13 +104,13 @@ async fn accept(listener: TcpListener, policy: Arc<Policy>, meter: Meter) {
                     drop(permit);
                 });
             }
-            // Out of descriptors, or a client that left already: neither ends the proxy, and neither may make it spin.
+            // No file descriptors left, or the client already left: neither may end the proxy nor make it spin.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// What a `CONNECT` left to do once its answer is sent.
+/// What remains to be done for a `CONNECT` after its answer is sent.
 type Tunnel = (OnUpgrade, Metered);
 
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl Connection {
             async move { Ok::<_, Infallible>(this.answer(request).await) }
         };
         let served = http1::Builder::new()
-            // A client that has said all it wants to say still waits for its answer.
+            // A client that closed its sending side still waits for its answer.
             .half_close(true)
             .max_buf_size(self.policy.limits.head_bytes)
             .serve_connection(TokioIo::new(client), service_fn(answer))
@@ -149,7 +149,7 @@ impl Connection {
         if let Some((upgrade, mut index)) = tunnel
             && let Ok(client) = upgrade.await
         {
-            // How it ended is between the two ends; limits are noted where they are reached.
+            // Errors concern only the two ends; exceeded limits were noted where they were detected.
             let _ = copy_bidirectional(&mut TokioIo::new(client), &mut index).await;
         }
     }

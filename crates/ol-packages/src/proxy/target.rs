@@ -1,11 +1,11 @@
-//! What a request to a proxy asks for. Strict: what could be read in two ways is refused, since the next reader might read it
-//! in the other.
+//! Parses what a request to a proxy asks for. Strict: an ambiguous request is refused, since the next reader might understand it
+//! differently.
 
 use hyper::Method;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::Uri;
 
-/// How to get there.
+/// How the client wants to reach the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     /// `CONNECT`: bytes both ways.
@@ -14,7 +14,7 @@ pub(super) enum Way {
     Plain,
 }
 
-/// A host and port, as compared: lower case, no last dot, no brackets.
+/// A host and port in the form used for comparison: lower case, no final dot, no brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) host: String,
@@ -22,14 +22,14 @@ pub(super) struct Target {
     pub(super) way: Way,
 }
 
-/// Takes a request apart, or says what is wrong with it: the host that it names, if any, and why.
+/// Parses a request; the error holds the host that it names, if any, and what is wrong.
 pub(super) fn of(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap<HeaderValue>,
 ) -> Result<Target, (String, &'static str)> {
     let named = uri.authority().map_or_else(String::new, |authority| {
-        // Without what may be a password.
+        // Without user information, which may be a password.
         let text = authority.as_str();
         text.rsplit_once('@')
             .map_or(text, |(_, host)| host)

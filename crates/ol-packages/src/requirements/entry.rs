@@ -1,4 +1,4 @@
-//! One requirement: a name, extras, conditions on its version, a marker, hashes (PEP 508 without URLs).
+//! One requirement: name, extras, version conditions, marker, hashes (PEP 508 without URLs).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use crate::pin::{PackageName, Sha256, Version, shown};
 /// The longest requirement in bytes, its hashes not counted.
 const MAX_BYTES: usize = 4 << 10;
 
-/// More than any release has files.
+/// The most hashes of one requirement; no release has this many files.
 const MAX_HASHES: usize = 2_000;
 
-/// One line of what a function asks for. Displays in one normal form.
+/// One requirement of a function. Displays in a normal form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Requirement {
     name: PackageName,
     extras: BTreeSet<PackageName>,
-    /// As `pep440_rs` writes them; a set, since their order says nothing.
+    /// As `pep440_rs` writes them; a set, since their order has no meaning.
     specifiers: BTreeSet<String>,
     exact: Option<Version>,
     marker: Option<String>,
@@ -35,13 +35,13 @@ impl Requirement {
         &self.name
     }
 
-    /// The version, when it is named with `==` and nothing else is said of it.
+    /// The version, if the only condition is one `==`.
     #[must_use]
     pub fn exact(&self) -> Option<&Version> {
         self.exact.as_ref()
     }
 
-    /// Hashes of the archives that it may come from, sorted; empty when any may be.
+    /// Hashes of the acceptable archives, sorted; empty when any archive is acceptable.
     pub fn hashes(&self) -> impl ExactSizeIterator<Item = &Sha256> {
         self.hashes.iter()
     }
@@ -64,7 +64,7 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// Reads the hashes among a requirement's options; any other option is the fault that `refuse` makes of it.
+/// Reads the hashes among a requirement's options. For any other option, returns the fault that `refuse` makes of it.
 pub(super) fn hashes<'a>(
     mut words: impl Iterator<Item = &'a str>,
     refuse: impl Fn(&str) -> Fault,
@@ -102,7 +102,7 @@ pub(super) fn parse(text: &str, hashes: BTreeSet<Sha256>) -> Result<Requirement,
     let belongs = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let name_ends = wanted.find(|c| !belongs(c)).unwrap_or(wanted.len());
     let (name, rest) = wanted.split_at(name_ends);
-    // Nothing that looks like a name: show all of it.
+    // If the text doesn't start with a name, the error shows all of it.
     let name = PackageName::parse(if name.is_empty() { wanted } else { name })?;
     let (extras, rest) = extras(rest.trim())?;
     let (specifiers, exact) = specifiers(rest)?;
@@ -116,9 +116,9 @@ pub(super) fn parse(text: &str, hashes: BTreeSet<Sha256>) -> Result<Requirement,
     })
 }
 
-/// Refuses what doesn't come from the index.
+/// Refuses requirements that don't come from the index: URLs, paths, version control.
 fn elsewhere(text: &str) -> Result<(), Fault> {
-    // A marker's strings may hold anything.
+    // Strings in the marker may contain anything, thus only the part before it is examined.
     let wanted = text.split(';').next().unwrap_or(text).trim();
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| wanted.starts_with(prefix));
     if starts(&["git+", "hg+", "svn+", "bzr+"]) {
@@ -144,7 +144,7 @@ fn elsewhere(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The extras that `text` begins with, and what follows them.
+/// Splits `text` into the extras that it begins with and the rest.
 fn extras(text: &str) -> Result<(BTreeSet<PackageName>, &str), Fault> {
     let Some(inner) = text.strip_prefix('[') else {
         return Ok((BTreeSet::new(), text));
@@ -159,10 +159,10 @@ fn extras(text: &str) -> Result<(BTreeSet<PackageName>, &str), Fault> {
     Ok((names, rest.trim()))
 }
 
-/// Conditions, and the version that they leave when there is only one.
+/// The version conditions, and the exact version if one `==` is the only condition.
 fn specifiers(text: &str) -> Result<(BTreeSet<String>, Option<Version>), Fault> {
     let wrong = |part: &str| Fault::Specifier(shown(part.trim()));
-    // PEP 508 takes them in parentheses too, as old metadata has them.
+    // PEP 508 also allows parentheses around them; old metadata has them.
     let inner = match text.strip_prefix('(') {
         Some(inner) => inner.strip_suffix(')').ok_or_else(|| wrong(text))?,
         None => text,

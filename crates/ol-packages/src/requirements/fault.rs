@@ -1,4 +1,4 @@
-//! How a line is refused: each sentence goes to the function's author, so it says what to write instead.
+//! Why a requirement is refused. The function's author reads these messages, so each says what to write instead.
 
 use thiserror::Error;
 
@@ -7,24 +7,24 @@ use crate::pin::PinError;
 /// Why a file of requirements was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RequirementsError {
-    /// One line is at fault.
+    /// One line is wrong.
     #[error("line {line}: {fault}")]
     Line {
-        /// Counted from 1; where the requirement begins.
+        /// The line where the requirement begins, counted from 1.
         line: usize,
         /// What is wrong with it.
         fault: Fault,
     },
-    /// More bytes than are read.
+    /// The file is over the limit in bytes.
     #[error("the file is over {0} bytes long; list only what the function imports")]
     Bytes(usize),
-    /// More lines than are read.
+    /// The file is over the limit in lines.
     #[error("the file is over {0} lines long; list only what the function imports")]
     Lines(usize),
-    /// More requirements than are read.
+    /// The file is over the limit in requirements.
     #[error("the file holds over {0} requirements; list only what the function imports")]
     Entries(usize),
-    /// Not a text.
+    /// The file is not UTF-8.
     #[error("the file is not UTF-8; save it as UTF-8")]
     Encoding,
     /// pyproject.toml doesn't parse.
@@ -37,14 +37,14 @@ pub enum RequirementsError {
     },
 }
 
-/// What a requirement must not be, each with the remedy.
+/// What is wrong with a requirement; each message names a remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// An option of pip's, by its name.
+    /// An option of pip.
     #[error("option {option} is not taken here; {remedy}")]
     Option {
-        /// As it was written, without its value.
+        /// The option as written, without its value.
         option: String,
         /// What to do instead.
         remedy: &'static str,
@@ -55,7 +55,7 @@ pub enum Fault {
     /// `NAME @ URL`.
     #[error("\"{0}\" comes from a URL; name a version that the package index has, like {0}==1.0")]
     Direct(String),
-    /// `git+https://…` and its kin.
+    /// `git+https://…` and similar.
     #[error(
         "\"{0}\" is version control, which is not fetched from; name a version that the package index has, or put the code into the bundle"
     )]
@@ -68,10 +68,10 @@ pub enum Fault {
         "\"{0}\" is a path, and there is no such file where packages are installed; name a package of the index, or put the code into the bundle"
     )]
     Path(String),
-    /// A name, version or hash that is none.
+    /// A name, version or hash is not valid.
     #[error(transparent)]
     Pin(#[from] PinError),
-    /// What follows a name is no condition on its version.
+    /// What follows the name is no version condition.
     #[error("\"{0}\" is no condition on a version; write one like ==1.26.4 or >=1.26,<2")]
     Specifier(String),
     /// Extras that aren't `[NAME,…]`.
@@ -84,18 +84,18 @@ pub enum Fault {
     Marker {
         /// As it was written.
         marker: String,
-        /// Where it stops to make sense.
+        /// The parser's reason.
         why: String,
     },
-    /// A hash of another kind.
+    /// A hash of another kind than SHA-256.
     #[error(
         "a hash by {0} is not taken; use --hash=sha256:…, as 'uv pip compile --generate-hashes' writes"
     )]
     HashKind(String),
-    /// A character that belongs into no requirement.
+    /// A control character, which no requirement may contain.
     #[error("it holds the control character {0}; remove it")]
     Control(String),
-    /// A requirement without its hashes over the limit in bytes.
+    /// The requirement, without its hashes, is over the limit in bytes.
     #[error("the requirement is over {0} bytes long; shorten it")]
     Long(usize),
     /// More hashes than any release has files.
@@ -108,7 +108,7 @@ pub enum Fault {
     Dynamic,
 }
 
-/// What to do instead of `option`. The options are those of pip 24's reference.
+/// What to do instead of using `option`. The list follows the reference of pip 24.
 pub(super) fn remedy(option: &str) -> &'static str {
     match option {
         "-r" | "--requirement" | "-c" | "--constraint" => "put that file's lines here",

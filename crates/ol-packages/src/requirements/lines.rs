@@ -1,12 +1,12 @@
-//! The lines of a requirements file as pip reads them: comments go, a backslash at the end joins the next.
+//! The lines of a requirements file, read like pip does: comments are removed, a backslash at the end joins the next line.
 //!
-//! One difference: pip lets a backslash in a comment swallow the next line; here a comment ends where it is seen to end.
+//! One difference: in pip a backslash at the end of a comment joins the next line to the comment; here the comment ends with its line.
 
 use super::entry::{self, Requirement};
 use super::fault::{Fault, RequirementsError, remedy};
 use crate::pin::shown;
 
-/// What a file may be.
+/// The limits of a file.
 #[derive(Debug)]
 pub(crate) struct Bounds {
     pub bytes: usize,
@@ -14,14 +14,14 @@ pub(crate) struct Bounds {
     pub entries: usize,
 }
 
-/// A line with those that it was continued on, and the number of the first.
+/// A line joined with its continuation lines, and the number of the first.
 #[derive(Debug, PartialEq, Eq)]
 struct Logical {
     line: usize,
     text: String,
 }
 
-/// The requirements in `file`, in its order.
+/// The requirements in `file`, in the order written.
 pub(crate) fn entries(file: &[u8], bounds: &Bounds) -> Result<Vec<Requirement>, RequirementsError> {
     let mut entries = Vec::new();
     for Logical { line, text } in logical(text(file, bounds)?, bounds)? {
@@ -34,7 +34,7 @@ pub(crate) fn entries(file: &[u8], bounds: &Bounds) -> Result<Vec<Requirement>, 
     Ok(entries)
 }
 
-/// `file` as text, without a byte order mark, if it isn't too long.
+/// `file` as text without a byte order mark; fails if it is too long or not UTF-8.
 pub(super) fn text<'a>(file: &'a [u8], bounds: &Bounds) -> Result<&'a str, RequirementsError> {
     if file.len() > bounds.bytes {
         return Err(RequirementsError::Bytes(bounds.bytes));
@@ -43,7 +43,7 @@ pub(super) fn text<'a>(file: &'a [u8], bounds: &Bounds) -> Result<&'a str, Requi
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// The lines of `text` that say something.
+/// The joined lines of `text` that aren't blank.
 fn logical(text: &str, bounds: &Bounds) -> Result<Vec<Logical>, RequirementsError> {
     let mut lines = Vec::new();
     let mut open: Option<Logical> = None;
@@ -70,7 +70,7 @@ fn logical(text: &str, bounds: &Bounds) -> Result<Vec<Logical>, RequirementsErro
     Ok(lines)
 }
 
-/// A `#` begins a comment at the start of a line or after a blank; elsewhere it belongs to a URL.
+/// Cuts off the comment. A `#` begins one at the start of a line or after a blank; elsewhere it belongs to a URL.
 fn without_comment(line: &str) -> &str {
     let begins = |at: usize| at == 0 || line[..at].ends_with(char::is_whitespace);
     match line.match_indices('#').find(|&(at, _)| begins(at)) {
@@ -79,7 +79,7 @@ fn without_comment(line: &str) -> &str {
     }
 }
 
-/// Refuses what no requirement may hold anywhere.
+/// Refuses control characters and `${…}`, which no requirement may contain.
 pub(super) fn readable(text: &str) -> Result<(), Fault> {
     if let Some(c) = text.chars().find(|&c| c.is_control() && c != '\t') {
         return Err(Fault::Control(c.escape_unicode().to_string()));
@@ -97,7 +97,7 @@ fn entry_or_option(text: &str) -> Result<Requirement, Fault> {
     if text.starts_with('-') {
         return Err(option(text));
     }
-    // Options of one requirement begin at the first word with a dash, as they do for pip.
+    // Like in pip, the options of a requirement begin at the first word that starts with a dash.
     let options = text.match_indices('-').find(|&(at, _)| {
         let before = &text[..at];
         before.ends_with([' ', '\t'])
@@ -107,10 +107,10 @@ fn entry_or_option(text: &str) -> Result<Requirement, Fault> {
     entry::parse(wanted, hashes)
 }
 
-/// The fault of using the option that `text` begins with.
+/// The fault for the option that `text` begins with.
 fn option(text: &str) -> Fault {
     let word = text.split(['=', ' ', '\t']).next().unwrap_or(text);
-    // Short options may have their value right behind: `-rother.txt`.
+    // A short option may be followed directly by its value: `-rother.txt`.
     let name = match word.char_indices().nth(2) {
         Some((at, _)) if !word.starts_with("--") => &word[..at],
         _ => word,

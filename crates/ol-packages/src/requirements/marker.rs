@@ -1,19 +1,19 @@
-//! Markers (`; python_version < "3.11"`): checked for their form, never evaluated; that is the resolver's.
+//! Markers (`; python_version < "3.11"`): only their syntax is checked; the resolver evaluates them.
 //!
 //! ```text
 //!   or    = and ("or" and)*             term = value op value | "(" or ")"
 //!   and   = term ("and" term)*          value = 'text' | "text" | a variable of PEP 508
 //! ```
 //!
-//! Bounded in depth and length, since strangers write it and the parser recurses into parentheses.
+//! Depth and length are bounded, since strangers write markers and the parser recurses into parentheses.
 
 use super::fault::Fault;
 use crate::pin::shown;
 
-/// Parentheses in parentheses.
+/// How deep parentheses may be nested.
 const MAX_DEPTH: u32 = 8;
 
-/// Comparisons in one marker. Resolvers turn a marker into a decision diagram, which can double with each.
+/// The most comparisons in one marker. Resolvers turn a marker into a decision diagram, which can double in size with each comparison.
 const MAX_TERMS: u32 = 16;
 
 const VARIABLES: [&str; 12] = [
@@ -33,7 +33,7 @@ const VARIABLES: [&str; 12] = [
 
 const COMPARISONS: [&str; 8] = ["===", "==", "~=", "!=", "<=", ">=", "<", ">"];
 
-/// Reads a marker and gives it in one form: single blanks, double quotes.
+/// Reads a marker and returns its normal form: single blanks, double quotes.
 pub(super) fn parse(text: &str) -> Result<String, Fault> {
     let refuse = |why: String| Fault::Marker {
         marker: shown(text.trim()),
@@ -127,7 +127,7 @@ impl Reader<'_> {
             {
                 return Err(format!("\"{}\" is more than plain ASCII", shown(inner)));
             }
-            // A text with double quotes in it was in single ones, and stays so.
+            // A text that contains double quotes was written in single quotes, and keeps them.
             let quote = if inner.contains('"') { '\'' } else { '"' };
             self.form.push(quote);
             self.form.push_str(inner);
@@ -166,7 +166,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Like [`Reader::symbol`], unless the word goes on.
+    /// Like [`Reader::symbol`], but only a whole word matches.
     fn word(&mut self, word: &str) -> bool {
         self.blanks();
         let goes_on = |c: char| c.is_alphanumeric() || c == '_' || c == '.';

@@ -6,12 +6,12 @@
 //!   bytes ─▶ pyproject ────────────────────────▶ entry ─────────────────────────────────┘
 //! ```
 //!
-//! Only what the index can answer is understood. Whatever reaches elsewhere (options, URLs, paths, variables of the
-//! environment) is a [`Fault`] that names itself, its line and the remedy.
+//! Only what can be answered by the index is accepted. Everything else (options, URLs, paths, environment variables) is a [`Fault`]; the
+//! error names the construct, its line and a remedy.
 //!
-//! The grammar of PEP 508 is our own, the versions in it are `pep440_rs`'s. `pep508_rs` was tried: a marker of 630 bytes
-//! takes it seconds, twice as long for each 35 bytes more, 4,000 parentheses end the process, and it keeps every marker
-//! that it ever saw. These files are written by strangers.
+//! The PEP 508 grammar is implemented here; versions are parsed by `pep440_rs`. `pep508_rs` was tried: a marker of 630 bytes takes it
+//! seconds, twice as long for each 35 bytes more; 4,000 parentheses end the process; and it keeps every marker that it ever saw. These
+//! files are written by strangers.
 
 mod entry;
 mod fault;
@@ -29,19 +29,19 @@ use std::fmt::Write;
 use crate::pin::Sha256;
 use lines::Bounds;
 
-/// What the file of a function may be.
+/// The limits of a function's file.
 const BOUNDS: Bounds = Bounds {
     bytes: 1 << 20,
     lines: 50_000,
     entries: 1_000,
 };
 
-/// A function's requirements: sorted, each once. Two that contradict each other are for the resolver to report.
+/// A function's requirements, sorted and without repeats. Contradictions between them are left to the resolver to report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements(Vec<Requirement>);
 
 impl Requirements {
-    /// Reads a `requirements.txt` or `requirements.in`, at most 1 MiB, 50,000 lines and 1,000 requirements.
+    /// Reads a `requirements.txt` or `requirements.in` of at most 1 MiB, 50,000 lines and 1,000 requirements.
     ///
     /// # Errors
     /// At the first line that isn't understood.
@@ -49,10 +49,10 @@ impl Requirements {
         Ok(Self::new(lines::entries(file, &BOUNDS)?))
     }
 
-    /// Reads `[project] dependencies` of a `pyproject.toml`, within the same limits; a file without them asks for nothing.
+    /// Reads `[project] dependencies` of a `pyproject.toml`, within the same limits; without that table the result is empty.
     ///
     /// # Errors
-    /// When it isn't sound TOML, or at the first dependency that isn't understood.
+    /// When it isn't valid TOML, or at the first dependency that isn't understood.
     pub fn parse_pyproject(file: &[u8]) -> Result<Self, RequirementsError> {
         Ok(Self::new(pyproject::entries(file, &BOUNDS)?))
     }
@@ -68,19 +68,19 @@ impl Requirements {
         self.0.iter()
     }
 
-    /// Whether nothing is asked for.
+    /// Whether there are no requirements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether every requirement names one exact version with `==`. It may still ask for packages that aren't listed.
+    /// Whether every requirement names one exact version with `==`. They may still depend on packages that aren't listed.
     #[must_use]
     pub fn all_pinned(&self) -> bool {
         self.0.iter().all(|entry| entry.exact().is_some())
     }
 
-    /// One requirement a line, each followed by its hashes, for `uv pip compile` and other readers of requirements.txt.
+    /// One requirement per line, each followed by its hashes, for `uv pip compile` and other readers of requirements.txt.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -91,7 +91,7 @@ impl Requirements {
         text
     }
 
-    /// The same for any two files that ask for the same, whatever their order, spelling and comments.
+    /// A hash of the requirements that doesn't depend on their order, spelling or comments.
     #[must_use]
     pub fn digest(&self) -> Sha256 {
         Sha256::of(self.render().as_bytes())

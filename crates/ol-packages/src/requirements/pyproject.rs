@@ -1,4 +1,4 @@
-//! `[project] dependencies` of a pyproject.toml (PEP 621): the same requirements, one a string.
+//! `[project] dependencies` of a pyproject.toml (PEP 621): the same requirements, one per string.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::fault::{Fault, RequirementsError};
 use super::lines::{Bounds, text};
 use crate::pin::shown;
 
-/// What concerns us of the file; the rest belongs to other tools.
+/// The parts of the file that are read here; the rest is for other tools.
 #[derive(Deserialize)]
 struct Pyproject {
     project: Option<Project>,
@@ -24,7 +24,7 @@ struct Project {
     dynamic: Vec<Spanned<String>>,
 }
 
-/// The dependencies in `file`, in its order.
+/// The dependencies in `file`, in the order written.
 pub(super) fn entries(file: &[u8], bounds: &Bounds) -> Result<Vec<Requirement>, RequirementsError> {
     let text = text(file, bounds)?;
     if text.lines().count() > bounds.lines {

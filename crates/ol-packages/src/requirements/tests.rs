@@ -1,4 +1,4 @@
-//! Whole files: what is understood, what is refused and how it is said, and any file at all.
+//! Whole files: what is understood, what is refused and with which message, and arbitrary bytes.
 
 use proptest::prelude::*;
 
@@ -58,7 +58,7 @@ fn the_digest_knows_what_is_asked_and_not_how() {
     let one = parse("b>=1,<2\nA.B==1");
     assert_eq!(one.digest(), parse("# c\na_b == 1\nb <2, >=1").digest());
     assert_ne!(one.digest(), parse("b>=1,<2\nA.B==2").digest());
-    // Kept with versions of functions, so it must not change from one release to the next.
+    // Digests are kept with versions of functions, thus must not change from one release to the next.
     let digest = one.digest().to_string();
     assert_eq!(
         digest,
@@ -264,7 +264,7 @@ fn faults_say_what_and_what_instead() {
     );
 }
 
-/// Pieces that have something to say about each other.
+/// Fragments of requirements syntax, to be combined at random.
 fn piece() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "a",
@@ -323,7 +323,7 @@ proptest! {
         }
     }
 
-    /// Sound by construction, so that the property isn't only about refusals.
+    /// Valid by construction, so that the property isn't only about refusals.
     #[test]
     fn sound_lines_survive(
         name in "[A-Za-z][A-Za-z0-9._-]{0,8}[a-z]",

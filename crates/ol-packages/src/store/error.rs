@@ -1,4 +1,4 @@
-//! How the store says no: of a package to whoever asked for it, of the disk to the operator.
+//! The store's errors: those about a package are for whoever asked for it, those about the disk for the operator.
 
 use std::error::Error;
 use std::io;
@@ -10,11 +10,11 @@ use thiserror::Error;
 
 use crate::pin::{Pin, Sha256};
 
-/// Why the store could not do what was asked. All who wait for one package get the same.
+/// Why the store could not do what was asked. All callers that wait for the same package get the same error.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The note for which Python the packages are can't be read or written. Seen at start, by the operator.
+    /// The file that says for which Python the packages were installed can't be read or written. Occurs at start, for the operator.
     #[error(
         "failed to read or write {}, which says for which Python the packages are; remove it and start again", file.display()
     )]
@@ -24,7 +24,7 @@ pub enum StoreError {
         /// What the file system said.
         source: Arc<io::Error>,
     },
-    /// The folder can't be used at all. Seen at start, by the operator; no error that a caller sees names a path.
+    /// The folder can't be used at all. Occurs at start, for the operator; no error that a caller sees names a path.
     #[error(
         "failed to open the package store {folder:?}; make it a directory that this user may write"
     )]
@@ -34,18 +34,18 @@ pub enum StoreError {
         /// What the file system said.
         source: Arc<io::Error>,
     },
-    /// This host failed; the package may be fine.
+    /// This host failed, for example its disk; the package may be fine.
     #[error("failed to {what}; check the space and the rights in the package store")]
     Host {
-        /// What was tried, of which package.
+        /// What was tried, and with which package.
         what: String,
         /// What the file system said.
         source: Arc<io::Error>,
     },
-    /// Something that isn't a package lies in its place.
+    /// At a package's path in the store lies something else.
     #[error("what lies at {0} in the package store is no package; remove it")]
     Occupied(String),
-    /// A file in it is not to be had.
+    /// The archive contains a member that is not allowed.
     #[error("package {package} is refused: \"{member}\": {fact}; ask for another version of it")]
     Refused {
         /// `NAME==VERSION`.
@@ -55,7 +55,7 @@ pub enum StoreError {
         /// What is wrong with it.
         fact: String,
     },
-    /// Over the limit in bytes.
+    /// The package is over the limit in bytes.
     #[error(
         "package {package} unpacks to over {limit} bytes, the limit of a package; ask for a smaller one"
     )]
@@ -65,7 +65,7 @@ pub enum StoreError {
         /// The limit.
         limit: u64,
     },
-    /// Over the limit in files and directories.
+    /// The package is over the limit in files and directories.
     #[error(
         "package {package} holds over {limit} files and directories, the limit of a package; ask for a smaller one"
     )]
@@ -75,20 +75,20 @@ pub enum StoreError {
         /// The limit.
         limit: u64,
     },
-    /// The archive ended early or isn't one.
+    /// The archive ended early or is none.
     #[error(
         "what the installer handed over of package {package} is no whole archive, {place}; try again"
     )]
     Damaged {
         /// `NAME==VERSION`.
         package: String,
-        /// At or after which file.
+        /// The member at or after which the damage is.
         place: String,
     },
-    /// An archive without a file.
+    /// The archive contains no file.
     #[error("the installer handed over no file of package {0}; try again")]
     Empty(String),
-    /// It is there, from another archive than those that were locked.
+    /// The version is installed already, but from another archive than those that were locked.
     #[error(
         "package {package} is installed already, from another archive than the one that is wanted: the installed has {installed}, wanted \
          is {wanted}; change the --hash, or delete the function and install it anew to lock what the index has now; if no function uses the \
@@ -97,9 +97,9 @@ pub enum StoreError {
     OtherArchive {
         /// `NAME==VERSION`.
         package: String,
-        /// Its hashes, shortened.
+        /// The hashes of the installed one, shortened.
         installed: String,
-        /// Those wanted, shortened.
+        /// The wanted hashes, shortened.
         wanted: String,
     },
     /// The installer failed.
@@ -107,15 +107,15 @@ pub enum StoreError {
     Installer {
         /// `NAME==VERSION`.
         package: String,
-        /// Its own words.
+        /// The installer's error.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// Used, so not removable.
+    /// The package can't be removed because it is in use.
     #[error("package {package} is in use by {by}; remove these first")]
     Held {
         /// `NAME==VERSION`.
         package: String,
-        /// Those who lease it, with commas.
+        /// The holders of its leases, separated by commas.
         by: String,
     },
 }
@@ -136,7 +136,7 @@ impl StoreError {
         }
     }
 
-    /// The installer's own error, or ours that it handed through.
+    /// Wraps the installer's error, unless it is a [`StoreError`] that the installer passed on.
     pub(super) fn installer(pin: &Pin, error: Box<dyn Error + Send + Sync>) -> Self {
         match error.downcast::<StoreError>() {
             Ok(ours) => *ours,
@@ -163,7 +163,7 @@ impl StoreError {
             | ExtractError::NotGzip { place }
             | ExtractError::NotTar { place }
             | ExtractError::TrailingData { place } => StoreError::Damaged { package, place },
-            // What was packed and can't be unpacked.
+            // The archive itself is damaged, like a packed copy whose checksum is wrong.
             ExtractError::Read { source } if is_of_the_bytes(&source) => StoreError::Damaged {
                 package,
                 place: source.to_string(),
@@ -183,7 +183,7 @@ fn is_of_the_bytes(error: &io::Error) -> bool {
     )
 }
 
-/// The first hashes of many, for people.
+/// The first few hashes, for messages.
 fn some(hashes: &[Sha256]) -> String {
     const SHOWN: usize = 2;
     let shown: Vec<String> = hashes

@@ -1,10 +1,11 @@
-//! One installs, however many ask.
+//! One caller installs a package, however many ask for it at once.
 //!
-//! Callers who want the same package share a *flight*: a mutex around its outcome. Who gets the mutex and finds no outcome
-//! installs; those after it find one and take it, be it an error. Whoever is dropped in the middle lets go of the mutex
-//! without an outcome, and the next in the queue installs. With its outcome a flight leaves the table, so a failure is
-//! shared by those who waited for it, and by nobody after them; nor by those who want the version from other archives, since it
-//! may be these that are wrong.
+//! Callers that want the same package share a *flight*: a mutex around its outcome. The caller that gets the mutex and finds no outcome
+//! installs; later callers find the outcome and return it, even if it is an error. If the installing caller is dropped, it releases the
+//! mutex without an outcome, and the next caller in the queue installs.
+//!
+//! Once it has its outcome, a flight leaves the table. Thus a failure is shared by the callers that waited for it, not by later ones; nor
+//! by callers that want the version from other archives, since the failure may be the fault of these archives.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -19,7 +20,7 @@ use crate::pin::Pin;
 
 type Flight = tokio::sync::Mutex<Option<Outcome>>;
 
-/// How it ended. A failure is that of a pin with these hashes.
+/// How a flight ended. A failure applies only to callers with an equal pin, hashes included.
 #[derive(Debug)]
 enum Outcome {
     Installed,
@@ -32,7 +33,7 @@ pub(super) struct Flights(Mutex<HashMap<String, Arc<Flight>>>);
 
 impl Flights {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Flight>>> {
-        // Whole operations of the map only.
+        // Under this lock only single operations of the map happen, thus a poisoned lock is fine.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,7 +43,7 @@ impl Flights {
         self.lock().is_empty()
     }
 
-    /// No longer joins anybody to `flight`: it has its outcome.
+    /// Takes `flight`, which has its outcome, off the table, so that nobody joins it any more.
     fn land(&self, pin: &Pin, flight: &Arc<Flight>) {
         let mut flights = self.lock();
         let directory = pin.to_string();
@@ -74,14 +75,14 @@ impl Seat {
     }
 }
 
-/// The last to leave takes a flight without outcome off the table.
+/// The last caller to leave takes a flight without outcome off the table.
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut flights = self.shared.flights.lock();
         let directory = self.pin.to_string();
         let there = flights.get(&directory);
-        // Seats are taken under this lock, so nobody joins between the count and the removal. Two are the table's and
-        // ours; a third may be an outcome on its way, which then lands by itself.
+        // Seats are taken under this lock, thus nobody joins between the count and the removal. Two references are the table's and this
+        // seat's; a third may be held by a thread that is about to set the outcome, which then takes the flight off the table itself.
         let last = Arc::strong_count(&self.flight) == 2;
         if last && there.is_some_and(|there| Arc::ptr_eq(there, &self.flight)) {
             flights.remove(&directory);
@@ -92,13 +93,13 @@ impl Drop for Seat {
 impl Store {
     /// Leases `pin` for `holder`, and installs it first if it isn't there.
     ///
-    /// Of all who ask for one package at once, one calls its `installer`, with room to [`Partial::fill`] (blocking: on a
-    /// thread for that); the others wait for the outcome and get the same. If that one is dropped, another takes over with
-    /// its own installer. A failure is forgotten once those who waited know it.
+    /// If several callers ask for one package at once, one of them calls its `installer` with room to [`Partial::fill`] (which blocks: call
+    /// it on a thread for that); the others wait and get the same outcome. If the installing caller is dropped, another one takes over with
+    /// its own installer. A failure is forgotten once the waiting callers got it.
     ///
     /// # Errors
-    /// [`StoreError::OtherArchive`] when it is there and came from none of the archives of `pin`; the installer's error, as [`StoreError::Installer`] unless it is a [`StoreError`] itself; those of
-    /// [`Filled::commit`]; or when this host fails.
+    /// [`StoreError::OtherArchive`] when the package is installed from none of the archives of `pin`; the installer's error, wrapped in
+    /// [`StoreError::Installer`] unless it is a [`StoreError`] itself; errors of [`Filled::commit`]; or when this host fails.
     pub async fn get_or_install<I, F, E>(
         &self,
         pin: &Pin,
@@ -117,13 +118,13 @@ impl Store {
             let seat = Seat::take(&self.0, pin);
             let turn = Arc::clone(&seat.flight).lock_owned().await;
             match &*turn {
-                // Installed, and perhaps collected again by now: from the start.
+                // It was installed, and may have been collected again by now: start over.
                 Some(Outcome::Installed) => continue,
                 Some(Outcome::Failed(tried, error)) if tried == pin => return Err(error.clone()),
                 Some(Outcome::Failed(..)) => continue,
                 None => {}
             }
-            // A flight may have landed between our look and our seat.
+            // A flight may have ended between the first look and taking the seat.
             if let Some(lease) = self.lease_later(pin, holder).await? {
                 return Ok(lease);
             }
@@ -170,7 +171,7 @@ impl Store {
         );
         let (shared, holder) = (Arc::clone(&self.0), holder.to_owned());
         let (pin, flight) = (seat.pin.clone(), Arc::clone(&seat.flight));
-        // With the turn, so that a caller who is dropped now leaves an outcome all the same.
+        // The closure owns the turn: a caller dropped from now on still leaves an outcome.
         blocking(&seat.pin, move || {
             let committed = filled.commit(&holder);
             *turn = Some(match &committed {
@@ -183,7 +184,7 @@ impl Store {
         .await
     }
 
-    /// [`Store::lease`] on a thread where it may take its time; what is leased is what was asked for.
+    /// [`Store::lease`] on a thread for blocking work; also checks that the package comes from a wanted archive.
     async fn lease_later(&self, pin: &Pin, holder: &str) -> Result<Option<Lease>, StoreError> {
         let (store, wanted, holder) = (self.clone(), pin.clone(), holder.to_owned());
         blocking(pin, move || {
@@ -194,12 +195,12 @@ impl Store {
     }
 }
 
-/// Runs what blocks where it may.
+/// Runs blocking work on a thread for that.
 async fn blocking<T: Send + 'static>(
     pin: &Pin,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
-    // It panicked, or the runtime ends.
+    // The work panicked, or the runtime ends.
     done.unwrap_or_else(|error| Err(StoreError::host("store", pin, io::Error::other(error))))
 }

@@ -1,4 +1,4 @@
-//! [`Store`]: which packages there are.
+//! [`Store`]: the folder of installed packages.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,17 +15,17 @@ use super::{record, remove};
 use crate::modules;
 use crate::pin::Pin;
 
-/// How much one package may be.
+/// The limits of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// Bytes of its archive, headers included.
+    /// Bytes of its tar archive, headers included.
     pub bytes: u64,
-    /// Its files and directories.
+    /// The number of its files and directories.
     pub entries: u64,
 }
 
 impl Default for StoreLimits {
-    /// 4 GiB, as the largest wheels unpack to; 60,000 files and directories.
+    /// 4 GiB, as much as the largest wheels unpack to; 60,000 files and directories.
     fn default() -> Self {
         Self {
             bytes: 4 << 30,
@@ -47,13 +47,13 @@ impl StoreLimits {
 /// A package in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
-    /// Which; its hashes when they were known as it was installed.
+    /// Name and version, with the hashes that were known when it was installed.
     pub pin: Pin,
-    /// The lengths of its files together.
+    /// The total length of its files.
     pub bytes: u64,
     /// How many files it has.
     pub files: u64,
-    /// When it was last leased, give or take a minute; else when it was installed.
+    /// When it was last leased, to within a minute, or else when it was installed.
     pub last_used: SystemTime,
 }
 
@@ -65,7 +65,7 @@ pub struct Store(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub folder: PathBuf,
     pub limits: StoreLimits,
-    /// Renames into and out of the folder happen under its lock, so that whoever holds it knows what is there.
+    /// Renames into and out of the folder happen under this lock, thus its holder knows what is there.
     table: Mutex<Table>,
     pub flights: Flights,
 }
@@ -80,7 +80,7 @@ impl Shared {
     }
 
     pub fn table(&self) -> MutexGuard<'_, Table> {
-        // No step under the lock leaves the table half changed.
+        // No step under the lock leaves the table half changed, thus a poisoned lock is fine.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,15 +89,14 @@ impl Shared {
     }
 }
 
-/// Where a package's files lie in its directory; the original's name.
+/// The folder of a package's files in its directory, named as in the original OpenLambda worker.
 pub(super) const FILES: &str = "files";
 
 impl Store {
-    /// Opens the store in `folder`, making it if it isn't there, and removes what a crash left of installing and removing.
-    /// Blocking.
+    /// Opens the store in `folder`, creating it if needed, and removes what interrupted installs and removals left. Blocking.
     ///
     /// # Errors
-    /// When it is no directory, or can't be read or written.
+    /// When it is not a directory, or can't be read or written.
     pub fn open(folder: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
         let opened = fs::create_dir_all(folder).and_then(|()| remove::sweep(folder));
         opened.map_err(|source| StoreError::Open {
@@ -112,14 +111,16 @@ impl Store {
         })))
     }
 
-    /// Whether `pin` is installed: by name and version, wherever it came from. One stat. Blocking.
+    /// Whether `pin` is installed, by name and version, from whatever archive. One stat. Blocking.
     #[must_use]
     pub fn has(&self, pin: &Pin) -> bool {
         self.0.files(pin).is_dir()
     }
 
-    /// The installed packages, sorted. Entries that aren't called `NAME==VERSION` in normal form, as people may have put
-    /// there, are left out. Blocking; one that wasn't installed by us is measured file by file.
+    /// The installed packages, sorted. Blocking.
+    ///
+    /// Entries that aren't called `NAME==VERSION` in normal form are ignored. Packages that were put there by hand are measured file by
+    /// file.
     ///
     /// # Errors
     /// When the folder can't be read.
@@ -134,7 +135,7 @@ impl Store {
             let Some(pin) = name.to_str().and_then(Pin::of_directory) else {
                 continue;
             };
-            // It may be removed while we look.
+            // A package may be removed meanwhile.
             if let Ok(one) = self.measure(pin) {
                 installed.push(one);
             }
@@ -157,8 +158,10 @@ impl Store {
         })
     }
 
-    /// Leases `pin` for `holder` (as errors name it, like a function's name); `None` when it isn't installed. It isn't
-    /// removed as long as the lease lives. By name and version only: [`Store::get_or_install`] looks at the hashes too. Blocking.
+    /// Leases `pin` for `holder`; `None` when it isn't installed. Blocking.
+    ///
+    /// The package can't be removed as long as the lease lives. `holder` appears in errors, like a function's name. Only name and version
+    /// are compared; [`Store::get_or_install`] also compares the hashes.
     #[must_use]
     pub fn lease(&self, pin: &Pin, holder: &str) -> Option<Lease> {
         Lease::take(&self.0, &mut self.0.table(), pin, holder)
@@ -170,14 +173,14 @@ impl Store {
         modules::top_level(&self.0.files(pin), pin.name().as_str())
     }
 
-    /// Those who lease `pin` now, sorted, each once.
+    /// The holders of leases on `pin`, sorted, each once.
     #[must_use]
     pub fn holders(&self, pin: &Pin) -> Vec<String> {
         let holders = self.0.table().holders(pin);
         holders.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether `pin` is brought into use for the first time since this store was opened: true once.
+    /// Returns true on the first call for `pin` since this store was opened, else false.
     #[must_use]
     pub fn first_use(&self, pin: &Pin) -> bool {
         self.0.table().first_use(pin)

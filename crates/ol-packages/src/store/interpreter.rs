@@ -1,7 +1,7 @@
-//! For which interpreter a store's packages were installed: `FOLDER/.interpreter`.
+//! For which Python interpreter a store's packages were installed: `FOLDER/.interpreter`, called the mark.
 //!
-//! Exists because `NAME==VERSION` says nothing of it, and a base image or a host's Python may be another after a restart: native modules
-//! of the one before can't be imported, and what was compiled for it is compiled again at each start.
+//! Exists because `NAME==VERSION` doesn't say it, and after a restart the base image or the host's Python may be another. Native modules
+//! for the previous interpreter could not be imported, and Python would compile all files again at each start.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -16,13 +16,14 @@ use crate::pin::Pin;
 
 const MARK: &str = ".interpreter";
 
-/// Of a mark, in bytes.
+/// The longest mark, in bytes.
 const LONGEST: u64 = 4096;
 
 impl Store {
-    /// Says for which interpreter packages are installed from now on, in any words that tell it from others. What was installed for
-    /// another, or for nobody knows which, is removed, to be installed anew when it is wanted; what people put there stays. Returns
-    /// what was removed. Call it before anything is leased. Blocking.
+    /// Sets the interpreter for which packages are installed from now on; returns the packages that were removed. Blocking.
+    ///
+    /// `interpreter` is any text that identifies it. Packages that were installed for another interpreter, or with a damaged mark, are
+    /// removed and will be installed anew when wanted; those put there by hand stay. Call this before anything is leased.
     ///
     /// # Errors
     /// When this host fails; [`StoreError::Mark`] names the file.
@@ -48,20 +49,20 @@ impl Store {
             );
         }
         let mut removed = Vec::new();
-        // Without a mark they are of a time when nothing was written down.
+        // Packages in a store without a mark are kept: they are from a release that wrote none.
         for package in before.iter().flat_map(|_| self.list()).flatten() {
             let ours = Record::read(&self.0.path(&package.pin)).is_some();
             if ours && self.remove(&package.pin)? {
                 removed.push(package.pin);
             }
         }
-        // Last: cut before, it is done again.
+        // Written last: if this is interrupted earlier, the next start removes again.
         write(&self.0.folder, &mark, interpreter).map_err(failed)?;
         Ok(removed)
     }
 }
 
-/// At most a little more than a mark is long, and never waiting, as a named pipe would.
+/// Reads a mark, or slightly more than the longest. Never blocks, even if the file is a named pipe.
 fn read(mark: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(mark, flags, Mode::empty())?);
@@ -70,7 +71,7 @@ fn read(mark: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Could we have written this? Marks are a path and perhaps a word.
+/// Whether `bytes` could be a mark: a path and perhaps a word.
 fn is_a_mark(bytes: &[u8]) -> bool {
     let text = |text: &str| text.contains("python") && !text.contains(char::is_control);
     bytes.len() as u64 <= LONGEST && std::str::from_utf8(bytes).is_ok_and(text)

@@ -1,4 +1,4 @@
-//! Who uses which package, and when each was last used.
+//! Who uses which package, and when each package was last used.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::folder::Shared;
 use super::record::Record;
 use crate::pin::Pin;
 
-/// How exactly the last use is known.
+/// The precision of a package's last use on disk.
 const TOUCHED_EVERY: Duration = Duration::from_secs(60);
 
-/// What is known of the packages beside what is on disk. Its keys are directories' names.
+/// What is known about packages apart from the disk. Keys are directory names.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     holders: HashMap<String, BTreeMap<u64, Arc<str>>>,
@@ -25,7 +25,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Those who lease `pin`, each once; empty when nobody does.
+    /// The holders of leases on `pin`, each once; empty when nobody has one.
     pub fn holders(&self, pin: &Pin) -> BTreeSet<Arc<str>> {
         let holders = self.holders.get(&pin.to_string());
         holders
@@ -39,12 +39,12 @@ impl Table {
         self.used.insert(pin.to_string())
     }
 
-    /// Forgets when `pin` was used; it is gone.
+    /// Forgets the last use of `pin`, which was removed.
     pub fn forget(&mut self, pin: &Pin) {
         self.touched.remove(&pin.to_string());
     }
 
-    /// Whether the use of `directory` at `now` is to be written down.
+    /// Whether a use of `directory` at `now` should be written to disk; if so, `now` is remembered.
     fn is_due(&mut self, directory: &str, now: Instant) -> bool {
         match self.touched.get_mut(directory) {
             Some(last) if now.duration_since(*last) < TOUCHED_EVERY => false,
@@ -60,7 +60,7 @@ impl Table {
     }
 }
 
-/// A hold on one installed package: it stays as long as this lives.
+/// A hold on one installed package, which can't be removed while this lives.
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
@@ -71,7 +71,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// With the table's lock held: a removal either comes before, and there is nothing to lease, or sees the lease.
+    /// Takes a lease under the table's lock: a removal either comes before, and there is nothing to lease, or sees the lease.
     pub(super) fn take(
         shared: &Arc<Shared>,
         table: &mut Table,
@@ -98,9 +98,10 @@ impl Lease {
         Some(lease)
     }
 
-    /// Is it what was asked for? A version that came from other archives than those that were locked isn't. The locks of two tools may
-    /// list few or all archives of a version, so one in common is enough; a package without hashes, put there by hand, is believed.
-    /// Asked with the lease in hand, so that what is looked at is what is held. Blocking.
+    /// Checks that the package comes from a wanted archive. Blocking.
+    ///
+    /// The locks of two tools may list few or all archives of a version, thus one common hash is enough; a package without hashes, put
+    /// there by hand, is accepted. Called with the lease already taken, so that the package checked is the one held.
     pub(super) fn verified(self) -> Result<Self, StoreError> {
         let directory = self.shared.path(&self.pin);
         let installed = Record::read(&directory).map_or_else(Vec::new, |record| record.hashes);
@@ -118,14 +119,13 @@ impl Lease {
         &self.pin
     }
 
-    /// Where its files lie on the host.
+    /// The path of its files on the host.
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.shared.files(&self.pin)
     }
 
-    /// Says that the package is used now, for whoever collects the oldest. Writes at most once a minute, a directory's
-    /// time. Blocking, for as long as that takes.
+    /// Records that the package is used now, for `Store::collect`. Blocking: at most once a minute it writes a directory's time.
     pub fn touch(&self) {
         let due = self.shared.table().is_due(&self.directory, Instant::now());
         if due {
@@ -142,7 +142,7 @@ impl Lease {
             last_access: now,
             last_modification: now,
         };
-        // A time that can't be written only makes the package look older than it is.
+        // If the time can't be written, the package only looks older than it is.
         let path = self.shared.folder.join(&self.directory);
         if let Err(error) = rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()) {
             tracing::debug!(package = %self.directory, %error, "can't note a package's use");
@@ -150,8 +150,8 @@ impl Lease {
     }
 }
 
-/// The end of a lease is a use too: a function may have served for days. Safe to drop anywhere: a short lock, and once a
-/// minute one inode's time.
+/// The end of a lease counts as a use, since a function may have served for days. Safe to drop anywhere: it takes a short lock, and at most
+/// once a minute writes one inode's time.
 impl Drop for Lease {
     fn drop(&mut self) {
         let due = {

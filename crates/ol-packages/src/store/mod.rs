@@ -1,23 +1,23 @@
-//! Installed packages: `FOLDER/NAME==VERSION/files/…`, each whole or not there, shared by all who lease it.
+//! Installed packages: `FOLDER/NAME==VERSION/files/…`, each complete or absent, shared by all who lease it.
 //!
 //! ```text
 //!   Partial ── fill (untar, read-only, synced) ─▶ Filled ── commit (rename, synced) ─▶ NAME==VERSION ◀── Lease
 //!      │ .partial-…, mode 0700                       │                                     │ remove, collect
-//!      ▼ dropped, failed, or found by open           ▼                                     ▼ nobody's: renamed away
+//!      ▼ dropped, failed, or found by open           ▼                                     ▼ not leased: renamed away
 //!    removed                                       removed                              .removed-…, then deleted
 //! ```
 //!
-//! - `folder`: [`Store`], the door: what is there
-//! - `flight`: one installs, however many ask
-//! - `partial`: phases of a package that is not visible yet, each removing what it made unless the next takes over
-//! - `seal`: modes and fsync of all that was unpacked
-//! - `record`: how large a package is, kept beside its files
-//! - `interpreter`: for which Python they were installed
-//! - `lease`: who uses what, and when a package was last used
-//! - `remove`: removing one, the oldest, and what a crash left
+//! - `folder`: [`Store`], the entry point
+//! - `flight`: one caller installs, however many ask
+//! - `partial`: the phases of a package that isn't visible yet; each removes what it made unless the next phase takes over
+//! - `seal`: sets modes of all unpacked files and syncs them
+//! - `record`: how large a package is and its hashes, stored beside its files
+//! - `interpreter`: for which Python the packages were installed
+//! - `lease`: who uses which package, and when it was last used
+//! - `remove`: removes one package, the oldest ones, and what a crash left
 //!
-//! Everything that isn't `async` blocks on the disk. The folder is the worker's: nobody else may write there, while
-//! sandboxes read it. Two workers must not share one; a second program may, as each holds a lock on its partials.
+//! All functions that aren't `async` block on the disk. Only the worker may write to the folder; sandboxes read it. Two workers must not
+//! share a store; a second program may use it, as each holds a lock on its partial packages.
 
 mod error;
 mod flight;

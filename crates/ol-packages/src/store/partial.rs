@@ -1,5 +1,7 @@
-//! A package on its way into the store, in two phases: [`Partial`], which has no files yet, and [`Filled`], which has all
-//! of them, read-only and on disk, but not its name. Either removes itself unless the next takes over.
+//! A package on its way into the store, in two phases.
+//!
+//! [`Partial`] has no files yet; [`Filled`] has all of them, read-only and on disk, but not its final name. Each removes itself unless the
+//! next phase takes over.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
@@ -18,12 +20,12 @@ use super::record::Record;
 use super::{remove, seal};
 use crate::pin::Pin;
 
-/// How a directory that isn't a package yet is called; a name that no pin displays as.
+/// Prefix of a directory that isn't a package yet; no pin displays like that.
 pub(super) const PARTIAL: &str = ".partial-";
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A name for something of `pin` that no other of this or another process has.
+/// A name for something of `pin` that is unique in this and all other processes.
 pub(super) fn unique(prefix: &str, pin: &Pin) -> String {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}{pin}-{}-{number}", std::process::id())
@@ -33,7 +35,7 @@ pub(super) fn unique(prefix: &str, pin: &Pin) -> String {
 #[derive(Debug)]
 struct Scratch {
     path: PathBuf,
-    /// Its directory, locked: another program's [`Store::open`] leaves it alone.
+    /// The directory, opened and locked: the lock makes another program's [`Store::open`] leave it alone.
     lock: Option<File>,
 }
 
@@ -41,13 +43,12 @@ impl Scratch {
     fn new(shared: &Shared, pin: &Pin) -> io::Result<Self> {
         loop {
             let path = shared.folder.join(unique(PARTIAL, pin));
-            // Nobody but us looks inside until it is whole.
+            // Only this user may look inside until the package is complete.
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 made => made?,
             }
-            // Until it is locked, a sweep may take it; then there is nothing left to lock or in it, and the next name
-            // is tried.
+            // Before it is locked, another program's sweep may remove it; then the next name is tried.
             let locked = File::open(&path).and_then(|lock| {
                 flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
                 Ok(lock)
@@ -83,7 +84,7 @@ impl Scratch {
         }
     }
 
-    /// Lets it stay.
+    /// Keeps it: dropping no longer removes it.
     fn keep(mut self) {
         self.lock = None;
     }
@@ -102,7 +103,8 @@ fn remove_logged(path: &Path) {
     }
 }
 
-/// Never blocks a task: within a runtime the removal goes to its threads for that. If it ends first, the next open sweeps.
+/// Never blocks a task: within a runtime, a thread for blocking work removes the directory. If the runtime ends first, the next
+/// [`Store::open`] does.
 impl Drop for Scratch {
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else {
@@ -120,7 +122,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A package's place before it has files.
+/// Room for a package that has no files yet.
 #[derive(Debug)]
 pub struct Partial {
     shared: Arc<Shared>,
@@ -129,7 +131,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Makes room for `pin`. Blocking.
+    /// Creates the directory for `pin`. Blocking.
     pub(super) fn new(shared: &Arc<Shared>, pin: &Pin) -> Result<Self, StoreError> {
         let scratch = Scratch::new(shared, pin);
         Ok(Self {
@@ -145,7 +147,7 @@ impl Partial {
         &self.pin
     }
 
-    /// Room for the same once more, should filling this fail. Blocking.
+    /// Makes room for the same package once more, in case filling this one fails. Blocking.
     ///
     /// # Errors
     /// When this host fails.
@@ -153,12 +155,13 @@ impl Partial {
         Self::new(&self.shared, &self.pin)
     }
 
-    /// Unpacks `archive`, a plain tar of what is to lie in `files`, read to its end. All of it is then read-only (0444, or
-    /// 0555 when anybody could execute it), this user's, and synced. Blocking, for as long as `archive` takes.
+    /// Unpacks `archive`, a plain tar of the package's files, and reads it to its end. Blocking, for as long as `archive` takes.
+    ///
+    /// Afterwards all files are read-only (0444, or 0555 when anybody could execute them), owned by this user, and synced.
     ///
     /// # Errors
-    /// When the archive is damaged, over a limit, without a file, or holds anything but files and directories beneath, or
-    /// this host fails. Nothing is left of it then.
+    /// When the archive is damaged, over a limit, contains no file or anything but files and directories below its root, or this host
+    /// fails. Nothing is left then.
     pub fn fill(self, archive: impl Read) -> Result<Filled, StoreError> {
         let filled = self.unpack(archive);
         match filled {
@@ -190,7 +193,7 @@ impl Partial {
     }
 }
 
-/// A whole package that nobody sees yet.
+/// A complete package that isn't visible yet.
 #[derive(Debug)]
 pub struct Filled {
     partial: Partial,
@@ -204,11 +207,13 @@ impl Filled {
         &self.partial.pin
     }
 
-    /// Gives it its name and leases it for `holder`. When this returns it survives a power cut; cut at any moment before,
-    /// it is there whole or not at all. If it is there already, that one is leased and this one removed. Blocking.
+    /// Gives the package its final name and leases it for `holder`. Blocking.
+    ///
+    /// After a power cut at any moment it is there completely or not at all; once this returned, it is there. If the same package is there
+    /// already, that one is leased and this one removed.
     ///
     /// # Errors
-    /// When this host fails, or something that is no package lies in its place. Nothing is left of it then.
+    /// When this host fails, or something that is no package lies at its path. Nothing is left then.
     pub fn commit(self, holder: &str) -> Result<Lease, StoreError> {
         let Self { partial, record } = self;
         let Partial {
@@ -232,7 +237,7 @@ impl Filled {
                 scratch.keep();
                 (lease, true)
             }
-            // Another program was faster, or somebody put it there by hand.
+            // Another program was faster, or somebody put the package there by hand.
             (Err(_), Some(lease)) => {
                 scratch.remove();
                 (lease.verified()?, false)
@@ -257,7 +262,7 @@ impl Filled {
             Err(error) => {
                 drop(lease);
                 if ours {
-                    // Refused when another leased it already, who then uses what may be gone after a power cut.
+                    // Removal fails when another caller leased it already, who then uses a package that a power cut may lose.
                     let _ = Store(Arc::clone(&shared)).remove(&pin);
                 }
                 Err(failed(error))
@@ -266,7 +271,7 @@ impl Filled {
     }
 }
 
-/// The last steps before the name: the record, and the directory itself, readable by all from here on.
+/// Writes the record and makes the directory readable by all: the last steps before the rename.
 fn close(directory: &Path, record: &Record) -> io::Result<()> {
     record.write(directory)?;
     let opened = File::open(directory)?;

@@ -1,6 +1,7 @@
-//! `NAME==VERSION/installed.json`: how large a package is and which archives it could come from, so that listing the store
-//! needn't walk all files, and so that nobody gets a package from another archive than it locked. Without it, as in the original's
-//! stores, the files are counted, and where they came from isn't known.
+//! `NAME==VERSION/installed.json`: a package's size and the hashes of the archives that it could come from.
+//!
+//! Exists so that listing the store needn't visit all files, and so that nobody gets a package from another archive than was locked. A
+//! package without a record, as in stores of the original OpenLambda worker, is measured file by file, and its archive is unknown.
 
 use std::fs::{self, DirEntry, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +21,7 @@ const FORMAT: u32 = 1;
 /// What is known of an installed package.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Record {
-    /// Lengths of its files together.
+    /// The total length of its files.
     pub bytes: u64,
     pub files: u64,
     pub hashes: Vec<Sha256>,
@@ -35,7 +36,7 @@ struct Stored {
 }
 
 impl Record {
-    /// Writes it into a package's `directory`, to the disk.
+    /// Writes the record into a package's `directory` and syncs it.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let stored = Stored {
             format: FORMAT,
@@ -54,7 +55,7 @@ impl Record {
         file.sync_all()
     }
 
-    /// What was written into `directory`; `None` when there is nothing that we wrote. Blocking.
+    /// Reads the record in `directory`; `None` when there is none that this program wrote. Blocking.
     pub fn read(directory: &Path) -> Option<Self> {
         let stored = fs::read(directory.join(RECORD)).ok()?;
         let stored: Stored = serde_json::from_slice(&stored).ok()?;
@@ -68,7 +69,7 @@ impl Record {
     }
 }
 
-/// What is known of the package in `directory`. Blocking; without a record it visits every file.
+/// Reads the record in `directory`, or measures the package. Blocking; without a record it visits every file.
 pub(super) fn read_or_measure(directory: &Path) -> io::Result<Record> {
     if let Some(record) = Record::read(directory) {
         return Ok(record);

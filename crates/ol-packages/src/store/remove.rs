@@ -1,6 +1,6 @@
-//! Takes packages out of the store: one, the oldest until few enough are left, and what a crash left behind.
+//! Removes packages from the store: a given one, the ones unused for longest until the rest fits, and what a crash left.
 //!
-//! A package first loses its name, in one step, and is deleted then: nobody ever imports from half of one.
+//! A package is first renamed, in one step, and then deleted: nobody ever imports from half a package.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -15,14 +15,14 @@ use super::folder::Store;
 use super::partial::{PARTIAL, unique};
 use crate::pin::Pin;
 
-/// How a package is called while it is deleted.
+/// Prefix of a package's directory while it is deleted.
 const REMOVED: &str = ".removed-";
 
 impl Store {
     /// Removes `pin`; false when it wasn't there. Blocking.
     ///
     /// # Errors
-    /// When it is leased, which names those who do, or this host fails.
+    /// When it is leased (the error names the holders), or this host fails.
     pub fn remove(&self, pin: &Pin) -> Result<bool, StoreError> {
         let failed = |error: io::Error| StoreError::host("remove", pin, error);
         let removed = self.0.folder.join(unique(REMOVED, pin));
@@ -48,8 +48,9 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes packages, those unused for longest first, until all together are at most `quota` bytes, and says which.
-    /// Leased ones stay, so it may stay more. Blocking.
+    /// Removes packages, those unused for longest first, until all together have at most `quota` bytes; returns the removed ones. Blocking.
+    ///
+    /// Leased packages stay, thus more than `quota` may remain.
     ///
     /// # Errors
     /// When this host fails.
@@ -75,8 +76,9 @@ impl Store {
     }
 }
 
-/// Deletes a package's directory and all in it, without following links. Directories are read-only, and a worker without
-/// capabilities can't delete from them, even as root, before it changes that.
+/// Deletes a package's directory and everything in it, without following links.
+///
+/// Its directories are read-only: without capabilities even root can't delete from them before changing their mode.
 pub(super) fn delete(directory: &Path) -> io::Result<()> {
     match make_writable(directory).and_then(|()| fs::remove_dir_all(directory)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -101,7 +103,7 @@ fn make_writable(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes what processes that are gone left in `folder`: packages that never became whole, or lost their name.
+/// Deletes what processes that ended left in `folder`: packages that were never completed, or whose deletion was interrupted.
 pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -117,7 +119,7 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a process still works on this partial package: it holds a lock on it.
+/// Whether a process still works on this partial package, which it then holds a lock on.
 fn is_alive(partial: &Path) -> io::Result<bool> {
     let opened = match File::open(partial) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

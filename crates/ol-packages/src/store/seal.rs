@@ -1,8 +1,8 @@
-//! Makes what was unpacked read-only, and makes sure that it is on disk.
+//! Makes unpacked files read-only and syncs them to disk.
 //!
-//! Each file and directory is synced on its own: one syncfs(2) waits for whatever else the disk has to write. Many at a time, since a
-//! file system writes its journal once for all who wait for it: three thousand files of 24 kB took 4.5 s one after the other, 0.2 s by
-//! sixteen (ext4).
+//! Each file and directory is synced on its own, because one syncfs(2) would wait for everything else that the disk has to write. Many are
+//! synced at once, because a file system writes its journal once for all who wait for it: three thousand files of 24 kB took 4.5 s one
+//! after the other, 0.2 s with sixteen threads (ext4).
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -14,21 +14,21 @@ use std::thread;
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 
-/// Threads that sync. They only wait.
+/// Threads that sync. They spend their time waiting.
 const SYNCING: usize = 16;
 
-/// Open files that wait for one of them.
+/// The most open files queued for these threads.
 const WAITING: usize = 64;
 
-/// What there is.
+/// The size of what was sealed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sealed {
     pub files: u64,
-    /// Lengths of the files together.
+    /// The total length of the files.
     pub bytes: u64,
 }
 
-/// Seals `directory` and all in it. Blocking.
+/// Makes `directory` and everything in it read-only and synced. Blocking.
 pub(super) fn seal(directory: &Path) -> io::Result<Sealed> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
@@ -40,7 +40,7 @@ pub(super) fn seal(directory: &Path) -> io::Result<Sealed> {
             .unwrap_or_else(PoisonError::into_inner)
             .recv()
     };
-    // Until all is sent: one that left early would leave the walk waiting.
+    // Continues after an error until all files are received: a thread that left early could leave the walk blocked.
     let sync = || {
         let mut failed = None;
         while let Ok(file) = next() {
@@ -72,7 +72,7 @@ struct Sealing {
 }
 
 impl Sealing {
-    /// Recursion is as deep as unpacking allows, 64.
+    /// Recurses as deep as unpacking allows: 64 levels.
     fn directory(&mut self, directory: OwnedFd) -> io::Result<()> {
         let mut entries = Dir::read_from(&directory)?;
         while let Some(entry) = entries.read() {
@@ -100,7 +100,7 @@ impl Sealing {
                 self.sealed.bytes += u64::try_from(stat.st_size).unwrap_or(0);
                 self.send(opened)
             }
-            // Unpacking makes neither links nor devices.
+            // Unpacking creates neither links nor devices.
             other => Err(io::Error::other(format!("found a {other:?}"))),
         }
     }

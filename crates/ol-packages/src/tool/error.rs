@@ -1,13 +1,13 @@
-//! Why there is no installer.
+//! Why uv can't be found or fetched.
 
 use std::path::PathBuf;
 
 use crate::index::ClientError;
 
-/// Why uv can't be had. None of the texts holds a password.
+/// Why uv can't be had. No message contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// The index doesn't answer as one.
+    /// The index can't be reached or doesn't answer like a package index.
     #[error("uv, which installs packages, can't be fetched: {0}; or install uv {series} on this host", series = super::release::SERIES)]
     Index(#[from] ClientError),
     /// The index has no such project.
@@ -16,7 +16,7 @@ pub enum ToolError {
         /// The index, without credentials.
         index: String,
     },
-    /// It has none for this machine, or only versions that we don't know.
+    /// The index has no uv for this machine, or only versions outside the supported series.
     #[error("the package index {index} has no wheel of uv {series} for {platform}{has}: add one there, or install uv {series} on this host", series = super::release::SERIES)]
     NoWheel {
         /// The index, without credentials.
@@ -26,25 +26,25 @@ pub enum ToolError {
         /// What it has instead, if anything.
         has: String,
     },
-    /// The index tells no hash.
-    #[error("the package index tells no sha256 for {file}: what can't be checked isn't run; install uv {series} on this host", series = super::release::SERIES)]
+    /// The index publishes no hash for the wheel.
+    #[error("the package index lists no sha256 for {file}: what can't be checked isn't run; install uv {series} on this host", series = super::release::SERIES)]
     NoHash {
         /// The wheel.
         file: String,
     },
-    /// What came isn't what the index promised.
+    /// The wheel's hash differs from the one in the index.
     #[error(
         "{file} has the wrong hash: the package index promises sha256 {promised}, and {found} came"
     )]
     WrongHash {
         /// The wheel.
         file: String,
-        /// As the index tells it.
+        /// The hash that the index lists.
         promised: String,
-        /// As it is.
+        /// The hash of what was downloaded.
         found: String,
     },
-    /// It has the right hash and is still no wheel of uv.
+    /// The hash is right, but the file is no wheel of uv.
     #[error("{file} is no wheel of uv: {why}")]
     NotUv {
         /// The wheel.
@@ -52,7 +52,7 @@ pub enum ToolError {
         /// What is wrong with it.
         why: String,
     },
-    /// What was unpacked is no program.
+    /// The unpacked file is no program.
     #[error("uv was fetched to {path}, and {why}; name another index in pip_mirror, or install uv on this host", path = path.display())]
     NotAProgram {
         /// The program.
@@ -60,7 +60,7 @@ pub enum ToolError {
         /// Why.
         why: String,
     },
-    /// The disk.
+    /// The disk failed.
     #[error("{path}: {source}", path = path.display())]
     Disk {
         /// The file or folder.
@@ -73,7 +73,7 @@ pub enum ToolError {
     BrokeOff {
         /// The wheel.
         file: String,
-        /// How many came.
+        /// How many bytes came.
         bytes: u64,
         /// What the system says.
         why: String,

@@ -13,13 +13,13 @@ use super::release::{Release, newest};
 use super::{Progress, ToolError};
 use crate::index::{Client, FileLink, Index};
 
-/// Bytes; uv is 40 MB, its wheel half of that.
+/// The largest wheel and the largest program that are accepted, in bytes; uv is 40 MB, its wheel half of that.
 const LARGEST: u64 = 200 << 20;
-/// To download all of it.
+/// Time to download the whole wheel.
 const PATIENCE: Duration = Duration::from_secs(300);
 const STEP: usize = 256 << 10;
 
-/// Fetches the newest that is known into `dir/uv-VERSION/uv`. The caller holds the lock on `dir`.
+/// Fetches the newest release of the supported series into `dir/uv-VERSION/uv`. The caller holds the lock on `dir`.
 pub(super) fn fetch(
     dir: &Path,
     index: &Index,
@@ -47,20 +47,20 @@ pub(super) fn fetch(
     Ok((release, path))
 }
 
-/// A folder in the making; gone if it isn't kept.
+/// A folder being filled; dropping it removes it unless [`Part::keep`] was called.
 struct Part(PathBuf);
 
 impl Part {
     fn new(path: PathBuf) -> Result<Self, ToolError> {
-        // One that was left by a crash; nobody else makes one while we hold the lock.
+        // Left by a crash: nobody else makes one while we hold the lock.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).map_err(disk(&path))?;
         Ok(Self(path))
     }
 
-    /// Makes it visible, whole or not at all.
+    /// Renames it to its final name in one step.
     fn keep(self, to: &Path) -> Result<PathBuf, ToolError> {
-        // One is there only if it doesn't run: else it would have been found.
+        // If `to` exists, its program isn't usable; otherwise it would have been found.
         let _ = fs::remove_dir_all(to);
         let synced = File::open(&self.0).and_then(|folder| folder.sync_all());
         synced
@@ -77,7 +77,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // After `keep` it isn't there any more.
+        // After `keep` the folder no longer exists here.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -149,14 +149,14 @@ fn unpack(wheel: &Path, release: Release, name: &str, to: &Path) -> Result<(), T
     let member = archive
         .by_name(&inside)
         .map_err(|_| not_uv(format!("it holds no {inside}")))?;
-    // The name is ours, not the archive's: whatever else it holds stays in it.
+    // This path is chosen here, not by the archive, and only this one member is unpacked.
     let mut out = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o700)
         .open(to)
         .map_err(disk(to))?;
-    // Sandboxes run it, whatever the umask: a link to it lies beside their code.
+    // Sandboxes execute the file, thus its mode must not depend on the umask.
     out.set_permissions(Permissions::from_mode(0o755))
         .map_err(disk(to))?;
     let copied = io::copy(&mut member.take(LARGEST + 1), &mut out);

@@ -1,4 +1,4 @@
-//! Looks for uv on this host, and has it fetched where there is none.
+//! Looks for uv on this host, and fetches it if there is none.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -11,39 +11,40 @@ use super::release::Release;
 use super::{ToolError, fetch};
 use crate::index::Index;
 
-/// How far a fetch is.
+/// How far [`Uv::find_or_fetch`] is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// uv was found; nothing is fetched.
     Found(PathBuf),
-    /// Asks the index.
+    /// The index is being asked.
     Asking,
-    /// Downloads a wheel.
+    /// A wheel is being downloaded.
     Downloading {
         /// The wheel.
         file: String,
-        /// So far.
+        /// Bytes so far.
         bytes: u64,
-        /// In all, if the server says so.
+        /// Bytes in all, if the server says so.
         of: Option<u64>,
     },
 }
 
-/// The installer: a program without parts, which runs in a sandbox as it does here.
+/// The installer: one self-contained program, which runs in a sandbox as on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uv {
     /// The program.
     pub path: PathBuf,
-    /// What it says it is.
+    /// Its version.
     pub release: Release,
 }
 
 impl Uv {
-    /// Takes the one on `PATH` or in `dir`, or else fetches one into `dir`. Blocking; of two at once, in two processes even,
-    /// one fetches and the other waits.
+    /// Takes uv from `PATH` or `dir`, or else fetches it into `dir`. Blocking.
+    ///
+    /// If several callers need to fetch at once, even in different processes, one fetches and the others wait.
     ///
     /// # Errors
-    /// By name: the index can't be reached, has none for this machine, tells no hash or a wrong one, the disk is full, …
+    /// When the index can't be reached, has no uv for this machine, lists no hash or a wrong one, the disk is full, …
     pub fn find_or_fetch(
         dir: &Path,
         index: &Index,
@@ -54,10 +55,10 @@ impl Uv {
         Self::find_in(folders, dir, index, progress)
     }
 
-    /// The same, with another `PATH`.
+    /// Does the same with another `PATH`.
     ///
     /// # Errors
-    /// As above.
+    /// As [`Uv::find_or_fetch`].
     pub fn find_in(
         path: impl Iterator<Item = PathBuf>,
         dir: &Path,
@@ -84,7 +85,7 @@ impl Uv {
         let lock = File::create(&lock_path).map_err(disk(&lock_path))?;
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|error| disk(&lock_path)(error.into()))?;
-        // Somebody may have fetched it while we waited.
+        // Another process may have fetched it while we waited for the lock.
         if let Some(found) = Self::kept_in(dir) {
             progress(Progress::Found(found.path.clone()));
             return Ok(found);
@@ -93,7 +94,7 @@ impl Uv {
         Self::fetched(&path, release).map_err(|why| ToolError::NotAProgram { path, why })
     }
 
-    /// The newest that was fetched before.
+    /// The newest release that was fetched before.
     fn kept_in(dir: &Path) -> Option<Self> {
         let entries = fs::read_dir(dir).ok()?.filter_map(Result::ok);
         let mut releases: Vec<Release> = entries
@@ -107,14 +108,15 @@ impl Uv {
             .find_map(|release| Self::fetched(&dir.join(format!("uv-{release}/uv")), release).ok())
     }
 
-    /// One that was fetched. It isn't run to see what it says of itself: an index is trusted with what runs in sandboxes, not with
-    /// what runs as the worker.
+    /// The program at `path`, which was fetched as `release`.
+    ///
+    /// It isn't run to ask its version: the index is trusted with what runs in sandboxes, not with what runs as the worker.
     fn fetched(path: &Path, release: Release) -> Result<Self, String> {
         let path = native(path)?;
         Ok(Self { path, release })
     }
 
-    /// The program at a path, if it is one (not a script that finds another), runs, and is of the series.
+    /// The program at `path`, if it is native, runs, and belongs to the supported series.
     fn at(path: &Path) -> Result<Self, String> {
         let path = native(path)?;
         let said = Command::new(&path)
@@ -135,7 +137,7 @@ impl Uv {
     }
 }
 
-/// Where it really lies, if it is a native program: a script would be one that finds another.
+/// The real path of a native program. Scripts are refused: one would only look for another program.
 fn native(path: &Path) -> Result<PathBuf, String> {
     let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
     let mut magic = [0; 4];

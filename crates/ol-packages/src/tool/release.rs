@@ -1,7 +1,7 @@
 //! Versions of uv, and the wheel of one that fits a machine.
 //!
-//! uv changes what its options mean when the second number of its version rises, so one series is used: the one that the
-//! program inside the sandbox was written against.
+//! uv changes the meaning of its options when the second number of its version rises. Thus only one series is used: the one that the
+//! program inside the sandbox was written for.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl Release {
         parts.next().is_none().then_some(release)
     }
 
-    /// Is it of the series that is used?
+    /// Whether it belongs to the supported series.
     #[must_use]
     pub fn is_known(self) -> bool {
         (self.0, self.1) == SERIES_NUMBERS
@@ -37,9 +37,9 @@ impl fmt::Display for Release {
     }
 }
 
-/// The newest release of the series and its wheel for this processor. `Err` says what the page has instead.
+/// The newest release of the series and its wheel for this processor. `Err` holds what the page offers instead, for the error message.
 ///
-/// Of one release the wheel for musl comes first: it needs no C library, so it runs in a base image of any distribution.
+/// The musl wheel of a release is preferred: it needs no C library, hence runs in a base image of any distribution.
 pub(super) fn newest<'a>(
     page: &'a Page,
     processor: &str,
@@ -72,7 +72,7 @@ pub(super) fn newest<'a>(
     }
 }
 
-/// How well a platform's tag suits us.
+/// How well a platform tag suits; more is better, `None` doesn't fit.
 fn rank(tag: &str) -> Option<u8> {
     match tag {
         _ if tag.starts_with("musllinux_1_1_") => Some(2),

@@ -1,4 +1,4 @@
-//! Which file of an index's page is the wheel of a package that suits an interpreter best.
+//! Chooses the wheel of a package on an index's page that suits an interpreter best.
 
 use std::str::FromStr;
 
@@ -7,18 +7,18 @@ use crate::pin::{PackageName, Pin, Sha256};
 
 use super::tags::{Fit, Tags, WheelName};
 
-/// What a page has of a package.
+/// The result of [`choose`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice<'a> {
-    /// A wheel that may be taken. Its hash is a wanted one, or isn't told by the page.
+    /// A wheel that may be taken. Its hash is a wanted one, or the page lists none.
     This(&'a FileLink),
-    /// One would suit, but has this hash.
+    /// A wheel would suit, but has this unwanted hash.
     OtherHash(&'a FileLink, Sha256),
-    /// Nothing suits; the names of some files of that version.
+    /// Nothing suits; holds the names of some files of that version, for the error.
     Nothing(Vec<&'a str>),
 }
 
-/// Names that an error tells.
+/// The most file names in an error.
 const TOLD: usize = 3;
 
 pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
@@ -51,7 +51,7 @@ pub(super) fn choose<'a>(page: &'a Page, pin: &Pin, tags: &Tags) -> Choice<'a> {
     }
     match (best, other) {
         (Some((_, file)), _) => Choice::This(file),
-        // Not if it is the sources that were locked.
+        // If the hash of the sources is a wanted one, the sources were locked: then report that there is no wheel.
         (None, Some((_, file, hash))) if !source => Choice::OtherHash(file, hash),
         (None, _) => Choice::Nothing(instead),
     }
@@ -61,14 +61,14 @@ fn hash_of(file: &FileLink) -> Option<Sha256> {
     Sha256::parse(file.sha256.as_deref()?).ok()
 }
 
-/// Is it a wheel of this very package?
+/// Whether a wheel's name is that of the package and version of `pin`.
 pub(super) fn is_of(name: &WheelName<'_>, pin: &Pin) -> bool {
     PackageName::parse(name.project).is_ok_and(|project| project == *pin.name())
         && pep440_rs::Version::from_str(pin.version().as_str())
             .is_ok_and(|version| version == name.version)
 }
 
-/// Good enough for an error's words.
+/// Whether a file looks like the sources of `pin`. Only roughly, as it affects only error messages.
 fn is_source_of(file: &str, pin: &Pin) -> bool {
     let stem = file
         .strip_suffix(".tar.gz")

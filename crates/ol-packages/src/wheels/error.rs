@@ -1,4 +1,4 @@
-//! Why a wheel can't be had.
+//! Why a wheel can't be fetched.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,35 +6,35 @@ use std::sync::Arc;
 
 use crate::index::ClientError;
 
-/// Why a wheel can't be had.
+/// Why a wheel can't be fetched.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WheelError {
-    /// The index doesn't answer as one.
+    /// The index can't be reached or doesn't answer properly.
     #[error(transparent)]
     Index(Arc<ClientError>),
-    /// There is none for this interpreter.
+    /// The index has no wheel for this interpreter.
     #[error("{index} has no wheel of {pin} for this Python and machine{has}")]
     NoWheel {
         /// Which package.
         pin: String,
-        /// Whom was asked.
+        /// The indexes that were asked.
         index: String,
-        /// What there is instead, ready to be appended.
+        /// What the index has instead, ready to be appended.
         has: String,
     },
-    /// The index has other files than those that are wanted.
+    /// The suitable wheel has an unwanted hash, by the index's page.
     #[error(
         "{index} has {file}, but with the hash {found}, which is not one of those that are locked or listed"
     )]
     OtherHash {
         /// The wheel that would suit.
         file: String,
-        /// Whom was asked.
+        /// The index that was asked.
         index: String,
         /// Its SHA-256.
         found: String,
     },
-    /// A file isn't what its page promises.
+    /// The downloaded file has an unwanted hash.
     #[error("{file} has the hash {found}, not one of those that are locked or listed")]
     WrongHash {
         /// The wheel.
@@ -42,17 +42,17 @@ pub enum WheelError {
         /// Its SHA-256.
         found: String,
     },
-    /// A file ended early.
+    /// The download ended early.
     #[error("{file} broke off after {bytes} bytes: {why}")]
     BrokeOff {
         /// The wheel.
         file: String,
-        /// What came.
+        /// How many bytes came.
         bytes: u64,
         /// What the system says.
         why: String,
     },
-    /// It takes too long.
+    /// The fetch takes too long.
     #[error("{file} didn't come within {seconds} s")]
     TooSlow {
         /// The wheel, or the page.
@@ -60,10 +60,10 @@ pub enum WheelError {
         /// The limit.
         seconds: u64,
     },
-    /// Nobody wants it any more.
+    /// All callers that wanted the wheel have left.
     #[error("nobody waits for it any more")]
     Stopped,
-    /// It is too long.
+    /// The file is too long.
     #[error("{file} is longer than {mib} MiB")]
     TooLong {
         /// The wheel.
@@ -71,7 +71,7 @@ pub enum WheelError {
         /// The limit.
         mib: u64,
     },
-    /// This host's disk. Where on it is for the operator: [`Self::place`].
+    /// This host's disk failed. The path is only for the operator: [`Self::place`].
     #[error("the wheel can't be kept on this worker's disk: {source}")]
     Disk {
         /// Where.
@@ -90,7 +90,7 @@ impl WheelError {
         }
     }
 
-    /// The place on this host that failed, for its operator; callers are not told.
+    /// The path on this host that failed, for the operator; callers must not see it.
     #[must_use]
     pub fn place(&self) -> Option<&Path> {
         match self {
@@ -99,7 +99,7 @@ impl WheelError {
         }
     }
 
-    /// Is it worth another attempt?
+    /// Whether another attempt may succeed.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::BrokeOff { .. } => true,
@@ -112,7 +112,7 @@ impl WheelError {
         }
     }
 
-    /// Which of the installer's codes says the same; `inside/f.py` lists them.
+    /// The corresponding failure code of the installer program in `inside/`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

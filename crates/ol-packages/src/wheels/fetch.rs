@@ -1,4 +1,4 @@
-//! A wheel's bytes: from the index to a file, hashed on the way.
+//! Downloads a wheel from the index into a file, computing its hash on the way.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use super::tags::Tags;
 
 const STEP: usize = 256 << 10;
 
-/// What a fetch must keep to, from its beginning on.
+/// The limits of one fetch, with the time when it must end.
 #[derive(Debug)]
 pub(super) struct Bounds<'a> {
     limits: &'a WheelLimits,
@@ -32,7 +32,7 @@ impl<'a> Bounds<'a> {
         Self { limits, until }
     }
 
-    /// The time that is left for `file`.
+    /// The time left for `file`; an error if the fetch was stopped or none is left.
     fn left(&self, file: &str) -> Result<Duration, WheelError> {
         if self.limits.stop.load(Ordering::Relaxed) {
             return Err(WheelError::Stopped);
@@ -47,7 +47,7 @@ impl<'a> Bounds<'a> {
         Ok(left)
     }
 
-    /// May a file have so many bytes?
+    /// Fails if a file of `bytes` bytes is too long.
     fn length(&self, file: &str, bytes: u64) -> Result<(), WheelError> {
         if bytes > self.limits.bytes {
             return Err(WheelError::TooLong {
@@ -59,7 +59,7 @@ impl<'a> Bounds<'a> {
     }
 }
 
-/// Looks for the wheel of `pin` in all indexes, the first that has one that may be taken. The page keeps the link.
+/// Looks for the wheel of `pin` in all indexes, in order; the first acceptable one is taken.
 pub(super) fn find(
     client: &Client,
     pin: &Pin,
@@ -97,7 +97,7 @@ pub(super) fn find(
     }))
 }
 
-/// Downloads `file` into `to`, which is on disk then; returns its hash, one of those of `pin`.
+/// Downloads `file` into `to`, synced to disk; returns its hash, which is one of those of `pin`.
 pub(super) fn download(
     client: &Client,
     file: &FileLink,
@@ -118,13 +118,13 @@ pub(super) fn download(
         .mode(0o400)
         .open(to)
         .map_err(&disk)?;
-    // For sandboxes, whatever the umask.
+    // Sandboxes read the file, thus its mode must not depend on the umask.
     out.set_permissions(Permissions::from_mode(0o444))
         .map_err(&disk)?;
     let (mut hasher, mut bytes, mut buffer) = (Hasher::new(), 0, vec![0; STEP]);
     loop {
         let read = body.read(&mut buffer).map_err(|error| {
-            // Whatever ended the reading, out of time is what it was if there is none left.
+            // If no time is left, that is the cause, whatever the error says.
             bounds.left(name).err().unwrap_or(WheelError::BrokeOff {
                 file: name.clone(),
                 bytes,
@@ -154,7 +154,7 @@ pub(super) fn download(
     })
 }
 
-/// A client gives up when no time is left; then that is what is told.
+/// The error of a client call, or [`WheelError::TooSlow`] if no time is left: the client gives up then.
 fn slow(error: crate::index::ClientError, file: &str, bounds: &Bounds<'_>) -> WheelError {
     bounds.left(file).err().unwrap_or_else(|| error.into())
 }

@@ -1,4 +1,4 @@
-//! [`Wheels`]: where wheels lie while sandboxes install them.
+//! [`Wheels`]: the folder of wheels while sandboxes install them.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -17,7 +17,7 @@ use super::error::WheelError;
 use super::fetch::{Bounds, download, find};
 use super::tags::Tags;
 
-/// What an index that can't be reached is given before it is asked again: a connection breaks now and then.
+/// Pauses between attempts when an index can't be reached: connections break now and then.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -26,24 +26,24 @@ const PAUSES: [Duration; 3] = [
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A folder of wheels that are being installed. Workers may share it: each holds locks on what it fetched.
+/// A folder of wheels that are being installed. Several workers may share it: each locks what it fetched.
 #[derive(Debug, Clone)]
 pub struct Wheels {
     folder: PathBuf,
 }
 
-/// How much a fetch may take.
+/// The limits of one fetch.
 #[derive(Debug, Clone)]
 pub struct WheelLimits {
-    /// For the pages and the file together.
+    /// Time for the pages and the file together.
     pub within: Duration,
-    /// The file's length.
+    /// The longest file, in bytes.
     pub bytes: u64,
-    /// Once true, the fetch ends soon, with an error.
+    /// Setting it to true ends the fetch soon, with an error.
     pub stop: Arc<AtomicBool>,
 }
 
-/// A wheel whose hash was checked, alone in a folder; both go when this does.
+/// A wheel whose hash was checked, alone in a folder; dropping it removes both.
 #[derive(Debug)]
 pub struct Wheel {
     folder: Folder,
@@ -65,16 +65,16 @@ impl Wheel {
 }
 
 impl Wheels {
-    /// Opens `folder`, making it if it isn't there, and removes what a crash left. Blocking.
+    /// Opens `folder`, creating it if needed, and removes what a crash left. Blocking.
     ///
     /// # Errors
-    /// When it can't be made, read or emptied.
+    /// When it can't be created, read or emptied.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         readable(folder)?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            // Whoever fetched it still holds it, or takes it away right now.
+            // If it is locked or vanishes, the worker that fetched it still uses it or is removing it.
             match lock(&path) {
                 Ok(_locked) => fs::remove_dir_all(&path)?,
                 Err(error) if is_others(&error) => {}
@@ -89,7 +89,7 @@ impl Wheels {
     /// Fetches the wheel of `pin` that suits `tags` best. Blocking.
     ///
     /// # Errors
-    /// By name: the index can't be reached, has none that suits or none with a wanted hash, the disk is full, …
+    /// When the index can't be reached, has no suitable wheel or none with a wanted hash, the disk is full, …
     pub fn fetch(
         &self,
         pin: &Pin,
@@ -144,7 +144,7 @@ impl Folder {
                     .and_then(|()| readable(&path))
                     .map_err(WheelError::disk(&path))?,
             }
-            // Until it is locked, another worker that starts may sweep it.
+            // Before the folder is locked, another starting worker may remove it; then the next name is tried.
             match lock(&path) {
                 Ok(lock) if path.is_dir() => {
                     let lock = Some(lock);
@@ -158,7 +158,7 @@ impl Folder {
     }
 }
 
-/// For sandboxes, whatever the umask.
+/// Makes a folder readable for sandboxes, whatever the umask.
 fn readable(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
@@ -176,7 +176,8 @@ fn is_others(error: &io::Error) -> bool {
     )
 }
 
-/// Never blocks a task: within a runtime the removal goes to its threads for that. If it ends first, the next open sweeps.
+/// Never blocks a task: within a runtime, a thread for blocking work removes the folder. If the runtime ends first, the next
+/// [`Wheels::open`] removes it.
 impl Drop for Folder {
     fn drop(&mut self) {
         let (path, lock) = (std::mem::take(&mut self.path), self.lock.take());

@@ -1,17 +1,17 @@
-//! Wheels, fetched and their hashes checked outside of any sandbox: `FOLDER/PID-NUMBER/FILE.whl` while they are being installed.
+//! Wheels fetched outside of any sandbox, with their hashes checked: `FOLDER/PID-NUMBER/FILE.whl` while they are being installed.
 //!
 //! ```text
 //!   Pin, Tags ─▶ index pages ─▶ choose (hashes, names) ─▶ download ─▶ Wheel: a folder with the one file
 //! ```
 //!
-//! An installer sandbox gets one such folder and needs no network and no password of the index then. Nothing of a wheel is looked
-//! at here but its name and its hash.
+//! An installer sandbox gets one such folder and then needs neither a network nor a password of the index. Of a wheel, only its name and
+//! its hash are examined here.
 //!
 //! - [`tags`]: which wheels an interpreter can use; pure
-//! - [`choose`]: which file of a page it is; pure
-//! - `fetch`: its bytes
-//! - `folder`: [`Wheels`], the door
-//! - `error`: why there is none
+//! - [`choose`]: which file of a page is taken; pure
+//! - `fetch`: downloads it
+//! - `folder`: [`Wheels`], the entry point
+//! - `error`: why a wheel can't be fetched
 
 mod choose;
 mod error;

@@ -1,11 +1,11 @@
-//! Which wheels an interpreter can use, and which of them suits it best: told by their file names alone (PEP 425, 600, 656).
+//! Which wheels an interpreter can use, and which suits it best, by their file names alone (PEP 425, 600, 656).
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// What an interpreter can use, as the program inside finds out.
+/// The kinds of wheels that an interpreter can use, as found out by the program in `inside/`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Told")]
 pub struct Tags {
@@ -15,11 +15,11 @@ pub struct Tags {
     pub abi: String,
     /// The machine as wheels call it: `x86_64`.
     pub machine: String,
-    /// `None` if it is neither: then only wheels without native code fit.
+    /// The C library; `None` if it is neither glibc nor musl: then only wheels without native code fit.
     pub libc: Option<Libc>,
 }
 
-/// The same, unchecked.
+/// The same fields, not validated yet.
 #[derive(Deserialize)]
 struct Told {
     minor: u32,
@@ -53,13 +53,13 @@ impl TryFrom<Told> for Tags {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Libc {
-    /// As most distributions have.
+    /// On most distributions.
     Glibc(u32, u32),
-    /// As Alpine has.
+    /// On Alpine.
     Musl(u32, u32),
 }
 
-/// As in file names: `3.11-cp311-linux_x86_64-glibc_2_36`.
+/// In the form used in file names: `3.11-cp311-linux_x86_64-glibc_2_36`.
 impl fmt::Display for Tags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "3.{}-{}-linux_{}-", self.minor, self.abi, self.machine)?;
@@ -74,11 +74,11 @@ impl fmt::Display for Tags {
 /// The parts of a wheel's file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WheelName<'a> {
-    /// As written.
+    /// The project's name, as written.
     pub project: &'a str,
     /// By PEP 440.
     pub version: pep440_rs::Version,
-    /// A number that decides between wheels that are alike otherwise; 0 without one.
+    /// Decides between wheels that are otherwise alike; 0 if the name has no build number.
     build: u64,
     python: &'a str,
     abi: &'a str,
@@ -86,8 +86,9 @@ pub struct WheelName<'a> {
 }
 
 impl<'a> WheelName<'a> {
-    /// Takes `PROJECT-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl` apart; `None` if it is called otherwise, or in a way that no
-    /// honest file is: with a separator of paths, say.
+    /// Splits `PROJECT-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl`.
+    ///
+    /// `None` if the name has another form, or contains characters that no honest file name does, like a path separator.
     #[must_use]
     pub fn parse(file: &'a str) -> Option<Self> {
         let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+!".contains(&byte);
@@ -116,7 +117,7 @@ impl<'a> WheelName<'a> {
     }
 }
 
-/// How well a wheel suits: the greater the better. Only those of one interpreter can be compared.
+/// How well a wheel suits: greater is better. Comparable only between wheels for the same interpreter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fit {
     python: (u8, u32),
@@ -128,7 +129,7 @@ impl Tags {
     /// How well `wheel` suits; `None` if it can't be used.
     #[must_use]
     pub fn fit(&self, wheel: &WheelName<'_>) -> Option<Fit> {
-        // Each of the three may name several, of which any may be meant.
+        // Each of the three parts may list several tags; the wheel works with any of them.
         let platform = wheel
             .platform
             .split('.')
@@ -151,7 +152,7 @@ impl Tags {
             let of = number(of)?;
             return match abi {
                 _ if abi == self.abi && of == self.minor => Some((5, 0)),
-                // A stable ABI since 3.2; builds without the lock have another.
+                // The stable ABI exists since 3.2; free-threaded builds have another.
                 "abi3" if (2..=self.minor).contains(&of) && !self.abi.ends_with('t') => {
                     Some((4, of))
                 }
@@ -182,7 +183,7 @@ impl Tags {
             Libc::Glibc(major, minor) => (since(tag)?, (major, minor)),
             Libc::Musl(major, minor) => (version(tag.strip_prefix("musllinux_")?)?, (major, minor)),
         };
-        // A C library keeps what it had, within one major version.
+        // Within one major version a C library stays backward compatible.
         (since.0 == have.0 && since.1 <= have.1).then_some((2, since.0, since.1))
     }
 }
@@ -192,7 +193,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((number(major)?, number(minor)?))
 }
 
-/// Digits, and nothing else: `parse` would take a sign.
+/// Parses digits only: `parse` alone would accept a sign.
 fn number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

@@ -1,4 +1,4 @@
-//! Which wheel is taken: against what pip itself would, and against pages that lie.
+//! Which wheel is chosen: compared with pip's own choice, and for pages that lie.
 
 use std::process::Command;
 
@@ -67,7 +67,7 @@ fn what_an_interpreter_can_use() {
     }
 }
 
-/// All that pip's own list holds for this machine's Python fits, in an order that is as good, and nothing else of what it might hold.
+/// Every tag in pip's list for this machine's Python fits, in an equally good order, and no other tag does.
 #[test]
 fn pip_says_the_same() {
     let program = "import sys; from pip._vendor.packaging.tags import sys_tags; print('\\n'.join(map(str, sys_tags())))";
@@ -150,7 +150,7 @@ fn the_best_of_those_whose_hash_is_wanted() {
     };
     let (good, bad) = (Some(&good), Some(&bad));
     assert_eq!(chosen(&[file(any, good), file(native, good)]), native);
-    // A page without hashes is believed no more than any other: what comes is hashed.
+    // A page without hashes is acceptable, because the downloaded file is hashed anyway.
     assert_eq!(chosen(&[file(any, good), file(native, None)]), native);
     assert_eq!(chosen(&[file(native, bad), file(any, good)]), any);
     assert_eq!(chosen(&[file(native, bad)]), "other true");
@@ -178,7 +178,7 @@ fn the_best_of_those_whose_hash_is_wanted() {
 }
 
 proptest! {
-    /// Whatever a page calls its files, a name that is taken is one of a file in a folder.
+    /// However a page names its files, an accepted name is a plain file name.
     #[test]
     fn a_name_leads_nowhere(name in "\\PC{0,80}", tail in "(-py3-none-any\\.whl)?") {
         let name = format!("{name}{tail}");

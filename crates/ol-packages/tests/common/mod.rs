@@ -1,4 +1,4 @@
-//! What the tests of the installer share: uv from an index of their own, and the program of the sandbox run outside of one.
+//! Shared by the installer's tests: uv from an index of their own, and the program of `inside/`, run outside a sandbox.
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
@@ -15,12 +15,12 @@ use ol_testkit::PackageIndex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The folder that outlives tests: what is downloaded is kept there.
+/// A folder that outlives tests, where downloads are kept.
 pub fn kept() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// An index at this URL, of a host that has no settings.
+/// The index at this URL, for a host without settings.
 pub fn mirror(url: &str) -> Index {
     let host = Host::new(&|_| None, &|_| Err(std::io::ErrorKind::NotFound.into()));
     let wanted = Wanted {
@@ -30,7 +30,7 @@ pub fn mirror(url: &str) -> Index {
     Index::of(&host, &wanted).expect("good")
 }
 
-/// The installer, fetched once per machine.
+/// uv, fetched once per machine.
 pub fn uv() -> Uv {
     let index = PackageIndex::passing_pypi(kept());
     let index = mirror(&index.url());
@@ -53,7 +53,7 @@ print(server.server_port, flush=True)
 server.serve_forever()
 ";
 
-/// The sandbox's program, with a proxy to one index.
+/// The program of `inside/`, with a proxy to one index.
 pub struct Inside {
     child: Child,
     at: String,
@@ -112,7 +112,7 @@ impl Inside {
         }
     }
 
-    /// Sends an order, completed by what all orders say.
+    /// Sends an order, completed by the fields that all orders have.
     pub fn ask(&self, path: &str, order: &Value) -> (u16, Vec<u8>) {
         let mut whole = self.order.clone();
         for (key, value) in order.as_object().expect("an object") {
@@ -149,7 +149,7 @@ impl Inside {
         Ok(body["lock"].as_str().expect("a text").to_owned())
     }
 
-    /// A package's tar, or the code and words of why there is none.
+    /// A package's tar, or the failure's code and words.
     pub fn install(&self, order: &Value) -> Result<Vec<u8>, (String, String)> {
         let (status, body) = self.ask("/install", order);
         if status != 200 {
@@ -171,7 +171,7 @@ impl Drop for Inside {
     }
 }
 
-/// The pins of a lock with their hashes, as orders.
+/// The pins of a lock, each with its hashes as they stand in an order.
 pub fn pins(lock: &str) -> Vec<(String, Value)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     for line in lock

@@ -1,4 +1,4 @@
-//! What the tests of the proxy share: servers behind it, the proxy itself, and one connection to it.
+//! Shared by the proxy's tests: servers behind the proxy, the proxy itself, and one connection to it.
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
@@ -10,7 +10,7 @@ use ol_packages::proxy::{Limits, Policy, Proxy, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A server that answers each connection's first request with what `answer` says, and hands out what it was asked.
+/// A server that answers each connection's first request with `answer`, and passes on what it was asked.
 pub struct Server {
     pub at: SocketAddr,
     pub asked: tokio::sync::mpsc::UnboundedReceiver<String>,
@@ -34,7 +34,7 @@ impl Server {
     }
 }
 
-/// Reads to the end of a head.
+/// Reads until the end of a request's head.
 pub async fn head(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     while !read.ends_with(b"\r\n\r\n") {
@@ -85,7 +85,7 @@ pub async fn proxy(
     (serve(listener, policy), at)
 }
 
-/// Sends bytes, and reads until the proxy closes or says no more.
+/// Sends bytes, closes the sending side, and reads until the proxy closes the connection.
 pub async fn say(at: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(at).await.expect("connected");
     let _ = stream.write_all(bytes).await;

@@ -1,31 +1,31 @@
-//! What can be wrong with an index.
+//! The ways in which an index can misbehave.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// How an index misbehaves when asked for a project's page or files.
 #[derive(Debug, Clone)]
 pub enum Mischief {
-    /// Takes the connection and hangs up.
+    /// Accepts the connection and closes it.
     HangsUp,
-    /// Answers nothing until the gate is opened; then honestly.
+    /// Doesn't answer until the gate is opened; then answers honestly.
     Waits(Gate),
     /// Answers with this status.
     Status(u16),
     /// The page is no page.
     GarbagePage,
-    /// Files are random bytes, whose hash the page tells.
+    /// Files are garbage, but have the hash that the page lists.
     GarbageFile,
-    /// The page tells the hash of another file.
+    /// The page lists a wrong hash.
     WrongHash,
-    /// The page tells no hash.
+    /// The page lists no hash.
     NoHash,
     /// Files end in the middle.
     CutsFiles,
-    /// The page links its files from this host (`HOST:PORT`).
+    /// The page's links lead to this host (`HOST:PORT`).
     LinksFrom(String),
 }
 
-/// Closed until it is opened, by a call or when its last owner is gone.
+/// A gate that is closed until somebody calls [`Gate::open`] or the index that it was given to is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 
@@ -36,19 +36,19 @@ struct State {
 }
 
 impl Gate {
-    /// A closed one.
+    /// A closed gate.
     #[must_use]
     pub fn closed() -> Self {
         Self::default()
     }
 
-    /// Lets all pass, now and later.
+    /// Lets all requests pass, now and later.
     pub fn open(&self) {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).open = true;
         self.0.1.notify_all();
     }
 
-    /// Returns once this many requests wait here.
+    /// Returns once this many requests wait at the gate.
     pub fn until_waiting(&self, count: usize) {
         let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.0.1.wait_while(state, |state| state.waiting < count));

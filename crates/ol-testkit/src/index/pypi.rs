@@ -1,7 +1,7 @@
-//! The real index, each page and file fetched once and kept: suites that need numpy download it once per machine.
+//! PyPI, with each page and file fetched once and kept: suites that need numpy download it once per machine.
 //!
-//! Pages are kept too, so that a run tomorrow tests the versions of today; remove the folder `pypi` to get newer ones. Fetched
-//! with curl, which finds the way (proxies, certificates) as everything else on the machine does.
+//! Pages are kept too, thus later runs test the same versions; remove the folder `pypi` to get newer ones. curl is used, because it finds
+//! its way (proxies, certificates) as other programs on the machine do.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::Dist;
 
-/// The wheel of a package in pure Python from the real index, kept in `kept_in` (`CARGO_TARGET_TMPDIR`), to be served by another.
+/// The wheel of a pure Python package from PyPI, to be served by a test's own index. Kept in `kept_in` (`CARGO_TARGET_TMPDIR`).
 ///
 /// # Panics
-/// When it can't be had.
+/// When it can't be fetched.
 #[must_use]
 pub fn pypi_wheel(kept_in: &Path, project: &str, version: &str) -> Dist {
     let pypi = PyPi::kept_in(kept_in);
@@ -40,7 +40,7 @@ impl PyPi {
         Self { folder }
     }
 
-    /// A project's page, its links to this server. They are relative, so the page fits each port.
+    /// A project's page, with links to this server. They are relative, thus valid for any port.
     pub(super) fn page(&self, project: &str) -> Option<Vec<u8>> {
         let index =
             std::env::var("PIP_INDEX_URL").unwrap_or_else(|_| "https://pypi.org/simple".to_owned());
@@ -49,7 +49,7 @@ impl PyPi {
         let mut page: Value = serde_json::from_slice(&page).ok()?;
         for file in page.get_mut("files")?.as_array_mut()? {
             let name = file.get("filename")?.as_str()?.to_owned();
-            // The real place is kept beside it for when the file is asked for.
+            // The page on disk keeps the real URL, for when the file is asked for.
             file["url"] = Value::String(format!("../../files/{name}"));
         }
         Some(page.to_string().into_bytes())
@@ -68,7 +68,7 @@ impl PyPi {
         fs::read(self.kept(name, &format!("{url}{suffix}"))?).ok()
     }
 
-    /// The path of a file that is fetched if it isn't there. One process fetches, the others wait for it.
+    /// The path of a file, which is fetched if it isn't there. One process fetches; others wait for it.
     fn kept(&self, name: &str, url: &str) -> Option<PathBuf> {
         if name.contains('/') {
             return None;
@@ -104,7 +104,7 @@ impl PyPi {
     }
 }
 
-/// The project in a file's name. That of sources may itself hold a dash; the version is what comes after the last.
+/// The project in a file's name. In the name of sources the project may contain dashes; the version follows the last one.
 fn project_of(filename: &str) -> Option<&str> {
     if filename.ends_with(".whl") {
         return filename.split('-').next();

@@ -1,25 +1,24 @@
-//! Sources that are built when they are installed, and what their authors may do then.
+//! Source packages, which are built when they are installed, and what a malicious author may do then.
 
 use super::{Dist, normalised};
 use crate::bundle::bundle;
 
-/// What a hostile `setup.py` does before it pretends to set up. Each is bounded, so that a test that fails leaves a machine
-/// that works.
+/// What a hostile `setup.py` does before it pretends to set up. Each attack is bounded, so that a failing test leaves a working machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hostile {
-    /// Writes wherever it may, and over the installer.
+    /// Writes everywhere it can, and over the installer.
     WritesEverywhere,
-    /// Starts processes that start processes, and goes on when it can't.
+    /// Starts processes that start processes, and continues when it can't.
     Forks,
-    /// The same, and ends when it can't.
+    /// Starts processes until it can't, and then ends.
     ForksUntilRefused,
-    /// Asks for other hosts than the index, directly and through the proxy.
+    /// Connects to other hosts than the index, directly and through the proxy.
     OpensSockets,
     /// Writes until there is no space, at most 8 GiB.
     FillsDisk,
     /// Takes memory until there is none, at most 8 GiB.
     TakesMemory,
-    /// Never ends, and doesn't mind signals.
+    /// Never ends, and ignores signals.
     RunsForever,
 }
 
@@ -32,7 +31,7 @@ impl Hostile {
             Self::Forks => {
                 "import os\nfor _ in range(14):\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
             }
-            // They stay: if some ended meanwhile, there might be room for all. Without what a caller may wait to be closed.
+            // The processes stay: if some ended, there might be room for all. They close inherited files, whose end a caller may wait for.
             Self::ForksUntilRefused => {
                 "import os, time\nwhile True:\n    if os.fork() == 0:\n        os.closerange(0, 256)\n        time.sleep(60)\n        os._exit(0)\n"
             }
@@ -70,7 +69,7 @@ for address in (('169.254.169.254', 80), ('127.0.0.1', 22), ('127.0.0.1', 3128),
         print('not connected to', address, error)
 ";
 
-/// Sources with a `setup.py` that installs one module of the project's name.
+/// Sources with a `setup.py` that installs one module named like the project.
 pub fn sdist(name: &str, version: &str) -> Sdist {
     Sdist {
         name: name.to_owned(),
@@ -83,7 +82,7 @@ pub fn sdist(name: &str, version: &str) -> Sdist {
     }
 }
 
-/// What is in it so far.
+/// A source package being put together.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Sdist {
@@ -97,43 +96,43 @@ pub struct Sdist {
 }
 
 impl Sdist {
-    /// Its `setup.py` does this first.
+    /// Makes `setup.py` do this first.
     pub fn hostile(self, hostile: Hostile) -> Self {
         self.first(hostile.program())
     }
 
-    /// Its `setup.py` (or backend) does this first.
+    /// Makes `setup.py` (or the backend) run this program first.
     pub fn first(mut self, program: &str) -> Self {
         self.before.push_str(program);
         self
     }
 
-    /// What building needs; without it there is no `pyproject.toml`.
+    /// Sets the requirements for building; without them there is no `pyproject.toml`.
     pub fn build_requires(mut self, requirements: &[&str]) -> Self {
         self.requires = Some(requirements.iter().map(|name| (*name).to_owned()).collect());
         self
     }
 
-    /// Builds by a backend in the tree, which needs nothing, instead of `setup.py`.
+    /// Builds with a backend that is part of the sources and has no requirements, instead of `setup.py`.
     pub fn backend_in_tree(mut self) -> Self {
         self.backend = Some(BACKEND.to_owned());
         self.requires.get_or_insert_default();
         self
     }
 
-    /// Its metadata says that it needs nothing, in a way that is believed: it is first run when it is installed, not to find that out.
+    /// Adds metadata that says reliably that it has no dependencies: thus its code first runs when it is installed, not to find them out.
     pub fn tells_what_it_needs(mut self) -> Self {
         self.told = true;
         self
     }
 
-    /// A further file.
+    /// Adds a file.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
-    /// The file.
+    /// Makes the archive.
     #[must_use]
     pub fn build(&self) -> Dist {
         let module = normalised(&self.name).replace('-', "_");

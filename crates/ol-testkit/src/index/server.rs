@@ -1,4 +1,4 @@
-//! Serves distributions as an index does.
+//! Serves distributions like an index.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,7 @@ use super::{Dist, Mischief, normalised};
 
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
 
-/// An index on a port of its own. Its drop closes it.
+/// An index on a port of its own; dropping it closes it.
 #[derive(Debug)]
 pub struct PackageIndex {
     at: SocketAddr,
@@ -46,26 +46,26 @@ struct Answer {
 }
 
 impl PackageIndex {
-    /// An index of nothing.
+    /// Starts an index without any packages.
     ///
     /// # Panics
-    /// When there is no port.
+    /// When no port is free.
     #[must_use]
     pub fn start() -> Self {
         Self::at_home(None)
     }
 
-    /// An index of nothing on a listener in some other network, where it is reached at `at`.
+    /// Starts an index without any packages on a listener in another network, where it is reached at `at`.
     #[must_use]
     pub fn on(listener: TcpListener, at: SocketAddr) -> Self {
         Self::serving(listener, at, None)
     }
 
-    /// An index that passes on what PyPI (or `PIP_INDEX_URL`) has, and keeps it in a folder (`CARGO_TARGET_TMPDIR`). What is
-    /// added comes before it.
+    /// Starts an index that serves what PyPI (or `PIP_INDEX_URL`) has, and keeps it in a folder (`CARGO_TARGET_TMPDIR`). Packages that are
+    /// added take precedence.
     ///
     /// # Panics
-    /// When there is no port.
+    /// When no port is free.
     #[must_use]
     pub fn passing_pypi(kept_in: &std::path::Path) -> Self {
         Self::at_home(Some(PyPi::kept_in(kept_in)))
@@ -95,7 +95,7 @@ impl PackageIndex {
         Self { at, shared }
     }
 
-    /// As for `pip_mirror`.
+    /// The URL, as for `pip_mirror`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/simple", self.at)
@@ -107,7 +107,7 @@ impl PackageIndex {
         self.at
     }
 
-    /// Serves this too.
+    /// Adds a file to serve.
     pub fn add(&self, dist: Dist) {
         let mut state = self.shared.lock();
         state
@@ -117,7 +117,7 @@ impl PackageIndex {
             .push(dist);
     }
 
-    /// From now on misbehaves when asked for this project.
+    /// From now on misbehaves in this way when asked for this project.
     pub fn misbehave(&self, project: &str, mischief: Mischief) {
         self.shared
             .lock()
@@ -125,36 +125,36 @@ impl PackageIndex {
             .insert(normalised(project), mischief);
     }
 
-    /// The same, but its page is right.
+    /// Like [`Self::misbehave`], but only for the project's files, not its page.
     pub fn misbehave_for_files(&self, project: &str, mischief: Mischief) {
         self.shared.lock().files_only.insert(normalised(project));
         self.misbehave(project, mischief);
     }
 
-    /// Behaves again.
+    /// Behaves well again.
     pub fn behave(&self, project: &str) {
         let mut state = self.shared.lock();
         state.mischief.remove(&normalised(project));
         state.files_only.remove(&normalised(project));
     }
 
-    /// Serves nothing of this project any more.
+    /// Removes a project.
     pub fn withdraw(&self, project: &str) {
         self.shared.lock().dists.remove(&normalised(project));
     }
 
-    /// From now on serves the metadata of wheels beside them (PEP 658), as PyPI does: an installer then needs no wheel to find out what
+    /// From now on serves wheels' metadata beside them (PEP 658), as PyPI does: an installer then doesn't need the wheels to find out what
     /// to install.
     pub fn tell_metadata(&self) {
         self.shared.lock().tells_metadata = true;
     }
 
-    /// From now on knows no JSON.
+    /// From now on serves pages only as HTML.
     pub fn html_only(&self) {
         self.shared.lock().html_only = true;
     }
 
-    /// How often a file (by its name) or page (`/simple/NAME/`) was asked for.
+    /// How many requests there were for a file (by its name) or page (`/simple/NAME/`).
     #[must_use]
     pub fn requests(&self, what: &str) -> usize {
         let state = self.shared.lock();
@@ -180,7 +180,7 @@ impl Drop for PackageIndex {
                 gate.open();
             }
         }
-        // The one that accepts wakes up and finds it closed.
+        // Wakes the thread that accepts connections; it then sees that the index is closed.
         let _ = TcpStream::connect(self.at);
     }
 }
@@ -212,7 +212,7 @@ impl Shared {
         });
         let host = host.map_or("", |(_, host)| host).to_owned();
         if let Some(answer) = self.answer(&path, &host, accepts_json) {
-            // Who leaves early doesn't want it.
+            // If the client has already left, it doesn't want the answer.
             let _ = write(&stream, &answer, method == "HEAD");
         }
     }

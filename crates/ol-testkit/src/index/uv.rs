@@ -1,4 +1,4 @@
-//! The installer for workers under test, so that none of them has to fetch it: an index of the tests' own has no uv.
+//! uv for workers under test, so that they don't have to fetch it: a test's own index has no uv.
 
 use std::fs::{self, File};
 use std::io::{self, Cursor};
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::pypi::PyPi;
 
-/// The series that workers use.
+/// The series of uv that workers use.
 const SERIES: &str = "uv-0.13.";
 
-/// A folder with uv in it, for [`Place::find_first`](crate::Place::find_first). Fetched from PyPI once and kept in `kept_in`
+/// A folder that contains uv, for [`Place::find_first`](crate::Place::find_first). Fetched from PyPI once and kept in `kept_in`
 /// (`CARGO_TARGET_TMPDIR`).
 ///
 /// # Panics
-/// When it can't be had.
+/// When it can't be fetched.
 #[must_use]
 pub fn uv(kept_in: &Path) -> PathBuf {
     let folder = kept_in.join("uv-for-workers");

@@ -7,7 +7,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::{Dist, normalised};
 
-/// A wheel of a pure Python package, to be filled.
+/// A wheel of a pure Python package, to which files can be added.
 pub fn wheel(name: &str, version: &str) -> Wheel {
     Wheel {
         name: name.to_owned(),
@@ -20,7 +20,7 @@ pub fn wheel(name: &str, version: &str) -> Wheel {
     }
 }
 
-/// What is in it so far.
+/// A wheel being put together.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Wheel {
@@ -34,57 +34,57 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// A file; its name is written as it is, also with `../`.
+    /// Adds a file. Its name is used unchanged, even with `../`.
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         self.file_with_mode(name, content, 0o100_644)
     }
 
-    /// A file of another kind or with other rights: `0o120777` is a symbolic link to its content.
+    /// Adds a file of another type or with another mode: `0o120777` makes a symbolic link to the content.
     pub fn file_with_mode(mut self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> Self {
         self.files
             .push((name.to_owned(), content.as_ref().to_vec(), mode));
         self
     }
 
-    /// This many empty modules `many/mN.py`.
+    /// Adds this many empty modules `many/mN.py`.
     pub fn many_files(mut self, count: usize) -> Self {
         let files = (0..count).map(|number| (format!("many/m{number}.py"), Vec::new(), 0o100_644));
         self.files.extend(files);
         self
     }
 
-    /// A file of this many MiB of zeros, which are a thousandth of that in the wheel.
+    /// Adds a file of this many MiB of zeros, which take a thousandth of that in the wheel.
     pub fn bomb(mut self, name: &str, mib: u64) -> Self {
         self.zeros = Some((name.to_owned(), mib));
         self
     }
 
-    /// A requirement.
+    /// Adds a requirement.
     pub fn requires(mut self, requirement: &str) -> Self {
         self.requires.push(requirement.to_owned());
         self
     }
 
-    /// A further line of its metadata, as `Requires-Python: >=3.99`.
+    /// Adds a line to its metadata, like `Requires-Python: >=3.99`.
     pub fn metadata(mut self, line: &str) -> Self {
         self.more.push_str(line);
         self.more.push('\n');
         self
     }
 
-    /// Another tag than `py3-none-any`.
+    /// Sets another tag than `py3-none-any`.
     pub fn tag(mut self, tag: &str) -> Self {
         tag.clone_into(&mut self.tag);
         self
     }
 
-    /// A command: `module:function`.
+    /// Adds a command that runs `module:function`.
     pub fn command(self, name: &str, target: &str) -> Self {
         let path = format!("{}/entry_points.txt", self.dist_info());
         self.file(&path, format!("[console_scripts]\n{name} = {target}\n"))
     }
 
-    /// The file.
+    /// Makes the wheel.
     ///
     /// # Panics
     /// Never: it is written to memory.

@@ -1,10 +1,10 @@
-//! The rules of a worker's network, taken away: what can be reached then was refused by them.
+//! Removes the rules of a worker's network: if something can be reached then, it was refused by the rules.
 
 use super::sh;
 use crate::worker::Worker;
 use std::process::Command;
 
-/// Lets everything pass that is sent from `worker`'s sandboxes, to the host too, and translates addresses as its rules did.
+/// Lets everything pass that sandboxes of `worker` send, even to the host, and translates addresses as its rules did.
 ///
 /// # Panics
 /// When there is no `nft`, or no router.
@@ -18,7 +18,7 @@ pub fn flush(worker: &Worker<'_>) {
     );
 }
 
-/// Runs a script in the router's namespace, in which no process is: it is that of a socket of the worker's.
+/// Runs a script in the router's network namespace. No process is in it, thus it is found through a socket of the worker.
 fn in_router(worker: &Worker<'_>, script: &str) {
     let find = format!(
         r#"

@@ -1,4 +1,4 @@
-//! The base image: what sandboxes are made of, and how it comes into the worker directory.
+//! The base image: the root file system of sandboxes, and how it gets into the worker directory.
 //!
 //! ```text
 //!   -i CHOICE ─▶ choice ─┬─ host, dir:PATH ───────────────────────┐
@@ -15,12 +15,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `choice` | what may follow `-i` |
-//! | `build` | a staged image of any choice |
-//! | `staging` | the place beside the base, the exchange, and what a kill left of either |
-//! | `unpack` | from an archive to a directory, or which member it won't take |
-//! | `stream`, `headers`, `tree` | its bytes, what it says of a member, and a member's place beneath one directory |
-//! | `debian`, `docker`, `program` | archives that other programs make |
-//! | `python` | does its Python run, and which is it |
+//! | `build` | making an image of any choice in the staging directory |
+//! | `staging` | the directory beside the image, the exchange, and cleaning up after a kill |
+//! | `unpack` | unpacks an archive into a directory, or says which member is refused |
+//! | `stream`, `headers`, `tree` | the archive's bytes, the headers of a member, and writing members beneath one directory |
+//! | `debian`, `docker`, `program` | archives made by other programs |
+//! | `python` | whether the image's Python runs, and its version |
 //! | `record` | `base.json` |
 
 mod build;

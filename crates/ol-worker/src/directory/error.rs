@@ -1,5 +1,5 @@
-//! What can be wrong with a worker directory. Each text ends in what to do, since the command line
-//! prints it as it is, followed by what the system said.
+//! What can be wrong with a worker directory. Each message ends with a remedy, because the command line prints it unchanged, followed by
+//! the system's error.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use super::base::UnpackError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// Nothing there yet.
+    /// Nothing is there.
     #[error("no worker directory at {}; make one with `ol worker init -p {}`", path.display(), path.display())]
     Absent {
         /// Where.
         path: PathBuf,
     },
-    /// `worker_dir` names a place where nothing would look.
+    /// `worker_dir` names a place where no other program looks for the worker's files.
     #[error(
         "worker_dir is {}, but a worker keeps its files in {}: leave worker_dir out, and choose the directory with -p",
         given.display(), real.display()
@@ -63,7 +63,7 @@ pub enum DirectoryError {
     /// The configuration can't be used.
     #[error(transparent)]
     Config(#[from] WorkerConfigError),
-    /// No such kind of base image.
+    /// The choice of base image is not understood or can't work.
     #[error(
         "base image {given:?} {problem}; use `host`, `debian[:SUITE]`, `tar:PATH`, `dir:PATH` or `docker:IMAGE`"
     )]
@@ -73,7 +73,7 @@ pub enum DirectoryError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Nothing at the place that the configuration names.
+    /// There is no base image at the configured place.
     #[error("no base image at {}; choose one with `ol worker init -b -i BASE -p {}`", path.display(), root.display())]
     BaseMissing {
         /// Where it should be.
@@ -81,7 +81,7 @@ pub enum DirectoryError {
         /// The worker directory.
         root: PathBuf,
     },
-    /// `base.json` says what we don't understand.
+    /// `base.json` is not understood.
     #[error("{} {problem}; write it anew with `ol worker init -b -i BASE -p {}`", path.display(), root.display())]
     BaseRecord {
         /// The file.
@@ -91,7 +91,7 @@ pub enum DirectoryError {
         /// The worker directory.
         root: PathBuf,
     },
-    /// The base image has no Python that serves.
+    /// The base image has no Python that works.
     #[error(
         "base image {base} {problem}; install Python 3.9 or newer in it, or choose another with -i"
     )]
@@ -101,7 +101,7 @@ pub enum DirectoryError {
         /// What is wrong.
         problem: String,
     },
-    /// An archive that is no base image.
+    /// The archive can't be unpacked as a base image.
     #[error("base image {base} {why}")]
     Unpack {
         /// The base image, as `-i` names it.
@@ -109,7 +109,7 @@ pub enum DirectoryError {
         /// What is wrong, and what to do.
         why: UnpackError,
     },
-    /// A program that was to make the base image didn't.
+    /// A program failed to make the base image.
     #[error("{program} can't make the base image {base} ({said}); {remedy}")]
     BaseProgram {
         /// Which.
@@ -121,18 +121,18 @@ pub enum DirectoryError {
         /// What to do.
         remedy: &'static str,
     },
-    /// The program that makes images of Debian is not there.
+    /// mmdebstrap is not installed.
     #[error(
         "base images of Debian are made by mmdebstrap, which is not in PATH; run `apt-get install mmdebstrap`, or choose another base with -i"
     )]
     NoMmdebstrap,
-    /// Only root can make files that are root's.
+    /// Making this base image needs root.
     #[error("the files of base image {base} must be root's; run it with sudo")]
     BaseNeedsRoot {
         /// The base image, as `-i` names it.
         base: String,
     },
-    /// What is there can't give way to another base image.
+    /// The existing base image can't be replaced.
     #[error("{} {problem}, then try again", path.display())]
     BaseInUse {
         /// Which file or directory.
@@ -140,7 +140,7 @@ pub enum DirectoryError {
         /// Why not, and what to do.
         problem: &'static str,
     },
-    /// A worker runs there.
+    /// The lock can't be had.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// What a crashed worker left can't be removed.
@@ -151,18 +151,18 @@ pub enum DirectoryError {
     },
 }
 
-/// Why the lock of a worker directory can't be had.
+/// Why the lock of a worker directory can't be taken.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// A worker has it.
+    /// A worker holds it.
     #[error("{}", held(directory, *pid))]
     Held {
         /// The worker directory.
         directory: PathBuf,
-        /// The process that holds the lock, as far as it has said.
+        /// The process that holds the lock, if known.
         pid: Option<i32>,
     },
-    /// A worker was started here, and its directory is elsewhere by now.
+    /// The worker that was started here still runs, and its directory was moved elsewhere.
     #[error(
         "the worker that was started here (pid {pid}) still runs, in {}, where its directory was moved: stop it with `ol worker down -p {}`",
         directory.display(), directory.display()
@@ -170,7 +170,7 @@ pub enum LockError {
     Moved {
         /// Where its directory is now.
         directory: PathBuf,
-        /// Its supervisor.
+        /// The process that holds its lock.
         pid: i32,
     },
     /// The lock file can't be opened or locked.
@@ -191,7 +191,7 @@ fn held(directory: &Path, pid: Option<i32>) -> String {
         ),
         None => format!(
             "a worker already runs in {directory} (pid unknown): {directory} or {directory}/worker/lock is locked by a process that can't \
-             be told; `lslocks` names it, and `ol worker down -p {directory}` stops a worker"
+             be identified; `lslocks` names it, and `ol worker down -p {directory}` stops a worker"
         ),
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use ol_model::HostFacts;
 use ol_warden::cgroup;
 
-/// Memory and cores that sandboxes could use: the machine's, or less where a cgroup above theirs
-/// bounds them (in a container, or under a service that delegates its group to us).
+/// The memory and cores that sandboxes could use: the machine's, or less if a cgroup above theirs has a limit (in a container, or under a
+/// service manager that delegates a cgroup).
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -23,7 +23,7 @@ pub fn host_facts() -> io::Result<HostFacts> {
         .filter_map(memory_bound)
         .min()
         .unwrap_or(u64::MAX);
-    // Knows of CPU affinity and of cgroup quotas.
+    // This takes CPU affinity and cgroup quotas into account.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(HostFacts {
         memory_mb: total.min(bound) >> 20,
@@ -38,8 +38,7 @@ fn total_kb(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// The least limit in bytes of `group` and the groups above it. Where none is set, v2 says `max`
-/// and v1 a number beyond any memory.
+/// The smallest memory limit, in bytes, of `group` and the groups above it. Where none is set, v2 has `max` and v1 a huge number.
 fn memory_bound(group: &Path) -> Option<u64> {
     group
         .ancestors()

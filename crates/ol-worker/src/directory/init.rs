@@ -1,8 +1,7 @@
-//! Making a worker directory, and making one anew.
+//! Creates a worker directory, or sets up an existing one again.
 //!
-//! What was there and is worth keeping (bundles, packages, a base image) stays; what is cheap to
-//! make again (the configuration) is replaced, its old text kept beside it. `config.json` comes
-//! last, so that a directory which has one is complete.
+//! What is worth keeping (bundles, packages, a base image) stays. What is easy to make again (the configuration) is replaced, and its old
+//! text is kept beside it. `config.json` is written last, thus a directory that has one is complete.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,7 +14,7 @@ use super::error::DirectoryError;
 use super::lock::Lock;
 use super::{Directory, Kind, absolute};
 
-/// A tree whose root has imported nothing; more nodes come with the packages they would import.
+/// A tree of zygotes whose root has imported nothing; further nodes are added with the packages that they import.
 const EMPTY_TREE: &str = "{\"packages\": [], \"children\": []}\n";
 
 /// What [`Directory::init`] did.
@@ -23,27 +22,26 @@ const EMPTY_TREE: &str = "{\"packages\": [], \"children\": []}\n";
 pub struct InitReport {
     /// Whether there was no worker directory before.
     pub created: bool,
-    /// The base image, as `-i` would name it.
+    /// The base image, as written after `-i`.
     pub base: String,
-    /// Whether that is the one which was there before.
+    /// Whether the base image was kept.
     pub base_kept: bool,
     /// The base image's Python.
     pub python: PythonVersion,
-    /// Where the old configuration is now, if there was another.
+    /// Where the old configuration is now, if it was replaced.
     pub backup: Option<PathBuf>,
-    /// What else the operator should know, a sentence each.
+    /// Further notes for the operator, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl Directory {
-    /// Makes `root` a worker directory with the base image `choice`, or makes it one anew.
+    /// Makes `root` a worker directory with the base image `choice`, or sets up an existing one again.
     ///
-    /// A base image that is there stays unless `rebuild`; the old one goes only when the new one is
-    /// in its place. No worker may run there.
+    /// An existing base image is kept unless `rebuild`; the old one is removed only after the new one is in its place. No worker may run
+    /// there.
     ///
     /// # Errors
-    /// When something else is at `root`, a worker runs there, the base image doesn't serve, or the
-    /// disk refuses.
+    /// When something else is at `root`, a worker runs there, the base image doesn't work, or the disk fails.
     pub fn init(
         root: &Path,
         choice: &BaseChoice,
@@ -65,7 +63,7 @@ impl Directory {
             Ok(found) if !rebuild => Some(found),
             _ => None,
         };
-        // What serves there must serve still, before anything is written.
+        // An image that is kept must still work; checked before anything is written.
         let kept = match kept {
             Some(found) => {
                 let python = base::python(&found.base, &found.source)?;
@@ -100,7 +98,7 @@ impl Directory {
             write(&directory.zygote_tree(), Ok(EMPTY_TREE.to_owned()))?;
         }
         let config = WorkerConfig::defaults(&directory.root, host);
-        // On a machine with little memory, or at a path that isn't UTF-8: said now, not at `up`.
+        // Fails on a machine with little memory, or at a path that isn't UTF-8: better now than at `up`.
         config.validate()?;
         let backup = directory.write_config(&config.to_json_pretty())?;
         footing.made = false;
@@ -115,8 +113,8 @@ impl Directory {
         Ok((directory, report))
     }
 
-    /// Writes `config.json`; returns where the old one is, if its text was another. Twice `init`
-    /// in a row thus doesn't lose the operator's settings.
+    /// Writes `config.json`; returns where the old one is, if its text differed. If it didn't, the backup stays: running `init` twice
+    /// doesn't lose the operator's settings.
     fn write_config(&self, text: &str) -> Result<Option<PathBuf>, DirectoryError> {
         let (path, backup) = (self.config(), self.config_backup());
         let old = match fs::read(&path) {
@@ -133,17 +131,17 @@ impl Directory {
     }
 }
 
-/// The lock, in a directory that is made for it if need be.
+/// The directory's lock, held during `init`; the directory is created for it if needed.
 struct Footing {
     directory: Directory,
     lock: Lock,
-    /// Whether to take away again what was made: an `init` that is refused leaves no trace.
+    /// Whether the directory is new and must be removed on drop: an `init` that is refused leaves no trace.
     made: bool,
 }
 
 impl Footing {
     fn set(directory: &Directory, kind: Kind) -> Result<Self, DirectoryError> {
-        // First what shows that the directory is ours, should we be killed before the next step.
+        // First the folder that marks the directory as a worker's, in case the process is killed before the next step.
         let ours = directory.root.join(base::STAGING);
         fs::create_dir_all(&ours).map_err(|source| DirectoryError::Write { path: ours, source })?;
         Ok(Self {
@@ -157,7 +155,7 @@ impl Footing {
 impl Drop for Footing {
     fn drop(&mut self) {
         if self.made {
-            // Only what is empty goes, so nothing of anybody else's.
+            // Only empty directories are removed, hence nothing that belongs to somebody else.
             let _ = fs::remove_file(self.directory.lock_file());
             let _ = fs::remove_dir(self.directory.worker());
             let _ = fs::remove_dir(&self.directory.root);
@@ -165,7 +163,7 @@ impl Drop for Footing {
     }
 }
 
-/// A source that lies in what the new base image replaces would go with it.
+/// Refuses a source within the directories that the new base image replaces, since it would be removed with them.
 fn refuse_within(choice: &BaseChoice, replaced: &[&Path]) -> Result<(), DirectoryError> {
     let (BaseChoice::Dir(path) | BaseChoice::Tar(path)) = choice else {
         return Ok(());
@@ -183,7 +181,7 @@ fn refuse_within(choice: &BaseChoice, replaced: &[&Path]) -> Result<(), Director
     Ok(())
 }
 
-/// Replaces the file at `path` by one with this content: whole or not at all, and to last.
+/// Replaces the file at `path` in one step and syncs it.
 fn write(path: &Path, content: io::Result<impl AsRef<[u8]>>) -> Result<(), DirectoryError> {
     content
         .and_then(|content| replace(path, content.as_ref()))
@@ -194,14 +192,14 @@ fn write(path: &Path, content: io::Result<impl AsRef<[u8]>>) -> Result<(), Direc
 }
 
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // Not random: the lock keeps others away, and one that was left by a crash is overwritten.
+    // A fixed name suffices: the lock keeps others away, and a file left by a crash is overwritten.
     let mut staging = path.as_os_str().to_owned();
     staging.push(".new");
     let mut file = File::create(&staging)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&staging, path)?;
-    // The rename itself lasts only once the directory is on the disk.
+    // The rename is durable only once the directory is synced.
     path.parent()
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }

@@ -1,11 +1,10 @@
-//! One worker per directory: a lock that the kernel drops when its holder dies, however it dies.
+//! One worker per directory: a lock that the kernel releases when its holder dies, however it dies.
 //!
-//! A pid file can't do that: after a crash its number may mean another process. So the lock says
-//! *that* a worker lives, and what is written in its file only says *who*, to be checked before
-//! anybody is signalled ([`Directory::holder`]).
+//! A pid file can't do that: after a crash its number may name another process. Thus the lock shows *that* a worker lives, and the file's
+//! text only *which* process it is; that is checked before anybody is signalled ([`Directory::holder`]).
 //!
-//! The lock is flock(2): it belongs to the open file, so a child made by fork without exec holds it
-//! too, and it is free once the last of them is gone.
+//! The lock is flock(2). It belongs to the open file, thus a child made by fork without exec holds it too; it is free once the last of them
+//! is gone.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,22 +22,22 @@ use rustix::process::Pid;
 use super::Directory;
 use super::error::LockError;
 
-/// How often a held lock is tried again. flock(2) has no time limit, a signal would need a handler,
-/// and a thread that waits in it could be given the lock after we stopped asking for it.
+/// How often a held lock is tried again. flock(2) has no time limit, a signal would need a handler, and a thread blocked in it might get
+/// the lock after the caller stopped waiting.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// [`Directory::locked`] must take the lock to see whether it is free. A worker that starts in that
-/// instant tries for this long, so that a look never turns it away.
+/// How long a starting worker tries to take the lock. [`Directory::locked`] briefly takes it to see whether it is free, which must never
+/// turn a starting worker away.
 const GLIMPSE: Duration = Duration::from_millis(50);
 
-/// The right to run a worker in a directory; given back when dropped, or when the process ends.
+/// The right to run a worker in a directory; released when dropped, or when the process ends.
 ///
-/// It is held twice, on the file and on the directory itself: a file that is removed or replaced while a worker runs can't
-/// let a second one in.
+/// Both the lock file and the directory itself are locked: even if the file is removed or replaced while a worker runs, no second one can
+/// start.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    /// `None` where directories can't be locked, as on some network file systems.
+    /// `None` if directories can't be locked, as on some network file systems.
     _directory: Option<File>,
 }
 
@@ -88,7 +87,7 @@ impl Directory {
         })
     }
 
-    /// That somebody has the lock, and who.
+    /// The error that says that somebody holds the lock, and who.
     #[must_use]
     pub fn held(&self) -> LockError {
         LockError::Held {
@@ -97,12 +96,12 @@ impl Directory {
         }
     }
 
-    /// Does a worker live in this directory?
+    /// Whether a worker lives in this directory.
     ///
     /// # Errors
     /// When the lock file can't be opened.
     pub fn locked(&self) -> io::Result<bool> {
-        // Shared, so that two who look don't see each other; given back when the file closes.
+        // A shared lock, so that two processes that look don't see each other; released when the file closes.
         let look =
             |file: &File| try_flock(file, FlockOperation::NonBlockingLockShared).map(|free| !free);
         let path = self.lock_file();
@@ -112,7 +111,7 @@ impl Directory {
                     return Ok(true);
                 }
             }
-            // None, or something else instead, which `lock` refuses: what counts is the directory.
+            // There is no lock file, or something else in its place, which `lock` refuses: then the directory's lock decides.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {}
             Err(error) => {
                 let error = io::Error::from(error);
@@ -121,14 +120,14 @@ impl Directory {
             }
         }
         match File::open(&self.root) {
-            // Where directories can't be locked, nobody has.
+            // If directories can't be locked, nobody has locked this one.
             Ok(directory) => Ok(look(&directory).unwrap_or(false)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Waits until no worker lives in this directory; false when `timeout` passes before.
+    /// Waits until no worker lives in this directory; false when `timeout` passes first.
     ///
     /// # Errors
     /// When the lock file can't be opened.
@@ -136,8 +135,10 @@ impl Directory {
         retry(timeout, || self.locked().map(|held| !held))
     }
 
-    /// The process that holds the lock, if it can be told: the one whose pid the file names, if that really does, else one that
-    /// holds both locks. Open a pidfd and ask again before signalling it.
+    /// The process that holds the lock, if it can be found.
+    ///
+    /// It is the one named in the file, if that really holds a lock, or else one that holds both locks. Before signalling it, open a pidfd
+    /// and ask again.
     #[must_use]
     pub fn holder(&self) -> Option<Pid> {
         let identity = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
@@ -155,11 +156,12 @@ impl Directory {
     }
 }
 
-/// Refuses where sandboxes of `pids` belong to a worker whose directory was moved away while it runs: it holds the lock of that,
-/// wherever it is now, while its groups are named after the place where it was started.
+/// Refuses if the sandboxes `pids` belong to a worker whose directory was moved while it runs.
+///
+/// Such a worker holds the lock of its directory at the new place, while its cgroups are named after the place where it was started.
 pub(crate) fn refuse_moved(pids: &[i32]) -> Result<(), LockError> {
     let parents: BTreeSet<i32> = pids.iter().filter_map(|pid| parent(*pid)).collect();
-    // Of one that was killed nobody is a child any more.
+    // If the worker was killed, its sandboxes have other parents, which hold no lock.
     let moved = parents
         .into_iter()
         .filter_map(Pid::from_raw)
@@ -180,7 +182,7 @@ fn parent(pid: i32) -> Option<i32> {
     parent.trim().parse().ok()
 }
 
-/// How the lock file is opened: something else in its place is neither followed nor waited for.
+/// Flags for opening the lock file: a link or pipe in its place is neither followed nor waited for.
 const OPEN: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
@@ -214,8 +216,9 @@ fn written_pid(path: &Path) -> Option<Pid> {
     text.trim().parse().ok().and_then(Pid::from_raw)
 }
 
-/// The directory `root` and a file of the lock's name, there still or not: only a worker locks both. Other programs, for
-/// which people lock the directory alone, are not to be signalled.
+/// Whether both the directory `root` and a file named like the lock, removed or not, are locked, which only a worker does.
+///
+/// Other programs may lock the directory alone, and must not be signalled.
 fn both(held: &[Held], root: Option<(u64, u64)>) -> bool {
     root.is_some()
         && held.iter().any(|lock| Some(lock.identity) == root)
@@ -226,12 +229,11 @@ fn both(held: &[Held], root: Option<(u64, u64)>) -> bool {
 struct Held {
     /// Device and inode.
     identity: (u64, u64),
-    /// Which worker directory it is the lock of, if it is one's, removed or not.
+    /// The worker directory whose lock file this is, removed or not; `None` for other files.
     directory: Option<PathBuf>,
 }
 
-/// What `pid` has open and locked: the kernel lists in a descriptor's fdinfo the locks that were taken through it
-/// (proc_pid_fdinfo(5)).
+/// The files that `pid` has open and locked. A descriptor's fdinfo lists the locks taken through it (proc_pid_fdinfo(5)).
 fn held_by(pid: Pid) -> Vec<Held> {
     let process = Path::new("/proc").join(pid.as_raw_pid().to_string());
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
@@ -250,7 +252,7 @@ fn held_by(pid: Pid) -> Vec<Held> {
         Some(Held {
             identity: (open.dev(), open.ino()),
             directory: path
-                // So the kernel shows one that was removed.
+                // The kernel's mark for a removed file.
                 .trim_end_matches(" (deleted)")
                 .strip_suffix("/worker/lock")
                 .map(PathBuf::from),
@@ -259,8 +261,9 @@ fn held_by(pid: Pid) -> Vec<Held> {
     held.collect()
 }
 
-/// Who holds flock(2) locks on files of this inode number, by the text of `/proc/locks`. Device numbers there are the
-/// file system's own, which may differ from those that stat(2) tells; so the holder is looked at again.
+/// Pids of the holders of flock(2) locks on files with this inode number, by the text of `/proc/locks`.
+///
+/// The device numbers there may differ from those of stat(2), thus callers must examine the holders further.
 fn flock_holders(locks: &str, inode: u64) -> Vec<i32> {
     let held = locks.lines().filter_map(|line| {
         let mut words = line.split_whitespace().skip(1);

@@ -1,9 +1,9 @@
-//! What of a worker directory is nobody's business but root's: functions' secrets are in bundles, in their unpacked code,
-//! in what they print and in what is known of their packages.
+//! Makes parts of a worker directory readable only for root: functions' secrets are in bundles, in their unpacked code, in their output,
+//! and in what is known of their packages.
 //!
-//! Directories that an older worker or a script left open are closed when a worker starts. Only modes of root's own files are
-//! changed, only towards less, and no link is followed. A sandbox, whose uid is none of root's, reads its code
-//! all the same: it is mounted from within the closed directory, and inside nobody passes that.
+//! When a worker starts, it restricts directories that an older worker or a script left open. Modes are only reduced, only on root's own
+//! files, and no link is followed. Sandboxes, whose uids aren't root's, still read their code: it is mounted from within the closed
+//! directory, hence reaching it doesn't pass that directory.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -17,12 +17,12 @@ use rustix::process::geteuid;
 use super::Directory;
 use super::error::DirectoryError;
 
-/// What others than the owner may do.
+/// All permissions of group and others.
 const OTHERS: u32 = 0o077;
 
 impl Directory {
-    /// Makes the directories that only root may look into, and closes what is there already. `registry` is the configured
-    /// one; an operator's own, outside of this directory, keeps its mode.
+    /// Creates the directories that only root may look into, and restricts existing ones and their files. `registry` is the configured
+    /// registry; one outside of this directory keeps its mode.
     ///
     /// # Errors
     /// [`DirectoryError::Write`] with the path.
@@ -67,14 +67,14 @@ fn close_files_in(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes from others what they may do with the file or directory at `path`. What is gone, a link, a device, or somebody
-/// else's stays as it is.
+/// Removes the permissions of group and others from the file or directory at `path`. Missing files, links, devices and other users' files
+/// are left alone.
 fn close(path: &Path) -> io::Result<()> {
-    // A named pipe would wait for somebody to write.
+    // NONBLOCK: opening a named pipe would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(opened) => File::from(opened),
-        // There is none, it is a link, or a socket.
+        // It doesn't exist, is a link, or a socket.
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! What a worker that crashed leaves on the host, and its removal.
 //!
-//! The kernel ends its sandboxes (they die with the warden) and drops its mounts (they were in
-//! namespaces of their own). Left are empty cgroups, a table of rules for an interface that is gone, and files that name a worker which is no more.
-//! Bundles, packages, logs and the configuration are no residue.
+//! The kernel ends its sandboxes (they die with the warden) and its mounts (they were in namespaces of their own). What remains are empty
+//! cgroups, a table of rules for a network interface that is gone, and files about a worker that no longer exists. Bundles, packages, logs
+//! and the configuration are not residue.
 
 use std::fs;
 use std::io;
@@ -19,14 +19,14 @@ use super::{Directory, base};
 pub struct Removed {
     /// Cgroup directories.
     pub cgroups: usize,
-    /// What was left of its network on the host: an interface, a table of rules.
+    /// Parts of its network on the host: an interface, a table of rules.
     pub network: usize,
     /// Files and directories.
     pub paths: Vec<PathBuf>,
 }
 
 impl Removed {
-    /// Was there nothing?
+    /// Whether nothing was removed.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.cgroups == 0 && self.network == 0 && self.paths.is_empty()
@@ -34,7 +34,7 @@ impl Removed {
 }
 
 impl Directory {
-    /// Removes what a worker left that lives no more; does nothing where nothing is left.
+    /// Removes what a worker that no longer lives left behind; does nothing if nothing is left.
     ///
     /// # Errors
     /// [`DirectoryError::Lock`] when a worker lives here; [`DirectoryError::Residue`] when
@@ -43,11 +43,11 @@ impl Directory {
         if !self.worker().exists() {
             return self.remove_kernels();
         }
-        // Held throughout, so that a worker which starts meanwhile doesn't lose what it just made.
+        // Held throughout, so that a worker that starts meanwhile doesn't lose what it just made.
         self.remove_residue_under(&self.lock()?)
     }
 
-    /// The same for one who holds the lock already.
+    /// Like [`Self::remove_residue`], for a caller that already holds the lock.
     pub(crate) fn remove_residue_under(&self, lock: &Lock) -> Result<Removed, DirectoryError> {
         let mut removed = self.remove_kernels()?;
         if base::settle(&self.root, &self.base_image(), lock)? {
@@ -61,7 +61,7 @@ impl Directory {
             self.code(),
             self.uploads(),
         ] {
-            // Behind a mount may lie the host itself, or an operator's own disk.
+            // Behind a mount may be the host itself or an operator's own disk.
             if is_mounted_within(&path).map_err(failed)? {
                 return Err(failed(io::Error::other(format!(
                     "something is mounted in {}",
@@ -80,7 +80,7 @@ impl Directory {
         let cgroups = cgroup::probe()
             .and_then(|layout| cgroup::remove_all(&layout, &self.prefix()))
             .map_err(failed)?;
-        // Cgroups may be delegated to somebody who has no business with networks, and never had one.
+        // A user with delegated cgroups may have no rights on networks; then no network was ever made here.
         let network = match ol_warden::network::remove_all(&self.prefix()) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => 0,
             other => other.map_err(failed)?,
@@ -93,10 +93,10 @@ impl Directory {
     }
 }
 
-/// Whether anything is mounted at `path` or beneath it. What is there is then not ours to remove.
+/// Whether anything is mounted at `path` or beneath it; if so, it must not be removed.
 pub(super) fn is_mounted_within(path: &Path) -> io::Result<bool> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    // As the kernel names it. A path that isn't there can have nothing mounted.
+    // Canonical, as the kernel lists it. Nothing can be mounted at a path that doesn't exist.
     Ok(fs::canonicalize(path).is_ok_and(|path| mounted_within(&mounts, &path)))
 }
 
@@ -109,7 +109,7 @@ fn mounted_within(mountinfo: &str, path: &Path) -> bool {
         .any(|at| at.starts_with(path))
 }
 
-/// Removes a file or directory, following no link; false when there was none.
+/// Removes a file or directory without following links; false when there was none.
 fn remove(path: &Path) -> io::Result<bool> {
     let result = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

@@ -1,4 +1,4 @@
-//! Directories as people leave them: new, ours, the original's, broken, and somebody else's.
+//! Worker directories in the states that people leave them in: new, complete, the original worker's, broken, and somebody else's.
 
 use std::path::Path;
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn init_again_keeps_what_matters_and_the_old_settings() {
     let (_, report) = init(scratch.path());
     assert!(!report.created && report.base_kept);
     assert_eq!(report.backup, Some(directory.config_backup()));
-    // Once more: nothing changed, so the backup stays what the operator wrote.
+    // A second time nothing changes, thus the backup still has the operator's text.
     assert_eq!(init(scratch.path()).1.backup, None);
     let kept = fs::read_to_string(directory.config_backup()).expect("the backup");
     assert_eq!(kept, "{\"worker_port\": \"6000\"}");
@@ -135,7 +135,7 @@ fn a_base_that_does_not_serve_leaves_no_trace() {
     }
 }
 
-/// Killed after the new image took its place, before the package store followed.
+/// `init` was killed after the new image took its place and before the package store was moved.
 #[test]
 fn a_package_store_is_never_lost_with_a_staged_base() {
     let scratch = scratch();
@@ -152,14 +152,14 @@ fn a_package_store_is_never_lost_with_a_staged_base() {
     init(scratch.path());
     assert!(package.is_dir() && !scratch.path().join(".ol-base-new").exists());
 
-    // The next start clears up as well, and gives an empty store no chance.
+    // The next start cleans up as well; an empty store at the final place doesn't prevent it.
     interrupt();
     fs::create_dir(directory.packages()).expect("made");
     let removed = directory.remove_residue().expect("removed");
     assert_eq!(removed.paths, [scratch.path().join(".ol-base-new")]);
     assert!(package.is_dir());
 
-    // Two that hold something: nobody but the operator knows which.
+    // If both stores have packages, only the operator can decide.
     let staged = interrupt();
     fs::create_dir_all(&package).expect("made");
     let refused = directory.remove_residue();
@@ -252,7 +252,7 @@ fn one_lock_at_a_time_and_its_holder_is_known() {
 
     drop(lock);
     assert!(directory.wait_unlocked(Duration::ZERO).expect("looked"));
-    // The file still names this process, which holds nothing any more.
+    // The file still names this process, which no longer holds the lock.
     assert_eq!(directory.holder(), None);
 }
 
@@ -265,6 +265,6 @@ fn prefixes_are_stable_and_differ() {
     assert_eq!(one.prefix(), again.prefix());
     assert_ne!(one.prefix(), two.prefix());
     assert_eq!(one.prefix().len(), "ol-".len() + 8);
-    // The published test value, so that an upgrade finds the groups of the version before it.
+    // A published test vector: the prefix must not change, so that after an upgrade the cgroups of the previous version are found.
     assert_eq!(fnv1a(b"foobar"), 0xbf9c_f968);
 }

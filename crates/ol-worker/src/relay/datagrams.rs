@@ -1,4 +1,4 @@
-//! Questions by datagram.
+//! DNS questions by UDP.
 
 use super::question::{LONGEST, answers, is_question, number, renumber};
 use super::resolvers::Resolvers;
@@ -11,21 +11,21 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 
-/// Questions under way: of one sandbox, and of all.
+/// The most questions under way: for one sandbox, and for all.
 const EACH: usize = 16;
 const ALL: usize = 512;
 
 pub(super) async fn serve(socket: UdpSocket, resolvers: Resolvers) {
     let socket = Arc::new(socket);
     let turns = Turns::new(EACH, ALL);
-    // One more than is taken, so that a longer one shows.
+    // One byte more than the limit, to detect longer messages.
     let mut space = [0; LONGEST + 1];
     loop {
         let (length, asker) = match socket.recv_from(&mut space).await {
             Ok(received) => received,
             Err(error) => {
-                // An asker that is gone is told of here too.
-                tracing::debug!("a question of a name could not be taken: {error}");
+                // Errors about an asker that is gone are reported here too.
+                tracing::debug!("a DNS question could not be received: {error}");
                 sleep(Duration::from_millis(1)).await;
                 continue;
             }
@@ -34,7 +34,7 @@ pub(super) async fn serve(socket: UdpSocket, resolvers: Resolvers) {
         if length > LONGEST || !is_question(question) {
             continue;
         }
-        // Who gets no turn hears nothing, and asks again.
+        // A question without a turn gets no answer; the asker will repeat it.
         let Some(turn) = turns.take(asker.ip()) else {
             continue;
         };
@@ -43,7 +43,7 @@ pub(super) async fn serve(socket: UdpSocket, resolvers: Resolvers) {
         tokio::spawn(async move {
             let _turn = turn;
             if let Some(answer) = resolve(question, &resolvers).await {
-                // It may be gone by now.
+                // The asker may be gone by now.
                 let _ = socket.send_to(&answer, asker).await;
             }
         });
@@ -66,7 +66,7 @@ async fn resolve(mut question: Vec<u8>, resolvers: &[IpAddr]) -> Option<Vec<u8>>
     None
 }
 
-/// Asks one resolver, from a port and under a number that nobody can guess.
+/// Asks one resolver, from a port and with a message number that nobody can guess.
 async fn ask(question: &mut [u8], resolver: IpAddr) -> io::Result<Vec<u8>> {
     let any: IpAddr = match resolver {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -1,15 +1,15 @@
-//! Passes functions' questions of names on to the host's resolvers, and nothing else.
+//! Forwards DNS questions of functions to the host's resolvers, and nothing else.
 //!
 //! ```text
 //!   sandbox ─▶ router 100.127.0.1:53 ─▶ [a socket of this worker's] ─▶ relay ─▶ a resolver of the host's, from the host's network
 //! ```
-//! A sandbox has no way to these resolvers itself: they may be private, or on the host's loopback. What it sends goes on only if it is
-//! one question ([`question`]), under a number of our own; what comes back goes on only if it answers that.
+//! A sandbox can't reach these resolvers itself: they may be private, or on the host's loopback. What it sends is forwarded only if it is
+//! exactly one question ([`question`]), with a message number chosen here; what comes back is forwarded only if it answers that question.
 //!
-//! - [`resolvers`]: whom to ask
-//! - [`question`]: what may be asked
+//! - [`resolvers`]: which resolvers are asked
+//! - [`question`]: which messages are forwarded
 //! - [`turns`]: how many questions are under way, of each sandbox and of all
-//! - `datagrams`, `streams`: the two ways of asking
+//! - `datagrams`, `streams`: UDP and TCP
 
 mod datagrams;
 mod question;
@@ -23,20 +23,20 @@ use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-/// How long one resolver may take before the next is asked, and how long the last.
+/// How long one resolver may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The port of DNS.
 const PORT: u16 = 53;
 
-/// Answers on sockets in the router.
+/// Answers DNS questions on sockets that lie in the network namespace of the sandboxes' router.
 pub(crate) struct Relay;
 
 impl Relay {
-    /// Answers what arrives on `udp` and `tcp`, until the runtime ends.
+    /// Answers questions that arrive on `udp` and `tcp`, until the runtime ends.
     ///
     /// # Errors
-    /// When the sockets can't be watched.
+    /// When the sockets can't be registered with the runtime.
     pub(crate) fn start(udp: UdpSocket, tcp: TcpListener, resolvers: Resolvers) -> io::Result<()> {
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;

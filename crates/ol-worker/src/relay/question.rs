@@ -1,32 +1,32 @@
-//! What goes through the relay: a message of DNS (RFC 1035) that asks one question, and one that answers it. Pure.
+//! Recognises DNS messages (RFC 1035) that ask exactly one question, and their answers. Pure.
 
-/// The longest datagram that is passed on, in bytes; what is longer comes by a stream.
+/// The longest UDP message that is forwarded, in bytes; longer answers come by TCP.
 pub(super) const LONGEST: usize = 4096;
 
 const HEADER: usize = 12;
 
-/// The kinds of question that ask for a whole zone.
+/// The types of question that ask for a whole zone: IXFR and AXFR.
 const TRANSFERS: [u16; 2] = [251, 252];
 
-/// Is it one plain question?
+/// Whether a message is one plain question.
 pub(super) fn is_question(message: &[u8]) -> bool {
     let Some(header) = message.first_chunk::<HEADER>() else {
         return false;
     };
-    // A query of the standard kind, with one question and no answers.
+    // A standard query with one question and no answers.
     let plain =
         header[2] & 0b1111_1000 == 0 && header[4..8] == [0, 1, 0, 0] && header[8..10] == [0, 0];
     plain && kind(message).is_some_and(|kind| !TRANSFERS.contains(&kind))
 }
 
-/// What kind of record the question of `message` is for; `None` if its name isn't one.
+/// The record type that the question of `message` asks for; `None` if its name is malformed.
 fn kind(message: &[u8]) -> Option<u16> {
     let mut rest = message.get(HEADER..)?;
     let mut length = 0;
     loop {
         let label = usize::from(*rest.first()?);
         length += label + 1;
-        // Longer ones are pointers, which a question has no use for.
+        // Labels over 63 are compression pointers, which a question doesn't need.
         if label > 63 || length > 255 {
             return None;
         }
@@ -39,19 +39,19 @@ fn kind(message: &[u8]) -> Option<u16> {
     rest.first_chunk().map(|kind| u16::from_be_bytes(*kind))
 }
 
-/// The number of a message.
+/// The message number (DNS's ID).
 pub(super) fn number(message: &[u8]) -> Option<[u8; 2]> {
     message.first_chunk().copied()
 }
 
-/// Gives a message another number.
+/// Changes the message number.
 pub(super) fn renumber(message: &mut [u8], number: [u8; 2]) {
     if let Some(place) = message.first_chunk_mut() {
         *place = number;
     }
 }
 
-/// Is `message` an answer to the question with this number?
+/// Whether `message` is an answer to the question with this number.
 pub(super) fn answers(message: &[u8], number: [u8; 2]) -> bool {
     message.len() >= HEADER && message.starts_with(&number) && message[2] & 0x80 != 0
 }

@@ -1,4 +1,4 @@
-//! Whom to ask: the addresses of the configuration, or those of the host's `/etc/resolv.conf` as it is now.
+//! Which resolvers to ask: those in the configuration, or those in the host's current `/etc/resolv.conf`.
 
 use ol_model::WorkerConfig;
 use std::fs;
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 
 const FILE: &str = "/etc/resolv.conf";
 
-/// As many as programs ask.
+/// The most resolvers in the file that are used, as in the C library.
 const MOST: usize = 3;
 
-/// After so long the file is read again.
+/// The file is read again after this time.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// The resolvers.
+/// The resolvers, shared between clones.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolvers(Arc<Mutex<Known>>);
 
 #[derive(Debug)]
 struct Known {
     addresses: Vec<IpAddr>,
-    /// When the file was read; `None` if they are the configuration's.
+    /// When the file was read; `None` if the addresses are from the configuration.
     read: Option<Instant>,
 }
 
 impl Resolvers {
-    /// Those of `config`. Called while the file can be read for sure: where it is a link into `/run`, a confined worker can't.
+    /// The resolvers for `config`. Call this before confining the worker: if the file is a link into `/run`, it can't be read afterwards.
     pub(crate) fn of(config: &WorkerConfig) -> Self {
         let configured = config.network_resolvers();
         let known = if configured.is_empty() {
@@ -44,7 +44,7 @@ impl Resolvers {
         Self(Arc::new(Mutex::new(known)))
     }
 
-    /// Those to ask now, in order.
+    /// The resolvers to ask now, in order.
     pub(super) fn now(&self) -> Vec<IpAddr> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.read.is_some_and(|read| read.elapsed() > FRESH) {

@@ -1,4 +1,4 @@
-//! Questions by stream: those whose answers are too long for a datagram.
+//! DNS questions by TCP: for answers that are too long for UDP.
 
 use super::question::is_question;
 use super::resolvers::Resolvers;
@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-/// Connections: of one sandbox, and of all.
+/// The most connections: for one sandbox, and for all.
 const EACH: usize = 4;
 const ALL: usize = 128;
 
-/// Questions on one connection, and how long each is waited for.
+/// The most questions on one connection, and how long to wait for each.
 const QUESTIONS: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -25,19 +25,19 @@ pub(super) async fn serve(listener: TcpListener, resolvers: Resolvers) {
         let (stream, asker) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::debug!("a connection for names could not be taken: {error}");
+                tracing::debug!("a DNS connection could not be accepted: {error}");
                 sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
-        // Who gets no turn sees the connection end.
+        // A connection without a turn is closed.
         let Some(turn) = turns.take(asker.ip()) else {
             continue;
         };
         let resolvers = resolvers.clone();
         tokio::spawn(async move {
             let _turn = turn;
-            // Whatever fails, the connection ends, and that says it.
+            // On any failure the connection ends, which tells the asker enough.
             let _ = answer_all(stream, &resolvers).await;
         });
     }
@@ -73,7 +73,7 @@ async fn resolve(question: &[u8], resolvers: &[IpAddr]) -> Option<Vec<u8>> {
     None
 }
 
-/// Reads one message, which its length goes before.
+/// Reads one message, which is preceded by its length.
 async fn message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut message = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut message).await?;

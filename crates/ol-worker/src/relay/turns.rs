@@ -1,4 +1,5 @@
-//! How much may be under way at once: so much for each sandbox, told apart by the address that the router vouches for, and so much for all.
+//! Limits how much may be under way at once, for each sandbox and for all together. Sandboxes are told apart by their address, which the
+//! router guarantees.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ struct Counts {
     of: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One that is under way, until it is dropped.
+/// The right to have one question or connection under way, until dropped.
 pub(super) struct Turn {
     counts: Arc<Counts>,
     whose: IpAddr,
@@ -26,7 +27,7 @@ impl Turns {
         Self(Arc::new(Counts { each, all, of }))
     }
 
-    /// A turn for the sandbox at `whose`; `None` if it, or all together, have too many already.
+    /// A turn for the sandbox at `whose`; `None` if that sandbox, or all together, have too many already.
     pub fn take(&self, whose: IpAddr) -> Option<Turn> {
         let mut of = self.0.lock();
         let all: usize = of.values().sum();

@@ -1,4 +1,4 @@
-//! Who is heard when several places name an index, and what an installer may then reach.
+//! Which source wins when several name an index, and what an installer may then reach.
 
 use super::super::host::texts::index;
 use super::{Host, Index, Reach, Wanted};

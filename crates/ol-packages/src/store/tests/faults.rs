@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{entries, install, pin, sound, tar};
 use crate::store::{Store, StoreError, StoreLimits};
 
-/// A file system of our own, as small as we like.
+/// A file system of the tests' own, as small as needed.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -41,7 +41,7 @@ fn out_of_space_or_inodes_at_any_step() {
     let store = Store::open(folder.path(), StoreLimits::default()).expect("opened");
     let wanted = pin("x==1");
 
-    // One inode more each time, so that each of the files and directories in turn is the first that can't be made.
+    // One inode more each time, thus each of the files and directories in turn is the first that can't be made.
     let mut failures = 0;
     let lease = (2..60).find_map(|inodes| {
         disk.limit(&format!("nr_inodes={inodes}"));
@@ -57,12 +57,12 @@ fn out_of_space_or_inodes_at_any_step() {
             }
         }
     });
-    // 2 of the partial, 5 files, 5 directories, the record; the mount has one for itself.
+    // 2 for the partial directory, 5 files, 5 directories, the record; the mount has one for itself.
     assert_eq!(failures, 12, "each was the first to fail once");
     drop(lease.expect("enough at last"));
     assert!(store.remove(&wanted).expect("removed"));
 
-    // And pages: the last file's contents, then the record.
+    // The same with space: the last file's contents fit, the record doesn't.
     disk.limit("nr_inodes=100,size=1m");
     let contents = vec![1; 512 << 10];
     let large = tar(&[("a", 0o644, &contents), ("b", 0o644, &contents)]);

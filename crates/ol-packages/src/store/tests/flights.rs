@@ -1,4 +1,4 @@
-//! One installs, however many ask; who leaves is replaced; failures are shared and forgotten.
+//! One caller installs, however many ask; a caller that leaves is replaced; failures are shared and then forgotten.
 
 use std::fs;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use super::{Yard, fill, pin, sound};
 use crate::pin::{Pin, Sha256};
 use crate::store::{Filled, Partial, StoreError};
 
-/// One thread for what blocks: a later job sees the end of each earlier one.
+/// A runtime with one thread for blocking work: a later job sees the result of each earlier one.
 fn runtime() -> Runtime {
     let mut builder = Builder::new_current_thread();
     builder.max_blocking_threads(1).build().expect("a runtime")
@@ -35,7 +35,7 @@ async fn filled(partial: Partial) -> Result<Filled, StoreError> {
 fn a_hundred_ask_and_one_installs() {
     let yard = Arc::new(Yard::new());
     let installs = Arc::new(AtomicU32::new(0));
-    // Both are being installed before either is.
+    // Both packages are being installed before either is finished.
     let go = Arc::new(Barrier::new(2));
     runtime().block_on(async {
         let calls: Vec<_> = (0..100)
@@ -81,7 +81,7 @@ fn a_failure_is_everybodys_and_forgotten() {
         let first = yard.store.get_or_install(&wanted, "f", installer);
         let second = yard.store.get_or_install(&wanted, "g", installer);
         let told = async {
-            // Both have looked by then, and each is polled once more: one installs, one waits.
+            // Both callers have looked by then, and each is polled once more: one installs, one waits.
             settled().await;
             tokio::task::yield_now().await;
             fail.notify_one();
@@ -116,7 +116,7 @@ fn the_stores_own_refusal_comes_through_an_installer() {
     );
 }
 
-/// Whatever it was doing when it is dropped, those after it get the package and nothing else is left.
+/// At whatever moment a caller is dropped, later ones get the package and nothing else is left.
 #[test]
 fn a_caller_may_leave_at_any_moment() {
     let mut completed = false;
@@ -142,7 +142,7 @@ fn a_caller_may_leave_at_any_moment() {
                         completed = true;
                         return Poll::Ready(());
                     }
-                    // In its queue as soon as the other is under way.
+                    // It joins the queue as soon as the other call is under way.
                     let _ = waiting.as_mut().poll(context).is_ready();
                     Poll::Pending
                 })
@@ -218,7 +218,7 @@ fn a_version_from_another_archive_is_not_what_was_asked_for() {
                 .await
                 .expect("installed"),
         );
-        // One in common is enough: a lock of one tool lists all archives, of another only this machine's.
+        // One common hash is enough: one tool's lock lists all archives, another's only this machine's.
         for same in [from(&[b"a"]), from(&[b"b", b"c"]), pin("x==1")] {
             drop(
                 yard.store
@@ -239,7 +239,7 @@ fn a_version_from_another_archive_is_not_what_was_asked_for() {
         ] {
             assert!(text.contains(&word), "{word} is not in: {text}");
         }
-        // It holds nothing, so that the remedy works.
+        // The refused caller holds no lease, thus removing the package, as the error advises, works.
         assert_eq!(yard.store.holders(&other), [""; 0]);
         assert!(yard.store.remove(&other).expect("nobody's"));
         drop(

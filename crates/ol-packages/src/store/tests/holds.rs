@@ -1,4 +1,4 @@
-//! Leases hold, the oldest goes first, and uses are noted.
+//! Leases hold packages, those unused for longest are removed first, and uses are recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -86,7 +86,7 @@ fn a_use_is_written_at_most_once_a_minute() {
     let yard = Yard::new();
     package(&yard, "x==1", 1);
     used_ago(&yard, "x==1", 1000);
-    // Leased as it was installed, less than a minute ago: nothing is written, neither now nor at the end.
+    // It was leased when it was installed, less than a minute ago: nothing is written, neither now nor at the end.
     let lease = yard.store.lease(&pin("x==1"), "f").expect("there");
     lease.touch();
     drop(lease);
@@ -127,7 +127,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Against a model: what is there, and how often it is leased.
+    /// Compares with a model: which packages are there, and how often each is leased.
     #[test]
     fn any_sequence_of_steps(steps in prop::collection::vec(step(), 0..25)) {
         let yard = Yard::new();

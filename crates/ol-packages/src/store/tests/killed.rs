@@ -1,4 +1,4 @@
-//! A process that installs and removes, killed wherever it may be: what is there then is whole.
+//! Kills a process that installs and removes at random moments; all packages that are there then are complete.
 
 use std::collections::hash_map::RandomState;
 use std::fs;
@@ -15,7 +15,7 @@ const FILES: usize = 20;
 
 const TEST: &str = "store::tests::killed::killed_at_any_moment_packages_are_whole";
 
-/// Installs and removes for ever, and says when it has done one of each.
+/// Installs and removes for ever, and reports each finished round.
 fn child(folder: &Path) -> ! {
     let store = Store::open(folder, StoreLimits::default()).expect("opened");
     let names: Vec<_> = (0..FILES).map(|n| format!("d{}/f{n}", n % 3)).collect();
@@ -50,7 +50,7 @@ fn killed_at_any_moment_packages_are_whole() {
             .map(|line| line.expect("a line"))
             .filter(|line| line.ends_with("step"));
         steps.next().expect("the child works");
-        // Not to wait for anything: to strike at a moment that nobody chose.
+        // Not a wait for something: the kill should come at a random moment.
         std::thread::sleep(Duration::from_micros(random.hash_one(round) % 20_000));
         child.kill().expect("killed");
         child.wait().expect("reaped");

@@ -1,4 +1,4 @@
-//! Tests of the store: what becomes visible and what doesn't, who installs, who holds, and what faults leave.
+//! Tests of the store: what becomes visible, who installs, who holds leases, and what is left after failures.
 
 mod faults;
 mod flights;
@@ -38,7 +38,7 @@ fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     builder.into_inner().expect("writes to memory")
 }
 
-/// Some package.
+/// The archive of a valid package.
 fn sound() -> Vec<u8> {
     tar(&[
         ("pkg/__init__.py", 0o644, b"x = 1\n"),
@@ -96,7 +96,7 @@ fn entries(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The child of a test that needs another process: the test itself, once more, told so by `OL_TEST_CHILD`.
+/// A command that runs a test again in another process; `OL_TEST_CHILD` tells that process to be the child.
 fn child_of(test: &str, before: &[&str], folder: &Path) -> std::process::Command {
     let itself = std::env::current_exe().expect("this program");
     let mut words: Vec<_> = before.iter().map(std::ffi::OsString::from).collect();

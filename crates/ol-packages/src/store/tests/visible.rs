@@ -1,4 +1,4 @@
-//! A package appears whole, read-only and measured, or not at all.
+//! A package appears complete, read-only and measured, or not at all.
 
 use std::fs;
 use std::io::{self, Read};
@@ -57,7 +57,7 @@ fn what_was_installed_for_another_python_goes() {
     let by_hand = pin("by-hand==1.0");
     fs::create_dir_all(yard.path("by-hand==1.0/files")).expect("made");
     let none: Vec<crate::pin::Pin> = Vec::new();
-    // The first mark tells nothing of what was there before it.
+    // Without a previous mark, packages that are already there are kept.
     assert_eq!(yard.store.made_for("python3.11").expect("noted"), none);
     assert_eq!(yard.store.made_for("python3.11").expect("the same"), none);
     assert!(yard.store.has(&pkg));
@@ -87,7 +87,7 @@ fn what_others_put_there_is_a_package_too() {
         yard.store.top_level_modules(&pin("by-hand==1.0")),
         ["by_hand"]
     );
-    // A record of a newer format, or damaged, is no reason to fail.
+    // A record of a newer format, or a damaged one, is no reason to fail.
     for record in [
         "{\"format\": 2}",
         "{",
@@ -276,7 +276,7 @@ fn a_store_is_made_or_named_as_unusable() {
     );
 }
 
-/// As the worker is: uid 0 owns the files, but may not override their modes.
+/// Like the worker: uid 0 owns the files but can't override their modes.
 #[test]
 fn without_capabilities_packages_come_and_go() {
     if let Some(folder) = told_to_be_the_child() {

@@ -1,4 +1,4 @@
-//! A staged base image of any choice: built beside the one in use, and tried before it counts.
+//! Makes a base image of any choice: built beside the one in use, and tried before it replaces that.
 
 use std::fs::File;
 
@@ -12,18 +12,18 @@ use super::staging::Staging;
 use super::unpack::{UnpackError, unpack};
 use super::{debian, docker};
 
-/// What is staged.
+/// An image in the staging directory.
 #[derive(Debug)]
 pub(in super::super) struct Built {
-    /// What to write beside it.
+    /// What to write as `base.json`.
     pub(in super::super) record: Record,
-    /// Its Python, which ran.
+    /// The version of its Python, which was run.
     pub(in super::super) python: PythonVersion,
-    /// What the operator should know, a sentence each.
+    /// Notes for the operator, one sentence each.
     pub(in super::super) notes: Vec<String>,
 }
 
-/// Makes `choice` in `staging`.
+/// Makes the image of `choice` in `staging`.
 pub(in super::super) fn build(
     choice: &BaseChoice,
     staging: &Staging,
@@ -64,7 +64,7 @@ pub(in super::super) fn build(
 }
 
 fn unpack_into(choice: &BaseChoice, staging: &Staging) -> Result<u64, DirectoryError> {
-    // Its files must be root's: whoever owns them could change them under running sandboxes.
+    // The files must be root's: another owner could change them under running sandboxes.
     if !rustix::process::geteuid().is_root() {
         return Err(DirectoryError::BaseNeedsRoot {
             base: choice.to_string(),

@@ -1,4 +1,4 @@
-//! What may follow `-i`.
+//! The choice of a base image, as given after `-i`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ pub enum BaseChoice {
     Debian(String),
     /// An image of the local Docker engine.
     Docker(String),
-    /// An image of the original's (`ol-min`, `ol-wasm`), which scripts name. `host` stands in for
-    /// it where no engine has it.
+    /// An image of the original worker (`ol-min`, `ol-wasm`), which scripts name. If the local Docker engine doesn't have it, `host` is
+    /// used.
     Image(String),
 }
 
@@ -45,7 +45,7 @@ impl FromStr for BaseChoice {
             ("host", None) => Ok(Self::Host),
             ("ol-min" | "ol-wasm", None) => Ok(Self::Image(text.to_owned())),
             ("debian", None) => Ok(Self::Debian(debian::DEFAULT_SUITE.to_owned())),
-            // These become arguments of other programs, so what could be an option is none.
+            // These become arguments of other programs, thus must not look like options.
             ("debian", Some(suite)) if is_word(suite, b"-") => Ok(Self::Debian(suite.to_owned())),
             ("debian", _) => Err(refuse("names no release of Debian, such as `bookworm`")),
             ("docker", Some(image)) if is_word(image, b"-_./:@") => {
@@ -54,13 +54,13 @@ impl FromStr for BaseChoice {
             ("docker", _) => Err(refuse("names no Docker image")),
             ("dir", rest) => absolute(rest.unwrap_or(""), "names no directory").map(Self::Dir),
             ("tar", rest) => absolute(rest.unwrap_or(""), "names no file").map(Self::Tar),
-            ("oci", _) => Err(refuse("comes later")),
+            ("oci", _) => Err(refuse("is not supported yet")),
             _ => Err(refuse("is not understood")),
         }
     }
 }
 
-/// Letters, digits and `others`, of which it begins with none.
+/// Whether `text` consists of letters, digits and `others`, and begins with a letter or digit.
 fn is_word(text: &str, others: &[u8]) -> bool {
     text.as_bytes()
         .first()
@@ -84,17 +84,16 @@ impl fmt::Display for BaseChoice {
 }
 
 impl BaseChoice {
-    /// Would a base image that is recorded as `source` be what this asks for?
+    /// Whether a base image that is recorded as `source` satisfies this choice.
     #[must_use]
     pub fn is(&self, source: &str) -> bool {
         source == self.to_string() || matches!(self, Self::Image(_)) && source == "host"
     }
 
-    /// What can be known to fail before a running worker is stopped for it, and before anything is
-    /// written.
+    /// Checks what can be known before a running worker is stopped and anything is written.
     ///
     /// # Errors
-    /// When what it names isn't there.
+    /// When something that the choice needs isn't there.
     pub fn check(&self) -> Result<(), DirectoryError> {
         let refuse = |problem| {
             Err(DirectoryError::BaseUnknown {
@@ -104,7 +103,7 @@ impl BaseChoice {
         };
         match self {
             Self::Dir(path) if !path.is_dir() => refuse("is no directory"),
-            // Asked for as a directory, the whole host would be lent, not only its programs.
+            // `dir:/` would give sandboxes the whole host; `host` gives only its programs.
             Self::Dir(path) if path.canonicalize().is_ok_and(|path| path == Path::new("/")) => {
                 refuse("would show sandboxes the whole host")
             }

@@ -1,10 +1,10 @@
-//! A release of Debian, small, by mmdebstrap(1).
+//! Makes a small base image of a Debian release with mmdebstrap(1).
 //!
-//! The variant `essential` is the smallest that dpkg still understands: without apt, whose work ends
-//! with the image. (`custom` would leave out the shell's tools, which packages and functions use.)
+//! The variant `essential` is the smallest that dpkg still understands. It has no apt, which isn't needed after the image is made. (The
+//! variant `custom` would also leave out the shell's tools, which packages and functions use.)
 //!
-//! Packages' scripts run as root in their own root directory; they have namespaces of their own, so
-//! that a process which they start ends with them and no mount of theirs is seen by the host.
+//! Scripts of Debian packages run as root in their own root directory. They have namespaces of their own: processes that they start end
+//! with them, and the host doesn't see their mounts.
 
 use std::fs;
 use std::path::Path;
@@ -15,35 +15,35 @@ use super::program::{ProgramError, in_path, mortal, stream};
 use super::staging::Staging;
 use super::unpack::unpack;
 
-/// Debian 13, with Python 3.13: the newest stable release, so the one with the longest support to
-/// come, and the newest Python that the worker's tests run on.
+/// Debian 13, with Python 3.13: the newest stable release, hence the one supported for longest, and the newest Python that the worker's
+/// tests run on.
 pub(super) const DEFAULT_SUITE: &str = "trixie";
 
 const PROGRAM: &str = "mmdebstrap";
 
-/// `python3` has ssl and sqlite3. The others are small, and a Python is lame without them: whom to
-/// trust, time zones, the names of media types and of services.
+/// The packages in the image. `python3` includes ssl and sqlite3. The others are small, and much of Python needs them: trusted
+/// certificates, time zones, names of media types and of services.
 const PACKAGES: &str = "python3,ca-certificates,tzdata,media-types,netbase";
 
-/// What nobody reads in a sandbox; half of the size.
+/// Folders of `/usr/share` that nobody reads in a sandbox; half of the size.
 const WITHOUT: [&str; 6] = ["doc", "info", "lintian", "locale", "man", "bug"];
 
-/// Prepares the directories that let Debian 12 do with a package of some bytes instead of one which
-/// brings all of Perl. Does nothing for other releases.
+/// A hook that prepares the directories such that Debian 12 needs only a package of some bytes instead of one that depends on all of Perl.
+/// Does nothing for other releases.
 const MERGED_USR: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
-/// On other distributions apt itself doesn't trust Debian's keys.
+/// Debian's keys. On other distributions apt doesn't trust them by default.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Two archives: of releases, and of what was corrected since.
+/// Where apt gets packages: the archive of releases, and that of security updates.
 struct Mirror {
     main: String,
     security: String,
-    /// Whether it holds releases that are no more supported, whose lists are past their dates.
+    /// Whether it holds releases that are no longer supported, whose package lists have expired.
     old: bool,
 }
 
-/// Is the program there?
+/// Checks that mmdebstrap is installed.
 pub(super) fn check() -> Result<(), DirectoryError> {
     match in_path(PROGRAM) {
         Some(_) => Ok(()),
@@ -51,14 +51,14 @@ pub(super) fn check() -> Result<(), DirectoryError> {
     }
 }
 
-/// Makes the release `suite`.
+/// Makes an image of the release `suite`; returns how many devices and pipes were left out.
 pub(super) fn make(suite: &str, staging: &Staging) -> Result<u64, DirectoryError> {
     check()?;
     staging.say(&format!(
         "making the base image debian:{suite} with mmdebstrap: half a minute, or what the downloads take"
     ));
     let first = run(suite, &Mirror::of_this_host(), staging);
-    // Where a release lies that has left the mirrors.
+    // A release that left the mirrors is in Debian's archive of old releases.
     let made = match &first {
         Err(ProgramError::Failed(said)) if said.contains("does not have a Release file") => {
             run(suite, &Mirror::archive(), staging).or(first)
@@ -91,7 +91,7 @@ fn run(suite: &str, mirror: &Mirror, staging: &Staging) -> Result<u64, ProgramEr
         .args(["--fork", "--kill-child=KILL", "--", PROGRAM])
         .args(["--mode=root", "--variant=essential", "--format=tar"])
         .arg(format!("--include={PACKAGES}"))
-        // The image is synced as a whole when it is unpacked.
+        // Syncing each file isn't needed: the image is synced as a whole when it is unpacked.
         .arg("--dpkgopt=force-unsafe-io");
     for folder in WITHOUT {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
@@ -115,7 +115,7 @@ fn run(suite: &str, mirror: &Mirror, staging: &Staging) -> Result<u64, ProgramEr
     })
 }
 
-/// The first line of apt's or mmdebstrap's that says what was wrong, and not only that something was.
+/// The first line of apt's or mmdebstrap's output that names a cause, not merely a failure.
 fn complaints(said: &str) -> String {
     let of_what = |line: &&str| {
         line.starts_with("E: ") && !line.ends_with(" failed") && !line.contains("failed to run")
@@ -124,7 +124,7 @@ fn complaints(said: &str) -> String {
     line.unwrap_or("it said nothing").to_owned()
 }
 
-/// What the host's apt uses to reach the world.
+/// The proxy settings of the host's apt.
 fn proxies() -> Vec<String> {
     let keys = ["http::Proxy", "https::Proxy", "http::Proxy-Auto-Detect"];
     let output = Command::new("apt-config")
@@ -140,7 +140,7 @@ fn proxies() -> Vec<String> {
 }
 
 impl Mirror {
-    /// The one that the host itself is installed from, if it is a Debian.
+    /// The mirror that the host itself uses, if it is a Debian.
     fn of_this_host() -> Self {
         let mut configured = Vec::new();
         let parts = fs::read_dir("/etc/apt/sources.list.d")
@@ -155,7 +155,7 @@ impl Mirror {
         Self::among(&configured.join("\n"))
     }
 
-    /// By convention a mirror of Debian's archive lies in a directory `debian`.
+    /// Finds a mirror in apt's sources. By convention a mirror of Debian's archive lies in a directory `debian`.
     fn among(sources: &str) -> Self {
         let find = |name: &str| {
             let lines = sources
@@ -183,7 +183,7 @@ impl Mirror {
         }
     }
 
-    /// Lines of a sources.list.
+    /// The lines of a sources.list for `suite`.
     fn sources(&self, suite: &str) -> Vec<String> {
         let signed = if Path::new(KEYRING).is_file() {
             format!("[signed-by={KEYRING}] ")
@@ -192,7 +192,7 @@ impl Mirror {
         };
         let line = |uri: &str, suite: String| format!("deb {signed}{uri} {suite} main");
         let mut lines = vec![line(&self.main, suite.to_owned())];
-        // The release that never is one gets corrections only by itself.
+        // unstable is never released; it has no archives of updates.
         if !["sid", "unstable"].contains(&suite) {
             lines.push(line(&self.main, format!("{suite}-updates")));
             lines.push(line(&self.security, format!("{suite}-security")));

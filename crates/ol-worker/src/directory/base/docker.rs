@@ -1,5 +1,4 @@
-//! An image of the local Docker engine, by its command: made a container that never runs, then
-//! exported as an archive.
+//! Makes a base image from one of the local Docker engine: creates a container, which is never run, and exports it as an archive.
 
 use std::process::{Command, Stdio};
 
@@ -10,7 +9,7 @@ use super::unpack::unpack;
 
 const PROGRAM: &str = "docker";
 
-/// Whether there is an engine that has `image`.
+/// Whether there is a Docker engine that has `image`.
 pub(super) fn has(image: &str) -> bool {
     let looked = Command::new(PROGRAM)
         .args(["image", "inspect", image])
@@ -21,7 +20,7 @@ pub(super) fn has(image: &str) -> bool {
     looked.is_ok_and(|status| status.success())
 }
 
-/// Unpacks `image`; `base` is what it is called in errors.
+/// Unpacks `image`; errors call it `base`. Returns how many devices and pipes were left out.
 pub(super) fn make(image: &str, base: &str, staging: &Staging) -> Result<u64, DirectoryError> {
     let failed = |said: &str| DirectoryError::BaseProgram {
         program: PROGRAM,
@@ -35,7 +34,7 @@ pub(super) fn make(image: &str, base: &str, staging: &Staging) -> Result<u64, Di
         remedy: "check that the engine runs and has the image (`docker image ls`), or choose another base with -i",
     };
     staging.say(&format!("copying the base image {base} from Docker"));
-    // The command need not exist in the image: it is never run.
+    // The command need not exist in the image, since it is never run.
     let created = Command::new(PROGRAM)
         .args(["create", "--network=none", image, "/never-run"])
         .stdin(Stdio::null())
@@ -50,7 +49,7 @@ pub(super) fn make(image: &str, base: &str, staging: &Staging) -> Result<u64, Di
     let made = stream(export, &staging.log(), |archive| {
         unpack(archive, &staging.root())
     });
-    // What it prints is the id; and a container too many is no reason to be without a base.
+    // Its output would be the id again. A failure is ignored: a leftover container is no reason to go without a base.
     let _ = Command::new(PROGRAM).args(["rm", &id]).output();
     made.map_err(|error| match error {
         ProgramError::Unpack(why) => DirectoryError::Unpack {

@@ -1,21 +1,19 @@
-//! What an archive says about its next member, from all headers that say something about it: its
-//! own, GNU's long names and the records of POSIX (pax).
+//! Collects the properties of an archive's next member from all headers about it: its own, GNU's long names, and POSIX (pax) records.
 //!
-//! The tar crate would put them together itself, but reads each such header into memory however
-//! long it says it is. So it runs in raw mode, and they are read here, up to a limit.
+//! The tar crate could do this itself, but reads each such header into memory, however long it claims to be. Thus the crate runs in raw
+//! mode, and the headers are read here, up to a limit.
 
 use std::io::Read;
 
 use tar::{EntryType, Header};
 
-/// What the extra headers of one member may be together: a name and a target of 4 KiB each, and
-/// attributes, which we read past.
+/// The most bytes of extra headers of one member: a name and a target of 4 KiB each, and attributes, which are skipped.
 const MOST: u64 = 256 << 10;
 
 /// PATH_MAX: a longer name could not be given to a system call.
 const LONGEST_NAME: usize = 4096;
 
-/// Headers read so far that are about the next member.
+/// The headers about the next member that were read so far.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     taken: u64,
@@ -29,8 +27,9 @@ pub(super) struct Pending {
 pub(super) type Problem = &'static str;
 
 impl Pending {
-    /// Takes in a header that is about the next member; false when it is a member itself. An `Err`
-    /// within tells that the archive can't be read on.
+    /// Reads a header that is about the next member; returns false when it is a member itself.
+    ///
+    /// The inner `None` of an error means that the archive can't be read any further.
     pub(super) fn take(
         &mut self,
         kind: EntryType,
@@ -39,7 +38,7 @@ impl Pending {
     ) -> Result<bool, Option<Problem>> {
         match kind {
             EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader => {}
-            // Of the whole archive, such as a comment: none of it is about a file.
+            // Applies to the whole archive, like a comment; contains nothing about a file.
             EntryType::XGlobalHeader => return Ok(true),
             _ => return Ok(false),
         }
@@ -60,7 +59,7 @@ impl Pending {
         Ok(true)
     }
 
-    /// Records are `LENGTH KEY=VALUE\n`, the length counting all of it; a value may hold anything.
+    /// Reads records of the form `LENGTH KEY=VALUE\n`. The length counts the whole record; a value may contain any byte.
     fn pax(&mut self, mut bytes: &[u8]) -> Option<()> {
         while !bytes.is_empty() {
             let blank = bytes.iter().position(|&byte| byte == b' ')?;
@@ -73,7 +72,7 @@ impl Pending {
                 b"linkpath" => self.target = Some(value.to_vec()),
                 b"size" => self.size = Some(std::str::from_utf8(value).ok()?.parse().ok()?),
                 _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
-                // Times to the nanosecond, owners' names, attributes such as capabilities: not kept.
+                // Not kept: times in nanoseconds, owners' names, attributes such as capabilities.
                 _ => {}
             }
             bytes = &bytes[length..];
@@ -81,9 +80,9 @@ impl Pending {
         Some(())
     }
 
-    /// The member's name and, for a link, where it leads.
+    /// The member's name and, if it is a link, its target.
     pub(super) fn resolve(self, header: &Header, size: u64) -> Result<(Vec<u8>, Vec<u8>), Problem> {
-        // A reader that goes by the member's own header would lose its place in the archive.
+        // The tar reader uses the size in the member's own header; with another one it would lose its place in the archive.
         if self.size.is_some_and(|said| said != size) {
             return Err("is larger than 8 GiB");
         }
@@ -106,7 +105,7 @@ impl Pending {
         Ok((name, target))
     }
 
-    /// Whether headers were read that no member has followed.
+    /// Whether no headers were read that still wait for their member.
     pub(super) fn is_empty(&self) -> bool {
         self.taken == 0
     }

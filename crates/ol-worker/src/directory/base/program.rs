@@ -1,6 +1,6 @@
-//! Programs that make an archive, which is unpacked as it comes.
+//! Runs programs that print an archive, which is unpacked as it arrives.
 //!
-//! They end with us, however we end: setpriv(1) has the kernel kill them with their parent.
+//! They end with this process, however it ends: setpriv(1) makes the kernel kill them with their parent.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,14 +9,14 @@ use std::process::{ChildStdout, Command, Stdio};
 
 use super::unpack::UnpackError;
 
-/// Why nothing came of it.
+/// Why no image was made.
 #[derive(Debug)]
 pub(super) enum ProgramError {
     /// It could not be run.
     Start(io::Error),
-    /// It said no; what it wrote to standard error.
+    /// It failed; holds what it wrote to standard error.
     Failed(String),
-    /// It made something else than an image.
+    /// Its output is not an image.
     Unpack(UnpackError),
 }
 
@@ -27,7 +27,7 @@ pub(super) fn mortal(program: &str) -> Command {
     command
 }
 
-/// Runs `command` to its end. `take` gets what it prints; what it complains of goes into `log`.
+/// Runs `command` to its end. `take` reads its standard output; its standard error goes into `log`.
 pub(super) fn stream<T>(
     mut command: Command,
     log: &Path,
@@ -42,10 +42,10 @@ pub(super) fn stream<T>(
     let mut child = child.map_err(ProgramError::Start)?;
     let stdout = child.stdout.take().expect("it is piped");
     let taken = take(stdout);
-    // One whose output was refused may write on: it finds the pipe closed.
+    // If its output was refused, the program may still be writing; it then finds the pipe closed.
     let status = child.wait().map_err(ProgramError::Start)?;
     match taken {
-        // The archive that it broke off is not the cause.
+        // The program failed: that is the cause, not its incomplete archive.
         Err(UnpackError::NotTar(_) | UnpackError::CutShort(_)) if !status.success() => {}
         Err(error) => return Err(ProgramError::Unpack(error)),
         Ok(taken) if status.success() => return Ok(taken),
@@ -57,7 +57,7 @@ pub(super) fn stream<T>(
     ))
 }
 
-/// Where `$PATH` has a program of this name.
+/// The path of a program in `$PATH`.
 #[must_use]
 pub fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -1,4 +1,4 @@
-//! Whether a base image's Python serves.
+//! Checks that a base image's Python can run functions.
 
 use std::fmt;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use super::super::error::DirectoryError;
 
 /// The oldest Python that the guest program runs on.
 const LEAST: PythonVersion = PythonVersion { major: 3, minor: 9 };
-/// A Python's version, as far as it matters here.
+/// A Python's major and minor version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PythonVersion {
     /// The 3 of 3.11.
@@ -24,15 +24,13 @@ impl fmt::Display for PythonVersion {
     }
 }
 
-/// Runs the base's Python and asks for its version: a file of that name proves nothing.
+/// Runs the base image's Python and returns its version. The mere existence of the file would prove nothing.
 ///
-/// The place is the warden's, not that of `$PATH`, where the operator's own may stand. In a
-/// directory it runs as nobody: whoever made the image is not root here.
-///
-/// `named` is what the base is called in what is said about it.
+/// The program is the one that the warden starts, not the first in `$PATH`, which may be the operator's own. In an image (not the host's
+/// base) it runs as nobody, since whoever made the image must not become root here. Errors call the base `named`.
 ///
 /// # Errors
-/// When there is none that serves.
+/// When there is no Python that works.
 pub fn python(base: &Base, named: &str) -> Result<PythonVersion, DirectoryError> {
     let refuse = |problem: String| DirectoryError::Python {
         base: named.to_owned(),
@@ -45,7 +43,7 @@ pub fn python(base: &Base, named: &str) -> Result<PythonVersion, DirectoryError>
     let program = format!("/{found}");
     let mut command = match base {
         Base::Host => Command::new(&program),
-        // Only root may change its root. Whoever isn't can't start a worker either: `up` will see.
+        // Only root may chroot. Without root no worker can be started either, thus the check is left to `up`.
         Base::Directory(_) if !rustix::process::geteuid().is_root() => return Ok(LEAST),
         Base::Directory(path) => {
             let mut chroot = Command::new("chroot");

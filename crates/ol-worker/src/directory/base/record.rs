@@ -1,7 +1,7 @@
 //! `base.json`: which base image a worker directory uses, and where it came from.
 //!
-//! It lies in the image's own directory, `lambda/`, because the usual base (the host itself) is
-//! nothing that lies there. Without it `lambda/` is the image, as the original made it.
+//! It lies in the image's own directory, `lambda/`: the usual base (the host itself) has no files there. Without `base.json`, `lambda/`
+//! itself is the image, as in directories of the original worker.
 
 use std::fs;
 use std::io;
@@ -34,7 +34,7 @@ pub(in super::super) enum Record {
 }
 
 impl Record {
-    /// Where the image is, if its record lies in `image`.
+    /// Where the image is, if `image` is the folder with this record.
     fn base(&self, image: &Path) -> Base {
         match self {
             Self::Host => Base::Host,
@@ -43,7 +43,7 @@ impl Record {
         }
     }
 
-    /// As `-i` names it.
+    /// The source, as written after `-i`.
     pub(in super::super) fn source(&self) -> String {
         match self {
             Self::Host => "host".to_owned(),
@@ -58,11 +58,11 @@ impl Record {
 pub struct Found {
     /// What sandboxes are made of.
     pub base: Base,
-    /// Where it came from, as `-i` names it.
+    /// Where it came from, as written after `-i`.
     pub source: String,
 }
 
-/// What is recorded in `image`; `None` when there is no record.
+/// The record in `image`; `None` when there is none.
 pub(in super::super) fn recorded(image: &Path) -> io::Result<Option<Record>> {
     match fs::read(image.join(RECORD)) {
         Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
@@ -71,7 +71,7 @@ pub(in super::super) fn recorded(image: &Path) -> io::Result<Option<Record>> {
     }
 }
 
-/// The base that lies, or is recorded, at `image`; `root` is the worker directory, for the remedy.
+/// The base image that lies at `image` or is recorded there. `root` is the worker directory, for the error's remedy.
 pub(in super::super) fn of(image: &Path, root: &Path) -> Result<Found, DirectoryError> {
     let record = recorded(image).map_err(|error| DirectoryError::BaseRecord {
         path: image.join(RECORD),
@@ -95,7 +95,7 @@ pub(in super::super) fn of(image: &Path, root: &Path) -> Result<Found, Directory
 }
 
 fn is_root_file_system(image: &Path) -> bool {
-    // Not followed: in an image, `bin` is often a link that means something only inside it.
+    // Links are not followed: an image's `bin` is often a link that is valid only inside the image.
     ["usr", "bin"]
         .iter()
         .any(|name| image.join(name).symlink_metadata().is_ok())

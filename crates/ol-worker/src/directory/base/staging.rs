@@ -1,4 +1,4 @@
-//! The place where a base image is built, and the one step by which it takes the place of another.
+//! The directory where a base image is built, and how it replaces the old image in one step.
 //!
 //! ```text
 //!   DIR/.ol-base-new/root/   the new image ─┐ both change places (renameat2, EXCHANGE); then the old
@@ -6,9 +6,8 @@
 //!   DIR/.ol-base-new/tmp/ log               what the programs that make it need
 //! ```
 //!
-//! A kill at any point leaves `lambda/` whole, one or the other. At most the package store is still in
-//! the old one; [`settle`] moves it, and removes the rest. All of it happens under the
-//! lock of the directory, so that no sandbox loses the floor it stands on.
+//! After a kill at any point, `lambda/` is complete: the old image or the new one. At most the package store is still in the old one;
+//! [`settle`] then moves it and removes the rest. Everything here happens under the directory's lock, thus no sandbox is using the image.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, IsTerminal};
@@ -22,12 +21,12 @@ use super::super::lock::Lock;
 use super::super::residue::is_mounted_within;
 use super::record::{RECORD, Record};
 
-/// A name that nobody else uses: a directory in which it lies is one that we began.
+/// The staging directory's name, which nobody else uses: a directory that contains it was begun by `init`.
 pub(in super::super) const STAGING: &str = ".ol-base-new";
 
 const PACKAGES: &str = "packages";
 
-/// Removed with all that is in it when dropped.
+/// The staging directory; dropping it removes it and everything in it.
 #[derive(Debug)]
 pub(in super::super) struct Staging {
     path: PathBuf,
@@ -36,13 +35,13 @@ pub(in super::super) struct Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What can't be removed now, the next `init` or `up` will try again.
+        // If something can't be removed now, the next `init` or `up` tries again.
         let _ = clear(&self.path, &self.image);
     }
 }
 
 impl Staging {
-    /// An empty one in the worker directory `root`, for the base image at `image`.
+    /// Creates an empty staging directory in the worker directory `root`, for the base image at `image`.
     pub(in super::super) fn begin(
         root: &Path,
         image: &Path,
@@ -59,22 +58,22 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Where the image goes.
+    /// The folder for the image.
     pub(super) fn root(&self) -> PathBuf {
         self.path.join("root")
     }
 
-    /// For what the programs that make it need meanwhile.
+    /// Temporary files of the programs that make the image.
     pub(super) fn scratch(&self) -> PathBuf {
         self.path.join("tmp")
     }
 
-    /// For what they complain of.
+    /// The file for their error output.
     pub(super) fn log(&self) -> PathBuf {
         self.path.join("log")
     }
 
-    /// Tells a person what takes so long.
+    /// Tells a person at a terminal what takes so long.
     #[expect(clippy::unused_self, reason = "said only while something is staged")]
     pub(super) fn say(&self, line: &str) {
         if io::stderr().is_terminal() {
@@ -82,7 +81,7 @@ impl Staging {
         }
     }
 
-    /// Puts what is staged into its place, recorded as `record`. The package store stays.
+    /// Puts the staged image into its final place, with `record` as `base.json`. The package store is kept.
     pub(in super::super) fn exchange(self, record: &Record) -> Result<(), DirectoryError> {
         let root = self.root();
         let failed = |source| writing(&self.image, source);
@@ -113,9 +112,9 @@ impl Staging {
         } else {
             fs::rename(&root, &self.image).map_err(failed)?;
         }
-        // By now what is staged is the old one. An error is told: the package store is in there.
+        // Now the staging directory holds the old image. An error here is reported, because the package store is in it.
         clear(&self.path, &self.image)?;
-        // The renames last only once their directories are on the disk.
+        // Renames are durable only once their directories are synced.
         for folder in [Some(self.image.as_path()), self.image.parent()]
             .into_iter()
             .flatten()
@@ -127,7 +126,7 @@ impl Staging {
     }
 }
 
-/// Ends what a kill interrupted: the package store in its place, and nothing staged.
+/// Finishes what a kill interrupted: moves the package store to its place and removes the staging directory. True if there was one.
 pub(in super::super) fn settle(
     root: &Path,
     image: &Path,
@@ -141,11 +140,11 @@ pub(in super::super) fn settle(
     Ok(true)
 }
 
-/// Removes what is staged, after the package store is where it belongs.
+/// Removes the staging directory, after moving the package store to its place.
 fn clear(staging: &Path, image: &Path) -> Result<(), DirectoryError> {
     let (stray, store) = (staging.join("root").join(PACKAGES), image.join(PACKAGES));
     if stray.symlink_metadata().is_ok() {
-        // Only an empty one gives way.
+        // An empty store at the final place is removed; one with packages makes this fail.
         let _ = fs::remove_dir(&store);
         if store.symlink_metadata().is_ok() {
             return Err(DirectoryError::BaseInUse {
@@ -164,7 +163,7 @@ fn clear(staging: &Path, image: &Path) -> Result<(), DirectoryError> {
     fs::remove_dir_all(staging).map_err(|source| writing(staging, source))
 }
 
-/// Whatever the umask: sandboxes, and apt's own user, must be able to enter.
+/// Creates a folder that sandboxes and apt's own user can enter, whatever the umask.
 fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)

@@ -1,7 +1,6 @@
 //! An archive's bytes, decompressed and counted.
 //!
-//! The tar reader that sits on top makes errors of its own of everything, so what really happened
-//! is kept here, where `unpack` can ask for it.
+//! The tar reader above it replaces every error by its own, thus the original one is kept here for `unpack`.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,10 +9,10 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::unpack::UnpackError;
 
-/// No image is larger; an archive that is made to fill the disk is.
+/// The most bytes of an unpacked image, to stop an archive that is made to fill the disk.
 const MOST_BYTES: u64 = 32 << 30;
 
-/// The plain archive, whichever way it is compressed.
+/// The plain archive, decompressed if it is gzip.
 pub(super) fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, UnpackError> {
     let mut archive = BufReader::with_capacity(256 << 10, archive);
     let start = archive.fill_buf().map_err(UnpackError::Read)?;
@@ -32,7 +31,7 @@ pub(super) fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read +
     Ok(Box::new(archive))
 }
 
-/// What is known of the stream while the tar reader owns it.
+/// What is known about the stream while the tar reader owns it.
 #[derive(Default)]
 pub(super) struct Gauge {
     bytes: Cell<u64>,
@@ -41,12 +40,12 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    /// How much came out so far.
+    /// How many bytes were read so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
     }
 
-    /// Whether that is more than any image has.
+    /// Whether these are more than any image has.
     pub(super) fn is_too_much(&self) -> bool {
         self.bytes.get() > MOST_BYTES
     }
@@ -56,13 +55,13 @@ impl Gauge {
         self.ended.get()
     }
 
-    /// The error that just came up through the tar reader, if it began here.
+    /// The error behind the one that the tar reader just returned, if the stream caused it.
     pub(super) fn take_error(&self) -> Option<io::Error> {
         self.error.take()
     }
 }
 
-/// A stream under a [`Gauge`].
+/// A stream that reports to a [`Gauge`].
 pub(super) struct Metered<'g, R> {
     inner: R,
     gauge: &'g Gauge,

@@ -1,9 +1,8 @@
 //! Writes an image's files beneath one directory, and nowhere else.
 //!
-//! Images are full of links, absolute ones too, and a member may lie behind one (`lib/x` where
-//! `lib` leads to `usr/lib`). The kernel resolves each path as if the directory were the root
-//! (openat2(2), `RESOLVE_IN_ROOT`): a link means what it will mean in the sandbox, and none leads
-//! out, whatever it says.
+//! Images are full of links, absolute ones too, and a member may lie behind one (`lib/x` where `lib` is a link to `usr/lib`). The kernel
+//! resolves each path as if the directory were the root (openat2(2), `RESOLVE_IN_ROOT`): a link means the same as later in the sandbox, and
+//! none leads outside.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -32,7 +31,7 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 #[derive(Debug)]
 pub(super) struct Tree {
     root: OwnedFd,
-    /// The directory of the last member: the next one usually shares it.
+    /// The directory of the last member, because the next member usually has the same.
     last: Option<(Vec<u8>, OwnedFd)>,
 }
 
@@ -42,14 +41,13 @@ impl Tree {
         Ok(Self { root, last: None })
     }
 
-    /// Makes the directory `path` and what is missing above it. One that is there is fine.
+    /// Makes the directory `path` and its missing parents; an existing one is fine.
     pub(super) fn directory(&mut self, path: &[u8]) -> io::Result<()> {
         self.enter(path)?;
         Ok(())
     }
 
-    /// Makes the file `path` for reading by anybody; what was there before goes, unless it is a
-    /// directory. `mode` is what the file is to have, whatever the umask.
+    /// Creates the file `path` with exactly `mode`, whatever the umask. Replaces what was there, unless that is a directory.
     pub(super) fn file(&mut self, path: &[u8], mode: u32) -> io::Result<File> {
         let (parent, name) = self.place(path)?;
         let owner_only = Mode::RUSR | Mode::WUSR;
@@ -58,7 +56,7 @@ impl Tree {
         Ok(File::from(fd))
     }
 
-    /// Makes a symbolic link to `target`, of which nothing is asked.
+    /// Makes a symbolic link to `target`, which need not exist.
     pub(super) fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         let (parent, name) = self.place(path)?;
         Ok(rustix::fs::symlinkat(target, parent, name)?)
@@ -69,7 +67,7 @@ impl Tree {
         let (folder, other) = split(other);
         let from = open(self.root.as_fd(), folder)?;
         let (parent, name) = self.place(path)?;
-        // Not followed: the other name may be a link, and then so is this.
+        // Links are not followed: if `other` is a link, this becomes another name of the link.
         Ok(rustix::fs::linkat(
             from,
             other,
@@ -79,12 +77,12 @@ impl Tree {
         )?)
     }
 
-    /// Everything in it onto the disk, so that what is renamed into place is whole after a crash.
+    /// Syncs everything in the directory, so that it is complete after a crash once it was renamed into place.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.root)?)
     }
 
-    /// The directory that `path` lies in, and its free name there.
+    /// Opens the directory that `path` lies in and frees its name there; returns both.
     fn place<'a>(&mut self, path: &'a [u8]) -> io::Result<(&OwnedFd, &'a OsStr)> {
         let (folder, name) = split(path);
         let name = OsStr::from_bytes(name);
@@ -95,7 +93,7 @@ impl Tree {
             Ok(there) if FileType::from_raw_mode(there.st_mode).is_dir() => {
                 return Err(Errno::ISDIR.into());
             }
-            // The later member counts, as everywhere.
+            // If a name occurs twice, the later member counts, as in any tar.
             Ok(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty())?,
         }
         Ok((parent, name))
@@ -114,7 +112,7 @@ impl Tree {
     }
 
     fn make(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        // Down from the deepest that exists. In steps, not by recursion: a name has up to 2,048 parts.
+        // Starts from the deepest existing directory. A loop, not recursion: a name has up to 2,048 parts.
         let mut missing = Vec::new();
         let mut above = path;
         let mut here = loop {
@@ -128,7 +126,7 @@ impl Tree {
             above = parent;
         };
         while let Some(name) = missing.pop() {
-            // A link that leads nowhere was not found above, and is in the way here (EEXIST).
+            // A dangling link was not found above and makes mkdirat fail here (EEXIST).
             rustix::fs::mkdirat(&here, OsStr::from_bytes(name), Mode::RWXU)?;
             here = open(here.as_fd(), name)?;
             rustix::fs::fchmod(&here, Mode::from_raw_mode(0o755))?;
@@ -142,14 +140,14 @@ fn open(root: impl AsFd, path: &[u8]) -> io::Result<OwnedFd> {
     let path = OsStr::from_bytes(path);
     loop {
         match rustix::fs::openat2(root.as_fd(), path, DIRECTORY, Mode::empty(), IN_ROOT) {
-            // A rename anywhere on the machine while `..` of a link was followed: to be tried again.
+            // The kernel gives up when anything is renamed while it follows `..`: try again.
             Err(Errno::AGAIN) => {}
             opened => return Ok(opened?),
         }
     }
 }
 
-/// The modification time of a file, for Python compares it with the one in its compiled form.
+/// Sets a file's modification time, because Python compares it with the time in the compiled file.
 pub(super) fn keep_time(file: &File, seconds: u64) -> io::Result<()> {
     let Ok(tv_sec) = i64::try_from(seconds) else {
         return Ok(());

@@ -1,8 +1,7 @@
-//! Turns an archive of a root file system into a directory, or says which member it won't take.
+//! Unpacks an archive of a root file system into a directory, or says which member is refused.
 //!
-//! The archive may be anybody's. Whatever it says, nothing is written outside the directory (see
-//! `tree`), and nothing in it gives anybody on the host more rights: all is root's, without
-//! set-user-id, capabilities or devices, and only root may write it. Everybody may read it, since
+//! The archive may come from anybody. Nothing is written outside the directory (see `tree`), and nothing in it gives anybody more rights on
+//! the host: all files are root's and writable only for root, without set-user-id, capabilities or devices. Everybody may read them, since
 //! sandboxes run as users of their own.
 
 use std::io::{self, Read, Write};
@@ -18,22 +17,22 @@ use super::record::RECORD;
 use super::stream::{Gauge, Metered, decompressed};
 use super::tree::{Tree, keep_time};
 
-/// No image has more files.
+/// The most members; no image has more files.
 const MOST_MEMBERS: u64 = 4_000_000;
 
-/// Why an archive didn't become a directory. The text follows the archive's name.
+/// Why an archive can't be unpacked. The message is appended to the archive's name.
 #[derive(Debug, Error)]
 pub enum UnpackError {
-    /// Compressed in another way.
+    /// The archive is compressed by another program than gzip.
     #[error("is compressed with {0}: decompress it first (`{0} -d FILE`), or use gzip")]
     Compression(&'static str),
     /// These bytes are no archive.
     #[error("is no tar archive, or damaged {0}")]
     NotTar(String),
-    /// The end is missing.
+    /// The archive's end is missing.
     #[error("is cut short {0}: get it again")]
     CutShort(String),
-    /// A member that no honest archive has.
+    /// A member is refused; no honest archive has one like it.
     #[error(
         "has a member {member:?} that {problem}: pack the root file system itself, with names relative to its root"
     )]
@@ -43,13 +42,13 @@ pub enum UnpackError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// More than is sensible.
+    /// The archive is too large.
     #[error("unpacks to more than {0}: it is no base image")]
     TooMuch(&'static str),
     /// The archive's file can't be read.
     #[error("can't be read ({0})")]
     Read(io::Error),
-    /// The host's disk said no.
+    /// Writing failed.
     #[error(
         "can't be unpacked at {member:?} ({source}): check the space on the worker directory's disk"
     )]
@@ -61,12 +60,11 @@ pub enum UnpackError {
     },
 }
 
-/// Unpacks `archive` (tar or tar.gz) into `into`, an empty directory of root's; all of it is on the
-/// disk when this returns. Returns how many devices and the like were left out.
+/// Unpacks `archive` (tar or tar.gz) into `into`, an empty directory of root's, and syncs it. Returns how many devices and pipes were left
+/// out.
 ///
-/// What every sandbox has of its own (`/dev`, `/proc`, `/tmp` …) and password files are left out
-/// without a word. `/etc/hostname` and `/etc/resolv.conf`, which tell of the machine that the image
-/// was made on, are replaced.
+/// Also left out, without being counted: password files, and what sandboxes get from elsewhere (`/dev`, `/proc`, `/tmp` …). `/etc/hostname`
+/// and `/etc/resolv.conf`, which describe the machine that the image was made on, are replaced.
 pub(super) fn unpack(archive: impl Read, into: &Path) -> Result<u64, UnpackError> {
     let gauge = Gauge::default();
     let metered = Metered::new(decompressed(archive)?, &gauge);
@@ -94,7 +92,7 @@ struct Unpacking<'a> {
     tree: Tree,
     members: u64,
     left_out: u64,
-    /// The member we are at, as errors show it.
+    /// The current member's name, as errors show it.
     at: Option<String>,
     buffer: Vec<u8>,
 }
@@ -200,11 +198,12 @@ impl Unpacking<'_> {
         keep_time(&file, time).map_err(|error| self.unwritten(error))
     }
 
-    /// After the last member there is a mark. The stream is read to its very end: only there does
-    /// gzip compare its checksum, and whoever writes into a pipe must not lose its reader.
+    /// Checks that the archive has an end mark, and reads the stream to its end.
+    ///
+    /// Only at its end does gzip compare the checksum, and a program that writes into a pipe must not lose its reader.
     fn end(&mut self, mut rest: impl Read) -> Result<(), UnpackError> {
         if self.gauge.ended() {
-            // Not one byte is no archive that broke off.
+            // An empty stream is no archive; otherwise the archive broke off.
             return Err(match self.gauge.bytes() {
                 0 => UnpackError::NotTar(self.place()),
                 _ => UnpackError::CutShort(self.place()),
@@ -224,7 +223,7 @@ impl Unpacking<'_> {
         self.tree.sync().map_err(|error| self.unwritten(error))
     }
 
-    /// The archive could not be read on: why?
+    /// Why the archive can't be read any further.
     fn broken(&self) -> UnpackError {
         let place = self.place();
         if self.gauge.is_too_much() {
@@ -234,7 +233,7 @@ impl Unpacking<'_> {
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 UnpackError::CutShort(place)
             }
-            // From the system, such as EIO. Those of the decompressor bear no number.
+            // An error of the system, such as EIO; errors of the decompressor have no number.
             Some(error) if error.raw_os_error().is_some() => UnpackError::Read(error),
             None if self.gauge.ended() && self.at.is_some() => UnpackError::CutShort(place),
             _ => UnpackError::NotTar(place),
@@ -271,7 +270,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// The parts of a name without `.`, joined by single slashes; empty for the root itself.
+/// Normalises a name: parts other than `.`, joined by single slashes; empty for the root itself.
 fn inside(name: &[u8]) -> Result<Vec<u8>, &'static str> {
     if name.starts_with(b"/") {
         return Err("begins with /");
@@ -304,7 +303,7 @@ fn is_left_out(path: &[u8]) -> bool {
         || SECRETS.contains(&path)
 }
 
-/// Readable for all, executable for all if for anybody, writable at most for root.
+/// The mode to write: readable for all, executable for all if it was for anybody, writable at most for root.
 fn readable(mode: u32) -> u32 {
     let execute = if mode & 0o111 == 0 { 0 } else { 0o111 };
     mode & 0o200 | 0o444 | execute

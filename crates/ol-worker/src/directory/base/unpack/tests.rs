@@ -1,4 +1,4 @@
-//! Archives as images are, and as nobody honest makes them.
+//! Archives like those of real images, and malicious ones.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,7 +18,7 @@ fn archive(members: &[Member<'_>]) -> Vec<u8> {
     for (name, kind, mode, target, content) in members {
         let mut header = Header::new_ustar();
         let bytes = header.as_mut_bytes();
-        // The library refuses names like some of these, so they are written where it would.
+        // The tar crate refuses some of these names, thus they are written into the header directly.
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         bytes[157..157 + target.len()].copy_from_slice(target.as_bytes());
         header.set_entry_type(*kind);
@@ -32,7 +32,7 @@ fn archive(members: &[Member<'_>]) -> Vec<u8> {
     archive.into_inner().expect("memory")
 }
 
-/// A place with something outside of the directory to be unpacked into.
+/// A temporary directory, and its subdirectory `into` to unpack into; beside that is `outside`, which must not change.
 fn place() -> (TempDir, PathBuf) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let into = place.path().join("into");
@@ -118,7 +118,7 @@ fn nothing_is_written_outside() {
     assert!(refused(&[file("/etc/made")]).contains("begins with /"));
     assert!(refused(&[("l", hard, 0, "../outside/canary", "")]).contains("climbs"));
     assert!(refused(&[("l", hard, 0, "none", "")]).contains("isn't there"));
-    // Through links: they lead to the same names inside, which are not there.
+    // Behind links: they lead to the same names inside the directory, which don't exist.
     for target in ["../outside", "/../../outside", "../../../../../../tmp"] {
         let said = refused(&[("l", link, 0, target, ""), file("l/made")]);
         assert!(said.contains("leads nowhere"), "{target}: {said}");
@@ -144,7 +144,7 @@ fn what_is_no_whole_archive_is_named_as_that() {
     assert!(said(b"").contains("no tar archive"));
     assert!(said(&b"PK\x03\x04 and so on ".repeat(100)).contains("no tar archive"));
     assert!(said(b"\x28\xb5\x2f\xfd...").contains("zstd -d"));
-    // In a header, in a content, between two members; compressed or not.
+    // Cut within a header, within a content, between two members; compressed or not.
     for cut in [700, 5800, 5632, whole.len() - 1024] {
         assert!(
             said(&whole[..cut]).contains("cut short"),
