@@ -1,49 +1,49 @@
 //! Which functions serve, announced to whoever acts on them unasked: triggers start, change and stop with them.
 //!
-//! A subscriber is told by comparing what serves now with what it knew. So one that is slow misses steps on the way, and never where
-//! they led to.
+//! Only that something has changed is announced. A subscriber then compares what serves with what it knew: so one that is slow misses
+//! steps on the way, and never where they led to; and what serves is told in one place, the table of functions.
 
+use crate::version::Version;
 use ol_model::{FunctionConfig, FunctionName};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What is announced of the version that serves.
-#[derive(Clone, Debug)]
-struct Announced {
-    /// No other version of this run of the worker has it.
-    version: u64,
-    config: Arc<FunctionConfig>,
-}
+/// The versions that serve now, by their functions' names.
+pub(crate) type Serving = BTreeMap<FunctionName, Arc<Version>>;
 
-type Serving = BTreeMap<FunctionName, Announced>;
-
-/// The functions that serve.
-#[derive(Debug, Default)]
-pub(crate) struct Announcements(watch::Sender<Serving>);
+/// Where changes are announced. Its value is false once the worker ends, after which nothing will serve.
+#[derive(Debug)]
+pub(crate) struct Announcements(watch::Sender<bool>);
 
 impl Announcements {
-    /// From now on `version` of `name` serves.
-    pub(crate) fn serves(&self, name: &FunctionName, version: u64, config: &FunctionConfig) {
-        let config = Arc::new(config.clone());
-        self.0.send_modify(|serving| {
-            serving.insert(name.clone(), Announced { version, config });
-        });
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(true))
     }
 
-    /// `version` of `name` serves no more. Another one of that name may by now.
-    pub(crate) fn gone(&self, name: &FunctionName, version: u64) {
-        self.0.send_if_modified(|serving| {
-            let known = serving.get(name).is_some_and(|a| a.version == version);
-            known && serving.remove(name).is_some()
-        });
+    /// Another version serves, or a function doesn't any more.
+    pub(crate) fn changed(&self) {
+        self.0.send_modify(|_| {});
     }
 
-    pub(crate) fn subscribe(&self) -> Changes {
-        let mut serving = self.0.subscribe();
-        serving.mark_changed();
+    /// The worker ends.
+    pub(crate) fn end(&self) {
+        self.0.send_replace(false);
+    }
+
+    /// Does anybody want to know?
+    pub(crate) fn are_heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// `look` says what serves.
+    pub(crate) fn subscribe(&self, look: impl Fn() -> Serving + Send + 'static) -> Changes {
+        let mut news = self.0.subscribe();
+        news.mark_changed();
         Changes {
-            serving,
+            news,
+            look: Box::new(look),
             known: BTreeMap::new(),
             due: VecDeque::new(),
         }
@@ -60,7 +60,7 @@ pub enum Change {
         /// Its `ol.yaml`, with its triggers.
         config: Arc<FunctionConfig>,
     },
-    /// The function serves no more: it was deleted, or the worker stops.
+    /// The function serves no more: it was deleted, or the worker ends.
     Gone {
         /// The function.
         name: FunctionName,
@@ -68,27 +68,41 @@ pub enum Change {
 }
 
 /// A subscription to the functions that serve.
-#[derive(Debug)]
 pub struct Changes {
-    serving: watch::Receiver<Serving>,
+    news: watch::Receiver<bool>,
+    look: Box<dyn Fn() -> Serving + Send>,
+    /// The number of each version's code: no other version of this run of the worker has it.
     known: BTreeMap<FunctionName, u64>,
     due: VecDeque<Change>,
 }
 
 impl Changes {
-    /// The next change; first, all functions that serve already. `None` once there is no worker any more. Safe to cancel.
+    /// The next change; first, all functions that serve already. `None` once the worker has ended. Safe to cancel.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
             if let Some(change) = self.due.pop_front() {
                 return Some(change);
             }
-            self.serving.changed().await.ok()?;
+            let open = match self.news.has_changed() {
+                Ok(false) if !*self.news.borrow() => return None,
+                Ok(false) => self.news.changed().await.is_ok(),
+                Ok(true) => true,
+                Err(_) => false,
+            };
+            if !open {
+                return None;
+            }
             self.compare();
         }
     }
 
     fn compare(&mut self) {
-        let serving = self.serving.borrow_and_update();
+        let going_on = *self.news.borrow_and_update();
+        let serving = if going_on {
+            (self.look)()
+        } else {
+            Serving::new()
+        };
         self.known.retain(|name, _| {
             let stays = serving.contains_key(name);
             if !stays {
@@ -97,83 +111,20 @@ impl Changes {
             }
             stays
         });
-        for (name, announced) in serving.iter() {
-            if self.known.insert(name.clone(), announced.version) != Some(announced.version) {
-                self.due.push_back(Change::Serves {
-                    name: name.clone(),
-                    config: Arc::clone(&announced.config),
-                });
+        for (name, version) in serving {
+            let number = version.code.number;
+            if self.known.insert(name.clone(), number) != Some(number) {
+                let config = Arc::new(version.config.clone());
+                self.due.push_back(Change::Serves { name, config });
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Announcements, Change, Changes};
-    use futures_util::FutureExt;
-    use ol_model::{FunctionConfig, FunctionName};
-
-    fn named(name: &str) -> FunctionName {
-        FunctionName::parse(name).expect("a name")
-    }
-
-    /// What `changes` tells at once, as words.
-    fn told(changes: &mut Changes) -> Vec<String> {
-        let mut told = Vec::new();
-        while let Some(change) = changes.next().now_or_never() {
-            told.push(match change {
-                Some(Change::Serves { name, config }) => format!("{name} {}", config.concurrency),
-                Some(Change::Gone { name }) => format!("{name} gone"),
-                None => return told,
-            });
-        }
-        told
-    }
-
-    fn with(concurrency: u32) -> FunctionConfig {
-        FunctionConfig {
-            concurrency,
-            ..FunctionConfig::default()
-        }
-    }
-
-    #[test]
-    fn a_subscriber_hears_of_all_and_of_each_change_once() {
-        let serving = Announcements::default();
-        serving.serves(&named("early"), 1, &with(1));
-        let mut changes = serving.subscribe();
-        assert_eq!(told(&mut changes), ["early 1"]);
-        assert!(told(&mut changes).is_empty());
-        serving.serves(&named("early"), 2, &with(2));
-        serving.serves(&named("late"), 3, &with(3));
-        assert_eq!(told(&mut changes), ["early 2", "late 3"]);
-        serving.gone(&named("early"), 2);
-        assert_eq!(told(&mut changes), ["early gone"]);
-        serving.gone(&named("early"), 2);
-        assert!(told(&mut changes).is_empty());
-    }
-
-    #[test]
-    fn who_is_slow_hears_where_it_led_to() {
-        let serving = Announcements::default();
-        let mut changes = serving.subscribe();
-        serving.serves(&named("came-and-went"), 1, &with(1));
-        serving.gone(&named("came-and-went"), 1);
-        serving.serves(&named("f"), 2, &with(2));
-        serving.serves(&named("f"), 3, &with(3));
-        assert_eq!(told(&mut changes), ["f 3"]);
-    }
-
-    #[test]
-    fn a_version_that_goes_late_takes_no_newer_one_along() {
-        let serving = Announcements::default();
-        let mut changes = serving.subscribe();
-        serving.serves(&named("f"), 1, &with(1));
-        serving.serves(&named("f"), 2, &with(2));
-        serving.gone(&named("f"), 1);
-        assert_eq!(told(&mut changes), ["f 2"]);
-        drop(serving);
-        assert!(told(&mut changes).is_empty());
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes")
+            .field("known", &self.known)
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
 //! The functions of a worker that were called or dealt with, by name.
 
+use crate::announce::Serving;
 use crate::function::{Common, Function};
+use crate::invoke::InvokeError;
 use crate::packages::{Packages, PackagesSettings, care};
 use crate::registry::Registry;
 use crate::resources::Resources;
@@ -11,6 +13,7 @@ use ol_sandbox::Pool;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// The functions of a worker.
 pub(crate) struct Functions {
@@ -42,11 +45,16 @@ impl Functions {
             }
         }));
         let told = known.clone();
+        let runtime = Handle::current();
         common.registry.announce_to(Box::new(move |name| {
-            let function = told.upgrade().and_then(|functions| functions.known(name));
-            if let Some(function) = function {
+            let Some(functions) = told.upgrade() else {
+                return;
+            };
+            if let Some(function) = functions.known(name) {
                 function.look_again();
             }
+            let name = name.clone();
+            runtime.spawn(async move { functions.news_of(&name).await });
         }));
         tokio::spawn(tend(known.clone()));
         let versions = move || known.upgrade().map_or_else(Vec::new, |f| f.versions());
@@ -92,6 +100,8 @@ impl Functions {
         let mut table = self.write();
         let entry = table.entry(function.name.clone());
         entry.or_insert_with(|| Arc::clone(function));
+        drop(table);
+        self.common.serving.changed();
     }
 
     /// Takes `function` out of the table and out of service.
@@ -124,6 +134,50 @@ impl Functions {
     /// Takes all out of the table.
     pub(crate) fn take_all(&self) -> Vec<Arc<Function>> {
         self.write().drain().map(|(_, function)| function).collect()
+    }
+
+    /// What serves, for those who want to know.
+    pub(crate) fn serving(&self) -> Serving {
+        let functions = self.read();
+        let versions = functions
+            .iter()
+            .filter_map(|(name, f)| Some((name.clone(), f.known_version()?)));
+        versions.collect()
+    }
+
+    /// The function called `name`. One that nothing is registered under leaves no trace.
+    pub(crate) async fn find(&self, name: &FunctionName) -> Result<Arc<Function>, InvokeError> {
+        if let Some(function) = self.known(name) {
+            return Ok(function);
+        }
+        match self.common.registry.look(name).await {
+            Ok(Some(_)) => Ok(self.insert(name)),
+            Ok(None) => Err(InvokeError::NotFound(name.clone())),
+            Err(error) => {
+                tracing::error!("{error}");
+                Err(InvokeError::Internal("the registry can't be read"))
+            }
+        }
+    }
+
+    /// The version of `function` to call, once the registry was looked at.
+    pub(crate) async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
+        let version = function.version().await;
+        if let Err(InvokeError::NotFound(_)) = version {
+            self.forget_for_good(function);
+        }
+        version
+    }
+
+    /// The registry has announced that `name` changed: the next call looks at it. Triggers make no call before they know of it, so for
+    /// them it is looked at now.
+    async fn news_of(&self, name: &FunctionName) {
+        if self.common.serving.are_heard()
+            && let Ok(function) = self.find(name).await
+        {
+            // Its log says what is wrong with it.
+            let _ = self.look(&function).await;
+        }
     }
 
     /// Ends sandboxes that nobody uses, the longest idle first, until they held `missing` together or none is left.

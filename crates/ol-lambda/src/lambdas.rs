@@ -1,8 +1,8 @@
 //! The door of the lambda layer: all functions of a worker.
 
-use crate::announce::Changes;
+use crate::announce::{Changes, Serving};
 use crate::chain::chain;
-use crate::function::{Function, FunctionState, Progress, UploadFailed};
+use crate::function::{FunctionState, Progress, UploadFailed};
 use crate::functions::Functions;
 use crate::gauges::Gauges;
 use crate::invocation::InvocationId;
@@ -11,7 +11,7 @@ use crate::packages::{Packages, PackagesSettings, StoredPackage};
 use crate::registry::{Registry, RegistryError};
 use crate::resources::Resources;
 use crate::settings::Settings;
-use crate::version::{Version, VersionError};
+use crate::version::VersionError;
 
 use crate::target::{Target, told};
 use ol_model::FunctionName;
@@ -103,10 +103,10 @@ impl Lambdas {
         if !self.accepts() {
             return Err(InvokeError::Draining);
         }
-        let function = self.find(name).await?;
+        let function = self.functions.find(name).await?;
         let (version, looked) = match function.fresh_version() {
             Some(version) => (version, None),
-            None => match self.look(&function).await {
+            None => match self.functions.look(&function).await {
                 Ok(version) => (version, Some(begun.elapsed())),
                 Err(error) => {
                     function.instances.note(id, &error);
@@ -129,31 +129,13 @@ impl Lambdas {
 
     /// Tells of every function that serves, and of every change of that.
     pub fn subscribe(&self) -> Changes {
-        self.functions.common.serving.subscribe()
-    }
-
-    /// The version to call, once the registry was looked at.
-    async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
-        let version = function.version().await;
-        if let Err(InvokeError::NotFound(_)) = version {
-            self.functions.forget_for_good(function);
-        }
-        version
-    }
-
-    /// A name that nothing is registered under leaves no trace.
-    async fn find(&self, name: &FunctionName) -> Result<Arc<Function>, InvokeError> {
-        if let Some(function) = self.functions.known(name) {
-            return Ok(function);
-        }
-        match self.functions.common.registry.look(name).await {
-            Ok(Some(_)) => Ok(self.functions.insert(name)),
-            Ok(None) => Err(InvokeError::NotFound(name.clone())),
-            Err(error) => {
-                tracing::error!("{error}");
-                Err(InvokeError::Internal("the registry can't be read"))
-            }
-        }
+        let functions = Arc::downgrade(&self.functions);
+        let look = move || {
+            functions
+                .upgrade()
+                .map_or_else(Serving::new, |f| f.serving())
+        };
+        self.functions.common.serving.subscribe(look)
     }
 
     /// Takes the bundle at `path` as the new version of `name`: checked and stored durably, then prepared, tried and put into service
@@ -237,7 +219,7 @@ impl Lambdas {
         name: &FunctionName,
         seen: Option<(u64, Duration)>,
     ) -> Result<FunctionState, InvokeError> {
-        let function = self.find(name).await?;
+        let function = self.functions.find(name).await?;
         if let Some((seen, patience)) = seen {
             let mut stopping = self.stopping.subscribe();
             tokio::select! {
@@ -337,6 +319,7 @@ impl Lambdas {
     /// if something was left.
     pub async fn end(&self, patience: Duration) -> bool {
         self.stop_accepting();
+        self.functions.common.serving.end();
         let functions = self.functions.take_all();
         functions.iter().for_each(|function| function.end());
         let _ = timeout(patience, self.resources().parted()).await;

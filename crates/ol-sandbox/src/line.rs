@@ -112,6 +112,12 @@ impl Line {
         &self,
         mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
+        // There is room nearly always, and of a new socket the event loop hasn't said so yet.
+        match attempt(self.0.as_fd()) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            done => return done,
+        }
         loop {
             let mut room = self.0.writable().await?;
             match room.try_io(|socket| attempt(socket.as_fd())) {

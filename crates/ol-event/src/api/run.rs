@@ -124,7 +124,22 @@ async fn answer(
         }),
         headers: &Lines(&parts.headers),
     };
-    let body = incoming::take(body, max_body, || target.has_room(&invocation)).await?;
+    let mut target = Some(target);
+    // Not held while a body is waited for: its version's code and packages may be to go.
+    let look = || match target.take() {
+        Some(target) => target.has_room(&invocation),
+        None => Ok(()),
+    };
+    let body = incoming::take(body, max_body, look).await?;
+    let target = match target {
+        Some(target) => target,
+        None => {
+            // Another version may serve by now.
+            let target = lambdas.target(&name, id).await?;
+            method_is_allowed(target.config(), parts.method.as_str())?;
+            target
+        }
+    };
     Ok(target.invoke(&invocation, body, phases).await?)
 }
 

@@ -66,29 +66,33 @@ impl AnswerHead {
             json: false,
         };
         for (name, value) in written.headers {
-            head.add(&name, &value)?;
+            head.add(name, value)?;
         }
         Ok(head)
     }
 
-    fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let known = HeaderName::try_from(name);
-        let known = known.map_err(|_| format!("{} is no name of a header", shown(name)))?;
-        let refused = || {
+    fn add(&mut self, name: String, value: String) -> Result<(), String> {
+        let known = HeaderName::try_from(&*name);
+        let known = known.map_err(|_| format!("{} is no name of a header", shown(&name)))?;
+        let value = latin(value).ok_or_else(|| {
             format!("the value of its header {known} holds a byte that HTTP doesn't allow there")
-        };
-        let value = latin(value).ok_or_else(refused)?;
+        })?;
         if known != CONTENT_LENGTH {
-            let value = Bytes::copy_from_slice(value.as_bytes());
-            self.headers.push((known.as_str().to_owned(), value));
+            let lower = known.as_str();
+            let name = if name == lower {
+                name
+            } else {
+                lower.to_owned()
+            };
+            self.headers.push((name, value));
             return Ok(());
         }
-        let digits = value.as_bytes().iter().all(u8::is_ascii_digit);
-        let length = value.to_str().ok().filter(|_| digits);
+        let digits = value.iter().all(u8::is_ascii_digit);
+        let length = std::str::from_utf8(&value).ok().filter(|_| digits);
         let length = length.and_then(|text| text.parse().ok()).ok_or_else(|| {
             format!(
                 "its Content-Length {} is no number of bytes",
-                shown(&String::from_utf8_lossy(value.as_bytes()))
+                shown(&String::from_utf8_lossy(&value))
             )
         })?;
         match self.length.replace(length) {
@@ -117,12 +121,16 @@ fn status(number: i64) -> Result<u16, String> {
 }
 
 /// A header's value, of which each character stands for a byte (docs/reference/guest-protocol.md); `None` if one can't.
-fn latin(text: &str) -> Option<HeaderValue> {
-    if text.is_ascii() {
-        return HeaderValue::from_str(text).ok();
-    }
-    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
-    HeaderValue::from_bytes(&bytes?).ok()
+fn latin(text: String) -> Option<Bytes> {
+    let bytes = if text.is_ascii() {
+        Bytes::from(text)
+    } else {
+        let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+        Bytes::from(bytes?)
+    };
+    HeaderValue::from_maybe_shared(bytes.clone())
+        .is_ok()
+        .then_some(bytes)
 }
 
 fn shown(text: &str) -> String {

@@ -13,7 +13,7 @@ pub(crate) struct Common {
     pub(crate) registry: Arc<dyn Registry>,
     /// What functions import and don't bring along.
     pub(crate) packages: Arc<Packages>,
-    /// Which functions serve, for those who want to know.
+    /// Where is announced that other functions or versions serve.
     pub(crate) serving: Announcements,
     /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
     pub(super) unpacking: Semaphore,
@@ -29,7 +29,7 @@ impl Common {
             resources,
             registry,
             packages,
-            serving: Announcements::default(),
+            serving: Announcements::new(),
             unpacking: Semaphore::new(2),
         }
     }

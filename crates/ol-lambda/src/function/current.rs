@@ -280,8 +280,6 @@ impl Function {
             }
             Trial::Fails(error) => self.instances.serve_broken(version, &error),
         }
-        let Version { code, config, .. } = &*made.version;
-        self.common.serving.serves(&self.name, code.number, config);
         *current = Some(Current {
             version: made.version,
             stamp: made.stamp,
@@ -289,6 +287,8 @@ impl Function {
             refused,
             untried,
         });
+        drop(current);
+        self.common.serving.changed();
     }
 
     /// Takes the function out of service.
@@ -297,12 +297,10 @@ impl Function {
             attempt.give_up(PrepareError::Vanished);
         }
         let mut current = self.current();
-        if let Some(current) = current.take() {
-            self.common
-                .serving
-                .gone(&self.name, current.version.code.number);
-        }
+        *current = None;
         self.instances.retire();
+        drop(current);
+        self.common.serving.changed();
     }
 
     /// Ends every instance, busy or not; for the end of the worker.

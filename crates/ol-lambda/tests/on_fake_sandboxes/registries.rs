@@ -23,7 +23,7 @@ struct Bundles {
 }
 
 #[derive(Default)]
-struct InMemory {
+pub(crate) struct InMemory {
     bundles: Mutex<Bundles>,
     announce: Mutex<Option<Announce>>,
     /// While true, who reads waits.
@@ -61,7 +61,7 @@ impl InMemory {
     }
 
     /// What somebody else does.
-    fn change(&self, name: &FunctionName, bytes: Option<Vec<u8>>) {
+    pub(crate) fn change(&self, name: &FunctionName, bytes: Option<Vec<u8>>) {
         self.with(|bundles| {
             bundles.changes += 1;
             match bytes {

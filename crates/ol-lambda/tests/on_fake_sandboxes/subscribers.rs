@@ -1,8 +1,10 @@
 //! A source of events that isn't HTTP: it learns of functions by subscription, and calls them unasked.
 
+use crate::registries::InMemory;
 use crate::world::{World, call, named, plain};
 use ol_lambda::{Change, Changes, Lambdas, Uploaded};
 use ol_model::FunctionName;
+use ol_testkit::bundle::bundle as packed;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -51,6 +53,46 @@ async fn a_subscriber_hears_of_functions_that_come_change_and_go() {
     assert_eq!(next(&mut changes).await, "early gone");
     assert!(world.lambdas.end(Duration::from_secs(60)).await);
     assert_eq!(next(&mut changes).await, "late gone");
+    assert!(changes.next().await.is_none(), "the worker has ended");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_announced_is_what_serves_also_when_two_upload_at_once() {
+    for _ in 0..20 {
+        let world = World::new(plain());
+        let mut changes = world.lambdas.subscribe();
+        let (one, two) = (yaml(1), yaml(2));
+        tokio::join!(world.install("f", &one), world.install("f", &two));
+        let state = world.lambdas.state(&named("f"), None).await;
+        let serving = state.expect("a registry").serving.expect("a version");
+        let mut told = String::new();
+        while let Ok(change) = timeout(Duration::from_secs(1), next(&mut changes)).await {
+            told = change;
+        }
+        assert_eq!(told, format!("f {}", serving.config.triggers.cron.len()));
+        let deleted = world.lambdas.delete(&named("f")).await;
+        assert!(deleted.expect("a registry"));
+        assert_eq!(next(&mut changes).await, "f gone");
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_announces_tells_subscribers_before_any_call() {
+    let registry = Arc::new(InMemory::default());
+    let world = World::with_registry(plain(), |_| {}, |_| registry.clone());
+    let mut changes = world.lambdas.subscribe();
+    registry.change(
+        &named("f"),
+        Some(packed(&[("f.py", "x"), ("ol.yaml", &yaml(1))])),
+    );
+    assert_eq!(next(&mut changes).await, "f 1");
+    registry.change(
+        &named("f"),
+        Some(packed(&[("f.py", "x"), ("ol.yaml", &yaml(2))])),
+    );
+    assert_eq!(next(&mut changes).await, "f 2");
     world.end().await;
 }
 
