@@ -19,8 +19,8 @@ compile_error!(
     "the SOCK sandbox is written for Linux on x86_64: its seccomp list and keeper know no other machine yet"
 );
 
-mod birth;
 pub mod confine;
+mod fork;
 pub mod heap;
 pub mod loopback;
 pub mod mount;

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-pub use crate::birth::{Birth, Child, InChild, SingleThread, exit_now, fork};
+pub use crate::fork::{Child, ForkOptions, InChild, SingleThread, exit_now, fork};
 
 fn pointers(strings: &[&CStr]) -> Vec<*const libc::c_char> {
     strings
@@ -198,7 +198,7 @@ pub fn close_inherited(_child: &InChild, fd: RawFd) {
 }
 
 /// Writes `text` to descriptor `fd` by number, as far as it goes: the last words of a child.
-pub fn last_words(_child: &InChild, fd: RawFd, text: &str) {
+pub fn write_failure(_child: &InChild, fd: RawFd, text: &str) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
 }

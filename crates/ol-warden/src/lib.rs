@@ -27,15 +27,15 @@ pub mod network;
 pub mod protocol;
 pub mod rootfs;
 
-mod birth;
 mod child;
 mod fit;
-mod inside;
+mod fork_order;
+mod identity;
 mod leaf;
-mod maker;
 mod packages;
 mod serve;
 mod shell;
+mod shell_maker;
 mod uids;
 
 pub use serve::{Ceiling, Config, Ending, PASSED_ON, serve};

@@ -3,7 +3,7 @@
 //! Every field is a number or a kind. There is no path and no name: code is meant by the number of its directory, so
 //! the warden resolves nothing that a tenant wrote.
 
-use crate::cgroup::Limits;
+use crate::cgroup::GroupLimits;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -106,7 +106,7 @@ pub struct Spec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// What it may use.
-    pub limits: Limits,
+    pub limits: GroupLimits,
     /// Size of its scratch (`/host`, `/tmp`) in bytes.
     pub scratch: u64,
     /// What lies at `/handler`; nothing if `None`.

@@ -3,12 +3,12 @@
 //! The steps are in the order the kernel demands: maps before files can be made, mounts while there are capabilities,
 //! the death signal after the uid changed (a change clears it), the exec last.
 
-use crate::child::{self, Failed, Step};
-use crate::inside::Inside;
+use crate::child::{self, Failed, NameStep};
+use crate::identity::ShellIdentity;
 use crate::rootfs::SHM_BYTES;
 use ol_sys::mount::{attach, detached};
 use ol_sys::process::{
-    Birth, Child, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork,
+    Child, ForkOptions, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork,
     ignore_signal, unblock_signals,
 };
 use ol_sys::{loopback, namespaces, privilege};
@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What every shell is made from.
-pub(crate) struct Mold {
+pub(crate) struct ShellConfig {
     /// The keeper's program, in memory.
     pub keeper: OwnedFd,
     /// The prefix of the worker's cgroups, which `ps` shows beside a keeper: nothing else of it says whose it is.
@@ -33,61 +33,65 @@ pub(crate) struct Mold {
 }
 
 /// A shell being made: its keeper runs, `status` tells when it is ready (closed) or why not (words, then closed).
-pub(crate) struct Newborn {
+pub(crate) struct StartingShell {
     pub keeper: Child,
     pub status: OwnedFd,
 }
 
 /// Starts a shell below no other.
-pub(crate) fn begin(proof: &SingleThread, mold: &Mold, inside: &Inside) -> io::Result<Newborn> {
-    let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
+pub(crate) fn begin(
+    proof: &SingleThread,
+    config: &ShellConfig,
+    identity: &ShellIdentity,
+) -> io::Result<StartingShell> {
+    let (status, error_pipe) = pipe_with(PipeFlags::CLOEXEC)?;
     // The user namespace belongs to a uid of this sandbox only. What the kernel counts per user (inotify instances, pending
     // signals, message queues) is counted for its owner too: were that root, one tenant could use up root's share. A zygote's
     // belongs to the keeper as well: the zygote itself must not have power over its own shell.
-    privilege::act_as(inside.pair.keeper)?;
+    privilege::act_as(identity.pair.keeper)?;
     let made = make(
         proof,
-        mold,
-        inside,
+        config,
+        identity,
         false,
         std::process::id(),
-        words.as_fd(),
+        error_pipe.as_fd(),
     );
     privilege::act_as(0)?;
     let (keeper, permit) = made?;
-    settle(keeper.pid, inside, &permit)?;
-    Ok(Newborn { keeper, status })
+    settle(keeper.pid, identity, &permit)?;
+    Ok(StartingShell { keeper, status })
 }
 
 /// Makes the keeper of a shell, which waits until [`settle`] with the descriptor that comes with it; what fails later is said on `words`.
 /// The new user namespace belongs to the effective uid. A `sibling` is a child of our parent, `warden`.
 pub(crate) fn make(
     proof: &SingleThread,
-    mold: &Mold,
-    inside: &Inside,
+    config: &ShellConfig,
+    identity: &ShellIdentity,
     sibling: bool,
     warden: u32,
-    words: BorrowedFd<'_>,
+    error_pipe: BorrowedFd<'_>,
 ) -> io::Result<(Child, OwnedFd)> {
     let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
-    let birth = Birth {
+    let options = ForkOptions {
         namespaces: namespaces::SANDBOX,
         sibling,
-        ..Birth::default()
+        ..ForkOptions::default()
     };
-    let keeper = fork(proof, birth, |child| {
-        child::run(child, words.as_raw_fd(), || {
+    let keeper = fork(proof, options, |child| {
+        child::run(child, error_pipe.as_raw_fd(), || {
             // Hold no copy of the writing end, so that a maker that dies is seen as the end of the file.
             close_inherited(child, permit.as_raw_fd());
-            become_keeper(child, mold, inside, go.as_fd(), words, warden)
+            become_keeper(child, config, identity, go.as_fd(), error_pipe, warden)
         })
     })?;
     Ok((keeper, permit))
 }
 
 /// Writes the maps of a keeper, `pid` on the host, and lets it go on. Only its user namespace's parent may write them.
-pub(crate) fn settle(pid: i32, inside: &Inside, permit: &OwnedFd) -> io::Result<()> {
-    let maps = |file: &str| fs::write(format!("/proc/{pid}/{file}"), inside.map());
+pub(crate) fn settle(pid: i32, identity: &ShellIdentity, permit: &OwnedFd) -> io::Result<()> {
+    let maps = |file: &str| fs::write(format!("/proc/{pid}/{file}"), identity.map());
     // If this fails, the child sees the pipe end and exits; it is not ours to name any more, only to reap.
     maps("gid_map").and_then(|()| maps("uid_map"))?;
     rustix::io::write(permit, b"g")?;
@@ -96,10 +100,10 @@ pub(crate) fn settle(pid: i32, inside: &Inside, permit: &OwnedFd) -> io::Result<
 
 fn become_keeper(
     child: &InChild,
-    mold: &Mold,
-    inside: &Inside,
+    config: &ShellConfig,
+    identity: &ShellIdentity,
     go: BorrowedFd<'_>,
-    words: BorrowedFd<'_>,
+    error_pipe: BorrowedFd<'_>,
     warden: u32,
 ) -> Result<Infallible, Failed> {
     let mut byte = [0];
@@ -110,14 +114,14 @@ fn become_keeper(
     rustix::process::setsid().step("setsid")?;
     // Capabilities outlive the change of uid until they are renounced; files made from here on belong to a mapped uid.
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
-    privilege::become_user(inside.keeper()).step("become the keeper's uid")?;
+    privilege::become_user(identity.keeper()).step("become the keeper's uid")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("set the parent's death signal")?;
     // The warden may have died before that was set. The host's proc, which is still in sight, knows our parent.
     if !is_child_of(warden).step("ask for the parent")? {
         return Err(Errno::SRCH).step("look for the warden");
     }
-    if let Some(number) = inside.kind.number() {
+    if let Some(number) = identity.kind.number() {
         // Of this pid namespace, though the file is the host's: the kernel takes it from the writer.
         fs::write(
             "/proc/sys/kernel/ns_last_pid",
@@ -127,14 +131,14 @@ fn become_keeper(
     }
     rustix::system::sethostname(b"sandbox").step("set the host name")?;
     loopback::up().step("bring loopback up")?;
-    mounts(mold.scratch, inside.tenant())?;
+    mounts(config.scratch, identity.tenant())?;
     pivot().step("change the root")?;
     // Orphans of the sandbox come to the keeper, and the kernel reaps them for a parent that ignores SIGCHLD.
     ignore_signal(libc::SIGCHLD, true).step("ignore SIGCHLD")?;
     unblock_signals();
     privilege::renounce().step("give up capabilities")?;
-    arrange_fds(child, &[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
-    let error = exec_fd(1, &[c"keeper", &mold.worker], &[]);
+    arrange_fds(child, &[], &[error_pipe, config.keeper.as_fd()]).step("close descriptors")?;
+    let error = exec_fd(1, &[c"keeper", &config.worker], &[]);
     // `words` has another number now, so its last use is here and not in our caller.
     child::run(child, 0, || Err(error).step("start the keeper"))
 }

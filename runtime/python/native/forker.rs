@@ -10,7 +10,7 @@
 //!      └── sleeps until the go-between exits ──┘                                 │ gives up all privilege, says so, runs
 //! ```
 //! Both are children of the zygote's parent, the warden, which so learns of each end whatever the zygote does. The order's
-//! layout is `ol-warden`'s `birth.rs`. Nothing here is trusted by the warden: a zygote that was taken over runs other code.
+//! layout is `ol-warden`'s `fork_order.rs`. Nothing here is trusted by the warden: a zygote that was taken over runs other code.
 #![no_std]
 
 use core::arch::asm;

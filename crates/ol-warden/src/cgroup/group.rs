@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What a sandbox may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Limits {
+pub struct GroupLimits {
     /// Memory in bytes, page cache and tmpfs included.
     pub memory: u64,
     /// Swap in bytes on top of it.
@@ -48,7 +48,7 @@ pub struct Group {
     v2_threaded: bool,
     v1: Vec<(String, PathBuf)>,
     /// The limits it has by now.
-    applied: Option<Limits>,
+    applied: Option<GroupLimits>,
 }
 
 /// Where a process writes `0` to enter a group by itself.
@@ -118,7 +118,7 @@ impl Group {
     ///
     /// # Errors
     /// Those of open(2).
-    pub fn birthplace(&self) -> io::Result<Option<OwnedFd>> {
+    pub fn v2_directory(&self) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.v2
             .as_deref()
@@ -126,7 +126,7 @@ impl Group {
             .transpose()
     }
 
-    /// The files to write `0` to, for a process with one thread that enters what its birthplace doesn't cover, or everything. Of two
+    /// The files to write `0` to, for a process with one thread that enters what `CLONE_INTO_CGROUP` doesn't cover, or everything. Of two
     /// files that do the same the one for threads is taken: a process that moves itself through it need not wait until the
     /// kernel has stopped all forks of the machine, which takes 8 to 16 ms after a pause.
     ///
@@ -162,13 +162,14 @@ impl Group {
     ///
     /// # Errors
     /// When a file that must exist can't be written.
-    pub fn limit(&mut self, limits: &Limits) -> io::Result<()> {
+    pub fn limit(&mut self, limits: &GroupLimits) -> io::Result<()> {
         const PERIOD: u64 = 100_000; // µs
         let before = self.applied;
         if before == Some(*limits) {
             return Ok(());
         }
-        let differs = |what: fn(&Limits) -> u64| before.map(|b| what(&b)) != Some(what(limits));
+        let differs =
+            |what: fn(&GroupLimits) -> u64| before.map(|b| what(&b)) != Some(what(limits));
         let quota = u64::from(limits.cpu_percent) * PERIOD / 100;
         let v2 = self.v2.clone().filter(|_| self.v2_limits);
         let set = |file: &str, value: String| match &v2 {
@@ -202,7 +203,7 @@ impl Group {
         Ok(())
     }
 
-    fn limit_memory(&self, before: Option<u64>, limits: &Limits) -> io::Result<()> {
+    fn limit_memory(&self, before: Option<u64>, limits: &GroupLimits) -> io::Result<()> {
         if let Some(v2) = self.v2.as_deref().filter(|_| self.v2_limits) {
             for (file, value) in [
                 ("memory.max", limits.memory),
@@ -248,7 +249,7 @@ impl Group {
         let before = self
             .applied
             .ok_or_else(|| io::Error::other("it has no limits yet"))?;
-        self.limit(&Limits { memory, ..before })
+        self.limit(&GroupLimits { memory, ..before })
     }
 
     /// The memory limit in bytes; 0 if none was set.

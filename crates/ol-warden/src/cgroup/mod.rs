@@ -11,7 +11,7 @@ mod group;
 mod kill;
 mod probe;
 
-pub use group::{Entrances, Freezer, Group, Limits};
+pub use group::{Entrances, Freezer, Group, GroupLimits};
 pub use probe::{Layout, probe};
 
 use std::fs;
@@ -19,7 +19,7 @@ use std::path::Path;
 
 /// The processes that are in groups of `prefix`, by the numbers that they have here; some may have ended by now.
 #[must_use]
-pub fn inhabitants(layout: &Layout, prefix: &str) -> Vec<i32> {
+pub fn processes(layout: &Layout, prefix: &str) -> Vec<i32> {
     let mut pids = Vec::new();
     for parent in layout.parents() {
         kill::all_members(&parent.join(prefix), &mut pids);

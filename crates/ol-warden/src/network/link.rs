@@ -2,7 +2,7 @@
 //! or nothing.
 
 use super::netlink::Netlink;
-use super::netlink::{Batch, End, Mac};
+use super::netlink::{Batch, LinkEnd, Mac};
 use super::plan::Plan;
 use super::router::{Router, current, go_back, remove_all};
 use crate::protocol::{Egress, Network, reason};
@@ -149,12 +149,12 @@ impl Networking {
             let mut outer = Batch::default();
             outer
                 .pair(
-                    &End {
+                    &LinkEnd {
                         index,
                         name: &name,
                         mac: near,
                     },
-                    &End {
+                    &LinkEnd {
                         index: INNER_INDEX,
                         name: "eth0",
                         mac: far,

@@ -37,7 +37,7 @@ const NO_ARP: u32 = 0x80;
 pub(super) struct Netlink(OwnedFd);
 
 /// One end of a pair of interfaces.
-pub(super) struct End<'a> {
+pub(super) struct LinkEnd<'a> {
     /// Its number in its namespace.
     pub index: u32,
     pub name: &'a str,
@@ -154,7 +154,7 @@ impl Batch {
 
     /// A pair of interfaces: `near` here and up, `far` in the network namespace of process `pid`, where it has to be [raised](Self::up):
     /// the kernel can't yet while it makes the pair.
-    pub fn pair(&mut self, near: &End<'_>, far: &End<'_>, pid: i32) -> &mut Self {
+    pub fn pair(&mut self, near: &LinkEnd<'_>, far: &LinkEnd<'_>, pid: i32) -> &mut Self {
         const NS_PID: u16 = 19;
         self.pair_in(near, far, NS_PID, pid)
     }
@@ -162,15 +162,21 @@ impl Batch {
     /// The same with `far` in `namespace`.
     pub fn pair_into(
         &mut self,
-        near: &End<'_>,
-        far: &End<'_>,
+        near: &LinkEnd<'_>,
+        far: &LinkEnd<'_>,
         namespace: BorrowedFd<'_>,
     ) -> &mut Self {
         const NS_FD: u16 = 28;
         self.pair_in(near, far, NS_FD, namespace.as_raw_fd())
     }
 
-    fn pair_in(&mut self, near: &End<'_>, far: &End<'_>, kind: u16, place: i32) -> &mut Self {
+    fn pair_in(
+        &mut self,
+        near: &LinkEnd<'_>,
+        far: &LinkEnd<'_>,
+        kind: u16,
+        place: i32,
+    ) -> &mut Self {
         const ADDRESS: u16 = 1;
         const NAME: u16 = 3;
         const INFO: u16 = 18;

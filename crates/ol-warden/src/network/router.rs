@@ -2,7 +2,7 @@
 //! long as somebody holds a socket in it, and its uplink as long as it does.
 
 use super::link::Sockets;
-use super::netlink::{Batch, End, Netlink, remove_table};
+use super::netlink::{Batch, LinkEnd, Netlink, remove_table};
 use super::plan::{Plan, Uplink};
 use super::rules::{self, UPLINK};
 use ol_sys::process::exit_now;
@@ -97,12 +97,12 @@ impl Router {
             ([2, 0x6f, 0x6c, 0, 0, 1], name),
             ([2, 0x6f, 0x6c, 0, 0, 2], UPLINK),
         ];
-        let [near, far] = ends.map(|(mac, name)| End {
+        let [near, far] = ends.map(|(mac, name)| LinkEnd {
             index: 0,
             name,
             mac,
         });
-        let far = End { index: UP, ..far };
+        let far = LinkEnd { index: UP, ..far };
         let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
         // The kernel numbers the host's end, in a space that isn't ours.
         netlink

@@ -1,6 +1,6 @@
 //! Building the template from its plan, in the warden's own mount namespace.
 
-use super::plan::{Base, Entry, Runtime, Step, plan};
+use super::plan::{Base, BuildStep, Entry, Runtime, plan};
 use ol_sys::mount::{attach, attr, detached, set_attributes};
 use ol_sys::namespaces;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -75,24 +75,24 @@ fn entry(path: &Path) -> Option<Entry> {
     }
 }
 
-fn apply(step: &Step, template: &Path) -> io::Result<()> {
+fn apply(step: &BuildStep, template: &Path) -> io::Result<()> {
     match step {
-        Step::Directory(at) => make_dir(&template.join(at)),
-        Step::File(at, text) => {
+        BuildStep::Directory(at) => make_dir(&template.join(at)),
+        BuildStep::File(at, text) => {
             let path = template.join(at);
             fs::write(&path, text).map_err(|e| told("write", &path, e))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
         }
-        Step::Link(at, target) => {
+        BuildStep::Link(at, target) => {
             let path = template.join(at);
             std::os::unix::fs::symlink(target, &path).map_err(|e| told("link", &path, e))
         }
-        Step::Cover { with, at } => {
+        BuildStep::Cover { with, at } => {
             let [from, target] = [with, at].map(|path| template.join(path));
             bind(&from, &target, READ_ONLY).map_err(|e| told("cover", &target, e))
         }
-        Step::Device { at, number } => device(&template.join(at), *number),
-        Step::Bind { from, at } => {
+        BuildStep::Device { at, number } => device(&template.join(at), *number),
+        BuildStep::Bind { from, at } => {
             let target = template.join(at);
             // A target inside something bound already (a masked file) exists; others are made.
             if target.symlink_metadata().is_err() {

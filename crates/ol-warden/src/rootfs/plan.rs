@@ -29,7 +29,7 @@ pub(crate) const SHM_BYTES: u64 = 64 << 20;
 
 /// One step of building the template. Paths are relative to its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum BuildStep {
     /// An empty directory.
     Directory(String),
     /// A file with this content.
@@ -96,16 +96,16 @@ pub(super) fn plan(
     look: &dyn Fn(&str) -> Option<Entry>,
     runtime: Runtime,
     resolver: &str,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = OURS
+) -> Vec<BuildStep> {
+    let mut steps: Vec<BuildStep> = OURS
         .iter()
-        .map(|d| Step::Directory((*d).to_owned()))
+        .map(|d| BuildStep::Directory((*d).to_owned()))
         .collect();
     match base {
         Base::Host => {
             steps.extend(HOST_TOP.iter().filter_map(|name| take(base, name, look)));
-            steps.push(Step::Directory("etc".to_owned()));
-            steps.push(Step::Directory("etc/ssl".to_owned()));
+            steps.push(BuildStep::Directory("etc".to_owned()));
+            steps.push(BuildStep::Directory("etc/ssl".to_owned()));
             steps.extend(etc_files(resolver));
             steps.extend(
                 HOST_ETC
@@ -121,7 +121,7 @@ pub(super) fn plan(
             // An image's password hashes are of no use to a function.
             for secret in ["etc/shadow", "etc/gshadow", "etc/shadow-", "etc/gshadow-"] {
                 if look(secret) == Some(Entry::File) {
-                    steps.push(Step::Bind {
+                    steps.push(BuildStep::Bind {
                         from: "/dev/null".into(),
                         at: secret.to_owned(),
                     });
@@ -131,18 +131,18 @@ pub(super) fn plan(
     }
     if matches!(base, Base::Directory(_)) && look(RESOLVER) == Some(Entry::File) {
         let with = "runtime/resolv.conf".to_owned();
-        steps.push(Step::File(with.clone(), resolver.as_bytes().to_vec()));
+        steps.push(BuildStep::File(with.clone(), resolver.as_bytes().to_vec()));
         let at = RESOLVER.to_owned();
-        steps.push(Step::Cover { with, at });
+        steps.push(BuildStep::Cover { with, at });
     }
     // Written, not bound: a bind would show where it lies on the host (mountinfo).
     for (name, text) in runtime {
-        steps.push(Step::File(format!("runtime/{name}"), text.to_vec()));
+        steps.push(BuildStep::File(format!("runtime/{name}"), text.to_vec()));
     }
-    steps.push(Step::Directory("dev/shm".to_owned()));
+    steps.push(BuildStep::Directory("dev/shm".to_owned()));
     for (device, number) in DEVICES {
         let at = format!("dev/{device}");
-        steps.push(Step::Device { at, number });
+        steps.push(BuildStep::Device { at, number });
     }
     for (at, to) in [
         ("fd", "/proc/self/fd"),
@@ -150,15 +150,15 @@ pub(super) fn plan(
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        steps.push(Step::Link(format!("dev/{at}"), to.to_owned()));
+        steps.push(BuildStep::Link(format!("dev/{at}"), to.to_owned()));
     }
     steps
 }
 
-fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option<Step> {
+fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option<BuildStep> {
     match look(name)? {
-        Entry::Link(target) => Some(Step::Link(name.to_owned(), target)),
-        Entry::Directory | Entry::File => Some(Step::Bind {
+        Entry::Link(target) => Some(BuildStep::Link(name.to_owned(), target)),
+        Entry::Directory | Entry::File => Some(BuildStep::Bind {
             from: base.root().join(name),
             at: name.to_owned(),
         }),
@@ -170,8 +170,9 @@ pub(crate) const INNER_LEAF: u32 = 1000;
 /// The keeper's.
 pub(crate) const INNER_KEEPER: u32 = 1001;
 
-fn etc_files(resolver: &str) -> Vec<Step> {
-    let file = |name: &str, text: &str| Step::File(format!("etc/{name}"), text.as_bytes().to_vec());
+fn etc_files(resolver: &str) -> Vec<BuildStep> {
+    let file =
+        |name: &str, text: &str| BuildStep::File(format!("etc/{name}"), text.as_bytes().to_vec());
     vec![
         file(
             "passwd",
@@ -195,7 +196,7 @@ mod tests {
 
     const RUNTIME: Runtime = &[("guest.py", b"print()")];
 
-    fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<Step> {
+    fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<BuildStep> {
         let top: Vec<String> = entries
             .iter()
             .filter(|(n, _)| !n.contains('/'))
@@ -225,7 +226,7 @@ mod tests {
         let binds: Vec<&str> = steps
             .iter()
             .filter_map(|s| {
-                if let Step::Bind { at, .. } = s {
+                if let BuildStep::Bind { at, .. } = s {
                     Some(at.as_str())
                 } else {
                     None
@@ -233,11 +234,11 @@ mod tests {
             })
             .collect();
         assert_eq!(binds, ["usr", "etc/ssl/certs"]);
-        assert!(steps.contains(&Step::Device {
+        assert!(steps.contains(&BuildStep::Device {
             at: "dev/null".to_owned(),
             number: (1, 3),
         }));
-        assert!(steps.contains(&Step::Link("bin".to_owned(), "usr/bin".to_owned())));
+        assert!(steps.contains(&BuildStep::Link("bin".to_owned(), "usr/bin".to_owned())));
     }
 
     #[test]
@@ -253,11 +254,11 @@ mod tests {
                 ("etc/resolv.conf", Entry::File),
             ],
         );
-        assert!(steps.contains(&Step::Cover {
+        assert!(steps.contains(&BuildStep::Cover {
             with: "runtime/resolv.conf".to_owned(),
             at: "etc/resolv.conf".to_owned(),
         }));
-        let bind = |from: &str, at: &str| Step::Bind {
+        let bind = |from: &str, at: &str| BuildStep::Bind {
             from: from.into(),
             at: at.to_owned(),
         };

@@ -2,20 +2,20 @@
 //!
 //! ```text
 //!           refill            status pipe closed         Create              Destroy, keeper died
-//!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Leased ─────────────────────────▶ Ending ──▶ (free)
+//!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Occupied ─────────────────────────▶ Ending ──▶ (free)
 //!                      │ words in the pipe                          │ a zygote's Destroy       ▲    keeper reaped,
 //!                      └─────────────────────────▶ Ending           └─▶ Lingering ─────────────┘     groups removed
 //!                                                                         until its last descendant is gone
 //! ```
 
 use super::ending::Removal;
-use super::lease::Lease;
-use super::nursery::{Key, Nursery};
+use super::occupant::Occupant;
+use super::supply::{ShellSupply, SupplyKey};
 use super::watch::{Watch, Watched};
 use super::{Ceiling, Config};
-use crate::cgroup::{Entrances, Group, Layout, Limits};
+use crate::cgroup::{Entrances, Group, GroupLimits, Layout};
 use crate::fit::Fitter;
-use crate::inside::{Inside, Kind};
+use crate::identity::{ShellIdentity, ShellKind};
 use crate::leaf;
 use crate::network::Networking;
 use crate::protocol::SandboxId;
@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 pub(super) struct Cell {
     /// None until the maker of a zygote tells.
     pub keeper: Option<Child>,
-    pub inside: Inside,
+    pub identity: ShellIdentity,
     /// The slot of the zygote that it lies below.
     pub parent: Option<u32>,
     /// Cells that lie directly below it.
@@ -48,13 +48,13 @@ pub(super) enum Stage {
         status: Watched<OwnedFd>,
     },
     Ready,
-    Leased(Lease),
+    Occupied(Occupant),
     /// A zygote that was destroyed; its namespaces hold those of its descendants.
     Lingering {
-        lease: Lease,
+        occupant: Occupant,
     },
     Ending {
-        lease: Option<Lease>,
+        occupant: Option<Occupant>,
         announce: Option<SandboxId>,
     },
 }
@@ -64,22 +64,22 @@ pub(super) struct Cells {
     pub layout: Layout,
     pub prefix: String,
     pub uids: Block,
-    pub shell_mold: shell::Mold,
-    pub leaf_mold: leaf::Mold,
+    pub shell_config: shell::ShellConfig,
+    pub leaf_config: leaf::LeafConfig,
     pub fitter: Fitter,
     pub networking: Networking,
     pub rights: Rights,
     /// The limits that most sandboxes have, set before they are needed.
-    pub usual: Limits,
+    pub usual: GroupLimits,
     pub ceiling: Ceiling,
     pub watch: Watch,
-    pub nurseries: BTreeMap<Key, Nursery>,
+    pub supplies: BTreeMap<SupplyKey, ShellSupply>,
     pub cells: BTreeMap<u32, Cell>,
     pub slot_by_id: HashMap<SandboxId, u32>,
     /// Which slot a child belongs to.
     pub slot_of: HashMap<i32, u32>,
     /// Slots into which a zygote is forking.
-    pub births: BTreeSet<u32>,
+    pub forks: BTreeSet<u32>,
     /// Where the search for a free slot goes on.
     pub next_slot: u32,
     /// To be tried again.
@@ -92,43 +92,43 @@ impl Cells {
         layout: Layout,
         config: &Config,
         watch: Watch,
-        molds: (shell::Mold, leaf::Mold),
+        configs: (shell::ShellConfig, leaf::LeafConfig),
         (fitter, networking): (Fitter, Networking),
         uids: Block,
     ) -> Self {
-        let root = Nursery {
+        let root = ShellSupply {
             target: config.shells_ready,
-            ..Nursery::default()
+            ..ShellSupply::default()
         };
-        let (shell_mold, leaf_mold) = molds;
+        let (shell_config, leaf_config) = configs;
         Self {
             proof,
             layout,
             prefix: config.prefix.clone(),
             uids,
-            shell_mold,
-            leaf_mold,
+            shell_config,
+            leaf_config,
             fitter,
             networking,
             rights: ol_sys::confine::rights(),
             usual: config.usual,
             ceiling: config.ceiling,
             watch,
-            nurseries: BTreeMap::from([((None, Kind::Leaf), root)]),
+            supplies: BTreeMap::from([((None, ShellKind::Leaf), root)]),
             cells: BTreeMap::new(),
             slot_by_id: HashMap::new(),
             slot_of: HashMap::new(),
-            births: BTreeSet::new(),
+            forks: BTreeSet::new(),
             next_slot: 0,
             removals: Vec::new(),
         }
     }
 
     /// Where shells like that of `slot` are made ready; none once their zygote is gone.
-    pub(super) fn nursery_of(&mut self, slot: u32) -> Option<(Key, &mut Nursery)> {
+    pub(super) fn supply_of(&mut self, slot: u32) -> Option<(SupplyKey, &mut ShellSupply)> {
         let cell = self.cells.get(&slot)?;
-        let key = (cell.parent, cell.inside.kind);
-        self.nurseries.get_mut(&key).map(|nursery| (key, nursery))
+        let key = (cell.parent, cell.identity.kind);
+        self.supplies.get_mut(&key).map(|supply| (key, supply))
     }
 }
 
@@ -141,10 +141,10 @@ impl Cell {
         let _ = self.group.thaw_to_die();
     }
 
-    pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {
+    pub(super) fn occupant_mut(&mut self) -> Option<&mut Occupant> {
         match &mut self.stage {
-            Stage::Leased(lease) | Stage::Lingering { lease } => Some(lease),
-            Stage::Ending { lease, .. } => lease.as_mut(),
+            Stage::Occupied(occupant) | Stage::Lingering { occupant } => Some(occupant),
+            Stage::Ending { occupant, .. } => occupant.as_mut(),
             _ => None,
         }
     }

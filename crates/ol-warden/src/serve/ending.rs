@@ -1,7 +1,7 @@
 //! Ending cells: the keeper killed and reaped, then what it leaves behind removed, however long that takes.
 
 use super::cells::{Cells, Stage};
-use super::lease::last_words;
+use super::occupant::read_failure;
 use super::outbox::Outbox;
 use crate::cgroup::Group;
 use crate::protocol::{Event, SandboxId};
@@ -22,36 +22,37 @@ const PATIENT_TRIES: u32 = 50;
 impl Cells {
     /// Kills the keeper of `slot`, and so all in its pid namespace.
     pub(super) fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
-        self.forget_birth(slot);
+        self.forget_fork(slot);
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
-        let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
-            Stage::Leased(lease)
-            | Stage::Lingering { lease }
+        let occupant = match std::mem::replace(&mut cell.stage, Stage::Ready) {
+            Stage::Occupied(occupant)
+            | Stage::Lingering { occupant }
             | Stage::Ending {
-                lease: Some(lease), ..
-            } => Some(lease),
+                occupant: Some(occupant),
+                ..
+            } => Some(occupant),
             _ => None,
         };
-        cell.stage = Stage::Ending { lease, announce };
+        cell.stage = Stage::Ending { occupant, announce };
         cell.kill();
     }
 
     /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
     pub(super) fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
         let unbuilt = match self.cells.get(&slot).map(|cell| &cell.stage) {
-            Some(Stage::Building { status }) => Some(last_words(status.as_fd())),
+            Some(Stage::Building { status }) => Some(read_failure(status.as_fd())),
             _ => None,
         };
-        if let Some(words) = unbuilt {
-            self.building_failed(slot, &words.unwrap_or_default(), outbox);
+        if let Some(failure) = unbuilt {
+            self.building_failed(slot, &failure.unwrap_or_default(), outbox);
         }
-        if let Some((_, nursery)) = self.nursery_of(slot) {
-            nursery.ready.retain(|ready| *ready != slot);
+        if let Some((_, supply)) = self.supply_of(slot) {
+            supply.ready.retain(|ready| *ready != slot);
         }
         self.retire(slot, outbox);
-        self.forget_birth(slot);
+        self.forget_fork(slot);
         let Some(cell) = self.cells.remove(&slot) else {
             return;
         };
@@ -60,17 +61,17 @@ impl Cells {
         }
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,
-            Stage::Leased(lease) if lease.pid.is_none() => {
+            Stage::Occupied(occupant) if occupant.pid.is_none() => {
                 // It ends before it was born: whoever asked for it waits for a word.
-                self.slot_by_id.remove(&lease.id);
-                outbox.refuse(lease.id, "its keeper died".to_owned(), true);
+                self.slot_by_id.remove(&occupant.id);
+                outbox.refuse(occupant.id, "its keeper died".to_owned(), true);
                 None
             }
-            Stage::Leased(lease) => {
-                self.slot_by_id.remove(&lease.id);
+            Stage::Occupied(occupant) => {
+                self.slot_by_id.remove(&occupant.id);
                 None
             }
-            Stage::Lingering { lease } => Some(lease.id),
+            Stage::Lingering { occupant } => Some(occupant.id),
             _ => None,
         };
         self.remove_group(
@@ -90,8 +91,8 @@ impl Cells {
             return;
         };
         above.below = above.below.saturating_sub(1);
-        if let (Stage::Lingering { lease }, 0) = (&above.stage, above.below) {
-            let id = lease.id;
+        if let (Stage::Lingering { occupant }, 0) = (&above.stage, above.below) {
+            let id = occupant.id;
             self.end(slot, Some(id));
         }
     }
@@ -121,7 +122,7 @@ impl Cells {
     /// meanwhile.
     pub(super) fn end_all(&mut self, mut other: impl FnMut(i32, WaitStatus)) -> io::Result<()> {
         let mut outbox = Outbox::default();
-        self.nurseries.clear();
+        self.supplies.clear();
         let slots: Vec<u32> = self.cells.keys().copied().collect();
         for slot in slots {
             self.end(slot, None);

@@ -10,16 +10,16 @@
 mod building;
 mod cells;
 mod ending;
-mod lease;
-mod leasing;
-mod nursery;
+mod occupant;
+mod occupying;
 mod outbox;
 mod requests;
 mod stopping;
+mod supply;
 mod watch;
 mod zygotes;
 
-use crate::cgroup::{self, Layout, Limits};
+use crate::cgroup::{self, GroupLimits, Layout};
 use crate::fit::Fitter;
 use crate::network::{Networking, Plan};
 use crate::protocol::{self, Content, Egress, Event, Request, Role};
@@ -63,7 +63,7 @@ pub struct Config {
     /// Size of the scratch in bytes that ready shells have.
     pub scratch: u64,
     /// The limits that most sandboxes have.
-    pub usual: Limits,
+    pub usual: GroupLimits,
     /// The most that any sandbox gets.
     pub ceiling: Ceiling,
     /// Whether leaves get the seccomp filter.
@@ -175,8 +175,8 @@ pub fn serve(
         }
     });
     let ending = match (end, exit) {
-        (Ok(End::Worker(ending)), _) | (Ok(End::HungUp), Some(ending)) => Ok(ending),
-        (Ok(End::HungUp), None) => outlast(worker),
+        (Ok(LoopEnd::Worker(ending)), _) | (Ok(LoopEnd::HungUp), Some(ending)) => Ok(ending),
+        (Ok(LoopEnd::HungUp), None) => outlast(worker),
         // It can't go on without us.
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => outlast(worker).and(Err(error)),
@@ -213,7 +213,7 @@ fn outlast(worker: &Child) -> io::Result<Ending> {
 }
 
 /// Why the loop ended.
-enum End {
+enum LoopEnd {
     Worker(Ending),
     /// The worker closed its end of the socket or spoke nonsense: it ends, is broken, or was taken over.
     HungUp,
@@ -243,8 +243,8 @@ fn begin(
         .bytes()
         .fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
     let largest_file = config.ceiling.memory.max(config.ceiling.scratch);
-    let leaf_mold = leaf::Mold::new(python, config.seccomp, largest_file)?;
-    let shell_mold = shell::Mold {
+    let leaf_config = leaf::LeafConfig::new(python, config.seccomp, largest_file)?;
+    let shell_config = shell::ShellConfig {
         keeper: keeper_program()?,
         worker: CString::new(config.prefix.as_str())?,
         scratch: config.scratch,
@@ -254,7 +254,7 @@ fn begin(
         layout.clone(),
         config,
         watch,
-        (shell_mold, leaf_mold),
+        (shell_config, leaf_config),
         (
             Fitter::new(&config.code, &config.packages, config.scratch)?,
             networking,
@@ -315,7 +315,7 @@ fn run(
     socket: &OwnedFd,
     signals: &OwnedFd,
     worker: &Child,
-) -> io::Result<End> {
+) -> io::Result<LoopEnd> {
     let mut stopping = Stopping::default();
     let mut writing = false;
     let mut idle = true;
@@ -336,7 +336,7 @@ fn run(
         for token in tokens.iter().copied() {
             match token {
                 Token::Alarm(slot) => cells.look_at_alarm(slot),
-                Token::Maker(zygote) => cells.look_at_maker(zygote, outbox),
+                Token::ShellMaker(zygote) => cells.look_at_maker(zygote, outbox),
                 Token::Status(slot) => cells.look_at_status(slot, outbox),
                 Token::Signals | Token::Worker => {}
             }
@@ -349,11 +349,11 @@ fn run(
                 }
             }
             if let Some(ending) = reap(cells, outbox, worker)? {
-                return Ok(End::Worker(stopping.as_told(ending)));
+                return Ok(LoopEnd::Worker(stopping.as_told(ending)));
             }
         }
         if tokens.contains(&Token::Worker) && !take_requests(cells, outbox, socket.as_fd())? {
-            return Ok(End::HungUp);
+            return Ok(LoopEnd::HungUp);
         }
         cells.retry_removals(outbox);
     }

@@ -16,12 +16,12 @@ pub(super) enum Token {
     Worker,
     /// A signal.
     Signals,
-    /// A shell or its inhabitant being made says something: the slot's.
+    /// A shell or its occupant being made says something: the slot's.
     Status(u32),
     /// The slot's sandbox ran out of memory.
     Alarm(u32),
     /// The maker of this slot's zygote answers.
-    Maker(u32),
+    ShellMaker(u32),
 }
 
 impl Token {
@@ -32,7 +32,7 @@ impl Token {
             Self::Signals => 1,
             Self::Status(slot) => of(slot, 2),
             Self::Alarm(slot) => of(slot, 3),
-            Self::Maker(slot) => of(slot, 4),
+            Self::ShellMaker(slot) => of(slot, 4),
         }
     }
 
@@ -43,7 +43,7 @@ impl Token {
             1 => Self::Signals,
             2 => Self::Status(slot),
             3 => Self::Alarm(slot),
-            _ => Self::Maker(slot),
+            _ => Self::ShellMaker(slot),
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
             Token::Signals,
             Token::Status(0),
             Token::Alarm(7),
-            Token::Maker(524_287),
+            Token::ShellMaker(524_287),
         ] {
             assert_eq!(Token::of(token.number()), token);
         }

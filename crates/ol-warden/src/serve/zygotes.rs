@@ -1,41 +1,41 @@
 //! Zygotes: the shells below them, and what becomes of those when a zygote ends.
 
 use super::cells::{Cells, Stage};
-use super::lease::Nest;
-use super::nursery::Nursery;
+use super::occupant::ZygoteState;
 use super::outbox::Outbox;
+use super::supply::ShellSupply;
 use super::watch::Token;
-use crate::inside::{Inside, Kind};
-use crate::maker::{Answer, Maker, host_number};
+use crate::identity::{ShellIdentity, ShellKind};
+use crate::shell_maker::{MakerAnswer, ShellMaker, host_number};
 use ol_sys::process::Child;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Cells {
-    /// What makes the inhabitant of `slot` a zygote, if it is one that can fork.
-    pub(super) fn nest(&mut self, slot: u32) -> Option<&mut Nest> {
+    /// What makes the occupant of `slot` a zygote, if it is one that can fork.
+    pub(super) fn zygote_state(&mut self, slot: u32) -> Option<&mut ZygoteState> {
         match &mut self.cells.get_mut(&slot)?.stage {
-            Stage::Leased(lease) => lease.nest.as_mut(),
+            Stage::Occupied(occupant) => occupant.zygote_state.as_mut(),
             _ => None,
         }
     }
 
     /// The depth of the zygote at `slot`.
     pub(super) fn depth(&self, slot: u32) -> Option<u32> {
-        match self.cells.get(&slot)?.inside.kind {
-            Kind::Zygote { depth } => Some(depth),
-            Kind::Leaf => None,
+        match self.cells.get(&slot)?.identity.kind {
+            ShellKind::Zygote { depth } => Some(depth),
+            ShellKind::Leaf => None,
         }
     }
 
     /// The zygote at `slot` may have children from now on; `shells` are kept ready for its leaves.
-    pub(super) fn open_nursery(&mut self, slot: u32, shells: u16) {
-        let nursery = Nursery {
+    pub(super) fn open_supply(&mut self, slot: u32, shells: u16) {
+        let supply = ShellSupply {
             target: usize::from(shells),
-            ..Nursery::default()
+            ..ShellSupply::default()
         };
-        self.nurseries.insert((Some(slot), Kind::Leaf), nursery);
+        self.supplies.insert((Some(slot), ShellKind::Leaf), supply);
     }
 
     /// Orders the shell of `slot` from the maker of `zygote`, which is started for the first. Returns where its keeper says what fails.
@@ -43,50 +43,53 @@ impl Cells {
         &mut self,
         zygote: u32,
         slot: u32,
-        inside: &Inside,
+        identity: &ShellIdentity,
     ) -> io::Result<OwnedFd> {
         let gone = || io::Error::other("its zygote has ended");
         let cell = self.cells.get_mut(&zygote).ok_or_else(gone)?;
-        let pair = cell.inside.pair;
+        let pair = cell.identity.pair;
         let keeper = cell.keeper.as_ref().ok_or_else(gone)?;
-        let Stage::Leased(lease) = &mut cell.stage else {
+        let Stage::Occupied(occupant) = &mut cell.stage else {
             return Err(gone());
         };
-        let nest = lease.nest.as_mut().ok_or_else(gone)?;
-        let maker = match nest.maker.take() {
+        let zygote_state = occupant.zygote_state.as_mut().ok_or_else(gone)?;
+        let maker = match zygote_state.maker.take() {
             Some(maker) => maker,
             None => {
                 let maker =
-                    Maker::start(&self.proof, &self.shell_mold, keeper.pidfd.as_fd(), pair)?;
-                self.watch.own(maker, Token::Maker(zygote))?
+                    ShellMaker::start(&self.proof, &self.shell_config, keeper.pidfd.as_fd(), pair)?;
+                self.watch.own(maker, Token::ShellMaker(zygote))?
             }
         };
-        let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
-        let asked = maker.ask(slot, inside, words.as_fd());
-        nest.maker = Some(maker);
+        let (status, error_pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+        let asked = maker.ask(slot, identity, error_pipe.as_fd());
+        zygote_state.maker = Some(maker);
         asked.map(|()| status)
     }
 
     /// Hears what the maker of the zygote at `slot` says.
     pub(super) fn look_at_maker(&mut self, zygote: u32, outbox: &mut Outbox) {
         loop {
-            let Some(maker) = self.nest(zygote).and_then(|nest| nest.maker.as_ref()) else {
+            let Some(maker) = self
+                .zygote_state(zygote)
+                .and_then(|zygote_state| zygote_state.maker.as_ref())
+            else {
                 return;
             };
             match maker.answer() {
                 Ok(None) => return,
-                Ok(Some((Answer::Made(slot), mut fds))) => {
+                Ok(Some((MakerAnswer::Made(slot), mut fds))) => {
                     if let Some(pidfd) = fds.pop() {
                         self.keeper_made(slot, pidfd, outbox);
                     }
                 }
-                Ok(Some((Answer::Failed(slot, why), _))) => {
+                Ok(Some((MakerAnswer::Failed(slot, why), _))) => {
                     self.building_failed(slot, &why, outbox);
                     self.drop_unmade(slot, outbox);
                 }
                 Err(_) => {
-                    if let Some(nest) = self.nest(zygote) {
-                        nest.maker = None;
+                    if let Some(zygote_state) = self.zygote_state(zygote) {
+                        zygote_state.maker = None;
                     }
                     return self.drop_all_unmade(zygote, outbox);
                 }
@@ -129,28 +132,30 @@ impl Cells {
     /// forked lives on. Does nothing for a leaf.
     pub(super) fn retire(&mut self, slot: u32, outbox: &mut Outbox) {
         let kinds = [
-            Some(Kind::Leaf),
+            Some(ShellKind::Leaf),
             self.depth(slot)
-                .map(|depth| Kind::Zygote { depth: depth + 1 }),
+                .map(|depth| ShellKind::Zygote { depth: depth + 1 }),
         ];
         for kind in kinds.into_iter().flatten() {
-            let Some(nursery) = self.nurseries.remove(&(Some(slot), kind)) else {
+            let Some(supply) = self.supplies.remove(&(Some(slot), kind)) else {
                 continue;
             };
-            for waiting in nursery.waiting {
+            for waiting in supply.waiting {
                 outbox.refuse(waiting.id, "its zygote has ended".to_owned(), true);
             }
-            for ready in nursery.ready {
+            for ready in supply.ready {
                 self.end(ready, None);
             }
         }
-        if self.nest(slot).is_none() {
+        if self.zygote_state(slot).is_none() {
             return;
         }
         self.look_at_maker(slot, outbox);
         self.drop_all_unmade(slot, outbox);
-        if let Some(Stage::Leased(lease)) = self.cells.get_mut(&slot).map(|cell| &mut cell.stage) {
-            lease.nest = None;
+        if let Some(Stage::Occupied(occupant)) =
+            self.cells.get_mut(&slot).map(|cell| &mut cell.stage)
+        {
+            occupant.zygote_state = None;
         }
     }
 
@@ -163,21 +168,21 @@ impl Cells {
         // What it may have started lies in its group; both fail only if there is nothing left to kill.
         let _ = cell.group.kill_members();
         let below = cell.below;
-        let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
-            Stage::Leased(lease) => lease,
+        let occupant = match std::mem::replace(&mut cell.stage, Stage::Ready) {
+            Stage::Occupied(occupant) => occupant,
             other => {
                 cell.stage = other;
                 return;
             }
         };
-        if let Some(pid) = lease.pid.filter(|pid| self.slot_of.contains_key(pid))
+        if let Some(pid) = occupant.pid.filter(|pid| self.slot_of.contains_key(pid))
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
             // Our child and not reaped yet, so the number still means it, in whichever group it may be.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        let id = lease.id;
-        cell.stage = Stage::Lingering { lease };
+        let id = occupant.id;
+        cell.stage = Stage::Lingering { occupant };
         if below == 0 {
             self.end(slot, Some(id));
         }

@@ -42,7 +42,7 @@ pub struct Child {
 
 /// How a child differs from one that fork(2) makes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Birth<'a> {
+pub struct ForkOptions<'a> {
     /// New namespaces for it, `CLONE_NEW*`.
     pub namespaces: libc::c_int,
     /// A cgroup v2 directory that it is in from its first instruction (`CLONE_INTO_CGROUP`, Linux 5.7).
@@ -61,16 +61,16 @@ pub struct Birth<'a> {
 /// Those of clone3(2).
 pub fn fork(
     _proof: &SingleThread,
-    birth: Birth<'_>,
+    options: ForkOptions<'_>,
     body: impl FnOnce(&InChild) -> Infallible,
 ) -> io::Result<Child> {
     let body = || body(&InChild(PhantomData));
-    let Birth {
+    let ForkOptions {
         namespaces,
         cgroup,
         number,
         sibling,
-    } = birth;
+    } = options;
     if namespaces == 0 && cgroup.is_none() && number.is_none() && !sibling {
         return plain_fork(body);
     }

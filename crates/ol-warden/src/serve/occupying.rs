@@ -1,13 +1,13 @@
 //! Putting a leaf or zygote into a ready shell, and hearing of it until its death.
 
 use super::cells::{Cells, Stage};
-use super::lease::{First, Lease, Nest};
-use super::nursery::{Key, Waiting};
+use super::occupant::{Occupant, Startup, ZygoteState};
 use super::outbox::Outbox;
+use super::supply::{SupplyKey, WaitingRequest};
 use super::watch::Token;
-use crate::birth::{self, Cry, Order};
-use crate::cgroup::{Freezer, Limits};
-use crate::leaf::{self, Place};
+use crate::cgroup::{Freezer, GroupLimits};
+use crate::fork_order::{self, ForkOrder, ForkProgress};
+use crate::leaf::{self, TargetShell};
 use crate::network::Fitted;
 use crate::protocol::{Event, FreezerKind, Network, Role, reason};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -17,40 +17,40 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// How many children of one zygote are under way at once: as many orders fit its channel, so a send never fails for want of room.
-const BIRTHS_AT_ONCE: u32 = 16;
+const FORKS_AT_ONCE: u32 = 16;
 
 /// Processes that a zygote's group holds beside the zygote's own. Where the group that counts processes is entered late, each birth
 /// leaves two in it for a moment: the child, and the go-between until it is reaped, which may be after the birth. Without room for
 /// them the kernel refuses a fork as soon as a few callers want one.
-const BIRTH_PROCESSES: u32 = 4 * BIRTHS_AT_ONCE;
+const FORK_PROCESSES: u32 = 4 * FORKS_AT_ONCE;
 
 /// Processes that a leaf's group needs for its birth, where it is entered early: the go-between makes the child in it.
 const LEAST_PROCESSES: u32 = 2;
 
 impl Cells {
     /// Gives the ready shells of `key` to those who wait for one, first come first served.
-    pub(super) fn lease(&mut self, key: Key, outbox: &mut Outbox) {
+    pub(super) fn hand_out_shells(&mut self, key: SupplyKey, outbox: &mut Outbox) {
         loop {
             if key
                 .0
-                .is_some_and(|zygote| self.births_of(zygote) >= BIRTHS_AT_ONCE)
+                .is_some_and(|zygote| self.forks_of(zygote) >= FORKS_AT_ONCE)
             {
                 return;
             }
-            let Some(nursery) = self.nurseries.get_mut(&key) else {
+            let Some(supply) = self.supplies.get_mut(&key) else {
                 return;
             };
-            if nursery.ready.is_empty() {
+            if supply.ready.is_empty() {
                 return;
             }
-            let Some(waiting) = nursery.waiting.pop_front() else {
+            let Some(waiting) = supply.waiting.pop_front() else {
                 return;
             };
-            let Some(slot) = nursery.ready.pop_front() else {
+            let Some(slot) = supply.ready.pop_front() else {
                 return;
             };
             let id = waiting.id;
-            if let Err(error) = self.inhabit(slot, waiting, outbox) {
+            if let Err(error) = self.occupy(slot, waiting, outbox) {
                 let by_parent = key.0.is_some();
                 outbox.refuse(id, reason(&error.to_string()), by_parent);
                 self.slot_by_id.remove(&id);
@@ -59,21 +59,31 @@ impl Cells {
         }
     }
 
-    fn births_of(&mut self, zygote: u32) -> u32 {
-        self.nest(zygote).map_or(0, |nest| nest.births)
+    fn forks_of(&mut self, zygote: u32) -> u32 {
+        self.zygote_state(zygote)
+            .map_or(0, |zygote_state| zygote_state.forks)
     }
 
     /// Puts into the shell of `slot` what `waiting` asked for.
-    fn inhabit(&mut self, slot: u32, waiting: Waiting, outbox: &mut Outbox) -> io::Result<()> {
-        let Waiting { id, spec, ends } = waiting;
+    fn occupy(
+        &mut self,
+        slot: u32,
+        waiting: WaitingRequest,
+        outbox: &mut Outbox,
+    ) -> io::Result<()> {
+        let WaitingRequest {
+            id,
+            spec,
+            worker_fds,
+        } = waiting;
         let gone = || io::Error::other("its shell is gone");
         let cell = self.cells.get_mut(&slot).ok_or_else(gone)?;
         let keeper = cell.keeper.as_ref().ok_or_else(gone)?;
         let mut limits = spec.content.limits;
         if spec.role.is_zygote() {
-            limits.pids = limits.pids.saturating_add(BIRTH_PROCESSES);
+            limits.pids = limits.pids.saturating_add(FORK_PROCESSES);
         }
-        let roomy = Limits {
+        let roomy = GroupLimits {
             pids: limits.pids.max(LEAST_PROCESSES),
             ..limits
         };
@@ -103,65 +113,67 @@ impl Cells {
             )?),
         };
         let theirs = channel.as_ref().map(|(_, theirs)| theirs.as_fd());
-        let mut lease = Lease::new(id, First::Over);
+        let mut occupant = Occupant::new(id, Startup::Done);
         match cell.parent {
             None => {
-                let place = Place {
+                let shell = TargetShell {
                     keeper: keeper.as_fd(),
                     group: &cell.group,
-                    inside: &cell.inside,
+                    identity: &cell.identity,
                     host_network: network == Network::Host,
                 };
-                let newborn = leaf::begin(&self.proof, &self.leaf_mold, &place, &ends, theirs)?;
-                let pid = newborn.child.pid;
+                let starting =
+                    leaf::begin(&self.proof, &self.leaf_config, &shell, &worker_fds, theirs)?;
+                let pid = starting.child.pid;
                 self.slot_of.insert(pid, slot);
-                lease.pid = Some(pid);
-                lease.first = First::Program(self.watch.own(newborn.status, Token::Status(slot))?);
+                occupant.pid = Some(pid);
+                occupant.startup =
+                    Startup::Exec(self.watch.own(starting.status, Token::Status(slot))?);
             }
             Some(zygote) => {
                 let entrances = cell.entrances.take().ok_or_else(gone)?;
-                let inside = cell.inside;
-                let (rights, bounds) = (self.rights, self.leaf_mold.bounds);
+                let identity = cell.identity;
+                let (rights, rlimits) = (self.rights, self.leaf_config.rlimits);
                 let gone = || io::Error::other("its zygote has ended");
-                let nest = match self.cells.get_mut(&zygote).map(|cell| &mut cell.stage) {
-                    Some(Stage::Leased(lease)) => lease.nest.as_mut(),
+                let zygote_state = match self.cells.get_mut(&zygote).map(|cell| &mut cell.stage) {
+                    Some(Stage::Occupied(occupant)) => occupant.zygote_state.as_mut(),
                     _ => None,
                 };
-                let nest = nest.ok_or_else(gone)?;
-                let order = Order {
-                    inside: &inside,
-                    bounds,
+                let zygote_state = zygote_state.ok_or_else(gone)?;
+                let order = ForkOrder {
+                    identity: &identity,
+                    rlimits,
                     rights,
-                    filter: self.leaf_mold.wire_filter(),
+                    filter: self.leaf_config.wire_filter(),
                     keeper: keeper.as_fd(),
-                    guest: ends.guest.as_fd(),
-                    log: ends.log.as_fd(),
+                    guest: worker_fds.guest.as_fd(),
+                    log: worker_fds.log.as_fd(),
                     channel: theirs,
                     entrances: &entrances,
                 };
-                let cradle = birth::order(nest.channel.as_fd(), &order)?;
-                lease.first = First::Birth(self.watch.own(cradle, Token::Status(slot))?);
-                nest.births += 1;
-                self.births.insert(slot);
+                let pending = fork_order::send(zygote_state.channel.as_fd(), &order)?;
+                occupant.startup = Startup::Fork(self.watch.own(pending, Token::Status(slot))?);
+                zygote_state.forks += 1;
+                self.forks.insert(slot);
             }
         }
-        lease.limits = (by_fork && roomy.pids != limits.pids).then_some(limits);
-        lease.alarm = alarm;
-        lease.gate = gate;
-        lease.assigned = spec.content.code.is_some();
-        lease.nest = channel.map(|(ours, _)| Nest {
+        occupant.limits = (by_fork && roomy.pids != limits.pids).then_some(limits);
+        occupant.alarm = alarm;
+        occupant.gate = gate;
+        occupant.assigned = spec.content.code.is_some();
+        occupant.zygote_state = channel.map(|(ours, _)| ZygoteState {
             channel: ours,
             maker: None,
-            births: 0,
+            forks: 0,
         });
-        let pid = lease.pid;
+        let pid = occupant.pid;
         let Some(cell) = self.cells.get_mut(&slot) else {
             return Err(gone());
         };
-        cell.stage = Stage::Leased(lease);
+        cell.stage = Stage::Occupied(occupant);
         self.slot_by_id.insert(id, slot);
         if let Role::Zygote { shells } = spec.role {
-            self.open_nursery(slot, shells);
+            self.open_supply(slot, shells);
         }
         match pid {
             Some(pid) => self.announce(slot, pid, outbox),
@@ -169,74 +181,79 @@ impl Cells {
         }
     }
 
-    /// Tells the worker that the inhabitant of `slot` runs.
+    /// Tells the worker that the occupant of `slot` runs.
     fn announce(&mut self, slot: u32, pid: i32, outbox: &mut Outbox) -> io::Result<()> {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return Ok(());
         };
-        if let Some(limits) = cell.lease_mut().and_then(|lease| lease.limits.take()) {
+        if let Some(limits) = cell
+            .occupant_mut()
+            .and_then(|occupant| occupant.limits.take())
+        {
             cell.group.limit(&limits)?;
         }
         let (freezer, mut files): (_, Vec<OwnedFd>) = match cell.group.freezer()? {
             Freezer::V2 { freeze, events } => (FreezerKind::V2, vec![freeze, events]),
             Freezer::V1 { state } => (FreezerKind::V1, vec![state]),
         };
-        if let Some(lease) = cell.lease_mut() {
-            let id = lease.id;
-            files.extend(lease.gate.take());
+        if let Some(occupant) = cell.occupant_mut() {
+            let id = occupant.id;
+            files.extend(occupant.gate.take());
             outbox.push(Event::Created { id, pid, freezer }, files);
         }
         Ok(())
     }
 
     /// Hears what a child that is being forked into `slot` has to say.
-    pub(super) fn look_at_birth(&mut self, slot: u32, outbox: &mut Outbox) {
+    pub(super) fn look_at_fork(&mut self, slot: u32, outbox: &mut Outbox) {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
         let keeper = cell.keeper.as_ref().map_or(0, |keeper| keeper.pid);
-        let Some(lease) = cell.lease_mut() else {
+        let Some(occupant) = cell.occupant_mut() else {
             return;
         };
-        let First::Birth(cradle) = &lease.first else {
+        let Startup::Fork(pending) = &occupant.startup else {
             return;
         };
-        let id = lease.id;
-        let why = match cradle.listen() {
-            Cry::Silence => return,
-            Cry::Born(pid) if lives_with(pid, keeper) => {
-                lease.first = First::Over;
-                lease.pid = Some(pid);
-                self.forget_birth(slot);
+        let id = occupant.id;
+        let why = match pending.progress() {
+            ForkProgress::Pending => return,
+            ForkProgress::Running(pid) if lives_with(pid, keeper) => {
+                occupant.startup = Startup::Done;
+                occupant.pid = Some(pid);
+                self.forget_fork(slot);
                 self.slot_of.insert(pid, slot);
                 match self.announce(slot, pid, outbox) {
-                    Ok(()) => return self.next_birth(slot, outbox),
+                    Ok(()) => return self.next_fork(slot, outbox),
                     Err(error) => error.to_string(),
                 }
             }
-            Cry::Born(_) => "a process outside of the shell answered for the child".to_owned(),
-            Cry::Stillborn(why) => why,
+            ForkProgress::Running(_) => {
+                "a process outside of the shell answered for the child".to_owned()
+            }
+            ForkProgress::Failed(why) => why,
         };
-        self.forget_birth(slot);
+        self.forget_fork(slot);
         self.slot_by_id.remove(&id);
         outbox.refuse(id, reason(&why), true);
         self.end(slot, None);
-        self.next_birth(slot, outbox);
+        self.next_fork(slot, outbox);
     }
 
     /// The zygote above `slot` has one order less to follow.
-    pub(super) fn forget_birth(&mut self, slot: u32) {
+    pub(super) fn forget_fork(&mut self, slot: u32) {
         let parent = self.cells.get(&slot).and_then(|cell| cell.parent);
-        if self.births.remove(&slot)
-            && let Some(nest) = parent.and_then(|zygote| self.nest(zygote))
+        if self.forks.remove(&slot)
+            && let Some(zygote_state) = parent.and_then(|zygote| self.zygote_state(zygote))
         {
-            nest.births = nest.births.saturating_sub(1);
+            zygote_state.forks = zygote_state.forks.saturating_sub(1);
         }
     }
 
-    fn next_birth(&mut self, slot: u32, outbox: &mut Outbox) {
+    fn next_fork(&mut self, slot: u32, outbox: &mut Outbox) {
         if let Some(cell) = self.cells.get(&slot) {
-            self.lease((cell.parent, cell.inside.kind), outbox);
+            self.hand_out_shells((cell.parent, cell.identity.kind), outbox);
         }
     }
 
@@ -245,8 +262,8 @@ impl Cells {
     pub(super) fn reaped(&mut self, pid: i32, status: WaitStatus, outbox: &mut Outbox) {
         if !self.slot_of.contains_key(&pid) {
             // It may have said that it lives just before it ended.
-            for slot in self.births.clone() {
-                self.look_at_birth(slot, outbox);
+            for slot in self.forks.clone() {
+                self.look_at_fork(slot, outbox);
             }
         }
         let Some(slot) = self.slot_of.remove(&pid) else {
@@ -259,14 +276,17 @@ impl Cells {
             return self.keeper_gone(slot, outbox);
         }
         let kills = cell.group.oom_kills();
-        let Some(lease) = cell.lease_mut().filter(|lease| lease.pid == Some(pid)) else {
+        let Some(occupant) = cell
+            .occupant_mut()
+            .filter(|occupant| occupant.pid == Some(pid))
+        else {
             return;
         };
-        lease.listen();
+        occupant.read_status();
         let died = Event::Died {
-            id: lease.id,
-            death: lease.death(status),
-            oom_kills: kills.max(lease.out_of_memory.into()),
+            id: occupant.id,
+            death: occupant.death(status),
+            oom_kills: kills.max(occupant.out_of_memory.into()),
         };
         outbox.push(died, Vec::new());
         self.retire(slot, outbox);
@@ -277,13 +297,13 @@ impl Cells {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
-        let Some(lease) = cell.lease_mut() else {
+        let Some(occupant) = cell.occupant_mut() else {
             return;
         };
         let told = |alarm: &OwnedFd| rustix::io::read(alarm, &mut [0_u8; 8]).is_ok();
-        if lease.alarm.as_ref().is_some_and(|alarm| told(alarm)) {
-            lease.alarm = None;
-            lease.out_of_memory = true;
+        if occupant.alarm.as_ref().is_some_and(|alarm| told(alarm)) {
+            occupant.alarm = None;
+            occupant.out_of_memory = true;
             cell.kill();
         }
     }

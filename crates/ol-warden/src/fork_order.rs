@@ -4,7 +4,7 @@
 //! but what the kernel adds to it: who sent the message, and in which pid namespace that process is.
 
 use crate::cgroup::Entrances;
-use crate::inside::Inside;
+use crate::identity::ShellIdentity;
 use ol_sys::confine::Rights;
 use ol_sys::process::host_pid_of_sender;
 use rustix::net::{
@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// The resource limits of a leaf or zygote: how many files it may have open, how long one may be, and what the kernel would else
 /// count for all children of a zygote together.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct ResourceLimits {
     pub files: (u64, u64),
     pub largest_file: u64,
     pub pending_signals: u64,
@@ -29,9 +29,9 @@ pub(crate) struct Bounds {
 const MAX_FDS: usize = 12;
 
 /// What goes to a zygote.
-pub(crate) struct Order<'a> {
-    pub inside: &'a Inside,
-    pub bounds: Bounds,
+pub(crate) struct ForkOrder<'a> {
+    pub identity: &'a ShellIdentity,
+    pub rlimits: ResourceLimits,
     pub rights: Rights,
     /// The second filter, as the kernel reads it; empty if there is to be none.
     pub filter: &'a [u8],
@@ -45,31 +45,31 @@ pub(crate) struct Order<'a> {
 
 /// Where a child that is being born is heard.
 #[derive(Debug)]
-pub(crate) struct Cradle(OwnedFd);
+pub(crate) struct PendingFork(OwnedFd);
 
 /// What is heard.
 #[derive(Debug)]
-pub(crate) enum Cry {
+pub(crate) enum ForkProgress {
     /// Nothing yet.
-    Silence,
+    Pending,
     /// This process of the host has confined itself and runs.
-    Born(i32),
+    Running(i32),
     /// It will not come; why, as far as the zygote tells.
-    Stillborn(String),
+    Failed(String),
 }
 
-impl Order<'_> {
+impl ForkOrder<'_> {
     fn bytes(&self) -> Vec<u8> {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (early, late) = (&self.entrances.early, &self.entrances.late);
-        let Bounds {
+        let ResourceLimits {
             files,
             largest_file,
             pending_signals,
             message_queues,
-        } = self.bounds;
+        } = self.rlimits;
         let mut bytes = Vec::with_capacity(128 + self.filter.len());
-        for word in [u32::from(self.channel.is_some()), self.inside.tenant()] {
+        for word in [u32::from(self.channel.is_some()), self.identity.tenant()] {
             bytes.extend(word.to_ne_bytes());
         }
         for word in [
@@ -102,7 +102,7 @@ impl Order<'_> {
 ///
 /// # Errors
 /// When the zygote is gone, or has so much to do already that the channel is full.
-pub(crate) fn order(channel: BorrowedFd<'_>, order: &Order<'_>) -> io::Result<Cradle> {
+pub(crate) fn send(channel: BorrowedFd<'_>, order: &ForkOrder<'_>) -> io::Result<PendingFork> {
     let (ours, status) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -126,29 +126,29 @@ pub(crate) fn order(channel: BorrowedFd<'_>, order: &Order<'_>) -> io::Result<Cr
         &mut ancillary,
         flags,
     )?;
-    Ok(Cradle(ours))
+    Ok(PendingFork(ours))
 }
 
-impl AsFd for Cradle {
+impl AsFd for PendingFork {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Cradle {
+impl PendingFork {
     /// What is heard by now.
-    pub fn listen(&self) -> Cry {
+    pub fn progress(&self) -> ForkProgress {
         let mut bytes = [0; 8];
         match host_pid_of_sender(self.0.as_fd(), &mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Cry::Silence,
-            Err(error) => Cry::Stillborn(error.to_string()),
-            Ok((0, _)) => Cry::Stillborn("the zygote let go of it without a word".to_owned()),
-            Ok((1, Some(pid))) => Cry::Born(pid),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ForkProgress::Pending,
+            Err(error) => ForkProgress::Failed(error.to_string()),
+            Ok((0, _)) => ForkProgress::Failed("the zygote let go of it without a word".to_owned()),
+            Ok((1, Some(pid))) => ForkProgress::Running(pid),
             Ok((5, _)) => {
                 let [step, a, b, c, d, ..] = bytes;
-                Cry::Stillborn(failure(step, i32::from_le_bytes([a, b, c, d])))
+                ForkProgress::Failed(failure(step, i32::from_le_bytes([a, b, c, d])))
             }
-            Ok(_) => Cry::Stillborn("the zygote answered nonsense".to_owned()),
+            Ok(_) => ForkProgress::Failed("the zygote answered nonsense".to_owned()),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) const DEEPEST: u32 = 30;
 
 /// For whom a shell is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ShellKind {
     /// A leaf: it knows itself as user 1000, and no uid beside its own and the keeper's exists for it.
     Leaf,
     /// A zygote at this depth (0: forked from none). All uids of the worker's block exist, under the numbers that the host has for them.
@@ -22,28 +22,28 @@ pub(crate) enum Kind {
 
 /// A shell's inhabitants.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Inside {
-    pub kind: Kind,
+pub(crate) struct ShellIdentity {
+    pub kind: ShellKind,
     /// Their uids on the host.
     pub pair: Pair,
     /// The worker's block: its first uid, and how many.
     pub block: (u32, u32),
 }
 
-impl Inside {
+impl ShellIdentity {
     /// The uid of the leaf or zygote as it sees it.
     pub fn tenant(&self) -> u32 {
         match self.kind {
-            Kind::Leaf => INNER_LEAF,
-            Kind::Zygote { .. } => self.pair.leaf,
+            ShellKind::Leaf => INNER_LEAF,
+            ShellKind::Zygote { .. } => self.pair.leaf,
         }
     }
 
     /// The uid of the keeper as it sees it.
     pub fn keeper(&self) -> u32 {
         match self.kind {
-            Kind::Leaf => INNER_KEEPER,
-            Kind::Zygote { .. } => self.pair.keeper,
+            ShellKind::Leaf => INNER_KEEPER,
+            ShellKind::Zygote { .. } => self.pair.keeper,
         }
     }
 
@@ -52,13 +52,13 @@ impl Inside {
         let Pair { leaf, keeper } = self.pair;
         let (first, count) = self.block;
         match self.kind {
-            Kind::Leaf => format!("{INNER_LEAF} {leaf} 1\n{INNER_KEEPER} {keeper} 1\n"),
-            Kind::Zygote { .. } => format!("{first} {first} {count}\n"),
+            ShellKind::Leaf => format!("{INNER_LEAF} {leaf} 1\n{INNER_KEEPER} {keeper} 1\n"),
+            ShellKind::Zygote { .. } => format!("{first} {first} {count}\n"),
         }
     }
 }
 
-impl Kind {
+impl ShellKind {
     /// The process number that the inhabitant must have inside; any will do if `None`.
     pub fn number(self) -> Option<i32> {
         match self {
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn no_number_comes_twice_from_the_root_to_a_leaf() {
         let mut numbers: Vec<i32> = (0..=DEEPEST)
-            .filter_map(|depth| Kind::Zygote { depth }.number())
+            .filter_map(|depth| ShellKind::Zygote { depth }.number())
             .collect();
         numbers.push(2);
         let count = numbers.len();

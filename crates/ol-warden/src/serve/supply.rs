@@ -1,18 +1,18 @@
 //! The shells of one kind below one zygote (or below none), and who waits for one.
 
-use crate::inside::Kind;
-use crate::leaf::Ends;
+use crate::identity::ShellKind;
+use crate::leaf::WorkerFds;
 use crate::protocol::{SandboxId, Spec};
 use std::collections::VecDeque;
 
 /// Below which zygote's slot, and for whom.
-pub(super) type Key = (Option<u32>, Kind);
+pub(super) type SupplyKey = (Option<u32>, ShellKind);
 
 /// A request that waits for a shell.
-pub(super) struct Waiting {
+pub(super) struct WaitingRequest {
     pub id: SandboxId,
     pub spec: Spec,
-    pub ends: Ends,
+    pub worker_fds: WorkerFds,
 }
 
 /// How many shells may be in the making at once; more would not be faster (the kernel makes network namespaces one at a
@@ -24,17 +24,17 @@ const BUILDING_AT_ONCE: usize = 4;
 const FAILURES_IN_A_ROW: u32 = 3;
 
 #[derive(Default)]
-pub(super) struct Nursery {
+pub(super) struct ShellSupply {
     /// Slots of shells that are ready.
     pub ready: VecDeque<u32>,
     pub building: usize,
-    pub waiting: VecDeque<Waiting>,
+    pub waiting: VecDeque<WaitingRequest>,
     pub failures: u32,
     /// How many to keep ready when nothing is known of the demand, at most.
     pub target: usize,
 }
 
-impl Nursery {
+impl ShellSupply {
     /// Is another shell to be begun? While there is other work, spares are only made when less than half of them are left: making one takes
     /// a core away from a call that waits for its sandbox.
     pub fn lacks(&self, idle: bool) -> bool {
