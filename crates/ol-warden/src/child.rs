@@ -1,14 +1,14 @@
-//! What the two kinds of child have in common: named steps, and last words when one fails.
+//! What the two kinds of child have in common: named steps, and a report of the one that failed.
 
 use ol_sys::process::{InChild, exit_now, write_failure};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::RawFd;
 
-/// A step that failed, in words for the operator.
+/// Which step failed and why, as a text for the operator.
 pub(crate) struct Failed(String);
 
-/// Names the step whose result this is.
+/// Turns the error of a result into a [`Failed`] that names the step.
 pub(crate) trait NameStep<T> {
     fn step(self, name: &str) -> Result<T, Failed>;
 }
@@ -19,7 +19,9 @@ impl<T, E: Into<io::Error>> NameStep<T> for Result<T, E> {
     }
 }
 
-/// Runs the steps; if one fails, says which on `status` and exits. Success is an exec, which closes `status` unwritten.
+/// Runs the steps; if one fails, writes which to `status` and exits.
+///
+/// Success is an exec, which closes `status` without a byte written.
 pub(crate) fn run<T>(
     child: &InChild,
     status: RawFd,
@@ -34,7 +36,7 @@ pub(crate) fn run<T>(
     }
 }
 
-/// The same for a child whose words nobody reads but the operator: they go to standard error as a line, and say who spoke.
+/// Like [`run`], for a child whose failure only the operator reads: it goes to standard error, as a line that begins with `who`.
 pub(crate) fn run_logged<T>(
     child: &InChild,
     who: &str,

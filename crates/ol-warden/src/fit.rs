@@ -1,7 +1,7 @@
-//! Fitting a shell for a function from outside: its code and packages are moved in, its scratch gets its size.
+//! Prepares a shell for a function from outside: mounts its code and packages, and sets the size of its scratch.
 //!
-//! The warden enters the shell's mount namespace for two calls and comes back. A leaf that waits there already sees the code appear and
-//! can't undo it: the mount is locked for whoever is in a user namespace below.
+//! The warden enters the shell's mount namespace, attaches the mounts and returns. A leaf that waits there already sees the code
+//! appear and can't undo it: the mount is locked for every process in a user namespace below the warden's.
 
 use crate::packages::{Shown, Store};
 use crate::protocol::{Content, Network};
@@ -14,20 +14,22 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// What it takes.
+/// Prepares shells, see [`Fitter::fit`].
 pub(crate) struct Fitter {
     /// The directory whose numbered children are code.
     code: OwnedFd,
     store: Store,
-    /// The warden's own mount namespace, and where it works in it.
+    /// The warden's own mount namespace, and its working directory there (`template`), to return to.
     home: OwnedFd,
     template: OwnedFd,
-    /// The scratch size that shells are made with, in bytes.
+    /// The size in bytes of the scratch that shells are made with.
     scratch: u64,
 }
 
 impl Fitter {
-    /// `code` is the worker's directory, `store` that of packages; the working directory is the template. Called in the mount namespace to come back to.
+    /// Opens what fitting needs. `code` is the worker's directory of code, `store` the package store.
+    ///
+    /// Call it in the mount namespace and the working directory (the template) that each fit is to return to.
     pub fn new(code: &Path, store: &Path, scratch: u64) -> io::Result<Self> {
         let open = |path: &Path, flags| {
             rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
@@ -41,10 +43,10 @@ impl Fitter {
         })
     }
 
-    /// Fits the shell of `keeper`, which has no code yet.
+    /// Prepares the shell of `keeper`, which has no code yet.
     ///
     /// # Errors
-    /// The step that failed; the shell is of no use then.
+    /// The step that failed; the shell can't be used any more then.
     pub fn fit(&self, keeper: BorrowedFd<'_>, content: &Content) -> io::Result<()> {
         let told = |what: &str, e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
         let attributes = mount::attr::RDONLY | mount::attr::NOSUID | mount::attr::NODEV;
@@ -84,7 +86,7 @@ impl Fitter {
                     .map_err(|e| told("move the packages in", e))
             })
             .and_then(|()| {
-                // A base may have no such file, and then nothing is hidden by it.
+                // A base may have no such file; then there is nothing to mount over.
                 let there = resolver.filter(|_| Path::new(RESOLVER).is_file());
                 there
                     .map_or(Ok(()), |file| mount::attach(file.as_fd(), RESOLVER))
@@ -101,17 +103,18 @@ impl Fitter {
         let home = namespaces::join(self.home.as_fd(), libc::CLONE_NEWNS)
             .and_then(|()| Ok(rustix::process::fchdir(&self.template)?));
         if home.is_err() {
-            // In a sandbox's file system nothing that a warden does is right any more. Without it the kernel ends all sandboxes.
+            // Still in a sandbox's mount namespace, the warden would do everything in the wrong place. When it exits, the kernel ends
+            // all sandboxes.
             exit_now(70);
         }
         done
     }
 }
 
-/// What names the resolvers, on the host and inside.
+/// The file that names the DNS resolvers, on the host and inside.
 const RESOLVER: &str = "/etc/resolv.conf";
 
-/// The host's own, for who has the host's network.
+/// A detached mount of the host's file, for sandboxes in the host's network.
 fn host_resolver() -> io::Result<OwnedFd> {
     let path = Path::new(RESOLVER).canonicalize()?;
     let path = path.to_str().ok_or(io::ErrorKind::InvalidData)?;

@@ -1,7 +1,7 @@
-//! Ordering a zygote to fork into a shell, and hearing of the child.
+//! Orders a zygote to fork into a shell, and reads what became of the child.
 //!
-//! The zygote's half is `runtime/python/native/forker.rs`, which reads what is laid out here. Nothing that comes back is believed
-//! but what the kernel adds to it: who sent the message, and in which pid namespace that process is.
+//! The zygote's half is `runtime/python/native/forker.rs`, which reads the layout written here. The warden trusts nothing in the
+//! reply except what the kernel vouches for: which process sent it, and in which pid namespace that process is.
 
 use crate::cgroup::Entrances;
 use crate::identity::ShellIdentity;
@@ -15,8 +15,10 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The resource limits of a leaf or zygote: how many files it may have open, how long one may be, and what the kernel would else
-/// count for all children of a zygote together.
+/// The resource limits (setrlimit(2)) of a leaf or zygote.
+///
+/// The kernel counts pending signals and message queues per user, so without a limit for each process one child of a zygote could
+/// use up what all of them share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResourceLimits {
     pub files: (u64, u64),
@@ -25,36 +27,36 @@ pub(crate) struct ResourceLimits {
     pub message_queues: u64,
 }
 
-/// The most descriptors of one order.
+/// The most descriptors sent with one order.
 const MAX_FDS: usize = 12;
 
-/// What goes to a zygote.
+/// An order to a zygote: fork one child into a shell.
 pub(crate) struct ForkOrder<'a> {
     pub identity: &'a ShellIdentity,
     pub rlimits: ResourceLimits,
     pub rights: Rights,
-    /// The second filter, as the kernel reads it; empty if there is to be none.
+    /// The child's own seccomp filter, on top of the zygote's, as the kernel reads it; empty if the child gets none.
     pub filter: &'a [u8],
     pub keeper: BorrowedFd<'a>,
     pub guest: BorrowedFd<'a>,
     pub log: BorrowedFd<'a>,
-    /// The child's end of its orders, if it is to be a zygote.
+    /// If the child is to be a zygote: the socket on which it receives its own orders.
     pub channel: Option<BorrowedFd<'a>>,
     pub entrances: &'a Entrances,
 }
 
-/// Where a child that is being born is heard.
+/// A fork that was ordered: the socket on which the child or the zygote reports its outcome.
 #[derive(Debug)]
 pub(crate) struct PendingFork(OwnedFd);
 
-/// What is heard.
+/// What became of a fork that was ordered.
 #[derive(Debug)]
 pub(crate) enum ForkProgress {
     /// Nothing yet.
     Pending,
-    /// This process of the host has confined itself and runs.
+    /// The child, which has this process number on the host, has confined itself and runs.
     Running(i32),
-    /// It will not come; why, as far as the zygote tells.
+    /// There will be no child; why, as far as the zygote tells.
     Failed(String),
 }
 
@@ -136,7 +138,7 @@ impl AsFd for PendingFork {
 }
 
 impl PendingFork {
-    /// What is heard by now.
+    /// The outcome as far as it is known by now; never waits.
     pub fn progress(&self) -> ForkProgress {
         let mut bytes = [0; 8];
         match host_pid_of_sender(self.0.as_fd(), &mut bytes) {
@@ -153,7 +155,7 @@ impl PendingFork {
     }
 }
 
-/// In words, what the zygote or the child says went wrong (the numbers are `Step`'s in `native/confine.rs`).
+/// The text for a failure that the zygote or the child reports: a step (`Step` in `native/confine.rs`) and an error number.
 fn failure(step: u8, number: i32) -> String {
     const STEPS: [&str; 14] = [
         "fork",
@@ -185,7 +187,7 @@ fn failure(step: u8, number: i32) -> String {
 mod tests {
     use super::*;
 
-    /// The child has no C library and shares no code with us, so its list and ours are held together here.
+    /// The child has no C library and shares no code with this crate, so this test compares its list of steps with ours.
     #[test]
     fn every_step_of_a_child_has_its_words() {
         let source = include_str!("../../../runtime/python/native/confine.rs");

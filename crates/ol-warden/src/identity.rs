@@ -1,26 +1,29 @@
-//! What differs between the shell of a leaf and that of a zygote: who is who inside, and which number comes next.
+//! What differs between the shell of a leaf and that of a zygote: the uids inside, and the first process's number.
 
 use crate::rootfs::{INNER_KEEPER, INNER_LEAF};
 use crate::uids::Pair;
 
-/// A zygote runs under the number 1000 + its depth, a leaf under 2: no process has the number of one that it descends from, as each
-/// saw itself. OpenSSL tells a fork by the number; a child with its zygote's number would go on with its random stream,
-/// and so would its siblings.
+/// The process number of a zygote at depth 0; one at depth N has this plus N, and a leaf has 2.
+///
+/// Thus no process has, in its own pid namespace, the number that one of its ancestors had in theirs. OpenSSL notices a fork by
+/// the changed process number; a child with its zygote's number would continue the zygote's random stream, and so would its
+/// siblings.
 const FIRST_ZYGOTE: i32 = 1000;
 
 /// The deepest zygote: the kernel nests user namespaces 32 deep, and a leaf below it needs one too.
 pub(crate) const DEEPEST: u32 = 30;
 
-/// For whom a shell is.
+/// Whether a shell is for a leaf or for a zygote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ShellKind {
-    /// A leaf: it knows itself as user 1000, and no uid beside its own and the keeper's exists for it.
+    /// A leaf. Inside, it has uid 1000, and only its own uid and the keeper's exist.
     Leaf,
-    /// A zygote at this depth (0: forked from none). All uids of the worker's block exist, under the numbers that the host has for them.
+    /// A zygote at this depth (0 if it was not forked). Inside, all uids of the worker's block exist, with the same numbers as on the
+    /// host.
     Zygote { depth: u32 },
 }
 
-/// A shell's inhabitants.
+/// The uids of a shell's keeper and occupant (its leaf or zygote).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShellIdentity {
     pub kind: ShellKind,
@@ -31,7 +34,7 @@ pub(crate) struct ShellIdentity {
 }
 
 impl ShellIdentity {
-    /// The uid of the leaf or zygote as it sees it.
+    /// The uid of the leaf or zygote, as seen inside.
     pub fn tenant(&self) -> u32 {
         match self.kind {
             ShellKind::Leaf => INNER_LEAF,
@@ -39,7 +42,7 @@ impl ShellIdentity {
         }
     }
 
-    /// The uid of the keeper as it sees it.
+    /// The uid of the keeper, as seen inside.
     pub fn keeper(&self) -> u32 {
         match self.kind {
             ShellKind::Leaf => INNER_KEEPER,
@@ -47,7 +50,7 @@ impl ShellIdentity {
         }
     }
 
-    /// The content of `uid_map` and `gid_map` (user_namespaces(7)). Uids outside are those of the host at every depth.
+    /// The content of `uid_map` and `gid_map` (user_namespaces(7)). At every depth, the outer uids are the same as on the host.
     pub fn map(&self) -> String {
         let Pair { leaf, keeper } = self.pair;
         let (first, count) = self.block;
@@ -59,7 +62,7 @@ impl ShellIdentity {
 }
 
 impl ShellKind {
-    /// The process number that the inhabitant must have inside; any will do if `None`.
+    /// The process number that the occupant must have inside; `None` if any number will do.
     pub fn number(self) -> Option<i32> {
         match self {
             Self::Leaf => None,

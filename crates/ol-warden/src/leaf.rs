@@ -1,8 +1,8 @@
-//! A process started afresh inside a ready shell: a leaf, or a zygote that is forked from none.
+//! Starts a process anew inside a ready shell: a leaf, or a zygote that is not forked from another.
 //!
 //! The steps are in the order the kernel demands, and each takes something away: into the cgroups before anything is
 //! allocated; into the namespaces; the uid; descriptors; capabilities; Landlock; seccomp last, and only then the program.
-//! What a zygote forks goes the same way in `runtime/python/native/confine.rs`.
+//! A child that a zygote forks takes the same steps, in `runtime/python/native/confine.rs`.
 
 use crate::cgroup::{Entrances, Group};
 use crate::child::{self, Failed, NameStep};
@@ -22,9 +22,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What every leaf is made from.
 pub(crate) struct LeafConfig {
-    /// The warden's own pid namespace, to come back to.
+    /// The warden's own pid namespace, to return to after each fork.
     home: OwnedFd,
-    /// The system calls that leaves and zygotes may make; none means that the filter is switched off by configuration.
+    /// The system calls that leaves and zygotes may make; `None` if the configuration switches the filter off.
     filters: Option<Filters>,
     /// The base's Python, as a path inside.
     python: CString,
@@ -35,32 +35,34 @@ pub(crate) struct LeafConfig {
 struct Filters {
     leaf: seccomp::Program,
     zygote: seccomp::Program,
-    /// The leaf's, as it is handed to a zygote.
+    /// The leaf's filter as bytes, in which form a zygote receives it.
     wire: Vec<u8>,
 }
 
-/// Descriptors of the worker's that it gets.
+/// Descriptors that a leaf or zygote gets from the worker.
 pub(crate) struct WorkerFds {
     pub guest: OwnedFd,
     pub log: OwnedFd,
 }
 
-/// A leaf being made: it runs, and `status` tells when its program starts (closed) or why not (words, then closed).
+/// A leaf or zygote whose process runs, but not its program yet.
+///
+/// `status` is a pipe that is closed without a byte when the program starts; if a step fails, the error is written first.
 pub(crate) struct StartingLeaf {
     pub child: Child,
     pub status: OwnedFd,
 }
 
-/// The shell it goes into.
+/// The shell in which a process is to be started.
 pub(crate) struct TargetShell<'a> {
     pub keeper: BorrowedFd<'a>,
     pub group: &'a Group,
     pub identity: &'a ShellIdentity,
-    /// It stays in the host's network namespace, which is the warden's.
+    /// The process stays in the warden's network namespace, which is the host's.
     pub host_network: bool,
 }
 
-/// Starts a leaf or zygote in a shell; `channel` is where a zygote hears its orders.
+/// Starts a leaf or zygote in a shell; `channel` is the socket on which a zygote receives its orders.
 pub(crate) fn begin(
     proof: &SingleThread,
     config: &LeafConfig,
@@ -76,7 +78,7 @@ pub(crate) fn begin(
         number: shell.identity.kind.number(),
         ..ForkOptions::default()
     };
-    // The next child is born in the shell's pid namespace; a second fork is not needed.
+    // This makes the next child start in the shell's pid namespace, so one fork is enough.
     namespaces::join(shell.keeper, libc::CLONE_NEWPID)?;
     let child = fork(proof, options, |child| {
         child::run(child, error_pipe.as_raw_fd(), || {
@@ -121,13 +123,13 @@ fn become_leaf(
     rustix::process::setsid().step("setsid")?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::chdir("/handler").step("enter /handler")?;
-    // Programs start with what was ignored before, and the worker may have come from a shell that ignores SIGINT or SIGHUP.
+    // Ignored signals stay ignored across an exec, and the worker may have been started with SIGINT or SIGHUP ignored (nohup).
     for signal in (1..=LAST_STANDARD_SIGNAL).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s))
     {
         ol_sys::process::ignore_signal(signal, false).step("reset a signal")?;
     }
     unblock_signals();
-    // Opened by each for itself: what is set on an open file, a lock for one, is seen by all who share it.
+    // Each sandbox opens its own: whatever is set on an open file description, such as a lock, is seen by all who share it.
     let null = rustix::fs::openat(
         CWD,
         "/dev/null",
@@ -140,9 +142,10 @@ fn become_leaf(
     inherited.extend(channel);
     arrange_fds(child, &inherited, &[error_pipe]).step("close descriptors")?;
     let error_pipe = RawFdNumber::try_from(inherited.len()).unwrap_or(RawFdNumber::MAX);
-    // From here on last words go to the number after them.
+    // `arrange_fds` placed the error pipe after the inherited descriptors; from here on failures are written to that number.
     child::run(child, error_pipe, || {
-        // Not before its descriptors are in place: with a thousand sandboxes, the warden's are beyond what a leaf may have.
+        // Only now that the descriptors have low numbers: with a thousand sandboxes, those inherited from the warden have numbers
+        // above a leaf's limit.
         let rlimits = config.rlimits;
         for (resource, soft, hard) in [
             (Resource::Nofile, rlimits.files.0, rlimits.files.1),
@@ -168,7 +171,7 @@ fn become_leaf(
         privilege::renounce().step("give up capabilities")?;
         let leaf = shell.identity.kind == ShellKind::Leaf;
         if leaf {
-            // A zygote has no ruleset: its children's would come on top, and the kernel stacks only sixteen.
+            // A zygote gets no ruleset: its descendants would add theirs on top, and the kernel stacks only sixteen.
             confine::leaf(&["/host", "/tmp", "/dev/shm", "/dev/null"])
                 .step("confine with Landlock")?;
         }
@@ -177,8 +180,8 @@ fn become_leaf(
             seccomp::install(filter).step("install the seccomp filter")?;
         }
         let argv = [c"python3", c"-S", c"/runtime/guest.py"];
-        // Nothing of the worker's environment, nor of the function's, which is told later: so `-I` would add no safety, only an option
-        // that what a function starts inherits. What `-S` is for says `guest.py`, which also takes it back.
+        // The environment holds nothing of the worker's, and the function's own is set later. Therefore `-I` would add no safety, only
+        // an option that programs started by the function inherit. `guest.py` explains `-S`, and undoes it (`be_plain`).
         let env = [
             c"PATH=/usr/local/bin:/usr/bin:/bin",
             c"HOME=/tmp",
@@ -191,18 +194,18 @@ fn become_leaf(
     })
 }
 
-/// Those after it are for programs' own use.
+/// Higher numbers are real-time signals, which have no standard meaning.
 const LAST_STANDARD_SIGNAL: i32 = 31;
 
 type RawFdNumber = std::os::fd::RawFd;
 
 impl LeafConfig {
-    /// Opens what every leaf is made from. `largest_file` bounds a file's length in bytes.
+    /// Opens what every leaf is made from. `largest_file` is the most bytes that a file may have.
     pub fn new(python: CString, with_filters: bool, largest_file: u64) -> io::Result<Self> {
         let open = |path: &str, flags| {
             rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
         };
-        // Only lowered: the sandbox's own namespace gives no right to raise a limit of the host.
+        // Limits are only ever lowered: a process without privilege on the host may not raise them.
         let most = |resource, wish: u64| getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wish);
         let files = most(Resource::Nofile, 4096);
         let filters = with_filters.then(|| {
@@ -220,14 +223,14 @@ impl LeafConfig {
             rlimits: ResourceLimits {
                 files: (files.min(1024), files),
                 largest_file,
-                // What one user may have is counted for all children of a zygote together: one must not use it up.
+                // The kernel counts these per user, for all children of a zygote together: one child must not use them up.
                 pending_signals: most(Resource::Sigpending, 4096),
                 message_queues: most(Resource::Msgqueue, 64 * 1024),
             },
         })
     }
 
-    /// The filter that a zygote puts on its leaves, as the kernel reads it; empty if there is none.
+    /// The filter that a zygote installs on its leaves, as the kernel reads it; empty if there is none.
     pub fn wire_filter(&self) -> &[u8] {
         self.filters.as_ref().map_or(&[], |filters| &filters.wire)
     }

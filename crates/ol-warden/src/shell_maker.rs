@@ -1,9 +1,9 @@
-//! The maker of one zygote: makes the shells into which that zygote forks, which must lie below the zygote's own.
+//! The process that makes the shells into which one zygote forks; their namespaces must lie below those of the zygote's shell.
 //!
-//! The kernel lets a process without any capability enter a user namespace if it owns it and is in its parent. So the maker is in
-//! the zygote's user and pid namespaces, and has the zygote's effective uid when it makes a shell. Its other uids are the
-//! keeper's, so that the zygote can't signal it. It lives in the warden's mount namespace, holds nothing but its socket and
-//! the keeper's program, and what it makes are the warden's own children.
+//! The kernel lets a process without any capability enter a user namespace if that process owns the namespace and is in its parent
+//! namespace. Therefore the maker joins the zygote's user and pid namespaces, and has the zygote's effective uid when it makes a
+//! shell. Its other uids are the keeper's, so that the zygote can't signal it. It stays in the warden's mount namespace, holds only
+//! its socket and the keeper's program, and the keepers that it makes are children of the warden.
 //!
 //! ```text
 //!   warden ──fork──▶ joins the namespaces ──fork (PARENT)──▶ maker ──clone (PARENT)──▶ keeper
@@ -24,26 +24,26 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// What the warden asks for; beside it, where the keeper says what fails.
+/// A request of the warden for one shell. With it comes the pipe to which the keeper writes what fails.
 #[derive(Serialize, Deserialize)]
 struct ShellOrder {
     slot: u32,
     pair: (u32, u32),
     block: (u32, u32),
-    /// The zygote's depth, for the shell of one.
+    /// The depth, if the shell is for a zygote; `None` if it is for a leaf.
     depth: Option<u32>,
 }
 
-/// What the maker says; beside [`Self::Made`], the keeper's pidfd.
+/// The maker's answer to one request.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum MakerAnswer {
-    /// The keeper of this slot's shell is there.
+    /// The keeper of this slot's shell runs. With it comes the keeper's pidfd.
     Made(u32),
-    /// It could not be made, and why.
+    /// This slot's shell could not be made, for this reason.
     Failed(u32, String),
 }
 
-/// A running maker. Its end follows from that of its socket, or of the zygote's keeper.
+/// A running maker. It ends when its socket is closed, or when the zygote's keeper ends.
 #[derive(Debug)]
 pub(crate) struct ShellMaker {
     socket: OwnedFd,
@@ -86,7 +86,7 @@ impl ShellMaker {
         Ok(Self { socket })
     }
 
-    /// Asks for the shell of `slot`. What fails after its keeper is there is said on `words`.
+    /// Asks for the shell of `slot`. What fails once its keeper runs is written to `error_pipe`.
     pub fn ask(
         &self,
         slot: u32,
@@ -138,12 +138,12 @@ fn become_maker(
         &[0, 1, 2, socket.as_raw_fd(), config.keeper.as_raw_fd()],
     )
     .step("close descriptors")?;
-    // For those who list processes.
+    // So that `ps` shows what the process is.
     let _ = rustix::thread::set_name(c"ol-maker");
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(zygote.keeper).step("become the keeper's uid")?;
     privilege::act_as(zygote.leaf).step("act as the zygote's uid")?;
-    // Its keepers' maps are written through /proc, whose files are root's while this is off.
+    // The maker writes its keepers' uid maps through /proc, and the files there belong to root while a process is not dumpable.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .step("open its own /proc")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -186,15 +186,15 @@ fn make(
     let (keeper, permit) = shell::make(proof, config, &identity, true, warden, error_pipe.as_fd())?;
     let pid = host_number(&keeper.pidfd)?;
     let answer = MakerAnswer::Made(wanted.slot);
-    // Before it goes on, so that whoever hears that it is ready can know it.
+    // Sent before the keeper may go on: when the keeper's pipe says that the shell is ready, the warden must know the keeper already.
     crate::protocol::send(socket.as_fd(), &answer, &[keeper.pidfd.as_fd()])?;
     shell::settle(pid, &identity, &permit)
 }
 
-/// The number that the process behind a pidfd has in the pid namespace of the `/proc` in sight.
+/// The number that the process behind a pidfd has in the pid namespace of the mounted `/proc`.
 ///
 /// # Errors
-/// When it is reaped already.
+/// If the process was reaped already.
 pub(crate) fn host_number(pidfd: &OwnedFd) -> io::Result<i32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     text.lines()

@@ -1,5 +1,6 @@
-//! The router: a network namespace of this worker's own between its sandboxes and the host. Made once, before any sandbox; it lives as
-//! long as somebody holds a socket in it, and its uplink as long as it does.
+//! The router: a network namespace of this worker's own between its sandboxes and the host.
+//!
+//! It is made once, before any sandbox. It exists as long as a process holds a socket in it, and its uplink exists as long as it.
 
 use super::link::Sockets;
 use super::netlink::{Batch, LinkEnd, Netlink, remove_table};
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is said where `nft` is missing.
+/// The message for a machine without `nft`.
 pub const NFT_MISSING: &str =
     "there is no nft: install nftables (apt-get install nftables), then start the worker again";
 
@@ -23,14 +24,14 @@ const LOOPBACK: u32 = 1;
 /// The number of the router's end of the uplink.
 const UP: u32 = 2;
 
-/// The router that was made.
+/// The router, once it was made.
 pub(super) struct Router {
-    /// Opened inside.
+    /// Opened inside the router's namespace.
     pub netlink: Netlink,
     pub plan: Plan,
 }
 
-/// Where `nft` lies. Not looked for in `PATH`, which whoever starts the worker may have set.
+/// The path of `nft`. `PATH` is not searched, since it may be set by whoever starts the worker.
 #[must_use]
 pub fn find_nft() -> Option<PathBuf> {
     ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/bin/nft"]
@@ -50,8 +51,9 @@ pub(super) fn current() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Goes back to the network namespace `home`. A warden that can't is one whose every later step would be in the wrong place; without
-/// it the kernel ends all sandboxes.
+/// Goes back to the network namespace `home`, or exits.
+///
+/// In another namespace, whatever the warden did next would be in the wrong place. When it exits, the kernel ends all sandboxes.
 pub(super) fn go_back(home: &OwnedFd) {
     if namespaces::join(home.as_fd(), libc::CLONE_NEWNET).is_err() {
         exit_now(70);
@@ -59,11 +61,12 @@ pub(super) fn go_back(home: &OwnedFd) {
 }
 
 impl Router {
-    /// Makes it, with its rules and the host's; `name` names the uplink and the table on the host. Says too whether the host
-    /// forwards only since now.
+    /// Makes the router, with its rules and the host's; returns also whether packet forwarding on the host was off before.
+    ///
+    /// `name` is the name of the uplink and of the table of rules on the host.
     ///
     /// # Errors
-    /// In words, with the remedy where there is one. Nothing remains on the host then.
+    /// A sentence, with the remedy where there is one. Nothing remains on the host then.
     pub fn make(plan: &Plan, name: &str, home: &OwnedFd) -> Result<(Self, Sockets, bool), String> {
         let nft = find_nft().ok_or(NFT_MISSING)?;
         namespaces::leave(libc::CLONE_NEWNET).map_err(told("make a network namespace"))?;
@@ -77,21 +80,21 @@ impl Router {
         match router.connect(name, &nft, &sockets) {
             Ok(turned_on) => Ok((router, sockets, turned_on)),
             Err(why) => {
-                // What can't be removed now is removed by the next start.
+                // If this fails, the next start removes what is left.
                 let _ = remove_all(name);
                 Err(why)
             }
         }
     }
 
-    /// Lays the uplink between host and router.
+    /// Makes the uplink between host and router; returns whether packet forwarding on the host was off before.
     fn connect(&self, name: &str, nft: &Path, sockets: &Sockets) -> Result<bool, String> {
         let uplink = self.plan.uplinks(name).find(|uplink| !is_taken(uplink));
         let uplink = uplink.ok_or(
             "every uplink's address is in use: set network.range to a network that nothing else uses",
         )?;
         let Uplink { host, router } = uplink;
-        // Rules first: there is no moment without them.
+        // The rules come first, so that the uplink never exists without them.
         load(nft, &rules::of_host(&self.plan, name, &uplink))?;
         let ends = [
             ([2, 0x6f, 0x6c, 0, 0, 1], name),
@@ -104,7 +107,7 @@ impl Router {
         });
         let far = LinkEnd { index: UP, ..far };
         let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
-        // The kernel numbers the host's end, in a space that isn't ours.
+        // The kernel chooses the number of the host's end, since others make interfaces there too.
         netlink
             .run(Batch::default().pair_into(&near, &far, sockets.namespace.as_fd()))
             .map_err(told("make the uplink"))?;
@@ -134,7 +137,7 @@ impl Router {
     }
 }
 
-/// The router's inside: called in the new namespace.
+/// Sets up the router's namespace; called inside it.
 fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
     for (key, value) in [
         ("ipv6/conf/all/disable_ipv6", "1"),
@@ -167,7 +170,9 @@ fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
     Ok((netlink, sockets))
 }
 
-/// Has another the address of either end? Whoever connects to an address of his own machine does so from that address.
+/// Whether this machine uses the address of either end already.
+///
+/// A socket that is connected to one of the machine's own addresses gets that same address as its local one.
 fn is_taken(uplink: &Uplink) -> bool {
     [uplink.host, uplink.router].into_iter().any(|address| {
         UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
@@ -177,7 +182,7 @@ fn is_taken(uplink: &Uplink) -> bool {
     })
 }
 
-/// Has the host forward packets; true if it didn't.
+/// Switches on packet forwarding on the host; returns true if it was off.
 fn forward() -> Result<bool, String> {
     const FILE: &str = "/proc/sys/net/ipv4/ip_forward";
     let before = fs::read_to_string(FILE).map_err(told(&format!("read {FILE}")))?;
@@ -201,7 +206,7 @@ fn load(nft: &Path, program: &str) -> Result<(), String> {
         .spawn();
     let mut child = child.map_err(told("start nft"))?;
     if let Some(mut input) = child.stdin.take() {
-        // One that ends before it has read all says why.
+        // If nft exits before it has read everything, its error output says why.
         let _ = input.write_all(program.as_bytes());
     }
     let output = child.wait_with_output().map_err(told("wait for nft"))?;
@@ -215,7 +220,7 @@ fn load(nft: &Path, program: &str) -> Result<(), String> {
     ))
 }
 
-/// Removes what is left on the host of the network of the worker `name`; returns how many things there were.
+/// Removes the uplink and the table of rules of the worker `name` from the host; returns how many of the two there were.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -1,4 +1,4 @@
-//! Building the template from its plan, in the warden's own mount namespace.
+//! Builds the template from its plan, in the warden's own mount namespace.
 
 use super::plan::{Base, BuildStep, Entry, Runtime, plan};
 use ol_sys::mount::{attach, attr, detached, set_attributes};
@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 
-/// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory, with the runtime
-/// in its place. `resolver` answers questions of names, if somebody does.
+/// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory.
+///
+/// `resolver` is the address of the DNS server, if there is one.
 ///
 /// # Errors
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
@@ -51,8 +52,8 @@ pub(crate) fn build(
     for step in plan(base, &top, &look, runtime, &text) {
         apply(&step, at)?;
     }
-    // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
-    // these flags.
+    // Last, the template's own files become read-only: from here on nothing in it can change, and a copy in a user namespace
+    // can't undo these flags.
     let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, Mode::empty())?;
     set_attributes(template.as_fd(), attr::RDONLY | attr::NOSUID, false)
 }
@@ -94,7 +95,7 @@ fn apply(step: &BuildStep, template: &Path) -> io::Result<()> {
         BuildStep::Device { at, number } => device(&template.join(at), *number),
         BuildStep::Bind { from, at } => {
             let target = template.join(at);
-            // A target inside something bound already (a masked file) exists; others are made.
+            // A target inside a directory bound before (a masked file) exists already; others are made.
             if target.symlink_metadata().is_err() {
                 if from.is_dir() {
                     make_dir(&target)?;
@@ -112,7 +113,7 @@ fn device(target: &Path, (major, minor): (u32, u32)) -> io::Result<()> {
     let number = makedev(major, minor);
     match mknodat(CWD, target, FileType::CharacterDevice, everybody, number) {
         Ok(()) => fs::set_permissions(target, fs::Permissions::from_mode(0o666)),
-        // Root in a container may not be allowed to; the host's own does the same work.
+        // In a container, root may not be allowed to make devices; the host's own device serves as well.
         Err(Errno::PERM) => {
             fs::File::create(target).map_err(|e| told("create", target, e))?;
             let host = Path::new("/dev").join(target.file_name().unwrap_or_default());
@@ -124,7 +125,7 @@ fn device(target: &Path, (major, minor): (u32, u32)) -> io::Result<()> {
 }
 
 fn bind(from: &Path, target: &Path, attributes: u64) -> io::Result<()> {
-    // The path is the operator's (a base, a directory of the worker), so following its links is what is meant.
+    // The operator chose the path (a base, a directory of the worker), so its links are meant to be followed.
     let from: PathBuf = from.canonicalize()?;
     let not_text = || io::Error::other("its name is not UTF-8");
     let tree = detached(CWD, from.to_str().ok_or_else(not_text)?, attributes)?;

@@ -1,11 +1,11 @@
-//! The template's parts, in order. Pure: what exists on the host is passed in.
+//! The steps that build the template, in order. Pure: what exists on the host is passed in.
 
 use std::path::{Path, PathBuf};
 
 /// What a sandbox's root file system is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// The host's own `/usr` and what belongs to it, with a minimal `/etc` of ours.
+    /// The host's own `/usr` and what belongs to it, with a minimal `/etc` that the warden writes.
     Host,
     /// A directory that holds a root file system.
     Directory(PathBuf),
@@ -27,7 +27,7 @@ pub const PYTHONS: [&str; 2] = ["usr/bin/python3", "usr/local/bin/python3"];
 /// Size of a sandbox's `/dev/shm` in bytes; its pages count towards the sandbox's memory limit.
 pub(crate) const SHM_BYTES: u64 = 64 << 20;
 
-/// One step of building the template. Paths are relative to its root.
+/// One step of building the template. Paths are relative to the template's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BuildStep {
     /// An empty directory.
@@ -38,14 +38,14 @@ pub(super) enum BuildStep {
     Link(String, String),
     /// A read-only bind of a host path (file or directory), without set-user-id and devices.
     Bind { from: PathBuf, at: String },
-    /// A character device of the template's own, for everybody: who locks it or asks who else has it open learns nothing of
-    /// the host.
+    /// A character device of the template's own, which everybody may use. Locks on it, and queries who has it open, don't reach the
+    /// host's device.
     Device { at: String, number: (u32, u32) },
-    /// A file of the template's own over one of the base.
+    /// A file of the template, mounted over a file of the base.
     Cover { with: String, at: String },
 }
 
-/// An entry at the top of a base, or something in the host's `/etc`.
+/// The kind of an entry at the top of a base, or in the host's `/etc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Directory,
@@ -55,7 +55,7 @@ pub(super) enum Entry {
 
 const HOST_TOP: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib64", "lib32"];
 
-/// Of the host's `/etc`, what programs need to start and nobody minds being read.
+/// The entries of the host's `/etc` that programs need to start, and that are not secret.
 const HOST_ETC: [&str; 10] = [
     "alternatives",
     "ca-certificates.conf",
@@ -69,7 +69,7 @@ const HOST_ETC: [&str; 10] = [
     "ssl/certs",
 ];
 
-/// Directories that are ours in every sandbox, whatever the base has there.
+/// The directories that the warden makes itself in every sandbox, whatever the base has there.
 pub const OURS: [&str; 8] = [
     "dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp",
 ];
@@ -88,8 +88,10 @@ pub type Runtime = &'static [(&'static str, &'static [u8])];
 
 const RESOLVER: &str = "etc/resolv.conf";
 
-/// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root. `resolver` is the text
-/// of `/etc/resolv.conf`.
+/// The plan for `base`.
+///
+/// `top` names the entries at the base's top; `look` tells the kind of an entry by its path relative to the base's root; `resolver`
+/// is the text of `/etc/resolv.conf`.
 pub(super) fn plan(
     base: &Base,
     top: &[String],
@@ -135,7 +137,7 @@ pub(super) fn plan(
         let at = RESOLVER.to_owned();
         steps.push(BuildStep::Cover { with, at });
     }
-    // Written, not bound: a bind would show where it lies on the host (mountinfo).
+    // The files are written, not bound: a bind mount would show in mountinfo where they lie on the host.
     for (name, text) in runtime {
         steps.push(BuildStep::File(format!("runtime/{name}"), text.to_vec()));
     }
@@ -165,9 +167,9 @@ fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option
     }
 }
 
-/// The uid by which a tenant knows itself inside; the map says which one it is on the host.
+/// A leaf's uid as seen inside; the uid map says which one it is on the host.
 pub(crate) const INNER_LEAF: u32 = 1000;
-/// The keeper's.
+/// The keeper's uid as seen inside a leaf's sandbox.
 pub(crate) const INNER_KEEPER: u32 = 1001;
 
 fn etc_files(resolver: &str) -> Vec<BuildStep> {

@@ -1,4 +1,4 @@
-//! Making shells ahead: begun where there are fewer than wanted, ready when their status says nothing more.
+//! Makes shells ahead: starts one wherever a supply lacks some, and notices when it is ready (its status pipe closes).
 
 use super::cells::{Cell, Cells, Stage};
 use super::occupant::{Startup, read_failure};
@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 impl Cells {
-    /// Starts shells where there are fewer than wanted. True if one failed and is to be tried again.
+    /// Starts shells where a supply lacks some. Returns true if one failed and must be tried again.
     pub(super) fn refill(&mut self, idle: bool, outbox: &mut Outbox) -> bool {
         let mut failed = false;
         let keys: Vec<SupplyKey> = self.supplies.keys().copied().collect();
@@ -30,7 +30,7 @@ impl Cells {
         failed
     }
 
-    /// Would an idle moment be used to start shells?
+    /// Whether there are spare shells to make when the loop is idle.
     pub(super) fn has_spares_to_make(&self) -> bool {
         self.supplies.values().any(|supply| supply.lacks(true))
     }
@@ -106,14 +106,14 @@ impl Cells {
         }
     }
 
-    /// Moves on the shell or the occupant of `slot`, whose status has something to say.
+    /// Handles news on the status descriptor of `slot`: of its shell, if that is being made, else of its occupant.
     pub(super) fn look_at_status(&mut self, slot: u32, outbox: &mut Outbox) {
         let parent = self.cells.get(&slot).and_then(|cell| {
             let unknown = cell.keeper.is_none();
             cell.parent.filter(|_| unknown)
         });
         if let Some(parent) = parent {
-            // What its maker said came first.
+            // The maker's message about this keeper was sent before the keeper went on, so it is read first.
             self.look_at_maker(parent, outbox);
         }
         let Some(cell) = self.cells.get_mut(&slot) else {
@@ -145,7 +145,7 @@ impl Cells {
         }
     }
 
-    /// The shell of `slot` will not be ready.
+    /// Handles that the shell of `slot` could not be made, because of `why`.
     pub(super) fn building_failed(&mut self, slot: u32, why: &str, outbox: &mut Outbox) {
         let Some((key, supply)) = self.supply_of(slot) else {
             return self.end(slot, None);

@@ -1,10 +1,10 @@
-//! The table of cells. A cell is one slot of uids with its keeper, groups and, once leased, its leaf or zygote.
+//! The table of cells. A cell is one slot (two uids), with its keeper, cgroups and, once it is occupied, its leaf or zygote.
 //!
 //! ```text
 //!           refill            status pipe closed         Create              Destroy, keeper died
-//!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Occupied ─────────────────────────▶ Ending ──▶ (free)
-//!                      │ words in the pipe                          │ a zygote's Destroy       ▲    keeper reaped,
-//!                      └─────────────────────────▶ Ending           └─▶ Lingering ─────────────┘     groups removed
+//!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Occupied ──────────────────────▶ Ending ──▶ (free)
+//!                      │ an error in the pipe                       │ a zygote's Destroy      ▲    keeper reaped,
+//!                      └─────────────────────────▶ Ending           └─▶ Lingering ────────────┘     groups removed
 //!                                                                         until its last descendant is gone
 //! ```
 
@@ -28,17 +28,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 
 pub(super) struct Cell {
-    /// None until the maker of a zygote tells.
+    /// `None` while the zygote's shell maker has not yet said that it made the keeper.
     pub keeper: Option<Child>,
     pub identity: ShellIdentity,
-    /// The slot of the zygote that it lies below.
+    /// The slot of the zygote below which this cell's namespaces lie; `None` if they lie directly below the host's.
     pub parent: Option<u32>,
-    /// Cells that lie directly below it.
+    /// How many cells have this one as their parent.
     pub below: usize,
     pub group: Group,
-    /// Its way out, by number.
+    /// The number of its network link, if it has one.
     pub link: Option<u32>,
-    /// For a process that forks into it.
+    /// The cgroup files for a process that is forked into the shell; taken when that is ordered.
     pub entrances: Option<Entrances>,
     pub stage: Stage,
 }
@@ -49,7 +49,7 @@ pub(super) enum Stage {
     },
     Ready,
     Occupied(Occupant),
-    /// A zygote that was destroyed; its namespaces hold those of its descendants.
+    /// A zygote that was destroyed, while its namespaces still hold those of its descendants.
     Lingering {
         occupant: Occupant,
     },
@@ -69,20 +69,20 @@ pub(super) struct Cells {
     pub fitter: Fitter,
     pub networking: Networking,
     pub rights: Rights,
-    /// The limits that most sandboxes have, set before they are needed.
+    /// The limits that most sandboxes have; they are set on each shell ahead.
     pub usual: GroupLimits,
     pub ceiling: Ceiling,
     pub watch: Watch,
     pub supplies: BTreeMap<SupplyKey, ShellSupply>,
     pub cells: BTreeMap<u32, Cell>,
     pub slot_by_id: HashMap<SandboxId, u32>,
-    /// Which slot a child belongs to.
+    /// The slot that a child process belongs to, by its process number on the host.
     pub slot_of: HashMap<i32, u32>,
     /// Slots into which a zygote is forking.
     pub forks: BTreeSet<u32>,
-    /// Where the search for a free slot goes on.
+    /// Where the search for a free slot continues.
     pub next_slot: u32,
-    /// To be tried again.
+    /// Groups that could not be removed yet; tried again in each turn of the loop.
     pub removals: Vec<Removal>,
 }
 
@@ -124,7 +124,7 @@ impl Cells {
         }
     }
 
-    /// Where shells like that of `slot` are made ready; none once their zygote is gone.
+    /// The supply to which the shell of `slot` belongs; `None` once its zygote is gone.
     pub(super) fn supply_of(&mut self, slot: u32) -> Option<(SupplyKey, &mut ShellSupply)> {
         let cell = self.cells.get(&slot)?;
         let key = (cell.parent, cell.identity.kind);
@@ -133,7 +133,9 @@ impl Cells {
 }
 
 impl Cell {
-    /// Both fail only if there is nothing left to kill or to thaw.
+    /// Kills the keeper, and thaws the group so that its processes can die.
+    ///
+    /// Errors are ignored: they mean that nothing is left to kill or to thaw.
     pub(super) fn kill(&self) {
         if let Some(keeper) = &self.keeper {
             let _ = pidfd_send_signal(&keeper.pidfd, Signal::KILL);

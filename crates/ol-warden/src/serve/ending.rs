@@ -1,4 +1,4 @@
-//! Ending cells: the keeper killed and reaped, then what it leaves behind removed, however long that takes.
+//! Ends cells: kills the keeper, reaps it, then removes its cgroups, however many tries that takes.
 
 use super::cells::{Cells, Stage};
 use super::occupant::read_failure;
@@ -9,18 +9,18 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use std::io;
 use std::os::fd::AsFd;
 
-/// Groups that were busy when their cell ended.
+/// The groups of a cell that has ended, to be removed.
 pub(super) struct Removal {
     group: Group,
     announce: Option<SandboxId>,
     tries: u32,
 }
 
-/// After so many tries whoever is still in a group has no business there: its namespaces are gone.
+/// After this many tries, processes that are still in a group are killed: its namespaces are gone, so they don't belong there.
 const PATIENT_TRIES: u32 = 50;
 
 impl Cells {
-    /// Kills the keeper of `slot`, and so all in its pid namespace.
+    /// Kills the keeper of `slot`, and with it every process in its pid namespace.
     pub(super) fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
         self.forget_fork(slot);
         let Some(cell) = self.cells.get_mut(&slot) else {
@@ -39,7 +39,7 @@ impl Cells {
         cell.kill();
     }
 
-    /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
+    /// Handles that the keeper of `slot` was reaped: its namespaces are gone, and only the groups remain to be removed.
     pub(super) fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
         let unbuilt = match self.cells.get(&slot).map(|cell| &cell.stage) {
             Some(Stage::Building { status }) => Some(read_failure(status.as_fd())),
@@ -62,7 +62,7 @@ impl Cells {
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,
             Stage::Occupied(occupant) if occupant.pid.is_none() => {
-                // It ends before it was born: whoever asked for it waits for a word.
+                // The keeper died before the fork was reported; the worker still waits for an answer to its request.
                 self.slot_by_id.remove(&occupant.id);
                 outbox.refuse(occupant.id, "its keeper died".to_owned(), true);
                 None
@@ -97,7 +97,7 @@ impl Cells {
         }
     }
 
-    /// Forgets a cell that never had a keeper: there is nothing in it.
+    /// Removes the cell of `slot` if it never had a keeper, since no process is in it.
     pub(super) fn drop_unmade(&mut self, slot: u32, outbox: &mut Outbox) {
         if self.cells.get(&slot).is_some_and(|c| c.keeper.is_none()) {
             self.keeper_gone(slot, outbox);
@@ -107,7 +107,7 @@ impl Cells {
     fn remove_group(&mut self, removal: Removal, outbox: &mut Outbox) {
         if removal.group.remove().is_err() {
             if removal.tries == PATIENT_TRIES {
-                // Fails only if there is nobody left to kill.
+                // Fails only if no process is left to kill.
                 let _ = removal.group.kill_members();
             }
             let tries = removal.tries.saturating_add(1);
@@ -118,8 +118,9 @@ impl Cells {
         }
     }
 
-    /// Ends every cell and waits until nothing is left; for the end of the warden. `other` hears of every child that ends
-    /// meanwhile.
+    /// Ends every cell and waits until all keepers are reaped; used when the warden ends.
+    ///
+    /// `other` is called for every child that ends meanwhile.
     pub(super) fn end_all(&mut self, mut other: impl FnMut(i32, WaitStatus)) -> io::Result<()> {
         let mut outbox = Outbox::default();
         self.supplies.clear();

@@ -1,4 +1,4 @@
-//! A cell that is leased: what is known of the leaf or zygote in it, from its first sign of life to its death.
+//! The leaf or zygote in a cell: what the warden knows of it, from its start to its death.
 
 use super::watch::Watched;
 use crate::cgroup::GroupLimits;
@@ -8,43 +8,43 @@ use crate::shell_maker::ShellMaker;
 use rustix::process::WaitStatus;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What a cell is leased for.
+/// The leaf or zygote in a cell.
 pub(super) struct Occupant {
     pub id: SandboxId,
-    /// The first process on the host, once it is known.
+    /// The number of its first process on the host, once it is known.
     pub pid: Option<i32>,
     pub startup: Startup,
     pub failure: String,
-    /// Tells that memory ran out, if that is to be the end of all of it.
+    /// Readable when memory has run out; only set if that must end the whole sandbox, and only on cgroup v1.
     pub alarm: Option<Watched<OwnedFd>>,
-    /// It told, and so all of it was killed.
+    /// The alarm went off, and the whole sandbox was killed.
     pub out_of_memory: bool,
-    /// It has its code.
+    /// The sandbox has its code.
     pub assigned: bool,
-    /// The limits that hold once it is born, if being born takes more than they allow.
+    /// The limits to set once it runs, if forking it needs more processes than they allow.
     pub limits: Option<GroupLimits>,
     /// A socket that listens inside, until the worker gets it.
     pub gate: Option<OwnedFd>,
-    /// What makes it a zygote, as long as it can fork.
+    /// Only for a zygote, as long as it can fork.
     pub zygote_state: Option<ZygoteState>,
 }
 
-/// How the first process comes to run.
+/// How far the start of the first process has come.
 pub(super) enum Startup {
-    /// Its program is about to start; readable when it started or failed to.
+    /// Its program is about to start. The status pipe becomes readable when that is done or has failed.
     Exec(Watched<OwnedFd>),
-    /// It is being forked.
+    /// A zygote has the order to fork it.
     Fork(Watched<PendingFork>),
-    /// It runs, or failed to.
+    /// It runs, or has failed.
     Done,
 }
 
-/// A zygote's side of its children.
+/// What the warden needs to have a zygote fork.
 pub(super) struct ZygoteState {
-    /// Where it hears its orders.
+    /// The socket on which the zygote receives its orders.
     pub channel: OwnedFd,
     pub maker: Option<Watched<ShellMaker>>,
-    /// Children ordered and not heard of yet.
+    /// How many forks were ordered whose outcome is not known yet.
     pub forks: u32,
 }
 
@@ -64,7 +64,7 @@ impl Occupant {
         }
     }
 
-    /// Reads what the status pipe of a program says by now.
+    /// Reads the status pipe of a program that is about to start; never waits.
     pub fn read_status(&mut self) {
         if let Startup::Exec(status) = &self.startup
             && let Some(failure) = read_failure(status.as_fd())
@@ -83,7 +83,9 @@ impl Occupant {
     }
 }
 
-/// What a child said before its pipe closed: `None` while it is open and silent, empty if it succeeded.
+/// Reads the error that a child wrote to its status pipe; never waits.
+///
+/// `None` while the pipe is open and nothing was written; empty if it was closed without an error, which means success.
 pub(super) fn read_failure(status: BorrowedFd<'_>) -> Option<String> {
     let mut poll = [rustix::event::PollFd::from_borrowed_fd(
         status,
@@ -96,7 +98,7 @@ pub(super) fn read_failure(status: BorrowedFd<'_>) -> Option<String> {
     if !matches!(rustix::event::poll(&mut poll, Some(&at_once)), Ok(1..)) {
         return None;
     }
-    // One write of a line: a pipe keeps it in one piece, and it fits.
+    // The child writes once, and less than this buffer holds; a pipe keeps such a write in one piece.
     let mut bytes = [0_u8; 1024];
     let length = rustix::io::read(status, &mut bytes).unwrap_or(0);
     Some(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())

@@ -1,4 +1,4 @@
-//! Putting a leaf or zygote into a ready shell, and hearing of it until its death.
+//! Puts a leaf or zygote into a ready shell, and handles what happens to it until its death.
 
 use super::cells::{Cells, Stage};
 use super::occupant::{Occupant, Startup, ZygoteState};
@@ -16,19 +16,25 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// How many children of one zygote are under way at once: as many orders fit its channel, so a send never fails for want of room.
+/// How many forks of one zygote may be under way at once.
+///
+/// The zygote's channel has room for this many orders, so sending one never fails for want of room.
 const FORKS_AT_ONCE: u32 = 16;
 
-/// Processes that a zygote's group holds beside the zygote's own. Where the group that counts processes is entered late, each birth
-/// leaves two in it for a moment: the child, and the go-between until it is reaped, which may be after the birth. Without room for
-/// them the kernel refuses a fork as soon as a few callers want one.
+/// How many processes a zygote's group must have room for in addition to the zygote's own limit.
+///
+/// A child enters cgroup v1's pids group late, by itself. Until then each fork holds two processes in the zygote's group: the
+/// child, and the go-between until it is reaped, which may be after the child has reported. Without room for them the kernel
+/// would refuse a fork as soon as a few callers want one.
 const FORK_PROCESSES: u32 = 4 * FORKS_AT_ONCE;
 
-/// Processes that a leaf's group needs for its birth, where it is entered early: the go-between makes the child in it.
+/// How many processes a leaf's group must allow while the leaf is forked into it.
+///
+/// Where the group is entered early, the go-between is in it as well when it makes the child.
 const LEAST_PROCESSES: u32 = 2;
 
 impl Cells {
-    /// Gives the ready shells of `key` to those who wait for one, first come first served.
+    /// Gives the ready shells of `key` to the requests that wait for one, in the order in which they came.
     pub(super) fn hand_out_shells(&mut self, key: SupplyKey, outbox: &mut Outbox) {
         loop {
             if key
@@ -64,7 +70,7 @@ impl Cells {
             .map_or(0, |zygote_state| zygote_state.forks)
     }
 
-    /// Puts into the shell of `slot` what `waiting` asked for.
+    /// Puts the leaf or zygote that `waiting` asks for into the shell of `slot`.
     fn occupy(
         &mut self,
         slot: u32,
@@ -204,7 +210,7 @@ impl Cells {
         Ok(())
     }
 
-    /// Hears what a child that is being forked into `slot` has to say.
+    /// Handles the outcome of a fork into `slot`, if there is one yet.
     pub(super) fn look_at_fork(&mut self, slot: u32, outbox: &mut Outbox) {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
@@ -241,7 +247,7 @@ impl Cells {
         self.next_fork(slot, outbox);
     }
 
-    /// The zygote above `slot` has one order less to follow.
+    /// Stops counting `slot` among the forks that its zygote has under way.
     pub(super) fn forget_fork(&mut self, slot: u32) {
         let parent = self.cells.get(&slot).and_then(|cell| cell.parent);
         if self.forks.remove(&slot)
@@ -257,11 +263,12 @@ impl Cells {
         }
     }
 
-    /// Takes note of a child that ended. One that isn't ours is a go-between of a fork, or was reparented to us; reaping it was all it
-    /// needed.
+    /// Handles that a child of the warden ended and was reaped.
+    ///
+    /// A process that belongs to no slot is a go-between of a fork, or was reparented to the warden; nothing more is to be done for it.
     pub(super) fn reaped(&mut self, pid: i32, status: WaitStatus, outbox: &mut Outbox) {
         if !self.slot_of.contains_key(&pid) {
-            // It may have said that it lives just before it ended.
+            // It may be a child that reported just before it ended, and whose report was not read yet.
             for slot in self.forks.clone() {
                 self.look_at_fork(slot, outbox);
             }
@@ -292,7 +299,7 @@ impl Cells {
         self.retire(slot, outbox);
     }
 
-    /// Ends the sandbox of `slot`, which is to end when memory is out, if it is.
+    /// Ends the sandbox of `slot` if its alarm says that memory ran out.
     pub(super) fn look_at_alarm(&mut self, slot: u32) {
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
@@ -309,7 +316,9 @@ impl Cells {
     }
 }
 
-/// Is process `pid` in the pid namespace of `keeper`? One that is reaped already can't be asked, and does no harm.
+/// Whether process `pid` is in the pid namespace of `keeper`.
+///
+/// Also true if either was reaped already: its namespace can't be read any more, and a process that is gone does no harm.
 fn lives_with(pid: i32, keeper: i32) -> bool {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
     match (namespace(pid), namespace(keeper)) {

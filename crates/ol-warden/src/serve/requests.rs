@@ -1,4 +1,4 @@
-//! What the worker asks for, and what of it is refused.
+//! Handles the worker's requests, and refuses those that are not allowed.
 
 use super::cells::{Cells, Stage};
 use super::outbox::Outbox;
@@ -73,7 +73,7 @@ impl Cells {
         self.hand_out_shells(key, outbox);
     }
 
-    /// What a worker that is what it should be never asks.
+    /// Why a request is refused; a worker that works correctly never sends such a request.
     fn objection(&self, id: SandboxId, spec: &Spec) -> Option<&'static str> {
         let waiting = || self.supplies.values().flat_map(|supply| &supply.waiting);
         let spare: usize = self.supplies.values().map(|supply| supply.target).sum();
@@ -134,7 +134,7 @@ impl Cells {
         Ok(())
     }
 
-    /// Sets a memory limit and returns what it is then; 0 if there is no such sandbox.
+    /// Sets a memory limit, and returns the limit afterwards in bytes; 0 if there is no such sandbox.
     fn resize(&mut self, id: SandboxId, memory: Size) -> u64 {
         const MIB: u64 = 1 << 20;
         let slot = self.slot_by_id.get(&id);
@@ -168,7 +168,7 @@ impl Cells {
         for supply in self.supplies.values_mut() {
             supply.waiting.retain(|waiting| waiting.id != id);
         }
-        // Else its keeper died by itself, and all of it is gone already.
+        // If it was not waiting either, its keeper died before, and everything of it is gone already.
         outbox.push(Event::Destroyed { id }, Vec::new());
     }
 }

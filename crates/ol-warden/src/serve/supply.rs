@@ -1,11 +1,11 @@
-//! The shells of one kind below one zygote (or below none), and who waits for one.
+//! The ready shells of one kind below one zygote (or below none), and the requests that wait for one.
 
 use crate::identity::ShellKind;
 use crate::leaf::WorkerFds;
 use crate::protocol::{SandboxId, Spec};
 use std::collections::VecDeque;
 
-/// Below which zygote's slot, and for whom.
+/// The slot of the zygote below which the shells lie (`None`: directly below the host), and what they are for.
 pub(super) type SupplyKey = (Option<u32>, ShellKind);
 
 /// A request that waits for a shell.
@@ -15,12 +15,14 @@ pub(super) struct WaitingRequest {
     pub worker_fds: WorkerFds,
 }
 
-/// How many shells may be in the making at once; more would not be faster (the kernel makes network namespaces one at a
-/// time) and would delay requests.
+/// How many shells may be in the making at once.
+///
+/// More would not be faster, since the kernel makes network namespaces one at a time, and would delay requests.
 const BUILDING_AT_ONCE: usize = 4;
 
-/// A shell that can't be made is tried again soon; after this many failures in a row those who wait are refused, and
-/// nothing is tried until somebody waits again.
+/// After this many failures in a row, waiting requests are refused, and no shell is tried until a request waits again.
+///
+/// Before that, a shell that could not be made is tried again soon.
 const FAILURES_IN_A_ROW: u32 = 3;
 
 #[derive(Default)]
@@ -30,13 +32,15 @@ pub(super) struct ShellSupply {
     pub building: usize,
     pub waiting: VecDeque<WaitingRequest>,
     pub failures: u32,
-    /// How many to keep ready when nothing is known of the demand, at most.
+    /// The most shells to keep ready for requests that have not come yet.
     pub target: usize,
 }
 
 impl ShellSupply {
-    /// Is another shell to be begun? While there is other work, spares are only made when less than half of them are left: making one takes
-    /// a core away from a call that waits for its sandbox.
+    /// Whether another shell must be started now.
+    ///
+    /// While there is other work (not `idle`), spare shells are made only if less than half of them are left: making one takes a core
+    /// away from a call that waits for its sandbox.
     pub fn lacks(&self, idle: bool) -> bool {
         let there = self.ready.len() + self.building;
         let spare = if idle || there < self.waiting.len() + self.target / 2 {
@@ -48,7 +52,7 @@ impl ShellSupply {
         self.building < BUILDING_AT_ONCE && there < self.waiting.len() + spare && !resting
     }
 
-    /// Have so many failed that those who wait are better told?
+    /// Whether so many shells failed in a row that waiting requests are refused.
     pub fn given_up(&self) -> bool {
         self.failures >= FAILURES_IN_A_ROW
     }

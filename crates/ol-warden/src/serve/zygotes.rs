@@ -1,4 +1,4 @@
-//! Zygotes: the shells below them, and what becomes of those when a zygote ends.
+//! Zygotes: how shells are made below them, and what happens to those shells when a zygote ends.
 
 use super::cells::{Cells, Stage};
 use super::occupant::ZygoteState;
@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Cells {
-    /// What makes the occupant of `slot` a zygote, if it is one that can fork.
+    /// The [`ZygoteState`] of the occupant of `slot`; `None` unless that is a zygote that can fork.
     pub(super) fn zygote_state(&mut self, slot: u32) -> Option<&mut ZygoteState> {
         match &mut self.cells.get_mut(&slot)?.stage {
             Stage::Occupied(occupant) => occupant.zygote_state.as_mut(),
@@ -21,7 +21,7 @@ impl Cells {
         }
     }
 
-    /// The depth of the zygote at `slot`.
+    /// The depth of the zygote at `slot`; `None` if the slot is no zygote's.
     pub(super) fn depth(&self, slot: u32) -> Option<u32> {
         match self.cells.get(&slot)?.identity.kind {
             ShellKind::Zygote { depth } => Some(depth),
@@ -29,7 +29,7 @@ impl Cells {
         }
     }
 
-    /// The zygote at `slot` may have children from now on; `shells` are kept ready for its leaves.
+    /// Opens the supply of shells below the zygote at `slot`; `shells` of them are kept ready for its leaves.
     pub(super) fn open_supply(&mut self, slot: u32, shells: u16) {
         let supply = ShellSupply {
             target: usize::from(shells),
@@ -38,7 +38,9 @@ impl Cells {
         self.supplies.insert((Some(slot), ShellKind::Leaf), supply);
     }
 
-    /// Orders the shell of `slot` from the maker of `zygote`, which is started for the first. Returns where its keeper says what fails.
+    /// Asks the shell maker of `zygote` for the shell of `slot`, and starts that maker if there is none yet.
+    ///
+    /// Returns the status pipe of the shell's keeper.
     pub(super) fn ask_maker(
         &mut self,
         zygote: u32,
@@ -67,7 +69,7 @@ impl Cells {
         asked.map(|()| status)
     }
 
-    /// Hears what the maker of the zygote at `slot` says.
+    /// Handles the answers that the shell maker of `zygote` has sent.
     pub(super) fn look_at_maker(&mut self, zygote: u32, outbox: &mut Outbox) {
         loop {
             let Some(maker) = self
@@ -109,12 +111,12 @@ impl Cells {
                     cell.kill();
                 }
             }
-            // It has ended and was reaped as nobody's.
+            // The keeper has ended already, and was reaped before its slot was known.
             Err(_) => self.keeper_gone(slot, outbox),
         }
     }
 
-    /// The maker is gone: what it was asked for and did not make will not come.
+    /// Drops all shells that the maker of `zygote` was asked for and did not make, since the maker is gone.
     fn drop_all_unmade(&mut self, zygote: u32, outbox: &mut Outbox) {
         let unmade: Vec<u32> = self
             .cells
@@ -128,8 +130,9 @@ impl Cells {
         }
     }
 
-    /// The zygote at `slot` forks no more: those who wait for its children are told, and shells that nobody can enter end. What it has
-    /// forked lives on. Does nothing for a leaf.
+    /// Handles that the zygote at `slot` forks no more: refuses requests that wait for its children, and ends its unused shells.
+    ///
+    /// What the zygote has forked lives on. Does nothing for a leaf.
     pub(super) fn retire(&mut self, slot: u32, outbox: &mut Outbox) {
         let kinds = [
             Some(ShellKind::Leaf),
@@ -159,13 +162,13 @@ impl Cells {
         }
     }
 
-    /// Ends the zygote at `slot` itself; its namespaces stay until the last that lies below them is gone.
+    /// Ends the zygote at `slot` itself; its namespaces stay until the last cell below them is gone.
     pub(super) fn end_zygote(&mut self, slot: u32, outbox: &mut Outbox) {
         self.retire(slot, outbox);
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
-        // What it may have started lies in its group; both fail only if there is nothing left to kill.
+        // Processes that the zygote started are in its group. This and the kill below fail only if nothing is left to kill.
         let _ = cell.group.kill_members();
         let below = cell.below;
         let occupant = match std::mem::replace(&mut cell.stage, Stage::Ready) {
@@ -178,7 +181,7 @@ impl Cells {
         if let Some(pid) = occupant.pid.filter(|pid| self.slot_of.contains_key(pid))
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
-            // Our child and not reaped yet, so the number still means it, in whichever group it may be.
+            // It is the warden's child and not reaped yet, so the number still means it, whichever group it is in.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         let id = occupant.id;
