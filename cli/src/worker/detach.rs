@@ -67,7 +67,7 @@ pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Resu
 
 fn command(directory: &Directory, options: &[String]) -> Result<Command> {
     // What the starting shell happened to have open stays here: somebody may wait for the end of such a pipe.
-    ol_sys::process::bequeath_standard_only().context("look after open files")?;
+    ol_sys::process::close_on_exec_above_stderr().context("look after open files")?;
     // By its path where possible, for those who list processes; the link works in any case.
     let program = std::env::current_exe()
         .ok()

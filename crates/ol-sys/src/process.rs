@@ -135,7 +135,7 @@ pub fn host_pid_of_sender(
 ///
 /// # Errors
 /// Those of close_range(2).
-pub fn bequeath_standard_only() -> io::Result<()> {
+pub fn close_on_exec_above_stderr() -> io::Result<()> {
     // SAFETY: takes integers only and closes nothing.
     let done = unsafe {
         libc::syscall(

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The variable with the directory in which the confined process tries things; only set in that process.
-const ROLE: &str = "OL_TEST_CONFINED_IN";
+const CONFINED_IN: &str = "OL_TEST_CONFINED_IN";
 const REPORT: &str = "report: ";
 
 /// A directory with `inside/`, which may be written, and `outside/`, which may not.
@@ -29,7 +29,7 @@ fn again(name: &str, place: &Path) -> Vec<String> {
     let program = std::env::current_exe().expect("this program has a path");
     let output = Command::new(program)
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(ROLE, place)
+        .env(CONFINED_IN, place)
         .output()
         .expect("this program can be run");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -117,7 +117,7 @@ const CONFINED: [&str; 8] = [
 /// The worker: may write beneath its directories and nowhere else, and read as before.
 #[test]
 fn a_worker_writes_only_where_it_may() {
-    if let Some(place) = std::env::var_os(ROLE) {
+    if let Some(place) = std::env::var_os(CONFINED_IN) {
         let place = Path::new(&place);
         let inside = place.join("inside");
         let level = confine::writer([inside.as_path()].into_iter()).expect("confined");
@@ -166,7 +166,7 @@ fn a_worker_writes_only_where_it_may() {
 /// A leaf: the same, and in addition it reaches no process outside by a signal, and no abstract socket there.
 #[test]
 fn a_leaf_reaches_nobody_outside() {
-    if let Some(place) = std::env::var_os(ROLE) {
+    if let Some(place) = std::env::var_os(CONFINED_IN) {
         let place = Path::new(&place);
         let inside = place.join("inside").display().to_string();
         let abstract_name =

@@ -7,7 +7,7 @@
 //!
 //! clone3 is left out so that glibc falls back to clone, whose flags a filter can read (EPERM would break threads).
 
-use super::compile::{Argument, List, Refusal};
+use super::compile::{AllowList, Argument, Refusal};
 use libc::*;
 
 const FILES: &[c_long] = &[
@@ -431,7 +431,7 @@ const FLAGS_OF_A_READ: Argument = Argument::NoBits {
 };
 
 /// What a leaf may do.
-pub(super) const LEAF: List = List {
+pub(super) const LEAF: AllowList = AllowList {
     always: &CALLS,
     needless: NEEDLESS,
     by_argument: &[&BY_ARGUMENT],
@@ -458,7 +458,7 @@ const OF_A_ZYGOTE: [(c_long, Argument); 2] = [
 ];
 
 /// What a zygote may do.
-pub(super) const ZYGOTE: List = List {
+pub(super) const ZYGOTE: AllowList = AllowList {
     always: &CALLS,
     needless: NEEDLESS,
     by_argument: &[&BY_ARGUMENT, &OF_A_ZYGOTE],

@@ -20,7 +20,7 @@ impl Program {
 }
 
 /// What a filter allows; all other calls return `ENOSYS`.
-pub(super) struct List {
+pub(super) struct AllowList {
     /// Calls allowed whatever their arguments.
     pub always: &'static [&'static [c_long]],
     /// Calls that are not carried out and return success.
@@ -112,7 +112,7 @@ const fn argument_at(index: u32) -> u32 {
     16 + 8 * index
 }
 
-pub(super) fn compile(list: &List) -> Program {
+pub(super) fn compile(list: &AllowList) -> Program {
     let mut verdicts = BTreeMap::new();
     for number in list.always.iter().flat_map(|calls| calls.iter()) {
         verdicts.insert(call_number(*number), Verdict::Allow);
