@@ -19,7 +19,7 @@ use ol_sandbox::{
     Abilities, Allotment, Content, CreateError, Created, Egress, Network, Parent, Pending, Pool,
     Role, Running, SandboxSpec,
 };
-use sandbox::{Program, State};
+use sandbox::{PoolState, Program};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ pub struct FakePool {
     budget: Budget,
     abilities: Abilities,
     program: Program,
-    state: Arc<State>,
+    state: Arc<PoolState>,
     failures: Mutex<VecDeque<CreateError>>,
     /// Each start takes one permit, and returns it when it is done.
     starts: Semaphore,

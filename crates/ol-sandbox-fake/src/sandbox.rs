@@ -43,7 +43,7 @@ impl Inside {
 
 /// What all sandboxes of a pool share.
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct PoolState {
     counts: Mutex<Counts>,
     /// How many sandboxes exist.
     alive: watch::Sender<usize>,
@@ -51,7 +51,7 @@ pub(crate) struct State {
     kill: watch::Sender<bool>,
 }
 
-impl State {
+impl PoolState {
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,13 +69,13 @@ impl State {
 }
 
 /// Counts a sandbox until this is dropped, also if its program panics.
-struct Here {
-    state: Arc<State>,
+struct AliveGuard {
+    state: Arc<PoolState>,
     number: usize,
 }
 
-impl Here {
-    fn come(state: &Arc<State>, forked: bool) -> Self {
+impl AliveGuard {
+    fn new(state: &Arc<PoolState>, forked: bool) -> Self {
         let mut counts = state.counts();
         counts.made += 1;
         counts.forked += usize::from(forked);
@@ -89,7 +89,7 @@ impl Here {
     }
 }
 
-impl Drop for Here {
+impl Drop for AliveGuard {
     fn drop(&mut self) {
         let mut counts = self.state.counts();
         counts.alive -= 1;
@@ -99,7 +99,7 @@ impl Drop for Here {
 
 /// Pauses the task and lets it continue; ends it when dropped.
 struct FakeHandle {
-    state: Arc<State>,
+    state: Arc<PoolState>,
     frozen: watch::Sender<bool>,
     /// Dropped with the handle, which ends the task.
     _wanted: watch::Sender<()>,
@@ -135,7 +135,7 @@ async fn unwanted(wants: &mut watch::Receiver<()>) {
 
 /// Makes a sandbox that holds `memory` until nothing is left of it.
 pub(crate) fn make(
-    state: &Arc<State>,
+    state: &Arc<PoolState>,
     program: &Program,
     spec: SandboxSpec,
     memory: Reservation,
@@ -153,8 +153,8 @@ pub(crate) fn make(
     };
     let guest = UnixStream::from_std(theirs)?;
     let line = Line::new(ours)?;
-    let here = Here::come(state, shared.is_some());
-    let id = SandboxId(here.number as u64);
+    let alive_guard = AliveGuard::new(state, shared.is_some());
+    let id = SandboxId(alive_guard.number as u64);
     let (frozen, watched) = watch::channel(false);
     let (wanted, mut wants) = watch::channel(());
     let (death, obituary) = watch::channel(None);
@@ -181,7 +181,7 @@ pub(crate) fn make(
         // The sandbox counts as alive until its owner drops it, as a real one does after its death.
         unwanted(&mut wants).await;
         drop(held);
-        drop(here);
+        drop(alive_guard);
     });
     let handle = FakeHandle {
         state: Arc::clone(state),
