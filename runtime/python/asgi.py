@@ -1,7 +1,7 @@
 """Serves an ASGI app: one event loop for the process, any number of calls at once.
 
-The reader never waits for an app: what the worker sends is bounded by the windows that the calls grant. Writers wait
-while the socket is full, so that at most one frame per call lies here unsent.
+The reader never waits for an app, since the windows that the calls grant bound what the worker sends. Writers wait while the
+socket is full, so that at most one frame per call is kept here unsent.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ Lifespan = load("lifespan").Lifespan
 Bell = load("bell").Bell
 
 READ = 64 * 1024
-FAREWELL = 2.0  # seconds between the worker's going and ours; it kills a guest that takes much longer
+FAREWELL = 2.0  # seconds in which to shut down when the worker closes the socket; it kills a guest that takes much longer
 
 
 class Server:
-    """The connection as the event loop sees it: frames in to calls, frames out from them."""
+    """The connection in the event loop: passes incoming frames to the calls, and sends their frames."""
 
     def __init__(self, connection, app, loop):
         self.connection, self.app, self.loop = connection, app, loop
         self.window = connection.window
         self.lifespan = Lifespan(app)
         self.calls = {}
-        self.tagging = tagged()  # a task may go on after the call that started it
-        self.parts, self.have, self.need = [], 0, HEADER  # what has come of the frame that is coming
+        self.tagging = tagged()  # needed at once, since a task may go on after the call that started it
+        self.parts, self.have, self.need = [], 0, HEADER  # the received parts of an incomplete frame, their size, the size to wait for
         self.unsent = deque()
-        self.space = Bell()  # rings when all is sent
+        self.space = Bell()  # rings when everything is sent
         self.farewell = None
 
     def listen(self):
@@ -43,7 +43,7 @@ class Server:
         self.loop.add_reader(self.connection.fd, self.readable)
 
     def readable(self):
-        leave_if_forked()  # a child that came back here from the app shares the parent's epoll
+        leave_if_forked()  # a child that the app forked may return here, and shares the parent's epoll
         try:
             data = os.read(self.connection.fd, READ + self.need - self.have)
         except BlockingIOError:
@@ -91,7 +91,7 @@ class Server:
             call.abandon()
 
     def send(self, kind, flags, call, payload, took=0):
-        """Sends or keeps a frame; who can wait does so for `space` before the next."""
+        """Sends a frame, or keeps what the socket doesn't take. A caller that can wait does so for `space` before the next one."""
         if self.farewell:
             return
         if flags & END and call:
@@ -127,7 +127,7 @@ class Server:
         self.space.ring()
 
     def part(self):
-        """The worker is gone."""
+        """Starts the shutdown, since the worker is gone."""
         if self.farewell:
             return
         self.loop.remove_reader(self.connection.fd)
@@ -139,7 +139,7 @@ class Server:
             call.abandon()
 
     async def end(self):
-        """Lets the calls hear of it and finish, then the app close what it opened."""
+        """Gives the calls time to finish, then runs the app's shutdown, and stops the loop."""
         try:
             deadline = self.loop.time() + FAREWELL
             tasks = [call.task for call in self.calls.values()]
@@ -156,14 +156,14 @@ class Server:
         while True:
             try:
                 return self.loop.run_forever()
-            except BaseException as error:  # sys.exit in a task that the app started comes out here
+            except BaseException as error:  # sys.exit in a task that the app started is raised here
                 leave_if_forked(error)
                 sys.stderr.write(explain(error))
                 flush()
 
 
 def event_loop():
-    """The loop that the module got at import, if it asked for one: on old Pythons locks and queues are bound to it."""
+    """The loop that the app's module got if it asked for one at import (old Pythons bind locks and queues to it), else a new one."""
     try:
         loop = asyncio.get_event_loop()
     except RuntimeError:
@@ -178,7 +178,7 @@ server = None
 
 
 def start(connection, app):
-    """Runs the app's startup; whether it supports lifespan. Raises if it says it can't serve."""
+    """Runs the app's startup; returns whether the app supports lifespan. Raises if the app says that it can't serve."""
     global server
     server = Server(connection, app, event_loop())
     return server.loop.run_until_complete(server.lifespan.start_up())
