@@ -19,7 +19,7 @@ Lifespan = load("lifespan").Lifespan
 Bell = load("bell").Bell
 
 READ = 64 * 1024
-FAREWELL = 2.0  # seconds in which to shut down when the worker closes the socket; it kills a guest that takes much longer
+SHUTDOWN_SECONDS = 2.0  # in which to shut down when the worker closes the socket; it kills a guest that takes much longer
 
 
 class Server:
@@ -34,7 +34,7 @@ class Server:
         self.parts, self.have, self.need = [], 0, HEADER  # the received parts of an incomplete frame, their size, the size to wait for
         self.unsent = deque()
         self.space = Bell()  # rings when everything is sent
-        self.farewell = None
+        self.closing = None
 
     def listen(self):
         ahead, self.connection.buffer = self.connection.buffer, b""
@@ -53,7 +53,7 @@ class Server:
         if data:
             self.arrived(data)
         else:
-            self.part()
+            self.worker_gone()
 
     def arrived(self, data):
         self.parts.append(data)
@@ -92,7 +92,7 @@ class Server:
 
     def send(self, kind, flags, call, payload, took=0):
         """Sends a frame, or keeps what the socket doesn't take. A caller that can wait does so for `space` before the next one."""
-        if self.farewell:
+        if self.closing:
             return
         if flags & END and call:
             flags |= left()
@@ -103,7 +103,7 @@ class Server:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return self.part()
+                return self.worker_gone()
             if sent == len(frame):
                 return
             frame = frame[sent:]
@@ -122,17 +122,17 @@ class Server:
         except BlockingIOError:
             return
         except OSError:
-            return self.part()
+            return self.worker_gone()
         self.loop.remove_writer(self.connection.fd)
         self.space.ring()
 
-    def part(self):
+    def worker_gone(self):
         """Starts the shutdown, since the worker is gone."""
-        if self.farewell:
+        if self.closing:
             return
         self.loop.remove_reader(self.connection.fd)
         self.loop.remove_writer(self.connection.fd)
-        self.farewell = self.loop.create_task(self.end())
+        self.closing = self.loop.create_task(self.end())
         self.unsent.clear()
         self.space.ring()
         for call in list(self.calls.values()):
@@ -141,10 +141,10 @@ class Server:
     async def end(self):
         """Gives the calls time to finish, then runs the app's shutdown, and stops the loop."""
         try:
-            deadline = self.loop.time() + FAREWELL
+            deadline = self.loop.time() + SHUTDOWN_SECONDS
             tasks = [call.task for call in self.calls.values()]
             if tasks:
-                await asyncio.wait(tasks, timeout=FAREWELL / 4)
+                await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS / 4)
             await asyncio.wait_for(self.lifespan.shut_down(), deadline - self.loop.time())
         except Exception as error:
             if not isinstance(error, asyncio.TimeoutError):
