@@ -1,4 +1,4 @@
-//! Forges bundles that no tar program would write, and a yard that shows whether one got out.
+//! Builds archives that no tar program would write, and unpacks them in a directory that shows whether something got out.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{ExtractError, ExtractLimits, Extracted, Refusal, extract};
 
-/// A tar archive in the making: every header says what it is told to, with a right checksum.
+/// Builds a tar archive: every header has the given fields, however wrong, and a correct checksum.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Forge(pub(super) Vec<u8>);
 
@@ -39,7 +39,7 @@ impl Forge {
         self.raw(header(name, kind, contents.len() as u64), contents)
     }
 
-    /// A header, its checksum made right, and contents padded to whole blocks.
+    /// Adds a header, whose checksum is corrected, and contents padded to whole blocks.
     pub(super) fn raw(mut self, mut header: [u8; 512], contents: &[u8]) -> Forge {
         seal(&mut header);
         self.0.extend_from_slice(&header);
@@ -106,7 +106,7 @@ pub(super) fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("writes to memory")
 }
 
-/// A directory to unpack into, with a neighbour that nobody may touch.
+/// A directory to unpack into, beside a file that must not be changed.
 pub(super) struct Yard {
     outer: TempDir,
 }
@@ -127,8 +127,9 @@ impl Yard {
         self.outer.path().join("into")
     }
 
-    /// Unpacks, then checks that nothing is outside and nothing inside is of a kind or mode that
-    /// we never make; for every bundle, whatever became of it.
+    /// Unpacks a bundle, then checks that nothing was written outside, and that all kinds and modes inside are those of `extract`.
+    ///
+    /// The checks are made whether the bundle was unpacked or refused.
     pub(super) fn extract(
         &self,
         bundle: &[u8],

@@ -1,4 +1,4 @@
-//! Bundles made to do harm: each is refused at the member that does it, and nothing gets out.
+//! Bundles made to do harm: each is refused at the member that would do it, and nothing is written outside.
 
 use std::io::{self, Read};
 
@@ -186,12 +186,12 @@ fn too_large_is_refused_before_it_is_written() {
     let sum = sum.file(b"other", &[b'x'; 60 << 10]).end();
     Yard::new().refuses_within(&sum, &small(), "other", &Refusal::Bytes(100 << 10));
 
-    // Also what never becomes a file: here the padding behind the end.
+    // Bytes that never become part of a file count too: here the padding behind the end.
     let mut padded = Forge::new().file(b"f.py", b"x").end();
     padded.0.resize(101 << 10, 0);
     Yard::new().refuses_within(&padded, &small(), "f.py", &Refusal::Bytes(100 << 10));
 
-    // Sizes that overflow when they are rounded up, or that no stream has.
+    // Sizes that overflow when they are rounded up, or that are longer than any stream.
     for field in [*b"77777777777\0", [0xff; 12]] {
         let mut liar = header(b"liar", b'0', 0);
         liar[124..136].copy_from_slice(&field);
@@ -221,7 +221,7 @@ fn extension_headers_that_are_too_long_or_ambiguous() {
         let bundle = Forge::new().member(b"ext", kind, &long).file(b"f", b"");
         Yard::new().refuses(&bundle.end(), "ext", &why);
     }
-    // Neither by saying so without having it, nor in many pieces.
+    // Refused both if only the header claims that much, and if it comes in many pieces.
     let claims = Forge::new()
         .raw(header(b"ext", b'x', (8 << 30) - 1), b"")
         .end();
@@ -279,7 +279,7 @@ fn cut_at_any_byte_it_is_never_taken_for_whole() {
     }
     // The archive cut inside a sound gzip stream, down to the first block of the end marker.
     let whole = &tar.0[..tar.0.len() - 1024];
-    // At every border of a block and around it, and at some bytes within.
+    // Cut at every block boundary and just after it, and at some bytes within blocks.
     for length in (0..=whole.len()).filter(|length| length % 512 < 2 || length % 97 == 0) {
         let error = Yard::new()
             .extract(&gz(&whole[..length]), &ExtractLimits::default())

@@ -1,4 +1,4 @@
-//! Archives that come as a plain tar: the same gates, less the gzip.
+//! Plain tar archives: the same checks, without gzip.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ fn unpack(yard: &Yard, tar: impl Read) -> Result<crate::Extracted, ExtractError>
     extract_tar(tar, &yard.inside(), &ExtractLimits::default())
 }
 
-/// Yields one byte at a time and is interrupted before each.
+/// A reader that yields one byte at a time, and fails with `Interrupted` before each.
 struct Halting<'a>(&'a [u8], bool);
 
 impl Read for Halting<'_> {
@@ -54,7 +54,7 @@ fn cut_at_any_byte_it_is_never_taken_for_whole() {
 fn what_is_no_tar_or_leads_out_or_is_too_much_is_refused() {
     let not = unpack(&Yard::new(), &[b'x'; 2048][..]);
     assert!(matches!(not, Err(ExtractError::NotTar { .. })), "{not:?}");
-    // What is packed isn't taken for a tar.
+    // A packed archive isn't accepted as a plain tar.
     let packed = Forge::new().file(b"f.py", b"").end().gz();
     unpack(&Yard::new(), &packed[..]).expect_err("packed");
     let out = Forge::new().file(b"../f", b"").end().0;
@@ -69,7 +69,7 @@ fn what_is_no_tar_or_leads_out_or_is_too_much_is_refused() {
         matches!(two, Err(ExtractError::TrailingData { .. })),
         "{two:?}"
     );
-    // Zeros without end behind the end are bounded too.
+    // Endless zeros behind the end are limited too.
     let limits = ExtractLimits {
         bytes: 1 << 20,
         ..ExtractLimits::default()

@@ -1,4 +1,4 @@
-//! Bundles as people pack them come out as they went in.
+//! Bundles as people pack them: they are unpacked unchanged.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
