@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// The kind of an entry in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -44,7 +44,7 @@ impl Beneath {
     ///
     /// # Errors
     /// When it can't be read, or its path leads through a link.
-    pub fn list(&self, folder: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
+    pub fn list(&self, folder: &Path) -> io::Result<Vec<(PathBuf, EntryKind)>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let at = if folder.as_os_str().is_empty() {
             Path::new(".")
@@ -66,10 +66,10 @@ impl Beneath {
                 kind => kind,
             };
             let kind = match kind {
-                FileType::Directory => Kind::Directory,
-                FileType::RegularFile => Kind::File,
-                FileType::Symlink => Kind::Link,
-                _ => Kind::Other,
+                FileType::Directory => EntryKind::Directory,
+                FileType::RegularFile => EntryKind::File,
+                FileType::Symlink => EntryKind::Link,
+                _ => EntryKind::Other,
             };
             entries.push((path, kind));
         }
@@ -149,17 +149,17 @@ mod tests {
         let beneath = Beneath::open(scratch.path()).expect("opened");
         let listed = beneath.list(Path::new("")).expect("listed");
         let expected = [
-            ("f.py", Kind::File),
-            ("lib", Kind::Directory),
-            ("link", Kind::Link),
-            ("pipe", Kind::Other),
+            ("f.py", EntryKind::File),
+            ("lib", EntryKind::Directory),
+            ("link", EntryKind::Link),
+            ("pipe", EntryKind::Other),
         ];
         assert_eq!(
             listed,
             expected.map(|(name, kind)| (PathBuf::from(name), kind))
         );
         let inner = beneath.list(Path::new("lib")).expect("listed");
-        assert_eq!(inner, [(PathBuf::from("lib/a"), Kind::File)]);
+        assert_eq!(inner, [(PathBuf::from("lib/a"), EntryKind::File)]);
         let file = beneath.file(Path::new("lib/a")).expect("opened");
         assert_eq!(io::read_to_string(file).expect("read"), "inner");
         for no_file in ["lib", "link", "pipe", "absent", "../escaped"] {

@@ -19,9 +19,9 @@ use tar::{Archive, Header};
 
 use super::extension::{Extension, ExtensionError, Pending};
 use super::gauge::{Gauge, Metered, Stop};
-use super::member::{Kind, MemberPath, shown};
+use super::member::{MemberKind, MemberPath, shown};
 use super::refusal::{ExtractError, Refusal};
-use super::tree::{Budget, Tree, TreeError};
+use super::tree::{EntryBudget, Tree, TreeError};
 
 /// The most that one archive may unpack to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn unpack<R: Read>(
     into: &Path,
     limits: &ExtractLimits,
 ) -> Result<Extracted, ExtractError> {
-    let tree = Tree::open(into, Budget::new(limits.entries))
+    let tree = Tree::open(into, EntryBudget::new(limits.entries))
         .map_err(|source| ExtractError::Into { source })?;
     let mut unpacking = Unpacking {
         limits,
@@ -175,15 +175,15 @@ impl Unpacking<'_> {
         size: u64,
         contents: &mut impl Read,
     ) -> Result<(), ExtractError> {
-        let kind = Kind::of(header.entry_type(), name).map_err(|why| self.refused(why))?;
+        let kind = MemberKind::of(header.entry_type(), name).map_err(|why| self.refused(why))?;
         let path = MemberPath::parse(name, self.limits.depth).map_err(|why| self.refused(why))?;
         match kind {
-            Kind::Directory if size != 0 => Err(self.refused(Refusal::DirectoryWithContents)),
-            Kind::Directory => {
+            MemberKind::Directory if size != 0 => Err(self.refused(Refusal::DirectoryWithContents)),
+            MemberKind::Directory => {
                 let made = self.tree.directory(&path);
                 made.map_err(|error| self.unplaced(error))
             }
-            Kind::File => {
+            MemberKind::File => {
                 // Checked against the size in the header, so that nothing is written of a file that can't fit.
                 if size > self.limits.bytes.saturating_sub(self.bytes) {
                     return Err(self.refused(Refusal::Bytes(self.limits.bytes)));

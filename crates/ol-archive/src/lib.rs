@@ -26,6 +26,6 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use beneath::{Beneath, Kind, open_regular};
+pub use beneath::{Beneath, EntryKind, open_regular};
 pub use extract::{ExtractLimits, Extracted, extract, extract_tar};
 pub use refusal::{ExtractError, Refusal};

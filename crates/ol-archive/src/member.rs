@@ -15,18 +15,18 @@ const MAX_SHOWN: usize = 200;
 
 /// The kind of a member; every other kind is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MemberKind {
     File,
     Directory,
 }
 
-impl Kind {
+impl MemberKind {
     /// The kind of a member with this type flag. `name` is the raw name: archives before POSIX mark a directory by a trailing `/`.
-    pub(super) fn of(entry: EntryType, name: &[u8]) -> Result<Kind, Refusal> {
+    pub(super) fn of(entry: EntryType, name: &[u8]) -> Result<MemberKind, Refusal> {
         match entry {
-            EntryType::Regular if name.ends_with(b"/") => Ok(Kind::Directory),
-            EntryType::Regular => Ok(Kind::File),
-            EntryType::Directory => Ok(Kind::Directory),
+            EntryType::Regular if name.ends_with(b"/") => Ok(MemberKind::Directory),
+            EntryType::Regular => Ok(MemberKind::File),
+            EntryType::Directory => Ok(MemberKind::Directory),
             EntryType::Symlink => Err(Refusal::Symlink),
             EntryType::Link => Err(Refusal::HardLink),
             EntryType::Char | EntryType::Block => Err(Refusal::Device),

@@ -53,14 +53,14 @@ impl From<Errno> for TreeError {
 ///
 /// Directories that no member names count too: otherwise each member could make as many as its name has parts.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct EntryBudget {
     limit: u64,
     made: u64,
 }
 
-impl Budget {
-    pub(super) fn new(limit: u64) -> Budget {
-        Budget { limit, made: 0 }
+impl EntryBudget {
+    pub(super) fn new(limit: u64) -> EntryBudget {
+        EntryBudget { limit, made: 0 }
     }
 
     pub(super) fn made(&self) -> u64 {
@@ -82,11 +82,11 @@ pub(super) struct Tree {
     root: OwnedFd,
     /// The directory of the last member: the next one usually shares it.
     last: Option<(Vec<u8>, OwnedFd)>,
-    budget: Budget,
+    budget: EntryBudget,
 }
 
 impl Tree {
-    pub(super) fn open(into: &Path, budget: Budget) -> io::Result<Tree> {
+    pub(super) fn open(into: &Path, budget: EntryBudget) -> io::Result<Tree> {
         let root = rustix::fs::openat(CWD, into, DIRECTORY, Mode::empty())?;
         Ok(Tree {
             root,

@@ -1,9 +1,9 @@
-//! Random archives: none causes a panic, writes outside ([`Yard::extract`] checks that for each), or hangs.
+//! Random archives: none causes a panic, writes outside ([`UnpackDir::extract`] checks that for each), or hangs.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::forge::{Forge, Yard, gz, header, seal};
+use super::tar_builder::{TarBuilder, UnpackDir, gz, header, seal};
 use crate::ExtractLimits;
 
 fn limits() -> ExtractLimits {
@@ -15,8 +15,8 @@ fn limits() -> ExtractLimits {
     }
 }
 
-fn valid() -> Forge {
-    Forge::new()
+fn valid() -> TarBuilder {
+    TarBuilder::new()
         .directory(b"./")
         .file(b"./f.py", &[b'x'; 700])
         .pax(&[(b"path", b"pkg/deep/name"), (b"size", b"3")])
@@ -42,8 +42,8 @@ fn kind() -> impl Strategy<Value = u8> {
 proptest! {
     #[test]
     fn random_bytes(bytes in vec(any::<u8>(), 0..2000)) {
-        let _ = Yard::new().extract(&bytes, &limits());
-        let _ = Yard::new().extract(&gz(&bytes), &limits());
+        let _ = UnpackDir::new().extract(&bytes, &limits());
+        let _ = UnpackDir::new().extract(&gz(&bytes), &limits());
     }
 
     #[test]
@@ -51,7 +51,7 @@ proptest! {
         let mut bundle = valid().gz();
         let at = at.index(bundle.len());
         bundle[at] = to;
-        let _ = Yard::new().extract(&bundle, &limits());
+        let _ = UnpackDir::new().extract(&bundle, &limits());
     }
 
     /// Checksums are corrected after each mutation, or nearly all mutants would be refused for their checksum.
@@ -68,16 +68,16 @@ proptest! {
                 seal(header);
             }
         }
-        let _ = Yard::new().extract(&gz(&tar), &limits());
+        let _ = UnpackDir::new().extract(&gz(&tar), &limits());
     }
 
     /// Compares the result with a model, for archives whose members alone determine the result.
     #[test]
     fn any_sequence_of_members(members in vec((name(), kind(), vec(any::<u8>(), 0..20)), 0..8)) {
-        let forge = members.iter().fold(Forge::new(), |forge, (name, kind, contents)| {
+        let forge = members.iter().fold(TarBuilder::new(), |forge, (name, kind, contents)| {
             forge.raw(header(name, *kind, contents.len() as u64), contents)
         });
-        let outcome = Yard::new().extract(&forge.end().gz(), &limits());
+        let outcome = UnpackDir::new().extract(&forge.end().gz(), &limits());
         let odd = members.iter().any(|(_, kind, _)| b"123467S".contains(kind));
         prop_assert!(!(odd && outcome.is_ok()));
         // A member's name is the one in its own header, unless an extension header before it gives another.
