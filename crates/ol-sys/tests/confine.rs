@@ -163,7 +163,7 @@ fn a_worker_writes_only_where_it_may() {
     );
 }
 
-/// A leaf: the same, and in addition it reaches no process outside by a signal, and no abstract socket there.
+/// A leaf: may write as little, and in addition reaches no process outside by a signal, and no abstract socket there.
 #[test]
 fn a_leaf_reaches_nobody_outside() {
     if let Some(place) = std::env::var_os(CONFINED_IN) {

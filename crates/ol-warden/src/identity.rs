@@ -3,7 +3,7 @@
 use crate::rootfs::{INNER_KEEPER, INNER_LEAF};
 use crate::uids::Pair;
 
-/// The process number of a zygote at depth 0; one at depth N has this plus N, and a leaf has 2.
+/// The process number of a zygote at depth 0; a zygote at depth N has this plus N, and a leaf has 2.
 ///
 /// Thus no process has, in its own pid namespace, the number that one of its ancestors had in theirs. OpenSSL notices a fork by
 /// the changed process number; a child with its zygote's number would continue the zygote's random stream, and so would its

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   sandbox 1: eth0 ──────── s1 ┐   the router: a namespace of this worker's own, with all its rules made once     the host
-//!   sandbox 2: eth0 ──────── s2 ┼─▶ nobody to another, nothing private, no wrong sender ─▶ up ────────── ol-XXXXXXXX: nothing
+//!   sandbox 2: eth0 ──────── s2 ┼─▶ no other sandbox, nothing private, no forged source ─▶ up ────────── ol-XXXXXXXX: nothing
 //!   sandbox 3: eth0 ──────── s3 ┘   a socket of the worker's answers questions of names                 of the host's; masqueraded
 //! ```
 //! - [`plan`](Plan): addresses as numbers

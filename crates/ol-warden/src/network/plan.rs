@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   first half of the range              second half
-//!   .0 nobody  .1 the router  .2/.3 …    one address for each sandbox, by number
+//!   .0 unused  .1 the router  .2/.3 …    one address for each sandbox, by number
 //!                             a pair for each worker's uplink
 //! ```
 

@@ -23,9 +23,10 @@ const FORKS_AT_ONCE: u32 = 16;
 
 /// How many processes a zygote's group must have room for in addition to the zygote's own limit.
 ///
-/// A child enters cgroup v1's pids group late, by itself. Until then each fork holds two processes in the zygote's group: the
-/// child, and the go-between until it is reaped, which may be after the child has reported. Without room for them the kernel
-/// would refuse a fork as soon as a few callers want one.
+/// A zygote forks a child by means of a go-between, a short-lived process that joins the shell's namespaces (`native/forker.rs`). The
+/// child enters cgroup v1's pids group late, by itself. Until then each fork holds two processes in the zygote's group: the child, and
+/// the go-between until it is reaped, which may be after the child has reported. Without room for them the kernel would refuse a fork
+/// as soon as a few callers want one.
 const FORK_PROCESSES: u32 = 4 * FORKS_AT_ONCE;
 
 /// How many processes a leaf's group must allow while the leaf is forked into it.
