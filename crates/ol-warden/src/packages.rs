@@ -22,12 +22,12 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS);
 
 /// The package store.
-pub(crate) struct Store(OwnedFd);
+pub(crate) struct PackageStore(OwnedFd);
 
 /// Mounts that are not attached yet: each with the place where it belongs.
-pub(crate) struct Shown(Vec<(OwnedFd, String)>);
+pub(crate) struct PackageMounts(Vec<(OwnedFd, String)>);
 
-impl Store {
+impl PackageStore {
     /// Opens the store at `path`, which the operator chose.
     pub fn open(path: &Path) -> io::Result<Self> {
         let store = rustix::fs::openat(CWD, path, FOLDER | OFlags::PATH, Mode::empty())?;
@@ -35,12 +35,16 @@ impl Store {
     }
 
     /// The mounts that show `packages`; `None` if there are none. `layouts` is the directory that holds the layout directories.
-    pub fn show(&self, layouts: BorrowedFd<'_>, packages: Packages) -> io::Result<Option<Shown>> {
+    pub fn show(
+        &self,
+        layouts: BorrowedFd<'_>,
+        packages: Packages,
+    ) -> io::Result<Option<PackageMounts>> {
         let layout = match packages {
             Packages::None => return Ok(None),
             Packages::All => {
                 let all = mount::detached(self.0.as_fd(), "", ATTRIBUTES)?;
-                return Ok(Some(Shown(vec![(all, PLACE.to_owned())])));
+                return Ok(Some(PackageMounts(vec![(all, PLACE.to_owned())])));
             }
             Packages::Named(layout) => layout.0.to_string(),
         };
@@ -66,11 +70,11 @@ impl Store {
             let tree = mount::detached(found.as_fd(), "", ATTRIBUTES)?;
             trees.push((tree, format!("{PLACE}/{path}")));
         }
-        Ok(Some(Shown(trees)))
+        Ok(Some(PackageMounts(trees)))
     }
 }
 
-impl Shown {
+impl PackageMounts {
     /// Attaches the mounts in the current mount namespace.
     pub fn attach(&self) -> io::Result<()> {
         let mut trees = self.0.iter();

@@ -25,7 +25,7 @@ const INNER_INDEX: u32 = 2;
 const TRIES: u32 = 64;
 
 /// The router's sockets for DNS queries, which the worker gets, and its network namespace.
-pub(super) struct Sockets {
+pub(super) struct RouterSockets {
     pub udp: UdpSocket,
     pub tcp: TcpListener,
     pub namespace: OwnedFd,
@@ -33,7 +33,7 @@ pub(super) struct Sockets {
 
 /// What a sandbox got of its network.
 #[derive(Debug, Default)]
-pub(crate) struct Fitted {
+pub(crate) struct SandboxNetwork {
     /// The number of its link, to be released when the sandbox is gone.
     pub link: Option<u32>,
     /// The listening socket of a [`Network::Gate`], for the worker.
@@ -104,17 +104,17 @@ impl Networking {
     }
 
     /// Gives the sandbox of `keeper` what it needs for `network`.
-    pub fn fit(&mut self, keeper: &Child, network: Network) -> io::Result<Fitted> {
-        let mut fitted = Fitted::default();
+    pub fn fit(&mut self, keeper: &Child, network: Network) -> io::Result<SandboxNetwork> {
+        let mut given = SandboxNetwork::default();
         match network {
             Network::None | Network::Host => {}
-            Network::Egress => fitted.link = Some(self.attach(keeper)?),
+            Network::Egress => given.link = Some(self.attach(keeper)?),
             Network::Gate => {
                 let listener = self.visit(keeper, || TcpListener::bind(GATE));
-                fitted.gate = Some(told("open the gate", listener)?.into());
+                given.gate = Some(with_context("open the gate", listener)?.into());
             }
         }
-        Ok(fitted)
+        Ok(given)
     }
 
     fn visit<T>(&self, keeper: &Child, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -130,7 +130,7 @@ impl Networking {
             let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1");
             Netlink::open()
         });
-        let inner = told("enter its network", inner)?;
+        let inner = with_context("enter its network", inner)?;
         let router = match &self.router {
             Ok(router) => router,
             Err(why) => return Err(io::Error::other(why.clone())),
@@ -165,7 +165,7 @@ impl Networking {
                 .route(address, index);
             match router.netlink.run(&outer) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                done => told("lay its link", done)?,
+                done => with_context("lay its link", done)?,
             }
             self.taken.insert(number);
             let settled = inner.run(
@@ -180,7 +180,7 @@ impl Networking {
                 // The caller ends the sandbox, and the link disappears with its namespace.
                 self.taken.remove(&number);
             }
-            return told("address it", settled.map(|()| number));
+            return with_context("address it", settled.map(|()| number));
         }
         Err(io::Error::other(
             "no address is free: set network.range to a larger network",
@@ -207,6 +207,6 @@ fn mac(end: u8, number: u32) -> Mac {
     [2, end, a, b, c, d]
 }
 
-fn told<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
+fn with_context<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))
 }

@@ -22,6 +22,6 @@ mod plan;
 mod router;
 mod rules;
 
-pub(crate) use link::{Fitted, Networking};
+pub(crate) use link::{Networking, SandboxNetwork};
 pub use plan::{Net, Plan};
 pub use router::{NFT_MISSING, find_nft, remove_all};

@@ -2,7 +2,7 @@
 //!
 //! It is made once, before any sandbox. It exists as long as a process holds a socket in it, and its uplink exists as long as it.
 
-use super::link::Sockets;
+use super::link::RouterSockets;
 use super::netlink::{Batch, LinkEnd, Netlink, remove_table};
 use super::plan::{Plan, Uplink};
 use super::rules::{self, UPLINK};
@@ -67,9 +67,13 @@ impl Router {
     ///
     /// # Errors
     /// A sentence, with the remedy where there is one. Nothing remains on the host then.
-    pub fn make(plan: &Plan, name: &str, home: &OwnedFd) -> Result<(Self, Sockets, bool), String> {
+    pub fn make(
+        plan: &Plan,
+        name: &str,
+        home: &OwnedFd,
+    ) -> Result<(Self, RouterSockets, bool), String> {
         let nft = find_nft().ok_or(NFT_MISSING)?;
-        namespaces::leave(libc::CLONE_NEWNET).map_err(told("make a network namespace"))?;
+        namespaces::leave(libc::CLONE_NEWNET).map_err(with_context("make a network namespace"))?;
         let made = inside(plan, &nft);
         go_back(home);
         let (netlink, sockets) = made?;
@@ -88,7 +92,7 @@ impl Router {
     }
 
     /// Makes the uplink between host and router; returns whether packet forwarding on the host was off before.
-    fn connect(&self, name: &str, nft: &Path, sockets: &Sockets) -> Result<bool, String> {
+    fn connect(&self, name: &str, nft: &Path, sockets: &RouterSockets) -> Result<bool, String> {
         let uplink = self.plan.uplinks(name).find(|uplink| !is_taken(uplink));
         let uplink = uplink.ok_or(
             "every uplink's address is in use: set network.range to a network that nothing else uses",
@@ -106,24 +110,24 @@ impl Router {
             mac,
         });
         let far = LinkEnd { index: UP, ..far };
-        let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
+        let netlink = Netlink::open().map_err(with_context("open rtnetlink"))?;
         // The kernel chooses the number of the host's end, since others make interfaces there too.
         netlink
             .run(Batch::default().pair_into(&near, &far, sockets.namespace.as_fd()))
-            .map_err(told("make the uplink"))?;
+            .map_err(with_context("make the uplink"))?;
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), b"1");
         let index = rustix::net::netdevice::name_to_index(
-            &UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(told("make a socket"))?,
+            &UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(with_context("make a socket"))?,
             name,
         )
-        .map_err(|e| told("find the uplink")(e.into()))?;
+        .map_err(|e| with_context("find the uplink")(e.into()))?;
         netlink
             .run(
                 Batch::default()
                     .address(index, host, 31)
                     .neighbour(index, router, far.mac),
             )
-            .map_err(told("address the uplink"))?;
+            .map_err(with_context("address the uplink"))?;
         self.netlink
             .run(
                 Batch::default()
@@ -132,13 +136,13 @@ impl Router {
                     .neighbour(UP, host, near.mac)
                     .default_route(host, UP),
             )
-            .map_err(told("address the router"))?;
+            .map_err(with_context("address the router"))?;
         forward()
     }
 }
 
 /// Sets up the router's namespace; called inside it.
-fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
+fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, RouterSockets), String> {
     for (key, value) in [
         ("ipv6/conf/all/disable_ipv6", "1"),
         ("ipv6/conf/default/disable_ipv6", "1"),
@@ -151,21 +155,21 @@ fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
         let path = format!("/proc/sys/net/{key}");
         // A kernel without IPv6 has no such files.
         if Path::new(&path).exists() {
-            fs::write(&path, value).map_err(told(&format!("write {value} to {path}")))?;
+            fs::write(&path, value).map_err(with_context(&format!("write {value} to {path}")))?;
         }
     }
     load(nft, &rules::of_router(plan))?;
-    loopback::up().map_err(told("bring loopback up"))?;
-    let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
+    loopback::up().map_err(with_context("bring loopback up"))?;
+    let netlink = Netlink::open().map_err(with_context("open rtnetlink"))?;
     let router = plan.router();
     netlink
         .run(Batch::default().address(LOOPBACK, router, 32))
-        .map_err(told("address the router"))?;
+        .map_err(with_context("address the router"))?;
     let at = SocketAddrV4::new(router, 53);
-    let sockets = Sockets {
-        udp: UdpSocket::bind(at).map_err(told("listen for questions"))?,
-        tcp: TcpListener::bind(at).map_err(told("listen for questions"))?,
-        namespace: current().map_err(told("open the namespace"))?,
+    let sockets = RouterSockets {
+        udp: UdpSocket::bind(at).map_err(with_context("listen for questions"))?,
+        tcp: TcpListener::bind(at).map_err(with_context("listen for questions"))?,
+        namespace: current().map_err(with_context("open the namespace"))?,
     };
     Ok((netlink, sockets))
 }
@@ -185,10 +189,10 @@ fn is_taken(uplink: &Uplink) -> bool {
 /// Switches on packet forwarding on the host; returns true if it was off.
 fn forward() -> Result<bool, String> {
     const FILE: &str = "/proc/sys/net/ipv4/ip_forward";
-    let before = fs::read_to_string(FILE).map_err(told(&format!("read {FILE}")))?;
+    let before = fs::read_to_string(FILE).map_err(with_context(&format!("read {FILE}")))?;
     let off = before.trim() == "0";
     if off {
-        fs::write(FILE, "1").map_err(told(&format!(
+        fs::write(FILE, "1").map_err(with_context(&format!(
             "write 1 to {FILE} (run `sysctl net.ipv4.ip_forward=1`)"
         )))?;
     }
@@ -204,12 +208,14 @@ fn load(nft: &Path, program: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(told("start nft"))?;
+    let mut child = child.map_err(with_context("start nft"))?;
     if let Some(mut input) = child.stdin.take() {
         // If nft exits before it has read everything, its error output says why.
         let _ = input.write_all(program.as_bytes());
     }
-    let output = child.wait_with_output().map_err(told("wait for nft"))?;
+    let output = child
+        .wait_with_output()
+        .map_err(with_context("wait for nft"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -233,7 +239,7 @@ pub fn remove_all(name: &str) -> io::Result<usize> {
     Ok(link + usize::from(remove_table(name)?))
 }
 
-fn told(what: &str) -> impl Fn(io::Error) -> String {
+fn with_context(what: &str) -> impl Fn(io::Error) -> String {
     let what = what.to_owned();
     move |error| format!("{what}: {error}")
 }

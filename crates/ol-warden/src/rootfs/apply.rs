@@ -39,7 +39,7 @@ pub(crate) fn build(
         MountFlags::NOSUID,
         c"mode=0755,size=1m,nr_inodes=4k",
     )
-    .map_err(|e| told("mount the template", at, e.into()))?;
+    .map_err(|e| with_context("mount the template", at, e.into()))?;
 
     let root = base.root().to_owned();
     let look = |name: &str| entry(&root.join(name));
@@ -81,16 +81,16 @@ fn apply(step: &BuildStep, template: &Path) -> io::Result<()> {
         BuildStep::Directory(at) => make_dir(&template.join(at)),
         BuildStep::File(at, text) => {
             let path = template.join(at);
-            fs::write(&path, text).map_err(|e| told("write", &path, e))?;
+            fs::write(&path, text).map_err(|e| with_context("write", &path, e))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
         }
         BuildStep::Link(at, target) => {
             let path = template.join(at);
-            std::os::unix::fs::symlink(target, &path).map_err(|e| told("link", &path, e))
+            std::os::unix::fs::symlink(target, &path).map_err(|e| with_context("link", &path, e))
         }
         BuildStep::Cover { with, at } => {
             let [from, target] = [with, at].map(|path| template.join(path));
-            bind(&from, &target, READ_ONLY).map_err(|e| told("cover", &target, e))
+            bind(&from, &target, READ_ONLY).map_err(|e| with_context("cover", &target, e))
         }
         BuildStep::Device { at, number } => device(&template.join(at), *number),
         BuildStep::Bind { from, at } => {
@@ -100,10 +100,10 @@ fn apply(step: &BuildStep, template: &Path) -> io::Result<()> {
                 if from.is_dir() {
                     make_dir(&target)?;
                 } else {
-                    fs::File::create(&target).map_err(|e| told("create", &target, e))?;
+                    fs::File::create(&target).map_err(|e| with_context("create", &target, e))?;
                 }
             }
-            bind(from, &target, READ_ONLY).map_err(|e| told("bind", from, e))
+            bind(from, &target, READ_ONLY).map_err(|e| with_context("bind", from, e))
         }
     }
 }
@@ -115,12 +115,12 @@ fn device(target: &Path, (major, minor): (u32, u32)) -> io::Result<()> {
         Ok(()) => fs::set_permissions(target, fs::Permissions::from_mode(0o666)),
         // In a container, root may not be allowed to make devices; the host's own device serves as well.
         Err(Errno::PERM) => {
-            fs::File::create(target).map_err(|e| told("create", target, e))?;
+            fs::File::create(target).map_err(|e| with_context("create", target, e))?;
             let host = Path::new("/dev").join(target.file_name().unwrap_or_default());
             let usable = READ_ONLY & !attr::NODEV | attr::NOEXEC;
-            bind(&host, target, usable).map_err(|e| told("bind", &host, e))
+            bind(&host, target, usable).map_err(|e| with_context("bind", &host, e))
         }
-        Err(error) => Err(told("make", target, error.into())),
+        Err(error) => Err(with_context("make", target, error.into())),
     }
 }
 
@@ -135,12 +135,12 @@ fn bind(from: &Path, target: &Path, attributes: u64) -> io::Result<()> {
 fn make_dir(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o755).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(told("make", path, error))
+            Err(with_context("make", path, error))
         }
         _ => Ok(()),
     }
 }
 
-fn told(what: &str, path: &Path, error: io::Error) -> io::Error {
+fn with_context(what: &str, path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }

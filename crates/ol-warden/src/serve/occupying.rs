@@ -8,7 +8,7 @@ use super::watch::Token;
 use crate::cgroup::{Freezer, GroupLimits};
 use crate::fork_order::{self, ForkOrder, ForkProgress};
 use crate::leaf::{self, TargetShell};
-use crate::network::Fitted;
+use crate::network::SandboxNetwork;
 use crate::protocol::{Event, FreezerKind, Network, Role, reason};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::WaitStatus;
@@ -98,7 +98,7 @@ impl Cells {
         cell.group.limit(if by_fork { &roomy } else { &limits })?;
         self.fitter.fit(keeper.pidfd.as_fd(), &spec.content)?;
         let network = spec.content.network;
-        let Fitted { link, gate } = self.networking.fit(keeper, network)?;
+        let SandboxNetwork { link, gate } = self.networking.fit(keeper, network)?;
         cell.link = link;
         let keeper = keeper.pidfd.try_clone()?;
         let alarm = spec
