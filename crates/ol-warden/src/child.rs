@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_words_for_the_operator_are_a_line() {
+    fn a_failure_for_the_operator_is_a_line() {
         let Err(Failed(message)) = Err::<(), _>(rustix::io::Errno::PIPE).step("receive") else {
             panic!("it failed");
         };
