@@ -1,7 +1,7 @@
 """Serves an ASGI app: one event loop for the process, any number of calls at once.
 
-The reader never waits for an app: what the worker sends is bounded by the windows that the calls grant. Writers wait
-while the socket is full, so that at most one frame per call lies here unsent.
+The reader never waits for an app, since the windows that the calls grant bound what the worker sends. Writers wait while the
+socket is full, so that at most one frame per call is kept here unsent.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ Lifespan = load("lifespan").Lifespan
 Bell = load("bell").Bell
 
 READ = 64 * 1024
-FAREWELL = 2.0  # seconds between the worker's going and ours; it kills a guest that takes much longer
+SHUTDOWN_SECONDS = 2.0  # in which to shut down when the worker closes the socket; it kills a guest that takes much longer
 
 
 class Server:
-    """The connection as the event loop sees it: frames in to calls, frames out from them."""
+    """The connection in the event loop: passes incoming frames to the calls, and sends their frames."""
 
     def __init__(self, connection, app, loop):
         self.connection, self.app, self.loop = connection, app, loop
         self.window = connection.window
         self.lifespan = Lifespan(app)
         self.calls = {}
-        self.tagging = tagged()  # a task may go on after the call that started it
-        self.parts, self.have, self.need = [], 0, HEADER  # what has come of the frame that is coming
+        self.tagging = tagged()  # needed at once, since a task may go on after the call that started it
+        self.parts, self.have, self.need = [], 0, HEADER  # the received parts of an incomplete frame, their size, the size to wait for
         self.unsent = deque()
-        self.space = Bell()  # rings when all is sent
-        self.farewell = None
+        self.space = Bell()  # rings when everything is sent
+        self.closing = None
 
     def listen(self):
         ahead, self.connection.buffer = self.connection.buffer, b""
@@ -43,7 +43,7 @@ class Server:
         self.loop.add_reader(self.connection.fd, self.readable)
 
     def readable(self):
-        leave_if_forked()  # a child that came back here from the app shares the parent's epoll
+        leave_if_forked()  # a child that the app forked may return here, and shares the parent's epoll
         try:
             data = os.read(self.connection.fd, READ + self.need - self.have)
         except BlockingIOError:
@@ -53,7 +53,7 @@ class Server:
         if data:
             self.arrived(data)
         else:
-            self.part()
+            self.worker_gone()
 
     def arrived(self, data):
         self.parts.append(data)
@@ -91,8 +91,8 @@ class Server:
             call.abandon()
 
     def send(self, kind, flags, call, payload, took=0):
-        """Sends or keeps a frame; who can wait does so for `space` before the next."""
-        if self.farewell:
+        """Sends a frame, or keeps what the socket doesn't take. A caller that can wait does so for `space` before the next one."""
+        if self.closing:
             return
         if flags & END and call:
             flags |= left()
@@ -103,7 +103,7 @@ class Server:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return self.part()
+                return self.worker_gone()
             if sent == len(frame):
                 return
             frame = frame[sent:]
@@ -122,29 +122,29 @@ class Server:
         except BlockingIOError:
             return
         except OSError:
-            return self.part()
+            return self.worker_gone()
         self.loop.remove_writer(self.connection.fd)
         self.space.ring()
 
-    def part(self):
-        """The worker is gone."""
-        if self.farewell:
+    def worker_gone(self):
+        """Starts the shutdown, since the worker is gone."""
+        if self.closing:
             return
         self.loop.remove_reader(self.connection.fd)
         self.loop.remove_writer(self.connection.fd)
-        self.farewell = self.loop.create_task(self.end())
+        self.closing = self.loop.create_task(self.end())
         self.unsent.clear()
         self.space.ring()
         for call in list(self.calls.values()):
             call.abandon()
 
     async def end(self):
-        """Lets the calls hear of it and finish, then the app close what it opened."""
+        """Gives the calls time to finish, then runs the app's shutdown, and stops the loop."""
         try:
-            deadline = self.loop.time() + FAREWELL
+            deadline = self.loop.time() + SHUTDOWN_SECONDS
             tasks = [call.task for call in self.calls.values()]
             if tasks:
-                await asyncio.wait(tasks, timeout=FAREWELL / 4)
+                await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS / 4)
             await asyncio.wait_for(self.lifespan.shut_down(), deadline - self.loop.time())
         except Exception as error:
             if not isinstance(error, asyncio.TimeoutError):
@@ -156,14 +156,14 @@ class Server:
         while True:
             try:
                 return self.loop.run_forever()
-            except BaseException as error:  # sys.exit in a task that the app started comes out here
+            except BaseException as error:  # sys.exit in a task that the app started is raised here
                 leave_if_forked(error)
                 sys.stderr.write(explain(error))
                 flush()
 
 
 def event_loop():
-    """The loop that the module got at import, if it asked for one: on old Pythons locks and queues are bound to it."""
+    """The loop that the app's module got if it asked for one at import (old Pythons bind locks and queues to it), else a new one."""
     try:
         loop = asyncio.get_event_loop()
     except RuntimeError:
@@ -178,7 +178,7 @@ server = None
 
 
 def start(connection, app):
-    """Runs the app's startup; whether it supports lifespan. Raises if it says it can't serve."""
+    """Runs the app's startup; returns whether the app supports lifespan. Raises if the app says that it can't serve."""
     global server
     server = Server(connection, app, event_loop())
     return server.loop.run_until_complete(server.lifespan.start_up())

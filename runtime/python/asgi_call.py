@@ -1,4 +1,4 @@
-"""One call of an ASGI app: its scope, what it may receive, what it sends.
+"""One call of an ASGI app: its scope, the messages that the app receives, and those that it sends.
 
             start            body, more             last body              the app returns
     ASKED ─────────▶ STARTED ───────────▶ SENDING ───────────▶ COMPLETE ───────────────────▶ gone: END has been sent
@@ -24,17 +24,18 @@ percent_decoded = webapp.percent_decoded
 
 ASKED, STARTED, SENDING, COMPLETE, ANSWERED = "asked", "started", "sending", "complete", "answered"
 PIECE = 64 * 1024  # of an answer per frame: small, since a sandbox has little memory and each call may hold one
-TURN = 16  # frames after which a call that never has to wait lets the others run
+TURN = 16  # after this many frames, a call that never had to wait lets the others run
 UNBOUNDED = 1 << 62
-# 2.3 and not 2.4: Starlette and its like then wait for `http.disconnect` while they stream, and stop a stream at once
-# when the caller leaves, even one that has nothing to send for a while.
+# 2.3 and not 2.4: with 2.3, Starlette and frameworks built on it wait for `http.disconnect` while they stream. They thus stop a
+# stream at once when the caller leaves, even if it has nothing to send for a while.
 VERSIONS = {"version": "3.0", "spec_version": "2.3"}
-# Like the original, `path` leaves out `root_path`. Frameworks that mount apps within apps expect it whole, as uvicorn sends it.
+# By default `path` leaves out `root_path`, as in the original. Frameworks that mount apps within apps expect the whole path, as
+# uvicorn sends it.
 WHOLE_PATH = os.environ.get("OL_ASGI_PATH") == "whole"
 
 
 class CallerGone(OSError):
-    """The caller left, and the app streams on."""
+    """Raised in an app that goes on streaming although the caller has left."""
 
 
 class Call:
@@ -48,14 +49,14 @@ class Call:
         self.credit = server.window or UNBOUNDED
         self.state = ASKED
         self.response = self.measure = None
-        self.held = self.release = None  # the last frame of the answer, until it is known whether END comes with BUSY
-        self.gone = False  # nobody waits for the answer
-        self.ignored = False  # whether a part of a stream was dropped because the caller is gone
+        self.held = self.release = None  # the answer's last part, until it is known whether END needs BUSY; the timer for that
+        self.gone = False  # whether the caller has left
+        self.ignored = False  # whether a part of a stream was dropped because the caller has left
         self.frames = 0
         self.bell = Bell()  # rings when anything here changes
         self.task = None
 
-    # What the worker says.
+    # Frames from the worker.
 
     def arrived(self, payload, ended):
         if payload:
@@ -71,7 +72,7 @@ class Call:
         self.gone = True
         self.bell.ring()
 
-    # What the app sees.
+    # The app's interface.
 
     def scope(self):
         head = self.head
@@ -135,7 +136,7 @@ class Call:
     async def send_body(self, body, more):
         at = 0
         while not self.gone:
-            # Every wait may be long: afterwards the caller may have gone.
+            # Each wait may be long, and the caller may leave meanwhile, so `gone` is checked again after each.
             if self.frames >= TURN:
                 self.frames = 0
                 await asyncio.sleep(0)
@@ -158,8 +159,8 @@ class Call:
         elif self.ignored:
             raise CallerGone("the caller left")
         else:
-            # Answers to nobody are dropped, as the specification asks for before 2.4. A stream is told at its second
-            # part to nobody: by then who waits for `http.disconnect` has heard it, and who doesn't would never end.
+            # What is sent after the caller left is dropped, as the specification demands before 2.4. The second dropped part of a
+            # stream raises: by then an app that waits for `http.disconnect` has received it, and any other would stream for ever.
             self.ignored = True
             await asyncio.sleep(0)
 
@@ -175,14 +176,14 @@ class Call:
         return microseconds(self.began) if flags & END else 0
 
     def hold(self, part):
-        """An app mostly returns right after the last part: END then says all. One loop turn is time enough for that."""
+        """Keeps the last part for one turn of the loop, since most apps return right after it; then a plain END suffices."""
         self.held = part
         self.state = COMPLETE
         self.release = self.server.loop.call_soon(self.go_on)
         self.bell.ring()
 
     def go_on(self):
-        """The app has more to do than to answer: a background task."""
+        """Sends the end of the answer with BUSY, since the app goes on after it (a background task)."""
         flush()
         self.end(BUSY)
 
@@ -203,9 +204,9 @@ class Call:
         self.over(error)
 
     def over(self, error):
-        """Exactly one END has to leave, whatever the app did."""
+        """Ends the call with exactly one END, whatever the app did."""
         if error is not None and self.state not in (ASKED, STARTED) and not isinstance(error, CallerGone):
-            # The caller can't be told any more; whoever reads the log can.
+            # It is too late to tell the caller, so the error goes to the log.
             sys.stderr.write(explain(error))
         flush()
         self.server.tagging.finish(self.number)

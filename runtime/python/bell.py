@@ -1,5 +1,8 @@
-"""Waiting for a change that several tasks may wait for. Each has its own future: cancelling one task must not reach the
-others, nor leave anything behind in a call that is asked a million times whether its caller is still there."""
+"""A bell, which tasks wait for until it rings: something has changed.
+
+Each waiting task has its own future. Thus cancelling one task doesn't affect the others, and leaves nothing behind, even if an
+app asks a million times in one call whether its caller is still there.
+"""
 
 import asyncio
 

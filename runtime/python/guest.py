@@ -1,9 +1,9 @@
 """What runs inside a Python sandbox: binds one function, then answers calls on descriptor 3.
 
-The frames are described in docs/reference/guest-protocol.md. Everything the tenant's code may touch is in this process, so nothing
-here is trusted by the worker; what protects the host is outside. Two things keep it quick: no module is imported that
-a call doesn't need (`json` apart, which every call does), and a frame is one read and one write. What only web apps
-need lies in files beside this one, read when the function turns out to be one:
+The frames are described in docs/reference/guest-protocol.md. The tenant's code runs in this process and can change everything in it, so the
+worker trusts nothing here; what protects the host is outside. Two things make it fast: it imports no module that not every call
+needs (every call needs `json`), and a frame is one read or one write. What only some functions need lies in files beside this one,
+which are read when they are needed:
 
     guest.py ─┬─ encoding.py   decodes the bodies of requests that are sent as gzip
               ├─ webapp.py     which app the module holds, and of which kind
@@ -16,12 +16,12 @@ need lies in files beside this one, read when the function turns out to be one:
 import sys
 
 HERE = __file__.rpartition("/")[0]
-if sys.path[0] == HERE:  # where Python looks first for what a program imports; what lies here is nobody's but the runtime's
+if sys.path[0] == HERE:  # Python looks for imports here first, but these files are only for the runtime
     del sys.path[0]
 
 import gc
 
-gc.disable()  # until this file is read: what is made meanwhile stays, and looking for garbage among it took a tenth of the start
+gc.disable()  # until the start is over: what is allocated meanwhile stays, and collecting took a tenth of the start's time
 
 import json
 import marshal
@@ -36,25 +36,25 @@ END, COMPILED, BUSY, LEFT = 1, 2, 4, 8
 BIND, CALL, BODY, CANCEL, WINDOW, ZYGOTE, WARM = 1, 2, 3, 4, 5, 6, 7
 READY, BOUND, BIND_FAILED, RESULT, FAULT, DONE, WARMED = 16, 17, 18, 19, 20, 21, 22
 CHUNK = 256 * 1024
-GRANT = 256 * 1024  # bytes of a request that are taken before more are asked for; far below the 1 MiB the worker may be ahead
-NOBODY = 0  # in the place of a call's number
+GRANT = 256 * 1024  # bytes of a request that are taken before the window grows again; far below the 1 MiB that the worker may be ahead
+NOBODY = 0  # in place of a call's number: no call
 HEADER = 12
 FRAME = Struct("<IBBHI")
 NO_HEAD = b"\0\0\0\0"
-NO_SITE = 6  # its place in sys.flags
+NO_SITE = 6  # the index of `no_site` in sys.flags
 
 
 class Connection:
-    """Frames over the socket. Reads ahead, so that a small frame costs one system call."""
+    """Sends and receives frames on the socket. Reads ahead, so that a small frame costs one system call."""
 
     def __init__(self, fd):
         self.fd = fd
         self.buffer = b""
         self.window = 0
-        self.began = 0  # when the last call came
+        self.began = 0  # when the last CALL frame was received
 
     def restart(self):
-        """Forgets what another process heard on it."""
+        """Forgets what the zygote received, in a child that gets a socket of its own."""
         self.buffer, self.window = b"", 0
 
     def receive(self):
@@ -89,7 +89,7 @@ class Connection:
             sent = os.write(self.fd, frame)
 
     def send_body(self, kind, call, head, body):
-        """`body` in as many frames as it needs, the first of `kind` and with `head`, within the window."""
+        """Sends `body` in as many frames as it needs, within the window; the first is of `kind` and begins with `head`."""
         if not self.window and len(body) <= CHUNK:
             return self.send(kind, END, call, head + body)
         credit = self.window or len(body)
@@ -114,7 +114,7 @@ class Connection:
 
 
 def microseconds(began):
-    """The time since `began` as a header tells it: rounded up, at most what its field holds."""
+    """The time since `began` for a frame's header: rounded up, and at most what the field of 16 bits holds."""
     took = (perf_counter_ns() - began) // 1000 + 1
     return took if took < 65536 else 65535
 
@@ -132,11 +132,11 @@ def sectioned(head, rest):
 
 
 class Refusal(Exception):
-    """What the runtime itself has against a function, in words for its author."""
+    """Why the runtime refuses a function, as a text for its author."""
 
 
 def explain(error):
-    """The traceback of `error` and of what led to it, without the runtime's own frames."""
+    """The traceback of `error` and of its causes, without the runtime's own frames."""
     if isinstance(error, Refusal):
         return "%s\n" % error
     import traceback
@@ -154,8 +154,11 @@ def explain(error):
 
 
 def load(name):
-    """The file `name`.py beside this one. Its folder is not on sys.path and the module's name is out of the way, so that
-    the function's modules and the runtime's can't take each other's place."""
+    """Loads the file `name`.py beside this one as a module.
+
+    The folder is not on sys.path and the module is called `_ol_NAME`, so that modules of the function and of the runtime can't take
+    each other's place.
+    """
     known = sys.modules.get("_ol_" + name)
     if known is not None:
         return known
@@ -176,14 +179,14 @@ def compile_file(name):
 def bind(payload, flags):
     """Makes the module from source or compiled code; returns (kind, handler, code to keep or b"")."""
     head, rest = sections(payload)
-    os.chdir(HANDLER)  # a process forked ahead stands in the empty folder that the code was mounted over
+    os.chdir(HANDLER)  # in a process forked ahead, the working directory is still the folder below the mount of the code
     sys.path_importer_cache.pop(HANDLER, None)
     environment = head.get("environment", {})
     os.environ.update(environment)
     if "TZ" in environment:
         tzset()
     connection.window = head.get("window", 0)
-    current.set(NOBODY)  # what is printed or started from here on is no call's
+    current.set(NOBODY)  # what is printed or started from here on belongs to no call
     if head.get("tag"):
         tagged()
     if head.get("site_packages"):
@@ -193,7 +196,7 @@ def bind(payload, flags):
     named, packages = os.environ.get("PYTHONPATH"), head.get("path", ())
     first = [*(map(os.path.abspath, named.split(":")) if named else ()), *packages]
     sys.path[:0] = [p for p in first if p not in sys.path]
-    if packages:  # a Python that the function starts is to find them too
+    if packages:  # so that a Python that the function starts finds them too
         os.environ["PYTHONPATH"] = ":".join([*([named] if named else []), *packages])
     sys.path.append(HANDLER)
     entry = head["entry"]
@@ -205,7 +208,7 @@ def bind(payload, flags):
     else:
         code = compile(rest, path, "exec", dont_inherit=True)
         keep = marshal.dumps(code)
-        if len(keep) > CHUNK:  # compiled anew each time: it would not fit a frame
+        if len(keep) > CHUNK:  # too long for a frame, so it is compiled anew in each sandbox
             keep = b""
     module = import_entry(entry, path, code)
     handler = getattr(module, "f", None)
@@ -217,29 +220,29 @@ def bind(payload, flags):
 
 
 def import_entry(entry, path, code):
-    """Runs `code` as the module that `import` would make of `entry`: `src/app.py` is `src.app`, imported after `src`."""
+    """Runs `code` as the module that `import` would make of `entry`: `src/app.py` becomes `src.app`, after an import of `src`."""
     folder, _, name = entry[:-3].lstrip("./").rpartition("/")
     parent = "" if "." in folder else folder.replace("/", ".")
     if parent:
         __import__(parent)
         name = parent + "." + name
-        if name in sys.modules:  # its package imported it
+        if name in sys.modules:  # the package imported it already
             return sys.modules[name]
-    machinery = sys.modules["_frozen_importlib_external"]  # importlib.util would have to be imported
+    machinery = sys.modules["_frozen_importlib_external"]  # saves the import of importlib.util
     spec = machinery.spec_from_file_location(name, path)
     module = sys.modules["_frozen_importlib"].module_from_spec(spec)
-    sys.modules.setdefault(name, module)  # an entry called like a module of ours or of Python's must not replace it
+    sys.modules.setdefault(name, module)  # an entry must not replace a module of the runtime or of Python with the same name
     exec(code, module.__dict__)
     if parent:
         setattr(sys.modules[parent], name.rpartition(".")[2], module)
     return module
 
 
-SPACES = " \t\n\r"  # JSON's
+SPACES = " \t\n\r"  # the white space that JSON allows
 
 
 def parse(body):
-    """The JSON value in `body`. Nearly always it is UTF-8, and then what json.loads does beside parsing takes longer than that."""
+    """The JSON value in `body`. Faster than json.loads for UTF-8: there, what it does besides parsing takes longer than parsing."""
     try:
         text = body.decode().lstrip(SPACES)
         value, end = JSON.raw_decode(text)
@@ -251,21 +254,24 @@ def parse(body):
 
 
 def make_encoder():
-    """A function from values to JSON text. One C encoder serves all calls; json.dumps makes one for each, which takes longer than
-    its work. A function that replaces JSONEncoder.default is heeded, as json.dumps would."""
+    """A function from values to JSON text, faster than json.dumps.
+
+    One C encoder serves all calls; json.dumps makes one for each call, which takes longer than encoding. If the function replaces
+    JSONEncoder.default, the replacement is used, as with json.dumps.
+    """
     plain = json.JSONEncoder(allow_nan=False)
     try:
         make, text = json.encoder.c_make_encoder, json.encoder.encode_basestring_ascii
         quick = make(None, lambda value: plain.default(value), text, None, ": ", ", ", False, False, False)
         if "".join(quick({"a": [1, None]}, 0)) == '{"a": [1, null]}':
             return lambda value: "".join(quick(value, 0))
-    except Exception:  # it is no promised interface
+    except Exception:  # c_make_encoder is no documented interface, and may change
         pass
     return plain.encode
 
 
 def answer(connection, handler, call, body, head=b""):
-    """One call of f(event): JSON in, JSON out. With a head, which says how, the body is to be decoded first."""
+    """Serves one call of f(event): JSON in, JSON out. If there is a head, it says how to decode the body first."""
     current.set(call)
     try:
         if head and body:
@@ -294,16 +300,16 @@ def flush():
 
 
 def over(call):
-    """All that this call printed leaves."""
+    """Sends on everything that this call printed."""
     flush()
     if tagging is not None:
         tagging.finish(call)
-    elif call and "asyncio" in sys.modules:  # a loop may be kept, with tasks that go on in a later call
+    elif call and "asyncio" in sys.modules:  # the function may keep a loop, whose tasks go on during later calls
         tagged()
 
 
 def tagged():
-    """The module that makes printed lines name their call; they do from now on."""
+    """Makes printed lines name their call from now on; returns the module that does it."""
     global tagging
     if tagging is None:
         tagging = load("tagging")
@@ -312,7 +318,7 @@ def tagged():
 
 
 def left():
-    """The flag which says that processes are left, so that nobody knows whose what they print is."""
+    """LEFT if processes that a call started are left over, whose output can't be attributed to a call; else 0."""
     return LEFT if tagging is not None and tagging.processes() else 0
 
 
@@ -351,13 +357,13 @@ def serve(connection, handler):
 
 
 def leave_the_worker_alone():
-    """In a child that the function forks: the connection is the parent's."""
+    """Closes the connection in a child that the function forks, since it is the parent's."""
     os.close(FD)
     connection.fd = -1
 
 
 def leave_if_forked(error=None):
-    """Ends a child that the function forked and let return, as the end of its program would have."""
+    """If this is a child that the function forked and that returned to the runtime, ends it as the end of a program would."""
     if connection.fd >= 0:
         return
     code = 0
@@ -371,7 +377,7 @@ def leave_if_forked(error=None):
 
 
 def greet():
-    """Says that this process is there, and returns the first frame that makes something of it."""
+    """Sends READY, and returns the first frame that makes this process a leaf or a zygote."""
     connection.send(READY, END, 0, HELLO)
     while True:
         kind, flags, _, payload = connection.receive()
@@ -385,17 +391,20 @@ def greet():
 
 
 def be_plain():
-    """Makes this process what Python makes of any program. It was started with `-S`, because `site` would let whatever lies in the
-    base's own package folders run code here, and takes as long as all else. Who starts another Python (multiprocessing, loky)
-    hands on the options that `sys.flags` tells, and without `site` that one would not be as under a plain `python3`."""
-    import site  # before the flag falls: an import afterwards would look for packages
+    """Makes this process like one that was started with a plain `python3`, without `-S`.
+
+    It was started with `-S` because `site` would run code from the base's own package folders here, and takes as long as the rest of
+    the start. Libraries that start another Python (multiprocessing, loky) pass on the options in `sys.flags`; with `-S` among them,
+    that Python would not be like a plain `python3` either.
+    """
+    import site  # before the flag is cleared: an import afterwards would look for packages
 
     site.setquit()
     site.setcopyright()
     site.sethelper()
     try:
         native().clear_flag(NO_SITE)
-    except ImportError:  # a Python that loads no extensions: the flag stays, and a zygote says why it can't be
+    except ImportError:  # this Python can't load extensions: the flag stays, and a zygote will report the error
         pass
     if "-S" in getattr(sys, "orig_argv", ()):
         sys.orig_argv.remove("-S")
@@ -411,11 +420,11 @@ def native():
 
 def main():
     this = sys.modules["_ol_guest"] = sys.modules[__name__]
-    # What multiprocessing starts runs the file of `__main__` again; this one is not the function's.
+    # Processes that multiprocessing starts run the file of `__main__` again, and must not run this one.
     program = sys.modules["__main__"] = type(sys)("__main__")
     program.__builtins__ = __builtins__
     be_plain()
-    load("watch").watch(tagged)  # before any fork: done in each child, it would copy the pages of all that it replaces
+    load("watch").watch(tagged)  # before any fork: in a child, each replaced function would cost copies of its pages
     gc.enable()
     sys.stdout.reconfigure(line_buffering=True)
     os.set_inheritable(FD, False)
@@ -459,7 +468,7 @@ def be_leaf(flags, payload):
     try:
         connection.send(BOUND, END | (COMPILED if keep else 0), 0, sectioned(bound, keep))
         run(connection, handler)
-    except OSError:  # writing failed: the worker is gone, or this is a child that came back from the function
+    except OSError:  # writing failed: the worker is gone, or this is a child that the function forked and let return
         leave_if_forked()
     flush()
     os._exit(0)

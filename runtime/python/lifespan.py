@@ -1,4 +1,4 @@
-"""The ASGI lifespan of an app: its startup before the first call, its shutdown when the worker has gone."""
+"""The ASGI lifespan of an app: its startup before the first call, its shutdown when the worker is gone."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ REPLIES = {
 class Lifespan:
     def __init__(self, app):
         self.app = app
-        self.state = {}  # the app puts in what its calls shall find in theirs
+        self.state = {}  # filled by the app at startup; each call gets a copy in its scope
         self.progress = WAITING
         self.message = ""
         self.error = None
@@ -37,7 +37,7 @@ class Lifespan:
             raise Refusal(self.message or "the app's startup failed")
         if isinstance(self.error, (SystemExit, KeyboardInterrupt)):
             raise self.error
-        # An app that raises at once, or returns, doesn't know lifespan, says the specification; that is no failure.
+        # According to the specification, an app that raises at once, or returns, doesn't support lifespan; that is no failure.
         return self.progress == STARTED
 
     async def shut_down(self):

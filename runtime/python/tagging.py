@@ -1,10 +1,11 @@
-"""Makes each printed line name the call that it was printed for, where that isn't plain: when several calls run at once in one process, or
-when something that a call started may go on after it.
+"""Makes each printed line name the call that printed it, where that isn't clear otherwise.
 
-The context variable `current` holds the call. Tasks inherit it, and so do functions that a task hands to a thread
-(`asyncio.to_thread`, anyio); threads are given that of who started them, and work handed to a `ThreadPoolExecutor` that of who handed it
-over. A forked process goes on with its parent's. What another program prints names nobody: `processes` says whether one may be
-left. Lines leave whole, each in one write while it is short enough for the pipe to keep it whole among other writers.
+It isn't clear when several calls run at once in one process, or when something that a call started may go on after the call. The
+context variable `current` holds the call's number. Tasks inherit it, and so do functions that a task hands to a thread
+(`asyncio.to_thread`, anyio). A new thread gets the number of the code that started it, and work for a `ThreadPoolExecutor` the
+number of the code that submitted it. A forked process keeps its parent's. What another program prints has no number; `processes`
+tells whether such a program may be left. Only whole lines are written, each in one write if it is short enough for the pipe to keep
+it in one piece among other writers.
 """
 
 import io
@@ -14,25 +15,25 @@ from _thread import RLock
 
 from _ol_guest import NOBODY, current
 
-WHOLE = 4096  # PIPE_BUF: what the kernel writes to a pipe in one piece
-LONGEST = 64 * 1024  # an unfinished line that grows past this is written as one, so that it can't fill the memory
+WHOLE = 4096  # PIPE_BUF: the most bytes that the kernel writes to a pipe in one piece
+LONGEST = 64 * 1024  # an unfinished line that grows past this is written as a line, so that it can't fill the memory
 
 streams = []
-started = False  # a process was, and may still be there
+started = False  # whether a process was started that may still exist
 
 
 class TaggedLines(io.BufferedIOBase):
-    """A binary stream over `fd`. Unfinished lines wait per call, so that calls that print in turns don't mix."""
+    """A binary stream over `fd`. It keeps an unfinished line for each call, so that calls that print in turns don't mix."""
 
     def __init__(self, fd, name):
         self.fd, self.name, self.mode = fd, name, "wb"
         self.unfinished = {}
-        # Re-entered when a finalizer prints while a line is being written.
+        # Re-entrant, since a finalizer may print while a line is being written.
         self.lock = RLock()
         self.forked = False
 
     def be_a_child(self):
-        """In a process just forked: what is unfinished is the parent's to write."""
+        """Drops unfinished lines in a process that was just forked, since the parent writes them."""
         self.lock, self.unfinished, self.forked = RLock(), {}, True
 
     def writable(self):
@@ -58,7 +59,7 @@ class TaggedLines(io.BufferedIOBase):
         return len(data)
 
     def emit(self, call, lines):
-        if call is None:  # a thread that Python didn't start: the worker knows as much as we
+        if call is None:  # a thread that Python didn't start: its call is unknown, so the line gets no tag
             tag = b""
         else:
             tag = b"\x1e%d\x1f" % call if call != NOBODY else b"\x1e\x1f"
@@ -76,7 +77,10 @@ class TaggedLines(io.BufferedIOBase):
             data = data[os.write(self.fd, data) :]
 
     def flush(self):
-        """Within a call an unfinished line waits for its end. Elsewhere there is none, and a child ends without telling."""
+        """Writes an unfinished line, unless a call runs: its line is written when it ends.
+
+        Outside of a call there is no such end, and a forked child ends without notice.
+        """
         call = current.get()
         if not call or self.forked:
             self.finish(call)
@@ -89,12 +93,12 @@ class TaggedLines(io.BufferedIOBase):
 
 
 def install():
-    """From now on. The streams stay the objects that they are, since loggers keep them; only what is beneath them changes."""
+    """Tags lines from now on. The stream objects stay the same, since loggers keep them; only what is beneath them changes."""
     for stream, fd in ((sys.__stdout__, 1), (sys.__stderr__, 2)):
         try:
             stream.flush()
             lines = TaggedLines(fd, stream.name)
-            # write_through: text that waited in the wrapper would be tagged for whoever prints next.
+            # write_through: text kept in the wrapper would get the tag of the call that prints next.
             io.TextIOWrapper.__init__(stream, lines, stream.encoding, stream.errors, write_through=True)
         except (AttributeError, ValueError, OSError):  # the function closed it, or took it apart
             continue
@@ -103,13 +107,13 @@ def install():
 
 
 def finish(call):
-    """The call is over: its unfinished lines end here."""
+    """Writes the unfinished lines of a call that is over."""
     for lines in streams:
         lines.finish(call)
 
 
 def start(original, args, kwargs):
-    """`original`, which starts a thread or a process, called as its caller wants it."""
+    """Calls `original`, which starts a thread or a process; a thread's function is wrapped to keep its call's number."""
     if original.__name__ in THREADS and args:
         carry_work()
         args = (carrying(args[0]), *args[1:])
@@ -122,13 +126,13 @@ THREADS = ("start_new_thread", "start_new", "start_joinable_thread")
 
 
 def process():
-    """One is being started."""
+    """Notes that a process is being started."""
     global started
     started = True
 
 
 def processes():
-    """Is there a process that a call started? What it prints bears no name, and may be any call's."""
+    """Whether a process that a call started may still exist. What it prints has no tag, and may belong to any call."""
     global started
     if started:
         mine = str(os.getpid())
@@ -137,7 +141,7 @@ def processes():
 
 
 def alive(pid):
-    """Not gone, and not a zombie, which prints nothing any more."""
+    """Whether a process exists and is no zombie, which prints nothing any more."""
     try:
         with open("/proc/%s/stat" % pid, "rb") as file:
             return file.read().rpartition(b") ")[2][:1] not in (b"Z", b"X")
@@ -146,7 +150,7 @@ def alive(pid):
 
 
 def carrying(function):
-    """`function` as a thread of the call that runs now."""
+    """`function`, wrapped so that what it prints names the call that runs now."""
     owner = current.get() or NOBODY
 
     def carried(*args, **kwargs):
@@ -157,7 +161,7 @@ def carrying(function):
 
 
 def carry_work():
-    """The threads of an executor outlive the call that started them, and work for others."""
+    """Makes work for a `ThreadPoolExecutor` keep its call's number, since the executor's threads serve many calls."""
     module = sys.modules.get("concurrent.futures.thread")
     item = getattr(module, "_WorkItem", None)
     if item is None or hasattr(item, "_ol_call"):

@@ -1,10 +1,10 @@
-"""Notices the first thread or process that a function starts: from then on printed lines have to say whose they are (`tagging.py`)."""
+"""Notices the first thread or process that a function starts: from then on printed lines must name their call (`tagging.py`)."""
 
-import _posixsubprocess  # so that it is there to be watched
+import _posixsubprocess  # must be loaded to be watched
 import os
 import sys
 
-# What starts a thread or a process, by the module that does it and by those that keep it under a name of their own.
+# The functions that start a thread or a process, in each module that holds them under a name of its own.
 STARTERS = (
     ("_thread", "start_new_thread"), ("_thread", "start_new"), ("_thread", "start_joinable_thread"),
     ("threading", "_start_new_thread"), ("threading", "_start_joinable_thread"),
@@ -12,17 +12,17 @@ STARTERS = (
     ("os", "posix_spawn"), ("os", "posix_spawnp"), ("os", "system"),
 )
 
-armed = False  # in a zygote and until there is a function: what the runtime itself starts prints nothing
+armed = False  # false until a function is bound: what the runtime itself starts prints nothing
 
 
 def arm():
-    """There is a function from now on."""
+    """Begins to watch, since a function is about to be bound."""
     global armed
     armed = True
 
 
 def watch(tagged):
-    """As long as a function starts nothing, all that is printed during a call is the call's, and no line need say so."""
+    """Wraps the functions in STARTERS. As long as a function starts nothing, what is printed during a call is that call's."""
     for module, name in STARTERS:
         original = getattr(sys.modules.get(module), name, None)
         if original is not None and not hasattr(original, "__wrapped__"):

@@ -1,7 +1,7 @@
-"""What both kinds of web app need: finding the app in a module that has no f(event), telling WSGI from ASGI, decoding paths, and
-holding what an app answers to what HTTP allows, where the app can see it (the worker does the same, and trusts nobody here).
+"""What both kinds of web app need: finding the app, telling WSGI from ASGI, decoding paths, and checking answers.
 
-Kept apart from guest.py because a plain function never needs it.
+An answer that HTTP doesn't allow raises where the app gives it, so that the app sees the error. (The worker checks again, since it
+trusts nothing here.) This is not in guest.py because a plain function never needs it.
 """
 
 import functools
@@ -11,13 +11,13 @@ from _ol_guest import Refusal
 
 IS_COROUTINE = 0x80  # inspect.CO_COROUTINE
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-MOST_LINES = 100  # of headers, and
-MOST_BYTES = 64 * 1024  # of their names and values, that an answer may have
+MOST_LINES = 100  # the most header lines of an answer
+MOST_BYTES = 64 * 1024  # the most bytes of all names and values of its headers
 BODILESS = (204, 205, 304)
 
 
 def find_app(module, entry):
-    """(kind, app) of the module made from the file `entry`, or an error that names the remedy."""
+    """Returns (kind, app) of the module made from the file `entry`; raises an error that names the remedy."""
     for kind, variable in (("wsgi", "OL_WSGI_ENTRY"), ("asgi", "OL_ASGI_ENTRY")):
         name = os.environ.get(variable)
         if name:
@@ -46,10 +46,12 @@ def named(module, entry, name, variable):
 
 
 def is_asgi(app):
-    """An ASGI app is a coroutine function, or has one as `__call__`; a class or a wrapped function is asked how it may
-    be called: (environ, start_response) is WSGI, (scope, receive, send) is not."""
+    """Whether `app` is an ASGI app: a coroutine function, or an object that has one as `__call__`.
+
+    For a class or a wrapped function the number of arguments decides: (environ, start_response) is WSGI, (scope, receive, send) ASGI.
+    """
     if type(app) is type(is_asgi) and not app.__dict__ and app.__code__.co_argcount == 2:
-        return bool(app.__code__.co_flags & IS_COROUTINE)  # the usual WSGI function, told without the slow import
+        return bool(app.__code__.co_flags & IS_COROUTINE)  # the usual WSGI function, recognised without the slow import
     import inspect
 
     while isinstance(app, functools.partial) and not (app.args or app.keywords):
@@ -84,7 +86,7 @@ def percent_decoded(path):
 
 
 class BadAnswer(ValueError):
-    """An answer that HTTP doesn't allow. Raised where the app gives it; the call that ends with it is answered 502."""
+    """An answer that HTTP doesn't allow. A call that ends with this error is answered 502."""
 
 
 def checked_status(status):
@@ -95,7 +97,7 @@ def checked_status(status):
 
 
 def checked_headers(pairs):
-    """What `pairs` of str announce as Content-Length, or None. Raises where one can't be sent, as servers do."""
+    """Checks header `pairs` of str; returns their Content-Length or None. Raises if a header can't be sent, as web servers do."""
     if len(pairs) > MOST_LINES:
         raise BadAnswer("the answer has %d header lines, and may have %d" % (len(pairs), MOST_LINES))
     size, length = 0, None
@@ -119,14 +121,14 @@ def checked_headers(pairs):
 
 
 class Measure:
-    """Holds a body to its Content-Length, if there is one and the body is sent at all."""
+    """Checks that a body has the length of its Content-Length, if there is one and the body is sent at all."""
 
     def __init__(self, length, status, method):
         self.left = None if method == "HEAD" or status in BODILESS else length
         self.length = length
 
     def take(self, size, last):
-        """A part of `size` bytes comes, the last if `last`. What raises isn't counted."""
+        """Counts a part of `size` bytes, the last one if `last`. A part for which this raises isn't counted."""
         if self.left is None:
             return
         left = self.left - size

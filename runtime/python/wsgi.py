@@ -1,7 +1,7 @@
-"""Serves a WSGI app (PEP 3333): one call at a time, its body read and its answer sent as the app goes.
+"""Serves a WSGI app (PEP 3333): one call at a time; reads its body and sends its answer while the app runs.
 
-Writing may block, since the worker always reads on; a caller that left is noticed between two chunks of the answer and
-where the app reads the request.
+Writing may block, since the worker always reads on. That a caller left is noticed between two chunks of the answer, and when the
+app reads the request.
 """
 
 import select
@@ -16,7 +16,7 @@ webapp = load("webapp")
 
 
 class Input:
-    """`wsgi.input`: takes frames from the connection only when the app wants more than has come."""
+    """`wsgi.input`: reads frames from the connection only when the app wants more than was received."""
 
     def __init__(self, exchange, first, ended):
         self.exchange = exchange
@@ -31,7 +31,7 @@ class Input:
         self.ended = self.ended or bool(ended)
 
     def more(self):
-        """Makes the next part the buffer, which the app has used up; False at the end of the body."""
+        """Replaces the used-up buffer by the next part of the body; returns False at the end of the body."""
         while not self.later and not self.ended:
             self.exchange.pump()
             if self.exchange.cancelled:
@@ -100,7 +100,7 @@ class FileWrapper:
 
 
 class Exchange:
-    """One call: what of it has come, what of the answer has gone."""
+    """One call: the request as far as it was received, the answer as far as it was sent."""
 
     def __init__(self, connection, poller, call, payload, ended):
         self.connection, self.poller, self.call = connection, poller, call
@@ -108,12 +108,12 @@ class Exchange:
         self.input = Input(self, first, bool(ended))
         self.credit = connection.window
         self.cancelled = False
-        self.answer = None  # (status, headers) once the app has said them
+        self.answer = None  # (status, headers) once the app has called start_response
         self.measure = None
         self.begun = False  # whether RESULT has been sent
 
     def pump(self):
-        """Takes one frame, waiting for it."""
+        """Receives and handles one frame; waits for it."""
         kind, flags, call, payload = self.connection.receive()
         if call != self.call:
             return
@@ -125,7 +125,7 @@ class Exchange:
             self.cancelled = True
 
     def listen(self):
-        """Takes what has come, without waiting."""
+        """Handles the frames that were received already, without waiting."""
         while self.connection.buffer or self.poller.poll(0):
             self.pump()
 
@@ -135,7 +135,7 @@ class Exchange:
                 if self.begun:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # the frames it refers to refer to this one
+                exc_info = None  # breaks a reference cycle: its traceback refers to this frame
         elif self.answer:
             raise AssertionError("start_response was called twice without exc_info")
         answer, length = checked(status, headers)
@@ -152,7 +152,7 @@ class Exchange:
             self.send(chunk, 0)
 
     def send(self, body, end):
-        """`body` in as many frames as it needs, within the window; the last of them with the flag `end`."""
+        """Sends `body` in as many frames as it needs, within the window; the last of them has the flag `end`."""
         at = 0
         while True:
             size = CHUNK
@@ -193,8 +193,10 @@ class Exchange:
             self.connection.send(FAULT, END, self.call, fault_payload(500, "cancelled\n"))
 
     def iterate(self, app):
-        """Sends what the app yields, but for the chunk of an answer that says it has only one: that leaves together
-        with the end, in one frame."""
+        """Sends the chunks that the app yields, except the chunk of an answer with only one.
+
+        That chunk is returned, so that it can be sent in one frame with the end.
+        """
         result = app(environ(self.head, self.input), self.start_response)
         last = b""
         try:
@@ -214,7 +216,7 @@ class Exchange:
 
     def fail(self, error):
         text = explain(error)
-        if self.begun and not self.cancelled:  # the caller can't be told any more; whoever reads the log can
+        if self.begun and not self.cancelled:  # it is too late to tell the caller, so the error goes to the log
             sys.stderr.write(text)
         over(self.call)
         status = 502 if isinstance(error, webapp.BadAnswer) else 500
@@ -222,7 +224,7 @@ class Exchange:
 
 
 def checked(status, headers):
-    """((status, headers), announced length or None), or what is wrong with them."""
+    """Returns ((status, headers), Content-Length or None); raises if something is wrong with them."""
     if not isinstance(status, str):
         raise TypeError("the status must be a str like '200 OK', got %r" % (status,))
     number = status.partition(" ")[0]
@@ -238,7 +240,7 @@ def checked(status, headers):
 
 
 def environ(head, body):
-    """The environ of PEP 3333. Every value is made of bytes as Latin-1, as the head has them already."""
+    """The environ of PEP 3333. Its strings are bytes decoded as Latin-1, as those in the head already are."""
     path = head["path"]
     root = head.get("root", "")
     query = head.get("query", "")
@@ -269,7 +271,7 @@ def environ(head, body):
         variables["REMOTE_ADDR"] = head["client"][0]
         variables["REMOTE_PORT"] = str(head["client"][1])
     for name, value in head.get("headers", ()):
-        if "_" in name:  # would pass for the header with a dash, which a proxy in front may have set
+        if "_" in name:  # a WSGI app could not tell it from the header with a dash, which a proxy in front may have set
             continue
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):

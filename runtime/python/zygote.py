@@ -1,7 +1,8 @@
-"""A zygote: imports what its children need, then forks one for each order of the warden; and what is done ahead of a function.
+"""A zygote: imports what its children need, then forks a child for each order of the warden.
 
-The forking itself is native (`native/forker.rs`): a child is confined before a line of Python runs in it. Here is what comes before,
-once, and what comes after in every child: nothing random may be the same in two of them.
+The fork itself is native (`native/forker.rs`), since a child must be confined before a line of Python runs in it. This file holds
+what is done once before, and what is done afterwards in every child: nothing random may be the same in two of them. `warm` also
+serves processes that wait for a function without being zygotes.
 """
 
 import gc
@@ -9,12 +10,13 @@ import os
 import sys
 
 CHANNEL = 4
-# What libraries ask how many threads to start when they are loaded. A fork copies one, so they may start none.
+# Variables that tell libraries how many threads to start when they are loaded. A fork copies only one thread, so they must start
+# none.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
 def become(connection, head, guest):
-    """Imports and forks; returns in each child, never in the zygote itself."""
+    """Makes this process a zygote: imports, then forks. Returns in each child, never in the zygote itself."""
     os.set_inheritable(CHANNEL, False)
     sys.path[:0] = [p for p in head.get("path", ()) if p not in sys.path]
     os.environ.update(dict.fromkeys(THREADS, "1"))
@@ -25,7 +27,7 @@ def become(connection, head, guest):
     compile_all(guest)
     warm(guest)
     forker = guest.native()
-    # What is alive now lives in every child; a collector that looks at it would copy its pages.
+    # All objects that exist now exist in every child; a garbage collector that visits them there would copy their pages.
     gc.collect()
     gc.freeze()
     connection.send(guest.BOUND, guest.END, 0, guest.sectioned({"kind": "zygote"}, b""))
@@ -37,12 +39,12 @@ def become(connection, head, guest):
 
 
 def forget():
-    """A function's process has no use for this module, and one that starts anew never had it."""
+    """Removes this module: a function's process doesn't need it, and one that is started anew never has it."""
     del sys.modules[__name__]
 
 
 def compile_all(guest):
-    """So that no child of a zygote has to."""
+    """Compiles the runtime's files, so that no child of a zygote has to."""
     for file in os.listdir(guest.HERE):
         name, dot, extension = file.partition(".")
         if extension == "py":
@@ -50,7 +52,7 @@ def compile_all(guest):
 
 
 def nowhere(guest):
-    """A connection for the answers of a rehearsal."""
+    """A connection that encodes the frames of a rehearsal and sends them nowhere."""
 
     class Nowhere(guest.Connection):
         def send(self, kind, flags, call, payload):
@@ -60,8 +62,11 @@ def nowhere(guest):
 
 
 def warm(guest):
-    """Binds and calls a function that answers its event, and forgets it. What the first time takes is then done, and in a child of a
-    zygote the memory that is written to by it is the child's own."""
+    """Binds and calls a function that returns its event, and forgets it.
+
+    The work that only a first call causes is then done. In a child of a zygote, the pages that such a call writes to are then the
+    child's own already.
+    """
     head = {"entry": "_ol_warm.py", "environment": {}, "site_packages": False, "window": 0, "tag": False}
     path = sys.path[:]
     try:
@@ -75,7 +80,7 @@ def warm(guest):
 
 
 def reseed():
-    """Gives this process randomness of its own, in whatever the zygote had imported. What asks the kernel each time needs nothing."""
+    """Seeds the random generators that the zygote had imported. Those that ask the kernel each time need nothing."""
     modules = sys.modules
     if "random" in modules:
         modules["random"].seed()

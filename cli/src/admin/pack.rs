@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ol_archive::{Beneath, Kind, open_regular};
+use ol_archive::{Beneath, EntryKind, open_regular};
 use tar::{Builder, EntryType, Header};
 
 use super::check::Files;
@@ -185,18 +185,18 @@ fn walk(source: &Beneath, folder: &Path, members: &mut BTreeMap<PathBuf, Member>
             continue;
         }
         match kind {
-            Kind::Directory => {
+            EntryKind::Directory => {
                 members.insert(path.clone(), Member::Directory);
                 walk(source, &path, members)?;
             }
-            Kind::File => {
+            EntryKind::File => {
                 members.insert(path, Member::File);
             }
-            Kind::Link => bail!(
+            EntryKind::Link => bail!(
                 "{} is a symbolic link, which a bundle can't hold; replace it by what it points to",
                 path.display()
             ),
-            Kind::Other => bail!(
+            EntryKind::Other => bail!(
                 "{} is neither a file nor a directory; move it out of the function's directory",
                 path.display()
             ),

@@ -67,7 +67,7 @@ pub(super) fn start(out: Out, directory: &Directory, options: &[String]) -> Resu
 
 fn command(directory: &Directory, options: &[String]) -> Result<Command> {
     // The child must not inherit other files of the calling shell: somebody may wait for the end of a pipe among them.
-    ol_sys::process::bequeath_standard_only().context("look after open files")?;
+    ol_sys::process::close_on_exec_above_stderr().context("look after open files")?;
     // The real path if possible, for people who list processes; the link always works.
     let program = std::env::current_exe()
         .ok()

@@ -1,8 +1,8 @@
-//! Reads what lies beneath one directory, and nowhere else, whoever exchanges its parts meanwhile.
+//! Reads only what lies beneath one directory, even if somebody replaces parts of it meanwhile.
 //!
-//! A directory that is packed may belong to somebody with fewer rights than who packs it. Everything in it is therefore opened from
-//! the directory's descriptor, with no link followed on the way: a link that was put in the place of a file or directory since it was
-//! listed makes the opening fail.
+//! A directory to pack may belong to somebody with fewer rights than the process that packs it. Everything in it is therefore opened
+//! relative to the directory's descriptor, without following a link: if a file or directory was replaced by a link after it was
+//! listed, opening it fails.
 
 use crate::tree::BENEATH;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat2};
@@ -13,9 +13,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What something in a directory is.
+/// The kind of an entry in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -31,20 +31,20 @@ pub enum Kind {
 pub struct Beneath(OwnedFd);
 
 impl Beneath {
-    /// The directory that `path` names. It is whoever asks that names it, so links in it are followed.
+    /// Opens the directory `path`. Links in `path` are followed, since the caller chose it.
     ///
     /// # Errors
-    /// When there is none, or it may not be read.
+    /// When it doesn't exist, or may not be read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
     }
 
-    /// What lies in `folder`, a path beneath the directory; empty means the directory itself. In order of their names.
+    /// The entries of `folder`, a path beneath the directory, ordered by name. An empty path means the directory itself.
     ///
     /// # Errors
-    /// When it can't be read, or the way to it leads over a link.
-    pub fn list(&self, folder: &Path) -> io::Result<Vec<(PathBuf, Kind)>> {
+    /// When it can't be read, or its path leads through a link.
+    pub fn list(&self, folder: &Path) -> io::Result<Vec<(PathBuf, EntryKind)>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let at = if folder.as_os_str().is_empty() {
             Path::new(".")
@@ -61,15 +61,15 @@ impl Beneath {
             }
             let path = folder.join(name);
             let kind = match entry.file_type() {
-                // Some file systems don't say.
+                // Some file systems don't report the kind in a listing.
                 FileType::Unknown => self.look(&path)?,
                 kind => kind,
             };
             let kind = match kind {
-                FileType::Directory => Kind::Directory,
-                FileType::RegularFile => Kind::File,
-                FileType::Symlink => Kind::Link,
-                _ => Kind::Other,
+                FileType::Directory => EntryKind::Directory,
+                FileType::RegularFile => EntryKind::File,
+                FileType::Symlink => EntryKind::Link,
+                _ => EntryKind::Other,
             };
             entries.push((path, kind));
         }
@@ -86,10 +86,10 @@ impl Beneath {
         }
     }
 
-    /// The file at `path` beneath the directory, for reading.
+    /// Opens the file at `path` beneath the directory for reading.
     ///
     /// # Errors
-    /// When it can't be opened, is no file (any more), or the way to it leads over a link.
+    /// When it can't be opened, is no file (any more), or its path leads through a link.
     pub fn file(&self, path: &Path) -> io::Result<File> {
         let opened = openat2(&self.0, path, FILE, Mode::empty(), BENEATH);
         let opened = opened.map_err(|error| match error {
@@ -102,13 +102,13 @@ impl Beneath {
     }
 }
 
-/// `NONBLOCK`: a pipe that was put in a file's place must not keep us waiting for its other end.
+/// The flags for a file. `NONBLOCK` is for pipes: if one was put in the file's place, opening it must not wait for its other end.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
 
-/// The regular file that `path` names, for reading; links in it are followed, and nothing else is waited for.
+/// Opens the regular file `path` for reading. Links in `path` are followed; opening a pipe doesn't wait.
 ///
 /// # Errors
 /// When it can't be opened, or is no regular file.
@@ -149,17 +149,17 @@ mod tests {
         let beneath = Beneath::open(scratch.path()).expect("opened");
         let listed = beneath.list(Path::new("")).expect("listed");
         let expected = [
-            ("f.py", Kind::File),
-            ("lib", Kind::Directory),
-            ("link", Kind::Link),
-            ("pipe", Kind::Other),
+            ("f.py", EntryKind::File),
+            ("lib", EntryKind::Directory),
+            ("link", EntryKind::Link),
+            ("pipe", EntryKind::Other),
         ];
         assert_eq!(
             listed,
             expected.map(|(name, kind)| (PathBuf::from(name), kind))
         );
         let inner = beneath.list(Path::new("lib")).expect("listed");
-        assert_eq!(inner, [(PathBuf::from("lib/a"), Kind::File)]);
+        assert_eq!(inner, [(PathBuf::from("lib/a"), EntryKind::File)]);
         let file = beneath.file(Path::new("lib/a")).expect("opened");
         assert_eq!(io::read_to_string(file).expect("read"), "inner");
         for no_file in ["lib", "link", "pipe", "absent", "../escaped"] {

@@ -1,8 +1,8 @@
 //! The headers that describe the next member: GNU long names and POSIX (pax) records.
 //!
-//! The tar crate would do this itself, but reads each such header whole into memory, however long it
-//! says it is, and ends a record at a newline, which the binary attributes that macOS packs may hold.
-//! So it runs in raw mode and we read them here, with a limit, in the length-prefixed form of pax(1).
+//! The tar crate could do this itself, but it reads each such header whole into memory, however long the header says it is. It also
+//! ends a record at a newline, which may occur within the binary attributes that macOS packs. Therefore the tar crate runs in raw mode
+//! and this module reads the headers, with a limit, in the length-prefixed form of pax(1).
 
 use std::io::Read;
 
@@ -10,11 +10,12 @@ use tar::EntryType;
 
 use super::refusal::Refusal;
 
-/// What the extension headers of one member may be together. A path needs 4 KiB, generous
-/// attributes a few more; this is memory, taken before anything else of the member is known.
+/// The most bytes of all extension headers of one member together.
+///
+/// A path needs 4 KiB, and many attributes a few more. The headers are kept in memory before anything else of the member is known.
 pub(super) const MAX_EXTENSIONS: u64 = 64 << 10;
 
-/// Which extension header, by its type flag.
+/// The kind of an extension header, by its type flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extension {
     GnuName,
@@ -35,11 +36,11 @@ impl Extension {
     }
 }
 
-/// Why an extension header was not taken.
+/// Why an extension header could not be read.
 #[derive(Debug)]
 pub(super) enum ExtensionError {
     Refused(Refusal),
-    /// The stream broke off or failed; its gauge knows which.
+    /// The stream ended too early or failed; the gauge knows which.
     Broken,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Whether headers were read that no member has followed yet.
+    /// Whether no header is waiting for its member.
     pub(super) fn is_empty(&self) -> bool {
         self.gnu_name.is_none() && !self.gnu_link && self.pax.is_none()
     }
@@ -86,7 +87,7 @@ impl Pending {
                 self.gnu_name = Some(bytes);
                 Ok(())
             }
-            // Only links have one, and these are refused when their own header comes.
+            // Only links have such a header, and a link is refused when its own header is read.
             Extension::GnuLink => {
                 self.gnu_link = true;
                 Ok(())
@@ -99,7 +100,7 @@ impl Pending {
                 }
                 None => refuse(Refusal::BadExtension),
             },
-            // `git archive` puts the commit here. It belongs to no member, so its bytes are given back.
+            // `git archive` puts the commit here. It belongs to no member, so its bytes don't count.
             Extension::PaxGlobal => match Pax::parse(&bytes) {
                 Some(pax) if pax == Pax::default() => {
                     self.taken -= size;
@@ -113,8 +114,8 @@ impl Pending {
 
     /// The member's name, given the one in its own header.
     ///
-    /// Readers disagree on which extension wins, so a member with both could be one thing to a
-    /// scanner and another to us: refused.
+    /// A member with both kinds of extension is refused: readers disagree on which of them counts, so a scanner could see another member
+    /// than is unpacked here.
     pub(super) fn name(&self, own: &[u8]) -> Result<Vec<u8>, Refusal> {
         let pax = self.pax.as_ref().and_then(|pax| pax.path.as_ref());
         match (&self.gnu_name, pax) {
@@ -124,10 +125,10 @@ impl Pending {
         }
     }
 
-    /// Checks what the extensions say of the member's contents against `size`, its own header's.
+    /// Checks that the extensions don't contradict `size`, the size in the member's own header.
     ///
-    /// Another size in the extension is only needed from 8 GiB on; anywhere else it hides members
-    /// from one reader or the other (as in TARmageddon, CVE-2025-62518).
+    /// An extension needs to give a size only from 8 GiB on. In any other case a different size hides members from some readers (as in
+    /// TARmageddon, CVE-2025-62518).
     pub(super) fn check(&self, size: u64) -> Result<(), Refusal> {
         match &self.pax {
             Some(pax) if pax.sparse => Err(Refusal::Sparse),
@@ -137,7 +138,7 @@ impl Pending {
     }
 }
 
-/// The records of a pax header that concern us. Times, owners and attributes don't.
+/// The records of a pax header that are used here; times, owners and attributes aren't.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Pax {
     path: Option<Vec<u8>>,
@@ -157,7 +158,7 @@ impl Pax {
             let equals = record.iter().position(|&byte| byte == b'=')?;
             let (key, value) = (&record[..equals], &record[equals + 1..]);
             match key {
-                // An empty value takes the record back (POSIX).
+                // An empty value revokes an earlier record (POSIX).
                 b"path" => pax.path = (!value.is_empty()).then(|| value.to_vec()),
                 b"size" if value.is_empty() => pax.size = None,
                 b"size" => pax.size = Some(decimal(value)?),
@@ -170,7 +171,7 @@ impl Pax {
     }
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Parses digits only; `parse` alone would accept a sign.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;

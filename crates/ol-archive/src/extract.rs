@@ -1,7 +1,7 @@
 //! Turns an archive into files, or says which member it won't take.
 //!
-//! Nothing an archive holds is trusted: whoever can upload a function can upload a bundle, a package's archive comes from
-//! where its installer ran, and the worker unpacks both with its own rights. Each member passes four gates, in this order:
+//! Nothing in an archive is trusted: anybody who can upload a function can upload any bundle, a package's archive comes from the
+//! sandbox in which its installer ran, and the worker unpacks both with its own rights. Each member passes four checks, in this order:
 //!
 //! ```text
 //!   gauge      not too much, not too dense       (while the bytes come out)
@@ -19,21 +19,20 @@ use tar::{Archive, Header};
 
 use super::extension::{Extension, ExtensionError, Pending};
 use super::gauge::{Gauge, Metered, Stop};
-use super::member::{Kind, MemberPath, shown};
+use super::member::{MemberKind, MemberPath, shown};
 use super::refusal::{ExtractError, Refusal};
-use super::tree::{Budget, Tree, TreeError};
+use super::tree::{EntryBudget, Tree, TreeError};
 
-/// How much one archive may become.
+/// The most that one archive may unpack to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractLimits {
     /// Bytes of the unpacked archive, its headers included.
     pub bytes: u64,
-    /// Members, and files and directories that come of them (some have no member of their own).
+    /// Limits the number of members, and also of the files and directories made (some have no member of their own).
     pub entries: u64,
-    /// Parts of a member's name.
+    /// The most parts of a member's name, which are separated by slashes.
     pub depth: u32,
-    /// Bytes that come out for one that goes in, judged once 64 MiB came out. Nothing to a plain
-    /// archive.
+    /// The most unpacked bytes for each packed byte, checked once 64 MiB are unpacked. Has no effect on a plain archive.
     pub ratio: u64,
 }
 
@@ -48,7 +47,7 @@ impl Default for ExtractLimits {
     }
 }
 
-/// What an archive became.
+/// What was unpacked of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extracted {
     /// Files and directories made.
@@ -99,7 +98,7 @@ fn unpack<R: Read>(
     into: &Path,
     limits: &ExtractLimits,
 ) -> Result<Extracted, ExtractError> {
-    let tree = Tree::open(into, Budget::new(limits.entries))
+    let tree = Tree::open(into, EntryBudget::new(limits.entries))
         .map_err(|source| ExtractError::Into { source })?;
     let mut unpacking = Unpacking {
         limits,
@@ -125,7 +124,7 @@ struct Unpacking<'a> {
     tree: Tree,
     members: u64,
     bytes: u64,
-    /// The member we are at, as errors show it.
+    /// The name of the present member, as errors show it.
     at: Option<String>,
     buffer: Vec<u8>,
 }
@@ -168,7 +167,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// One member, its name known and its extensions found harmless.
+    /// Unpacks one member, whose name is known and whose extensions were checked.
     fn member(
         &mut self,
         header: &Header,
@@ -176,21 +175,21 @@ impl Unpacking<'_> {
         size: u64,
         contents: &mut impl Read,
     ) -> Result<(), ExtractError> {
-        let kind = Kind::of(header.entry_type(), name).map_err(|why| self.refused(why))?;
+        let kind = MemberKind::of(header.entry_type(), name).map_err(|why| self.refused(why))?;
         let path = MemberPath::parse(name, self.limits.depth).map_err(|why| self.refused(why))?;
         match kind {
-            Kind::Directory if size != 0 => Err(self.refused(Refusal::DirectoryWithContents)),
-            Kind::Directory => {
+            MemberKind::Directory if size != 0 => Err(self.refused(Refusal::DirectoryWithContents)),
+            MemberKind::Directory => {
                 let made = self.tree.directory(&path);
                 made.map_err(|error| self.unplaced(error))
             }
-            Kind::File => {
-                // By what the header says, so that nothing is written of a file that can't fit.
+            MemberKind::File => {
+                // Checked against the size in the header, so that nothing is written of a file that can't fit.
                 if size > self.limits.bytes.saturating_sub(self.bytes) {
                     return Err(self.refused(Refusal::Bytes(self.limits.bytes)));
                 }
                 self.bytes += size;
-                // No mode is no reason to refuse: it only decides whether the file is executable.
+                // A member without a readable mode is not refused: the mode only decides whether the file is executable.
                 let executable = header.mode().unwrap_or(0) & 0o111 != 0;
                 let file = self.tree.file(&path, executable);
                 let mut file = file.map_err(|error| self.unplaced(error))?;
@@ -203,7 +202,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// Not `io::copy`: its error doesn't say whether the bundle or the disk failed.
+    /// Copies a member's contents to `file`. `io::copy` won't do: its error doesn't say whether the bundle or the disk failed.
     fn copy(
         &mut self,
         contents: &mut impl Read,
@@ -225,17 +224,17 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// After the last member: there must be an end marker, and nothing but padding behind it.
+    /// Checks what follows the last member: there must be an end marker, and only padding behind it.
     fn end(&mut self, mut rest: impl Read) -> Result<(), ExtractError> {
-        // The tar reader takes the end of the stream for the end of the archive. A bundle cut
-        // between two members looks just like that, but only if there was no marker to stop at.
+        // The tar reader stops at the end marker, or at the end of the stream. In the latter case there was no marker: the
+        // bundle may have been cut between two members.
         if self.gauge.ended() {
             return Err(ExtractError::CutShort {
                 place: self.place(),
             });
         }
         loop {
-            // To the very end: only there are the gzip checksums compared.
+            // Reads to the very end, since only there the gzip checksums are compared.
             let read = match rest.read(&mut self.buffer) {
                 Ok(0) => return Ok(()),
                 Ok(read) => read,
@@ -249,7 +248,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// A directory may come again and again and make nothing, so members are counted on their own.
+    /// Counts members separately, since the same directory may occur any number of times without anything being made.
     fn count(&mut self) -> Result<(), ExtractError> {
         self.members += 1;
         if self.members > self.limits.entries {
@@ -258,7 +257,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// The archive could not be read on: the gauge knows why, unless the archive itself is at fault.
+    /// The error for an archive that can't be read further: what the gauge noted, else the archive itself is damaged.
     fn broken(&self) -> ExtractError {
         let place = self.place();
         match self.gauge.take_stop() {
@@ -303,7 +302,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// Sets the modification time; one that doesn't fit is no time worth keeping.
+/// Sets the modification time; ignores one that is out of range.
 fn keep_time(file: &File, mtime: u64) -> io::Result<()> {
     let Ok(tv_sec) = i64::try_from(mtime) else {
         return Ok(());

@@ -1,7 +1,7 @@
-//! How much may come out of an archive: gunzips it if it is packed, counts both sides, and stops a bomb early.
+//! Limits how much is unpacked from an archive: gunzips it if it is packed, counts both sides, and stops a bomb early.
 //!
-//! The tar reader sits on top and turns every trouble into an `io::Error` of its own making, so the
-//! reason is kept here, beside the stream, where `extract` can ask for it.
+//! The tar reader above turns every failure into an `io::Error` of its own, so the reason is noted here, beside the stream, where
+//! `extract` can ask for it.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,21 +10,21 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::extract::ExtractLimits;
 
-/// Below this much output the ratio isn't judged: small files of zeros compress 1000:1 and hurt nobody.
+/// Below this much output the ratio isn't checked: small files of zeros compress 1000:1 and do no harm.
 const RATIO_FREE_BYTES: u64 = 64 << 20;
 
 /// Why the stream ended before the archive did.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The file under the gzip stream could not be read: the host's fault.
+    /// The stored archive could not be read, which is the host's fault.
     Source(io::Error),
-    /// The gzip stream ends in the middle.
+    /// The gzip stream ends before its proper end.
     CutShort,
     /// These bytes are not gzip, or its checksum is wrong.
     NotGzip,
-    /// More came out than `ExtractLimits::bytes`.
+    /// More bytes came out than `ExtractLimits::bytes`.
     Bytes,
-    /// More came out per byte that went in than `ExtractLimits::ratio`.
+    /// More bytes came out for each byte that went in than `ExtractLimits::ratio`.
     Ratio,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
-    /// The reason for the `io::Error` that just came up through the tar reader, if it began here.
+    /// Takes the reason for the `io::Error` that the tar reader just returned, if that error began here.
     pub(super) fn take_stop(&self) -> Option<Stop> {
         self.stop.borrow_mut().take()
     }
@@ -49,7 +49,7 @@ impl Gauge {
     }
 
     fn stop(&self, why: Stop) -> io::Error {
-        // The first reason is the cause; what follows are its echoes.
+        // Only the first reason counts; later ones are its consequences.
         self.stop.borrow_mut().get_or_insert(why);
         io::Error::other("the bundle was stopped")
     }
@@ -64,13 +64,13 @@ pub(super) struct Metered<'g, R: Read> {
 }
 
 impl<'g, R: Read> Metered<'g, R> {
-    /// Of a tar.gz.
+    /// The stream of a tar.gz.
     pub(super) fn gzip(bundle: R, gauge: &'g Gauge, limits: &ExtractLimits) -> Self {
         let source = Source::buffered(bundle, gauge);
         Self::new(Stream::Gzip(MultiGzDecoder::new(source)), gauge, limits)
     }
 
-    /// Of a tar.
+    /// The stream of a plain tar.
     pub(super) fn plain(archive: R, gauge: &'g Gauge, limits: &ExtractLimits) -> Self {
         let source = Source::buffered(archive, gauge);
         Self::new(Stream::Plain(source), gauge, limits)
@@ -102,7 +102,7 @@ impl<R: Read> Read for Metered<'_, R> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.gauge.stop(Stop::CutShort));
             }
-            // A plain stream fails where its source does, which was first to tell the gauge.
+            // A plain stream fails only if its source does, and the source has told the gauge its reason already.
             Err(_) => return Err(self.gauge.stop(Stop::NotGzip)),
         };
         let out = self.gauge.came_out.get() + read as u64;
@@ -117,7 +117,7 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
-/// What lies between the source and the tar reader.
+/// The layer between the source and the tar reader.
 enum Stream<S> {
     Gzip(MultiGzDecoder<S>),
     Plain(S),
@@ -132,7 +132,7 @@ impl<S: BufRead> Read for Stream<S> {
     }
 }
 
-/// The packed side: counts what goes in, and tells a failing disk from a broken bundle.
+/// The packed side: counts the bytes that go in, and notes if reading the stored archive fails.
 struct Source<'g, R> {
     archive: R,
     gauge: &'g Gauge,
@@ -153,7 +153,7 @@ impl<R: Read> Read for Source<'_, R> {
                     self.gauge.went_in.set(went_in);
                     return Ok(read);
                 }
-                // Not every layer above retries these.
+                // Retried here, since not every layer above does that.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.gauge.stop(Stop::Source(error))),
             }

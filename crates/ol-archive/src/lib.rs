@@ -9,11 +9,11 @@
 //! - `extract`: gunzip, untar and write, within [`ExtractLimits`]
 //! - reading: `gauge` (how much may come out), `extension` (long names), `member` (what a header may say)
 //! - writing: `tree` (nothing lands outside the directory)
-//! - saying no: `refusal`
-//! - the other way: [`Beneath`], from which directories are packed
+//! - refusing: `refusal`
+//! - packing: [`Beneath`] reads the directories to be packed
 //!
-//! Failure: an [`ExtractError`] blames the archive ([`ExtractError::is_the_bundles_fault`]) or the host; either way what
-//! was written stays, for the caller to remove. Its sentences are for whoever packed a bundle.
+//! Failure: an [`ExtractError`] says whether the archive ([`ExtractError::is_the_bundles_fault`]) or the host is at fault; either way
+//! what was written stays, for the caller to remove. Its sentences are for the person who packed a bundle.
 
 mod beneath;
 mod extension;
@@ -26,6 +26,6 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use beneath::{Beneath, Kind, open_regular};
+pub use beneath::{Beneath, EntryKind, open_regular};
 pub use extract::{ExtractLimits, Extracted, extract, extract_tar};
 pub use refusal::{ExtractError, Refusal};

@@ -1,32 +1,32 @@
-//! What a member's header may say: policy without I/O, so that tests can throw anything at it.
+//! What a member's header may say. Policy without I/O, so that tests can try any header.
 
 use tar::EntryType;
 
 use super::refusal::Refusal;
 
-/// What one name in a directory can be (NAME_MAX of every Linux file system that matters).
+/// The longest name of one entry in a directory (NAME_MAX of every Linux file system that matters).
 const MAX_PART: usize = 255;
 
-/// PATH_MAX (4096), less room for the directory under which the sandbox and the worker see it.
+/// The longest name: PATH_MAX (4096), less room for the directory under which the sandbox and the worker see the member.
 const MAX_NAME: usize = 4096 - 256;
 
 /// Names in errors are cut here: enough to find the member, too little to flood a log.
 const MAX_SHOWN: usize = 200;
 
-/// What a member is, once everything we don't write has been refused.
+/// The kind of a member; every other kind is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MemberKind {
     File,
     Directory,
 }
 
-impl Kind {
-    /// `name` is the raw one: a trailing `/` is how archives before POSIX mark a directory.
-    pub(super) fn of(entry: EntryType, name: &[u8]) -> Result<Kind, Refusal> {
+impl MemberKind {
+    /// The kind of a member with this type flag. `name` is the raw name: archives before POSIX mark a directory by a trailing `/`.
+    pub(super) fn of(entry: EntryType, name: &[u8]) -> Result<MemberKind, Refusal> {
         match entry {
-            EntryType::Regular if name.ends_with(b"/") => Ok(Kind::Directory),
-            EntryType::Regular => Ok(Kind::File),
-            EntryType::Directory => Ok(Kind::Directory),
+            EntryType::Regular if name.ends_with(b"/") => Ok(MemberKind::Directory),
+            EntryType::Regular => Ok(MemberKind::File),
+            EntryType::Directory => Ok(MemberKind::Directory),
             EntryType::Symlink => Err(Refusal::Symlink),
             EntryType::Link => Err(Refusal::HardLink),
             EntryType::Char | EntryType::Block => Err(Refusal::Device),
@@ -81,13 +81,13 @@ impl MemberPath {
         &self.0
     }
 
-    /// The directory it lies in (empty: the root) and its own name there.
+    /// The directory in which the member lies (empty for the root), and its name there.
     pub(super) fn split(&self) -> (&[u8], &[u8]) {
         split(&self.0)
     }
 }
 
-/// [`MemberPath::split`] for a part of one.
+/// [`MemberPath::split`] for a part of a path.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -95,7 +95,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A member's name as errors show it: what a terminal or a log could trip over is escaped.
+/// A member's name as errors show it: characters that could confuse a terminal or a log are escaped.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     let mut length = 0;

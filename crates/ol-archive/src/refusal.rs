@@ -1,5 +1,6 @@
-//! How a bundle is refused: every sentence goes to the person who packed it, so it names the member
-//! and what to do, and never a path of this host.
+//! The errors for a bundle that is refused.
+//!
+//! Every sentence is for the person who packed the bundle: it names the member and what to do, and never a path of this host.
 
 use std::io;
 
@@ -67,8 +68,9 @@ pub enum ExtractError {
 }
 
 impl ExtractError {
-    /// Whether another try with the same bundle must end the same way: tell its owner, don't retry.
-    /// Otherwise this host is in trouble and the bundle may be fine.
+    /// Whether the bundle is at fault, so that every other try fails as well: tell its owner, don't retry.
+    ///
+    /// Otherwise this host has a problem, and the bundle may be fine.
     #[must_use]
     pub fn is_the_bundles_fault(&self) -> bool {
         !matches!(
@@ -78,7 +80,7 @@ impl ExtractError {
     }
 }
 
-/// What a member must not be, each with the remedy for whoever packed a bundle.
+/// Why a member is refused, each with the remedy for the person who packed the bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -131,7 +133,7 @@ pub enum Refusal {
     /// what one of them checks another may not see.
     #[error("it is a directory with contents of its own; pack the bundle again with GNU tar")]
     DirectoryWithContents,
-    /// The header and its extension give two sizes: the same ambiguity.
+    /// The header and its extension give two different sizes, which readers also treat differently.
     #[error("its size is given twice and differs; pack the bundle again with GNU tar")]
     TwoSizes,
     /// The header and two extensions give two names.
@@ -152,13 +154,13 @@ pub enum Refusal {
     /// Too many files and directories.
     #[error("the bundle holds over {0} entries; leave out what the function doesn't need")]
     Entries(u64),
-    /// It unpacks to suspiciously much more than it is.
+    /// It unpacks to suspiciously many times its size.
     #[error("the bundle unpacks to over {0} times its size; leave out files of padding")]
     Ratio(u64),
 }
 
 impl Refusal {
-    /// What is wrong, without the advice: for archives that no person packed.
+    /// What is wrong, without the advice, for archives that were not packed by a person.
     #[must_use]
     pub fn fact(&self) -> String {
         let text = self.to_string();

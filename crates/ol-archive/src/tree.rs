@@ -1,8 +1,7 @@
 //! Writes members beneath one directory, and nowhere else.
 //!
-//! The names were checked (see [`MemberPath`]) and no link is ever made, so nothing here should lead
-//! outside. The kernel is asked to hold us to that all the same: every open is an openat2(2) relative
-//! to the directory's descriptor that fails on `..` beyond it and on any link on the way.
+//! The names were checked (see [`MemberPath`]) and no link is ever made, so no path should lead outside. The kernel enforces that as
+//! well: every open is an openat2(2) relative to the directory's descriptor, which fails on `..` beyond it and on any link on the way.
 
 use std::fs::File;
 use std::io;
@@ -14,13 +13,13 @@ use rustix::io::Errno;
 
 use super::member::{MemberPath, split};
 
-/// Directories are opened for reading, not `O_PATH`: fchmod(2) needs it.
+/// Directories are opened for reading, not with `O_PATH`, since fchmod(2) needs that.
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// `EXCL`: a member never lands in a file that is there already.
+/// With `EXCL`, so that a member is never written to a file that exists already.
 const NEW_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
@@ -31,16 +30,16 @@ pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
 
-/// Why a member could not be given its place.
+/// Why a member could not be written.
 #[derive(Debug)]
 pub(super) enum TreeError {
-    /// A file of this name is there.
+    /// A file of this name exists already.
     FileThere,
-    /// The name is a directory here and a file there.
+    /// The name stands for a directory in one place of the archive and for a file in another.
     FileAndDirectory,
-    /// Making the directories above it would go over the limit on entries.
+    /// Making it, or the directories above it, would exceed the limit on entries.
     NoneLeft,
-    /// The host's file system said no.
+    /// The host's file system failed.
     Io(io::Error),
 }
 
@@ -50,17 +49,18 @@ impl From<Errno> for TreeError {
     }
 }
 
-/// How many more files and directories may be made. Directories that no member names count too:
-/// otherwise each member could bring as many as a name has parts.
+/// How many more files and directories may be made.
+///
+/// Directories that no member names count too: otherwise each member could make as many as its name has parts.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct EntryBudget {
     limit: u64,
     made: u64,
 }
 
-impl Budget {
-    pub(super) fn new(limit: u64) -> Budget {
-        Budget { limit, made: 0 }
+impl EntryBudget {
+    pub(super) fn new(limit: u64) -> EntryBudget {
+        EntryBudget { limit, made: 0 }
     }
 
     pub(super) fn made(&self) -> u64 {
@@ -82,11 +82,11 @@ pub(super) struct Tree {
     root: OwnedFd,
     /// The directory of the last member: the next one usually shares it.
     last: Option<(Vec<u8>, OwnedFd)>,
-    budget: Budget,
+    budget: EntryBudget,
 }
 
 impl Tree {
-    pub(super) fn open(into: &Path, budget: Budget) -> io::Result<Tree> {
+    pub(super) fn open(into: &Path, budget: EntryBudget) -> io::Result<Tree> {
         let root = rustix::fs::openat(CWD, into, DIRECTORY, Mode::empty())?;
         Ok(Tree {
             root,
@@ -100,7 +100,7 @@ impl Tree {
         self.budget.made()
     }
 
-    /// Makes `path` and what is missing above it. One that exists already is fine.
+    /// Makes the directory `path` and the missing directories above it; an existing one is no error.
     pub(super) fn directory(&mut self, path: &MemberPath) -> Result<(), TreeError> {
         self.enter(path.as_bytes())
     }
@@ -129,13 +129,13 @@ impl Tree {
             }
             Err(errno) => return Err(errno.into()),
         };
-        // After the open, so that the worker's umask has no say; setuid and its kin never survive.
+        // Set after the open, so that the worker's umask has no effect; setuid, setgid and sticky bits are never set.
         let mode = if executable { 0o755 } else { 0o644 };
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
         Ok(File::from(fd))
     }
 
-    /// Makes `self.last` the directory `path` (none: the root).
+    /// Makes `self.last` the directory `path`, or `None` for the root.
     fn enter(&mut self, path: &[u8]) -> Result<(), TreeError> {
         if path.is_empty() {
             self.last = None;
@@ -144,7 +144,7 @@ impl Tree {
         if matches!(&self.last, Some((last, _)) if last == path) {
             return Ok(());
         }
-        // Down from the deepest directory that exists, so that a deep name costs its missing parts only.
+        // Starts from the deepest directory that exists, so that a deep name costs only its missing parts.
         let mut missing = Vec::new();
         let mut above = path;
         let mut here = loop {

@@ -1,5 +1,6 @@
-//! `.env`: environment variables as web developers keep them, in the syntax of python-dotenv. Read
-//! when the `ol.yaml` beside it sets no environment.
+//! `.env`: environment variables in the syntax of python-dotenv.
+//!
+//! A function's `.env` is read when the `ol.yaml` beside it sets no environment.
 //!
 //! ```text
 //!   # a comment                        export NAME=value   export is passed over
@@ -9,13 +10,11 @@
 //!   NAME=${OTHER} ${OTHER:-default}    expanded, except between single quotes
 //! ```
 //!
-//! Two rules are ours. `${OTHER}` looks at earlier lines of the same file **only**, never at an
-//! environment: the one at hand is the worker's, and whoever may upload a bundle could read the
-//! host's secrets out of it. And what python-dotenv passes over with a shrug is an error here,
-//! since a variable that is silently missing shows as a fault somewhere else.
+//! Two rules differ from python-dotenv's. `${OTHER}` means an earlier line of the same file **only**, never a variable of the process:
+//! the process is the worker, and anybody who may upload a bundle could read the host's secrets. And a line that python-dotenv
+//! silently ignores is an error here, since a missing variable would show only later, as a fault somewhere else.
 //!
-//! The text is a stranger's: its size is bounded, and so is what its variables expand to, which
-//! could otherwise double with each line.
+//! The text is not trusted: its size is bounded, and so is what its variables expand to, which could otherwise double with each line.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +32,7 @@ pub use error::{DotenvError, Fault};
 /// The largest `.env` that is read, and the most that its values may hold together.
 pub const MAX_DOTENV_BYTES: usize = 256 * 1024;
 
-/// As many warnings as anyone reads.
+/// The most warnings; nobody reads more.
 const MOST_WARNINGS: usize = 20;
 
 /// Reads a `.env`. Of several lines that set one name the last counts.
@@ -61,19 +60,19 @@ pub fn parse(text: &str) -> Result<(BTreeMap<String, String>, Vec<Warning>), Dot
     Ok((file.values, file.warnings))
 }
 
-/// What is wrong, and the line of it when that is not the one on which the entry began.
+/// What is wrong, and its line if that is not the one on which the entry began.
 type Refused = (Option<usize>, Fault);
 
 /// What was read so far.
 struct File {
     values: BTreeMap<String, String>,
     warnings: Vec<Warning>,
-    /// Of all values, those replaced since included.
+    /// The bytes of all values, including those that a later line replaced.
     bytes: usize,
 }
 
 impl File {
-    /// Takes one entry, or a line without one, and the end of its line.
+    /// Reads one entry, or a line without one, including the end of the line.
     fn entry(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refused> {
         let here = |fault| (None, fault);
         let line = cursor.line();
@@ -99,7 +98,7 @@ impl File {
         }
         let parts = value::read(cursor).map_err(here)?;
         if !cursor.skip_comment_and_line_end() {
-            // Behind a closing quote, which may be lines below.
+            // Something follows the closing quote, which may be lines below the entry's first.
             return Err((Some(cursor.line()), Fault::AfterQuote));
         }
         let value = self.expand(parts, line).map_err(here)?;
@@ -124,7 +123,7 @@ impl File {
                     }
                 },
             };
-            // Before it is copied: doubling lines would otherwise cost what they promise.
+            // Checked before the text is copied, so that lines which double it each time cost nothing.
             if self.bytes + value.len() + text.len() > MAX_DOTENV_BYTES {
                 return Err(Fault::TooMuch);
             }

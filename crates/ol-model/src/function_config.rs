@@ -1,5 +1,7 @@
-//! `ol.yaml`: what a function says about itself. The types live here; `parse` reads the text,
-//! `unknown` finds the keys that nothing reads, and `doubts` what is allowed but hardly meant.
+//! `ol.yaml`: the configuration of a function.
+//!
+//! The types are in this file; `parse` reads the text, `unknown` finds keys that nothing reads, and `doubts` finds settings that are
+//! allowed but probably not intended.
 
 use std::collections::BTreeMap;
 
@@ -18,44 +20,43 @@ mod unknown;
 
 pub use parse::{FunctionConfigError, MAX_YAML_BYTES};
 
-/// The most invocations at once that one sandbox may be given.
+/// The most invocations at once in one sandbox.
 pub const MAX_CONCURRENCY: u32 = 1024;
 
-/// A whole `ol.yaml`, with defaults where it is silent.
+/// A whole `ol.yaml`, with defaults for the keys that it leaves out.
 ///
-/// Serializes as `GET /registry/NAME/config` shows it: the original's names first
-/// (`Triggers`, `Environment`, `ReuseSandbox`), then ours.
+/// Serializes as `GET /registry/NAME/config` shows it: first the original's keys (`Triggers`, `Environment`, `ReuseSandbox`), then
+/// those that this worker adds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FunctionConfig {
     /// What starts an invocation.
     pub triggers: Triggers,
-    /// Environment variables. `None` when the file has no `environment`, in which case a bundled
-    /// `.env` is read; an empty map says that there are none.
+    /// Environment variables. `None` if the file has no `environment`, in which case a bundled `.env` is read; an empty map sets none.
     pub environment: Option<BTreeMap<String, String>>,
-    /// False: every invocation gets a fresh sandbox.
+    /// If false, every invocation gets a fresh sandbox.
     pub reuse_sandbox: bool,
-    /// What it asks for; [`crate::Limits::resolve`] decides.
+    /// The limits that the function asks for; [`crate::Limits::resolve`] decides what it gets.
     pub limits: LimitsRequest,
     /// Invocations at once in one sandbox, 1 to [`MAX_CONCURRENCY`].
     pub concurrency: u32,
-    /// How many sandboxes.
+    /// How many sandboxes the function has.
     pub instances: Instances,
-    /// What it may reach; `None` leaves it to the worker.
+    /// What it may reach over the network; `None` leaves that to the worker.
     pub network: Option<Network>,
-    /// What dies when it runs out of memory.
+    /// What the kernel kills when a sandbox runs out of memory.
     pub oom: OomScope,
-    /// What callers are told of its errors; `None` leaves it to the worker.
+    /// What callers are told of its errors; `None` leaves that to the worker.
     pub errors: Option<ErrorDetail>,
 }
 
-/// Sources of invocations.
+/// What starts invocations.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Triggers {
     /// HTTP methods, upper case. `None` permits all: the file names none, or names `*`. An empty
     /// list, written as `http: []`, permits none.
     pub http: Option<Vec<String>>,
-    /// Cron entries, as written; each has a `schedule` that can be read.
+    /// Cron entries, as written; each has a valid `schedule`.
     pub cron: Vec<serde_json::Value>,
     /// Kafka entries, as written.
     pub kafka: Vec<serde_json::Value>,
@@ -65,16 +66,16 @@ pub struct Triggers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Instances {
-    /// Kept even when idle.
+    /// The fewest instances, kept even when idle.
     pub min: u32,
-    /// Never more than these.
+    /// The most instances.
     pub max: u32,
 }
 
 text_enum! {
     /// What a sandbox may reach over the network.
     pub enum Network {
-        /// Nothing but itself.
+        /// Nothing outside of the sandbox.
         None = "none",
         /// Outbound connections, through a network of its own.
         Egress = "egress",
@@ -84,9 +85,9 @@ text_enum! {
 }
 
 text_enum! {
-    /// What the kernel ends when a sandbox is out of memory.
+    /// What the kernel kills when a sandbox is out of memory.
     pub enum OomScope {
-        /// The process that went over; others in the sandbox go on.
+        /// The process that exceeded the limit; others in the sandbox go on.
         Process = "process",
         /// Everything in the sandbox.
         Sandbox = "sandbox",
@@ -94,7 +95,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What callers are told of a function's errors. Its log has them whole in any case.
+    /// What callers are told of a function's errors. The function's log has the whole text in any case.
     pub enum ErrorDetail {
         /// Tracebacks, with the paths in them.
         Full = "full",
@@ -129,14 +130,15 @@ impl FunctionConfig {
     /// Reads an `ol.yaml`. An empty one is all defaults.
     ///
     /// # Errors
-    /// [`FunctionConfigError`], with the line and the key. Keys nobody knows are not errors but
-    /// warnings, since bundles for other versions must load.
+    /// [`FunctionConfigError`], with the line and the key. Unknown keys are warnings, not errors, since bundles for other versions must
+    /// load.
     pub fn parse(yaml: &str) -> Result<(Self, Vec<Warning>), FunctionConfigError> {
         parse::parse(yaml)
     }
 
-    /// May the function be invoked with this HTTP method? Methods are compared as HTTP does, with
-    /// regard to case, and `GET` does not imply `HEAD`: the original says so too.
+    /// Whether the function may be invoked with this HTTP method.
+    ///
+    /// As in HTTP, case matters, and as in the original, `GET` does not imply `HEAD`.
     #[must_use]
     pub fn allows(&self, method: &str) -> bool {
         self.allowed_methods()
@@ -160,7 +162,7 @@ impl Serialize for Triggers {
     }
 }
 
-/// Shown as the original shows it: a list of `{"Method": …}`, with `*` for all.
+/// Serializes methods as the original does: as a list of `{"Method": …}`, with `*` for all.
 struct HttpTriggers<'a>(Option<&'a [String]>);
 
 impl Serialize for HttpTriggers<'_> {

@@ -1,26 +1,26 @@
-//! How sandboxes began and by what calls were served: what `/metrics` counts by kind, without a lock from any layer.
+//! Counters for `/metrics`: how sandboxes were started, and what served calls. Every layer can count without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How a sandbox began.
+/// How a sandbox was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartKind {
-    /// A new interpreter was run.
+    /// A new interpreter was started.
     Fresh,
     /// Forked from a zygote.
     Fork,
-    /// It stood ready already, knowing nothing of any function.
+    /// A blank, forked ahead, was given the function.
     Blank,
 }
 
 /// What served a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServedBy {
-    /// An instance that was started meanwhile, and had served nobody.
+    /// An instance that was started while the call waited, and had served no call before.
     Start(StartKind),
-    /// A frozen one, thawed.
+    /// A frozen instance, which was thawed.
     Resume,
-    /// A running one.
+    /// A running instance.
     Warm,
 }
 
@@ -41,12 +41,12 @@ impl StartKind {
         }
     }
 
-    /// Notes that a sandbox began so.
+    /// Counts one sandbox that was started in this way.
     pub fn count(self) {
         STARTS[self as usize].fetch_add(1, Relaxed);
     }
 
-    /// How many began so.
+    /// How many sandboxes were started in this way.
     #[must_use]
     pub fn counted(self) -> u64 {
         STARTS[self as usize].load(Relaxed)
@@ -81,12 +81,12 @@ impl ServedBy {
         }
     }
 
-    /// Notes that a call was served so.
+    /// Counts one call that was served in this way.
     pub fn count(self) {
         SERVED[self.place()].fetch_add(1, Relaxed);
     }
 
-    /// How many were.
+    /// How many calls were served in this way.
     #[must_use]
     pub fn counted(self) -> u64 {
         SERVED[self.place()].load(Relaxed)

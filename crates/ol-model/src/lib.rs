@@ -1,7 +1,6 @@
 //! The vocabulary of an OpenLambda worker: names, units, limits and the configuration files.
 //!
-//! Nothing here does I/O. Text comes in, validated values come out, and the layers above pass
-//! those values on without looking at them twice.
+//! Nothing here does I/O. Texts are parsed into validated values, which the layers above use without checking them again.
 //!
 //! ```text
 //!   ol.yaml ──► function_config ──┐ LimitsRequest
@@ -12,19 +11,19 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`name`] | [`FunctionName`]: what may stand in a URL and name a bundle |
+//! | [`name`] | [`FunctionName`]: a name that is valid in a URL and as a bundle's file name |
 //! | [`units`] | [`MiB`] and [`CpuPercent`] |
 //! | [`limits`] | [`Limits`], what a function may ask for, and the arithmetic between the two |
 //! | [`function_config`] | `ol.yaml` |
 //! | [`dotenv`] | `.env`, the environment of a function whose `ol.yaml` sets none |
 //! | [`worker_config`] | `config.json` and its `-o` overrides |
-//! | [`kinds`] | how sandboxes began, what served calls: what `/metrics` counts |
+//! | [`kinds`] | how sandboxes were started and what served calls, which `/metrics` counts |
 //! | [`steps`] | what `/stats` counts and times |
-//! | [`visible`] | text of others, fit for a terminal |
-//! | [`warnings`] | what was odd but not fatal in any of them |
+//! | [`visible`] | makes untrusted text safe for a terminal |
+//! | [`warnings`] | what is odd in a configuration file, but no error |
 //!
-//! Failure paths: every parser returns its module's error enum, whose `Display` is one sentence
-//! with the remedy; what can be survived is a [`Warning`] beside the value.
+//! Failure: every parser returns its module's error enum, whose `Display` is one sentence with the remedy. What is odd but no error is
+//! returned as a [`Warning`] beside the value.
 
 pub mod dotenv;
 pub mod function_config;

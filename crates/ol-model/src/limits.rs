@@ -1,5 +1,6 @@
-//! What a sandbox may use, and the one place where what a function asks for meets what the worker
-//! grants. Pure arithmetic, so that the rule "never above `max_limits`" can be property-tested.
+//! The limits of a sandbox, and the only place where they are decided from what a function asks for and what the worker grants.
+//!
+//! Pure arithmetic, so that the rule "never above `max_limits`" can be property-tested.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use crate::units::{CpuPercent, MiB};
 
 /// Below this many MiB, `limits.mem_mb` draws a warning.
 ///
-/// A Python without imports starts in 5 MiB when the interpreter's files are in the page cache
-/// already. When they are not, the first sandbox to read them is charged for them too, as much
-/// again: then the same function starts one day and not the next, which this bound rules out.
+/// A Python without imports starts in 5 MiB if the interpreter's files are in the page cache already. If they are not, the first
+/// sandbox to read them is charged for them too, which is as much again. Below this bound the same function may therefore start on
+/// one day and fail on the next.
 pub const LEAST_MEM_MB: u32 = 16;
 
-/// The limits of one sandbox, every one of them decided.
+/// The limits of one sandbox, all of them decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Processes and threads alive at once.
@@ -23,7 +24,7 @@ pub struct Limits {
     pub mem: MiB,
     /// Processor time; 100 % is one core.
     pub cpu: CpuPercent,
-    /// The kernel's inclination to swap this sandbox out, 0 to 200. The operator's alone to set.
+    /// The kernel's inclination to swap this sandbox out, 0 to 200. Only the operator sets it.
     pub swappiness: u8,
     /// How long one invocation may run: handler import and code, not queue or preparation.
     pub runtime: Duration,
@@ -83,12 +84,12 @@ pub struct LimitError {
 impl Limits {
     /// Grants `ask` over `defaults`.
     ///
-    /// The result is within `max` in every dimension, inherited values included: a default above
-    /// the maximum is lowered to it, since the function did nothing wrong that it could mend.
+    /// The result is within `max` in every dimension. A default above the maximum is lowered to it, since the function's author did
+    /// nothing wrong.
     ///
     /// # Errors
-    /// [`LimitError`] for the first key that asks for more than `max`. It is refused rather than
-    /// lowered because a function that needs the memory would fail later and less plainly.
+    /// [`LimitError`] for the first key that asks for more than `max`. It is refused and not lowered, since a function that needs the
+    /// memory would fail later, and less clearly.
     pub fn resolve(
         defaults: &Limits,
         ask: &LimitsRequest,
@@ -104,8 +105,7 @@ impl Limits {
             mem: MiB(mem.pick(defaults.mem.0, ask.mem_mb, max.mem.0)?),
             cpu: CpuPercent(cpu.pick(defaults.cpu.0, ask.cpu_percent, max.cpu.0)?),
             swappiness: defaults.swappiness,
-            // Durations may be finer than the whole seconds that can be asked for, so an inherited
-            // one does not pass through the integers.
+            // An inherited duration is not converted to seconds, since it may have a fraction of one.
             runtime: match ask.runtime_sec.filter(|asked| *asked != 0) {
                 None => defaults.runtime.min(max.runtime),
                 asked => {

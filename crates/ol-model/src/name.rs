@@ -1,5 +1,7 @@
-//! Function names. One is a URL segment, a file name in the registry and part of log paths, so it
-//! is checked once, here, and everything behind trusts the type.
+//! Function names.
+//!
+//! A name is a URL segment, a file name in the registry and part of log paths. It is checked once, here; all other code relies on the
+//! type.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -32,7 +34,7 @@ impl FunctionName {
         if let Some(bad) = text.chars().find(|c| !is_name_char(*c)) {
             return Err(NameError::BadCharacter { bad });
         }
-        // They pass the character rule but walk up the tree when joined to a path.
+        // These consist of allowed characters, but joined to a path they mean another directory.
         if text == "." || text == ".." {
             return Err(NameError::Directory);
         }
@@ -52,8 +54,7 @@ fn is_name_char(c: char) -> bool {
 
 /// Why a text is no function name.
 ///
-/// The text itself is left out except for one offending character: it comes from strangers and
-/// ends in logs and response bodies.
+/// The text itself is left out except for the first wrong character: it is not trusted, and errors are shown in logs and answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing was given.
@@ -65,7 +66,7 @@ pub enum NameError {
         /// Length of what was given.
         bytes: usize,
     },
-    /// Something outside the permitted alphabet.
+    /// A character that is not allowed.
     #[error("function name holds {bad:?}; use only letters, digits, '.', '_' and '-'")]
     BadCharacter {
         /// The first such character.
@@ -102,8 +103,8 @@ impl AsRef<str> for FunctionName {
     }
 }
 
-// Lets a map keyed by name be asked with the raw text of a URL, so that looking up a name nobody
-// uploaded allocates nothing. Sound because Eq, Ord and Hash are those of the text.
+// Allows looking up the raw text of a URL in a map keyed by name, so that an unknown name costs no allocation. Correct because Eq, Ord
+// and Hash are those of the text.
 impl Borrow<str> for FunctionName {
     fn borrow(&self) -> &str {
         &self.0

@@ -1,10 +1,9 @@
-//! Finds the known key a writer probably meant, for warnings and errors about unknown ones.
+//! Finds the known key that an author probably meant, for warnings and errors about unknown keys.
 
-/// The candidate (a dotted path) most like `path`; the shortest of several equally alike.
+/// The candidate (a dotted path) most similar to `path`; the shortest of several that are equally similar.
 ///
-/// A key put in the wrong section is as common as a misspelled one (`mem_mb` at the top instead
-/// of under `limits`), so the last segment alone also counts: a little worse than in its place, and
-/// worse still when another section was named.
+/// A key in the wrong section (`mem_mb` at the top instead of under `limits`) is as common as a misspelled one. Therefore the last
+/// segment alone is compared too; such a match counts a little worse, and worse still if `path` names another section.
 pub(crate) fn nearest_key<'a>(
     path: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -31,8 +30,9 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('.').unwrap_or(("", path))
 }
 
-/// Case and the choice of `-` or `_` are not what makes two keys different to their writer.
-/// Cut short because the distance takes time quadratic in the length, and the text is a stranger's.
+/// Normalises a path for comparison: case and the choice of `-` or `_` don't matter.
+///
+/// The result is cut short, since computing the distance takes time quadratic in the length, and the text is not trusted.
 fn normal(path: &str) -> String {
     path.chars()
         .take(64)

@@ -1,4 +1,4 @@
-//! The timed steps of a worker: what `/stats` shows, recorded without a lock from any layer.
+//! The timed steps of a worker, which `/stats` shows. Every layer can record a step without a lock.
 //!
 //! Each step is a static, so that recording costs a few atomic additions and no lookup.
 
@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Buckets per doubling: a quantile is right within a sixteenth.
+/// How many buckets each doubling of time has: a quantile is exact to a sixteenth.
 const FINE: u32 = 16;
-/// Doublings covered, from 1 ns to about a minute and a half; longer counts as that.
+/// How many doublings there are, from 1 ns to about a minute and a half; longer times count as that.
 const DOUBLINGS: u32 = 37;
 const BUCKETS: usize = (FINE * DOUBLINGS) as usize;
 /// The doublings that have a bucket of their own in a [`Histogram`].
@@ -34,15 +34,16 @@ pub static CREATE: Step = Step::new("create");
 pub static BIND: Step = Step::new("bind");
 /// Freezing a sandbox, until it is frozen.
 pub static PAUSE: Step = Step::new("pause");
-/// Thawing one.
+/// Thawing a sandbox.
 pub static UNPAUSE: Step = Step::new("unpause");
 /// Fetching and unpacking a bundle.
 pub static PULL: Step = Step::new("pull-code");
 
-/// Finding out, installing and leasing the packages of one version.
+/// Determining, installing and leasing the packages of one version.
 pub static PREPARE: Step = Step::new("prepare-packages");
-/// One package brought into use by a called function, once each in a run: how long that function's version waited until the package was there,
-/// which is next to nothing for one that was installed already.
+/// The first use of a package in a run: how long the called function's version waited until the package was there.
+///
+/// For a package that was installed already, that is almost nothing.
 pub static PULL_PACKAGE: Step = Step::new("pull-package");
 
 /// All steps, in the order of a request.
@@ -59,25 +60,25 @@ pub static ALL: [&Step; 10] = [
     &PAUSE,
 ];
 
-/// What a step's recordings amount to.
+/// A summary of a step's recorded times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// How many.
+    /// How many times were recorded.
     pub count: u64,
-    /// Their mean.
+    /// The mean time.
     pub mean: Duration,
-    /// Half of them took no longer (within a sixteenth).
+    /// The time that half of them did not exceed (to a sixteenth).
     pub median: Duration,
-    /// All but one in a hundred took no longer.
+    /// The time that all but one in a hundred did not exceed.
     pub p99: Duration,
 }
 
-/// All that a step took, as others can add it up.
+/// A step's recorded times as a histogram, which can be added to others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     /// The time of all recordings together. It never falls.
     pub sum: Duration,
-    /// The longest time that falls into each bucket, and how many do that fall into none before it; the last has no bound.
+    /// For each bucket, the longest time that belongs in it, and how many times are in it; the last has no bound.
     pub buckets: Vec<(Option<Duration>, u64)>,
 }
 
@@ -90,12 +91,12 @@ impl Step {
         }
     }
 
-    /// Its name in `/stats`.
+    /// The step's name in `/stats`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Notes that the step took `time` once.
+    /// Records that the step took `time` once.
     pub fn record(&self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.total_ns.fetch_add(ns, Relaxed);
@@ -147,7 +148,7 @@ impl Step {
 fn bucket_of(ns: u64) -> usize {
     let ns = ns.max(u64::from(FINE));
     let doubling = ns.ilog2();
-    // The four bits after the leading one say where in the doubling it lies.
+    // The four bits after the leading one give the bucket within the doubling.
     let fine = (ns >> (doubling - 4)) & 0xf;
     let bucket = u64::from(doubling * FINE) + fine;
     usize::try_from(bucket).unwrap_or(BUCKETS).min(BUCKETS - 1)

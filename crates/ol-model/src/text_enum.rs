@@ -1,5 +1,6 @@
-//! A macro for the settings that are one of a few words. Each needs the same five things: its
-//! word, the list of all words for error messages, parsing, and both halves of serde.
+//! A macro for settings whose value is one of a few words.
+//!
+//! Each needs the same five things: the word of a value, the list of all words for error messages, parsing, and both halves of serde.
 
 /// Defines an enum whose variants are words in a configuration file.
 macro_rules! text_enum {
@@ -57,7 +58,7 @@ macro_rules! text_enum {
 
 pub(crate) use text_enum;
 
-/// The text for a word that is none of those allowed.
+/// The error text for a word that is not allowed.
 pub(crate) fn not_one_of(word: &str, allowed: &[&str]) -> String {
     let list: Vec<String> = allowed.iter().map(|w| format!("\"{w}\"")).collect();
     format!("{word:?} is not one of {}", list.join(", "))

@@ -1,5 +1,4 @@
-//! Units that the configuration files spell in their key names (`mem_mb`, `cpu_percent`), as
-//! types, so that a count of bytes is never mistaken for one of MiB.
+//! Types for the units in the configuration's key names (`mem_mb`, `cpu_percent`), so that bytes are never mistaken for MiB.
 
 use std::fmt;
 
@@ -19,7 +18,7 @@ impl MiB {
         (self.0 as u64) << 20
     }
 
-    /// The smallest number of MiB that holds `bytes`; more than fits is the largest there is.
+    /// `bytes` in MiB, rounded up; at most the largest value of the type.
     #[must_use]
     pub fn from_bytes_ceil(bytes: u64) -> Self {
         Self(u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX))

@@ -1,23 +1,23 @@
-//! Text of others, for a terminal: what it could obey, or what nobody would see, is written out.
+//! Makes untrusted text safe for a terminal: control characters and invisible ones are written as escapes.
 //!
-//! A function's output, an error's text or a name on a page of an index is whatever its author likes. A terminal obeys
-//! control characters, shows what follows a bidirectional one in another order than it was written, and shows nothing at all of
-//! others, so that two texts look alike that aren't.
+//! The author of a function's output, of an error's text or of a name in a package index can put any character in it. A terminal obeys
+//! control characters, reorders text after a bidirectional one, and doesn't show others at all, so that two different texts can look
+//! the same.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Must `c` be written out? Not the tab; line ends are for the caller to look after.
+/// Whether `c` must be written as an escape. A tab need not; the caller handles line ends.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     match c {
         '\t' => false,
-        // Most of all text.
+        // Most characters, so they are checked first.
         ' '..='~' => false,
         _ if c.is_control() => true,
         // Soft hyphen, the Arabic and the Mongolian mark.
         '\u{ad}' | '\u{61c}' | '\u{180e}' => true,
-        // Of no width (those that join letters too), marks of direction; line and paragraph ends, embeddings and overrides.
+        // Characters without width (also those that join letters), direction marks, line and paragraph separators, embeddings, overrides.
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => true,
         // Invisible operators, isolates, deprecated formats.
         '\u{2060}'..='\u{206f}' => true,
@@ -27,22 +27,22 @@ pub fn is_hidden(c: char) -> bool {
     }
 }
 
-/// `text` in one line, with everything that [`is_hidden`] written as `\u{…}`, and line ends too.
+/// `text` in one line: every [`is_hidden`] character and every line end is written as an escape.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden)
 }
 
-/// The same for a text of several lines.
+/// `text` with every [`is_hidden`] character written as an escape; line ends stay.
 #[must_use]
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && is_hidden(c))
 }
 
-/// `json`, which is valid, with the same written as JSON does: every reader finds the same in it.
+/// `json`, which must be valid, with every [`is_hidden`] character written as a JSON escape, so that its meaning stays the same.
 #[must_use]
 pub fn visible_json(json: String) -> String {
-    // JSON's own control characters are escaped in texts already, and stand nowhere else but as white space.
+    // In valid JSON, control characters in strings are escaped already, and elsewhere occur only as white space.
     if !json.chars().any(|c| !c.is_ascii() && is_hidden(c)) {
         return json;
     }

@@ -1,13 +1,13 @@
-//! What was odd in a configuration file but did not stop it from loading.
+//! What is odd in a configuration file, but no error.
 //!
-//! Scripts for the original worker write keys that neither worker reads, so an unknown key must
-//! not be fatal; but a silently ignored typing error is how a limit goes missing.
+//! Scripts for the original worker write keys that neither worker reads, so an unknown key must not be an error. But if it were ignored
+//! silently, a misspelled limit would have no effect and nobody would notice.
 
 use std::fmt;
 
 use crate::limits::LEAST_MEM_MB;
 
-/// One thing worth a line at start and in `ol doctor`; its `Display` is that line.
+/// A warning, shown at start and by `ol doctor`; its `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
@@ -30,8 +30,8 @@ pub enum Warning {
         /// The dotted path it was read as.
         known: String,
     },
-    /// A line of a `.env` that holds a name and no `=`. Which name stays unsaid: a secret pasted
-    /// over several lines looks like this.
+    /// A line of a `.env` that holds a name and no `=`. The warning omits the name, since a secret pasted over several lines looks like
+    /// this.
     NoValue {
         /// From 1.
         line: usize,
@@ -43,25 +43,25 @@ pub enum Warning {
         /// Its name.
         name: String,
     },
-    /// An HTTP method that no standard knows. HTTP allows any, so it stands; but a function that
-    /// answers to `GETT` only answers to nobody.
+    /// An HTTP method that no standard knows. HTTP allows any method, so it is accepted; but a function that only accepts `GETT` is never
+    /// called.
     UnlikelyMethod {
         /// As read: in upper case.
         method: String,
         /// The well-known method that is spelled most like it.
         nearest: &'static str,
     },
-    /// A key of `ol.yaml` that is read and checked, and that this worker does nothing with.
+    /// A key of `ol.yaml` that is read and checked, but has no effect in this worker.
     NoEffectYet {
         /// Its dotted path.
         key: &'static str,
     },
-    /// The worker answers others than this machine, and asks nobody who he is.
+    /// Other machines can reach the worker, which doesn't authenticate anybody.
     OpenToAll {
         /// The value of `worker_url`.
         host: String,
     },
-    /// Less memory than a Python is sure to start in.
+    /// Less memory than Python reliably needs to start.
     LittleMemory {
         /// What `limits.mem_mb` asks for.
         asked: u32,

@@ -1,5 +1,6 @@
-//! `config.json`: everything an operator decides. Key names and meaning are the original worker's,
-//! so that a file it wrote loads here; what is ours stands beside them.
+//! `config.json`: everything that an operator decides.
+//!
+//! Key names and their meaning are the original worker's, so that a file written by that worker loads here; this worker adds keys.
 //!
 //! The path of a setting, from text to use:
 //!
@@ -44,17 +45,19 @@ pub use words::{
     ScratchStorage, ServerMode,
 };
 
-/// What the defaults depend on. Measured by the caller, so that this crate does no I/O.
+/// The facts about a machine on which the defaults depend. The caller measures them, so that this crate does no I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HostFacts {
-    /// The memory of the machine (or of the cgroup that bounds us) in MiB.
+    /// The memory of the machine, or of the cgroup that limits this process, in MiB.
     pub memory_mb: u64,
-    /// Processor cores we may use.
+    /// How many processor cores this process may use.
     pub cores: u32,
 }
 
-/// A whole `config.json`. Fields bear the names of their keys; times and sizes have their unit in
-/// the name and are read through the accessors, which return types.
+/// A whole `config.json`.
+///
+/// Fields have the names of their keys. The names of times and sizes contain the unit; read these through the accessors, which return
+/// types with units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerConfig {
     /// Absolute path of the `worker` folder inside the directory: pid file, logs, scratch.
@@ -66,13 +69,13 @@ pub struct WorkerConfig {
     pub allowed_hosts: Vec<String>,
     /// Port to listen on, a string in the file; `"0"` picks a free one.
     pub worker_port: Port,
-    /// Does functions' output go to the worker's log as well?
+    /// Whether functions' output goes to the worker's log as well.
     pub log_output: bool,
     /// How sandboxes are made.
     pub sandbox: SandboxKind,
-    /// Functions, or bare sandboxes for experiments.
+    /// Whether the worker serves functions, or bare sandboxes for experiments.
     pub server_mode: ServerMode,
-    /// Where bundles live; read it through [`Self::registry_path`].
+    /// Where the bundles are; read it through [`Self::registry_path`].
     pub registry: String,
     /// How long a version is used before the registry is looked at again.
     pub registry_cache_ms: u32,
@@ -88,7 +91,7 @@ pub struct WorkerConfig {
     /// The base image that sandboxes see as their root.
     #[serde(with = "sections::path_text")]
     pub sock_base_path: PathBuf,
-    /// Handed to sandboxes as it is.
+    /// Passed to sandboxes unchanged.
     pub sandbox_config: Value,
     /// Settings of the Docker sandbox.
     pub docker: DockerSection,
@@ -96,11 +99,11 @@ pub struct WorkerConfig {
     pub limits: LimitsSection,
     /// The limits of a package installation; zero inherits `limits`.
     pub installer_limits: LimitsSection,
-    /// The most an `ol.yaml` may ask for. Zero derives from the host: half the pool, all cores.
+    /// The most an `ol.yaml` may ask for. Zero means a default that depends on the host: half the pool, all cores.
     pub max_limits: MaxLimitsSection,
     /// The limits of a zygote; zero inherits `limits`.
     pub zygote_limits: LimitsSection,
-    /// What can be switched.
+    /// Features that can be switched on and off.
     pub features: FeaturesSection,
     /// What is traced in the log.
     pub trace: TraceSection,
@@ -108,17 +111,17 @@ pub struct WorkerConfig {
     pub scaling: ScalingSection,
     /// Leaves forked ahead of any demand.
     pub blanks: BlanksSection,
-    /// What functions reach.
+    /// Which networks functions can reach.
     pub network: NetworkSection,
-    /// How packages are got, and how many are kept.
+    /// How packages are installed, and how many are kept.
     pub packages: PackagesSection,
     /// What a sandbox's folders are made of.
     pub storage: StorageSection,
-    /// Settings of the Kafka trigger, which knows their shape.
+    /// Settings of the Kafka trigger, which checks them itself.
     pub kafka: Value,
-    /// What callers are told of the errors of a function that doesn't say.
+    /// What callers are told of errors, if the function's `ol.yaml` doesn't say.
     pub errors: ErrorDetail,
-    /// Refuse unknown keys instead of warning of them.
+    /// Refuse unknown keys instead of warning about them.
     pub strict_config: bool,
     /// The largest request body.
     pub max_body_mb: u32,
@@ -126,27 +129,27 @@ pub struct WorkerConfig {
     pub max_header_kb: u32,
     /// The most header lines of a request.
     pub max_header_lines: u32,
-    /// Connections to the port that one address may have; zero is half of all there may be.
+    /// The most connections to the port from one address; zero means half of all that are allowed.
     pub max_connections_per_address: u32,
-    /// Bundles that may be on their way in at once; half of them from one address.
+    /// The most uploads of bundles at once; one address may have half of them.
     pub max_uploads: u32,
-    /// What they may hold together; zero is what one body may be.
+    /// The most MiB of all uploads at once; zero means as much as one body may have.
     pub max_uploads_mb: u32,
-    /// Invocations that may wait for one function.
+    /// The most invocations that may wait for one function.
     pub queue_per_function: u32,
-    /// How long one may wait.
+    /// How long, in seconds, an invocation may wait.
     pub queue_wait_sec: u32,
     /// How long a worker that stops lets running invocations finish.
     pub drain_sec: u32,
     /// Idle time before a sandbox is frozen, so that back-to-back calls pay no freeze.
     pub pause_after_ms: u32,
-    /// Empty sandboxes kept prepared.
+    /// How many shells are kept ready.
     pub shells_ready: u32,
     /// Size at which a function's log is rotated.
     pub log_file_mb: u32,
     /// Log files kept for a function, the current one included.
     pub log_files: u32,
-    /// Kept for what derives from the host; not part of the file.
+    /// The facts from which defaults are derived; not part of the file.
     #[serde(skip)]
     host: HostFacts,
 }
@@ -161,7 +164,7 @@ impl WorkerConfig {
 
     /// Reads a `config.json`; what it leaves out is as in [`Self::defaults`].
     ///
-    /// Does not [`validate`](Self::validate), since overrides may yet mend what is wrong.
+    /// Does not [`validate`](Self::validate), since overrides may still correct what is wrong.
     ///
     /// # Errors
     /// Malformed JSON, values of the wrong type, and, under `strict_config`, unknown keys.
@@ -173,10 +176,10 @@ impl WorkerConfig {
         load::from_json(text, dir, *host)
     }
 
-    /// This configuration with the settings of `-o k=v,k2=v2` in place of its own.
+    /// This configuration with some settings replaced by those of `-o k=v,k2=v2`.
     ///
-    /// Keys are dotted paths. Strings are bare words, or quoted as in JSON when they hold a comma;
-    /// lists and objects are JSON; a value may hold `=`. Does not validate.
+    /// Keys are dotted paths. Strings are bare words, or quoted as in JSON if they contain a comma; lists and objects are JSON; a value may
+    /// contain `=`. Does not validate.
     ///
     /// # Errors
     /// An unknown key, with the nearest known one, or a value of the wrong type.
@@ -184,8 +187,7 @@ impl WorkerConfig {
         overrides::apply(self, overrides)
     }
 
-    /// Checks what no single value shows: numbers that contradict each other, zeros where nothing
-    /// could run, paths that are not absolute.
+    /// Checks for numbers that contradict each other, zeros with which nothing could run, and paths that are not absolute.
     ///
     /// # Errors
     /// The first thing wrong.

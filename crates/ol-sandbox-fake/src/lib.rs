@@ -3,11 +3,11 @@
 //! ```text
 //!   FakePool ── create ──▶ Running          the program that the test gave, as a task
 //!      │                      └── socket ──▶ Inside::guest
-//!      └── counts, failures, starts that are held back: what a test wants to see and to choose
+//!      └── for the test: counts, failures to order, starts that can be held back
 //! ```
 //!
-//! With it the layers above run as they are, under a clock that a test moves: no root, no kernel feature, no Python. It is also the
-//! second of the kinds that show the sandbox layer's door to fit more than one.
+//! With it the layers above run unchanged, under a clock that a test moves, and need no root, no kernel feature and no Python. It is
+//! also the second kind of sandbox, which shows that the interface of the sandbox layer fits more than one.
 
 mod sandbox;
 
@@ -19,42 +19,42 @@ use ol_sandbox::{
     Abilities, Allotment, Content, CreateError, Created, Egress, Network, Parent, Pending, Pool,
     Role, Running, SandboxSpec,
 };
-use sandbox::{Program, State};
+use sandbox::{PoolState, Program};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// What happened in a pool so far.
+/// What has happened in a pool so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Sandboxes that were made.
+    /// How many sandboxes were made.
     pub made: usize,
-    /// Of those, the ones that were forked.
+    /// How many of those were forked.
     pub forked: usize,
-    /// Those there are now, ending ones included.
+    /// How many exist now, including those that are ending.
     pub alive: usize,
-    /// The most that there were at once.
+    /// The most that existed at once.
     pub most_alive: usize,
-    /// How often one was paused.
+    /// How often a sandbox was paused.
     pub pauses: usize,
 }
 
-/// Makes sandboxes that are tasks.
+/// A pool of sandboxes that are tasks.
 pub struct FakePool {
     budget: Budget,
     abilities: Abilities,
     program: Program,
-    state: Arc<State>,
+    state: Arc<PoolState>,
     failures: Mutex<VecDeque<CreateError>>,
-    /// A start takes one, and puts it back.
+    /// Each start takes one permit, and returns it when it is done.
     starts: Semaphore,
     gone: watch::Sender<bool>,
 }
 
 impl FakePool {
-    /// A pool with `memory`, whose sandboxes can do what `abilities` says and run `program` each. Call it inside a tokio runtime.
+    /// Makes a pool with `memory`, whose sandboxes have `abilities` and each run `program`. Call it inside a tokio runtime.
     pub fn new<P>(
         memory: MiB,
         abilities: Abilities,
@@ -74,7 +74,7 @@ impl FakePool {
         })
     }
 
-    /// Sandboxes that can be forked and paused, and have no network.
+    /// Abilities of sandboxes that can be forked and paused, and have no network.
     #[must_use]
     pub fn able() -> Abilities {
         Abilities {
@@ -84,18 +84,18 @@ impl FakePool {
         }
     }
 
-    /// What happened so far.
+    /// What has happened so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         *self.state.counts()
     }
 
-    /// Lets the next starts fail, each with one of `errors`, in their order.
+    /// Makes the next starts and assignments fail, each with one of `errors`, in this order.
     pub fn fail(&self, errors: impl IntoIterator<Item = CreateError>) {
         self.failures().extend(errors);
     }
 
-    /// Holds back all starts for as long as the result lives; those that have begun wait.
+    /// Holds back all new starts until the result is dropped.
     ///
     /// # Panics
     /// If a start is under way.
@@ -106,7 +106,7 @@ impl FakePool {
         held.expect("no start is under way")
     }
 
-    /// Ends what makes sandboxes, as if it had been killed.
+    /// Ends the pool and all its sandboxes, as if the warden had been killed.
     pub fn end(&self) {
         self.gone.send_replace(true);
         self.state.kill_all();
@@ -159,7 +159,7 @@ impl FakePool {
     }
 }
 
-/// What a program uses, so that lowering its memory frees something.
+/// How much memory each program is said to use; thus lowering a sandbox's memory frees something.
 const USED: MiB = MiB(1);
 
 impl Pool for FakePool {

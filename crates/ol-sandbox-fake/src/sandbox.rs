@@ -24,7 +24,7 @@ pub struct Inside {
     pub id: SandboxId,
     /// What it was made as.
     pub spec: SandboxSpec,
-    /// The other end of its line to the worker.
+    /// The sandbox's end of its line to the worker.
     pub guest: UnixStream,
     /// Its standard output and error.
     pub output: pipe::Sender,
@@ -32,24 +32,26 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Waits while the sandbox is paused. A program that does nothing before it has asked is frozen as a real one would be.
+    /// Waits while the sandbox is paused.
+    ///
+    /// A task can't be frozen from outside, so a program must call this before each thing it does.
     pub async fn runs(&mut self) {
-        // An error means that nobody can freeze it any more.
+        // An error means that the handle is gone, so nobody can freeze the sandbox any more.
         let _ = self.frozen.wait_for(|frozen| !frozen).await;
     }
 }
 
 /// What all sandboxes of a pool share.
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct PoolState {
     counts: Mutex<Counts>,
-    /// How many there are.
+    /// How many sandboxes exist.
     alive: watch::Sender<usize>,
-    /// Raised to kill all.
+    /// Set to true to kill all sandboxes.
     kill: watch::Sender<bool>,
 }
 
-impl State {
+impl PoolState {
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,22 +60,22 @@ impl State {
         self.kill.send_replace(true);
     }
 
-    /// Resolves when none is left.
+    /// Resolves when no sandbox is left.
     pub(crate) async fn drained(&self) {
         let mut alive = self.alive.subscribe();
-        // The sender is ours.
+        // This can't fail, since `self` holds the sender.
         let _ = alive.wait_for(|alive| *alive == 0).await;
     }
 }
 
-/// Counts a sandbox for as long as there is something of it, also if its program panics.
-struct Here {
-    state: Arc<State>,
+/// Counts a sandbox until this is dropped, also if its program panics.
+struct AliveGuard {
+    state: Arc<PoolState>,
     number: usize,
 }
 
-impl Here {
-    fn come(state: &Arc<State>, forked: bool) -> Self {
+impl AliveGuard {
+    fn new(state: &Arc<PoolState>, forked: bool) -> Self {
         let mut counts = state.counts();
         counts.made += 1;
         counts.forked += usize::from(forked);
@@ -87,7 +89,7 @@ impl Here {
     }
 }
 
-impl Drop for Here {
+impl Drop for AliveGuard {
     fn drop(&mut self) {
         let mut counts = self.state.counts();
         counts.alive -= 1;
@@ -95,11 +97,11 @@ impl Drop for Here {
     }
 }
 
-/// Stops the task, or lets it go on; its drop ends it.
+/// Pauses the task and lets it continue; ends it when dropped.
 struct FakeHandle {
-    state: Arc<State>,
+    state: Arc<PoolState>,
     frozen: watch::Sender<bool>,
-    /// Dropped with this.
+    /// Dropped with the handle, which ends the task.
     _wanted: watch::Sender<()>,
 }
 
@@ -131,9 +133,9 @@ async fn unwanted(wants: &mut watch::Receiver<()>) {
     while wants.changed().await.is_ok() {}
 }
 
-/// Makes one that holds `memory` until nothing is left of it.
+/// Makes a sandbox that holds `memory` until nothing is left of it.
 pub(crate) fn make(
-    state: &Arc<State>,
+    state: &Arc<PoolState>,
     program: &Program,
     spec: SandboxSpec,
     memory: Reservation,
@@ -151,8 +153,8 @@ pub(crate) fn make(
     };
     let guest = UnixStream::from_std(theirs)?;
     let line = Line::new(ours)?;
-    let here = Here::come(state, shared.is_some());
-    let id = SandboxId(here.number as u64);
+    let alive_guard = AliveGuard::new(state, shared.is_some());
+    let id = SandboxId(alive_guard.number as u64);
     let (frozen, watched) = watch::channel(false);
     let (wanted, mut wants) = watch::channel(());
     let (death, obituary) = watch::channel(None);
@@ -176,10 +178,10 @@ pub(crate) fn make(
         };
         let oom_kills = 0;
         death.send_replace(Some(Death { cause, oom_kills }));
-        // What its owner still has, he has to let go of.
+        // The sandbox counts as alive until its owner drops it, as a real one does after its death.
         unwanted(&mut wants).await;
         drop(held);
-        drop(here);
+        drop(alive_guard);
     });
     let handle = FakeHandle {
         state: Arc::clone(state),

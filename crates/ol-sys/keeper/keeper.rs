@@ -1,8 +1,8 @@
 //! The keeper: pid 1 of one sandbox's namespaces. It holds them open and does nothing else.
 //!
-//! It is written without a libc so that it costs two pages. Its parent (the warden's child) has already set
-//! SIGCHLD to ignore, so orphans of the sandbox are reaped by the kernel, and PDEATHSIG, so it dies with the warden.
-//! Made not dumpable here because an exec resets that: otherwise a process with its uid could open `/proc/1/mem`.
+//! It is written without a libc so that it costs two pages. Before the exec, the same process has set SIGCHLD to be ignored, so that
+//! the kernel reaps orphans of the sandbox, and PDEATHSIG, so that it dies with the warden. It makes itself not dumpable only here,
+//! since an exec resets that; otherwise a process with its uid could open `/proc/1/mem`.
 #![no_std]
 #![no_main]
 

@@ -1,6 +1,6 @@
 //! Landlock rulesets (landlock(7)): what a leaf may touch, and where the worker may write.
 //!
-//! Best effort by design: an older kernel enforces the rights that it knows, and the level reached is reported.
+//! Best effort by design: an older kernel enforces the rights that it knows, and the functions return how much that is.
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus,
@@ -9,15 +9,15 @@ use landlock::{
 use std::io;
 use std::path::Path;
 
-/// The newest ABI whose rights we ask for (Linux 6.12: scopes for signals and abstract sockets).
+/// The newest ABI whose rights are asked for (Linux 6.12: scopes for signals and abstract sockets).
 const WANTED: ABI = ABI::V6;
 
 /// How much of a ruleset the kernel enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// All that was asked.
+    /// Everything that was asked for.
     Full,
-    /// An older ABI: some rights are not checked.
+    /// Only part of it: the kernel has an older ABI and doesn't check some rights.
     Partial,
     /// The kernel has no Landlock.
     None,
@@ -33,24 +33,23 @@ impl From<RestrictionStatus> for Level {
     }
 }
 
-/// The rights of [`leaf`] as the kernel has them in bits, for a process that can't use this code: those its version handles, those of
-/// reading and of a file among them, and the scopes.
+/// The rights of [`leaf`] as the kernel's bit masks, for a process that can't use this code (a zygote's child).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// All that are handled; 0 if this kernel has no Landlock.
+    /// All rights that this kernel checks; 0 if it has no Landlock.
     pub handled: u64,
-    /// Reading and executing.
+    /// The rights to read and to execute.
     pub reading: u64,
-    /// What a file can have.
+    /// The rights that a rule for a file, not a directory, can have.
     pub of_a_file: u64,
-    /// Signals and abstract sockets, where the kernel knows scopes.
+    /// The scopes for signals and abstract sockets; 0 if the kernel knows no scopes.
     pub scoped: u64,
 }
 
 /// The rights that this kernel enforces for a leaf.
 pub fn rights() -> Rights {
     const ASK_VERSION: libc::c_long = 1;
-    // SAFETY: with a null pointer and this flag the call only answers a number.
+    // SAFETY: with a null pointer and this flag the call only returns a number.
     let version = unsafe {
         libc::syscall(
             libc::SYS_landlock_create_ruleset,
@@ -80,8 +79,10 @@ pub fn rights() -> Rights {
     }
 }
 
-/// Confines this process and its descendants as a leaf: read and execute anywhere, write only beneath `writable`,
-/// no signal and no abstract socket out of the sandbox. Paths that don't exist are passed over.
+/// Confines this process and its descendants as a leaf.
+///
+/// It can read and execute anywhere, write only beneath `writable`, and use no signal and no abstract socket beyond the sandbox.
+/// Paths that don't exist are skipped.
 ///
 /// # Errors
 /// When the kernel refuses a rule that it should know.
@@ -135,7 +136,7 @@ fn restrict<'a>(
             continue;
         };
         let Ok(fd) = PathFd::new(path) else { continue };
-        // Rights that only a directory can have are refused on a file.
+        // The kernel refuses a rule for a file if it has rights that only a directory can have.
         let access = if metadata.is_dir() {
             beneath
         } else {

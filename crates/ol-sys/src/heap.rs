@@ -1,21 +1,22 @@
-//! The heap of this process: how much of it is free and still held, and giving that back.
+//! The heap of this process: how much of it is free, and giving that back to the system.
 //!
-//! Exists because glibc's allocator keeps what lies below anything that is still in use: after a flood of requests that is nearly all of it.
+//! glibc's allocator keeps free memory that lies below anything still in use; after a flood of requests that is nearly all of it.
 
 use libc::{mallinfo2, malloc_trim};
 
-/// Bytes that this process holds and doesn't use.
+/// Bytes that the allocator holds and the process doesn't use.
 #[must_use]
 pub fn free_bytes() -> usize {
-    // SAFETY: it takes nothing, and takes the allocator's own locks.
+    // SAFETY: the call has no arguments, and takes the allocator's own locks.
     let info = unsafe { mallinfo2() };
     info.fordblks
 }
 
-/// Gives whole pages of those back to the system. Takes as long as there are pages: milliseconds for a hundred MiB. Other threads that
-/// allocate meanwhile may wait.
+/// Gives whole free pages back to the system.
+///
+/// The time grows with the number of pages: milliseconds for a hundred MiB. Other threads that allocate meanwhile may wait.
 pub fn trim() {
-    // SAFETY: it takes a number, leaves what is in use where it is, and takes the allocator's own locks.
+    // SAFETY: the call takes a number, leaves memory in use where it is, and takes the allocator's own locks.
     unsafe {
         malloc_trim(0);
     }
@@ -25,7 +26,7 @@ pub fn trim() {
 mod tests {
     #[test]
     fn what_is_freed_is_seen_and_given_back() {
-        // Small pieces lie in the heap, and every second one stays.
+        // Pieces this small are taken from the heap. Every second one stays in use.
         let mut all: Vec<Option<Vec<u8>>> = (0..2000).map(|_| Some(vec![1; 16 << 10])).collect();
         all.iter_mut().step_by(2).for_each(|piece| *piece = None);
         assert!(super::free_bytes() > 8 << 20);

@@ -25,7 +25,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Adds the attributes `set` to the mount at `fd`, and to those beneath it when `recursive`.
+/// Adds the attributes `set` to the mount at `fd`, and to the mounts beneath it if `recursive`.
 ///
 /// # Errors
 /// Those of mount_setattr(2).

@@ -1,10 +1,11 @@
-//! Joining and making namespaces. All of these act on the calling thread, so only single-threaded processes use them.
+//! Joins and makes namespaces. All calls act on the calling thread only, so only single-threaded processes use them.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Flags for all the namespaces of a sandbox that its keeper makes (the cgroup namespace is made by the leaf, once it
-/// is in its own group, so that it sees that group as the root).
+/// The flags for all namespaces that a sandbox's keeper is made in.
+///
+/// The cgroup namespace is not among them: the leaf makes it once it is in its own group, so that it sees that group as the root.
 pub const SANDBOX: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
@@ -12,11 +13,13 @@ pub const SANDBOX: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWNET;
 
-/// Those of [`SANDBOX`] that a process itself joins; a pid namespace takes effect for its children only.
+/// The namespaces of [`SANDBOX`] that a process can join itself; joining a pid namespace takes effect for its children only.
 pub const JOINABLE: libc::c_int = SANDBOX & !libc::CLONE_NEWPID;
 
-/// Joins the namespaces `flags` of the process behind a pidfd, all or none (setns(2), by pidfd since Linux 5.8), or the
-/// one namespace behind a descriptor of `/proc/PID/ns/`.
+/// Joins namespaces (setns(2)).
+///
+/// `target` is a pidfd, whose process's namespaces `flags` are joined, all or none (Linux 5.8), or a descriptor of a file in
+/// `/proc/PID/ns/`, which stands for one namespace.
 ///
 /// # Errors
 /// Those of setns(2).

@@ -1,4 +1,4 @@
-//! Giving privilege up, for good: uid, groups, capabilities, and the ways to get them back (capabilities(7)).
+//! Gives privilege up for good: uid, groups, capabilities, and the ways to get them back (capabilities(7)).
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
@@ -8,8 +8,9 @@ use rustix::thread::{
 };
 use std::io;
 
-/// Becomes `id`, as user and group, with no supplementary groups. For a single-threaded process: the kernel keeps
-/// these per thread.
+/// Becomes user and group `id`, with no supplementary groups.
+///
+/// Only for a single-threaded process, since the kernel keeps uids and gids per thread.
 ///
 /// # Errors
 /// Those of setgroups(2), setresgid(2) and setresuid(2).
@@ -20,8 +21,10 @@ pub fn become_user(id: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(uid, uid, uid)?)
 }
 
-/// Makes `id` the effective uid, or root again; the real one stays. What is made meanwhile (a user namespace) belongs to
-/// that uid. Needs [`keep_capabilities_over_setuid`] first, or the capabilities are gone too.
+/// Makes `id` the effective uid; the real uid stays. Called with 0 afterwards, it makes root the effective uid again.
+///
+/// A user namespace made meanwhile is owned by the effective uid. Call [`keep_capabilities_over_setuid`] before, or the change of
+/// uid costs the process its capabilities.
 ///
 /// # Errors
 /// Those of setresuid(2).
@@ -29,8 +32,10 @@ pub fn act_as(id: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(None, Uid::from_raw(id), None)?)
 }
 
-/// Empties every capability set (bounding first, which needs `CAP_SETPCAP`), locks the securebits so that uid 0 means
-/// nothing, and sets `no_new_privs`, after which an exec can grant nothing.
+/// Gives up all capabilities and every way to get them back.
+///
+/// Empties every capability set (the bounding set first, which needs `CAP_SETPCAP`), locks the securebits so that uid 0 has no
+/// special meaning, and sets `no_new_privs`, after which an exec can grant no privilege.
 ///
 /// # Errors
 /// Those of prctl(2) and capset(2).
@@ -61,7 +66,7 @@ pub fn renounce() -> io::Result<()> {
     Ok(set_capabilities(None, none)?)
 }
 
-/// Lets [`become_user`] keep capabilities until [`renounce`]: securebits are still ours to lock after the uid changed.
+/// Makes changes of uid keep the capabilities until [`renounce`], which needs them to lock the securebits.
 ///
 /// # Errors
 /// Those of prctl(2).

@@ -1,10 +1,10 @@
-//! Turning a process just made into another program: what it keeps open, what it runs, how it ends; and its signals.
+//! Prepares a forked process for its program: which descriptors stay open, what it executes, how it reports failure; and signals.
 
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-pub use crate::birth::{Birth, Child, InChild, SingleThread, exit_now, fork};
+pub use crate::fork::{Child, ForkOptions, InChild, SingleThread, exit_now, fork};
 
 fn pointers(strings: &[&CStr]) -> Vec<*const libc::c_char> {
     strings
@@ -44,7 +44,7 @@ pub fn exec_path(path: &CStr, argv: &[&CStr], env: &[&CStr]) -> io::Error {
 /// # Errors
 /// Those of close_range(2).
 pub fn close_from(_child: &InChild, first: RawFd) -> io::Result<()> {
-    // SAFETY: takes integers only; see above for why no owner in this process will close them again.
+    // SAFETY: takes integers only; see `InChild` for why no owner in this process will close them again.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
     if done == 0 {
         Ok(())
@@ -66,7 +66,7 @@ pub fn close_all_but(_child: &InChild, kept: &[RawFd]) -> io::Result<()> {
             last.cast_unsigned().wrapping_sub(1)
         });
         if last.is_none_or(|last| last > first) {
-            // SAFETY: takes integers only; see `close_from` for why no owner in this process will close them again.
+            // SAFETY: takes integers only; see `InChild` for why no owner in this process will close them again.
             if unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) } != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -76,8 +76,9 @@ pub fn close_all_but(_child: &InChild, kept: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives one message on a socket that has `SO_PASSCRED` set, without waiting; returns its length, 0 at the end, and the number that the process
-/// which sent it has here (unix(7)).
+/// Receives one message on a socket that has `SO_PASSCRED` set, without waiting (unix(7)).
+///
+/// Returns the message's length, 0 at the end of the connection, and the sender's process number in this pid namespace.
 ///
 /// # Errors
 /// Those of recvmsg(2); `WouldBlock` if there is none.
@@ -92,7 +93,7 @@ pub fn host_pid_of_sender(
         iov_len: into.len(),
     };
     // SAFETY: a msghdr is plain data for which zeroes are valid; all pointers are to locals that outlive the call and have the lengths
-    // passed. Descriptors that were sent are dropped by the kernel where they find no room, and closed by us where they do.
+    // passed. The kernel drops descriptors for which there is no room, and the loop below closes the others.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
@@ -134,7 +135,7 @@ pub fn host_pid_of_sender(
 ///
 /// # Errors
 /// Those of close_range(2).
-pub fn bequeath_standard_only() -> io::Result<()> {
+pub fn close_on_exec_above_stderr() -> io::Result<()> {
     // SAFETY: takes integers only and closes nothing.
     let done = unsafe {
         libc::syscall(
@@ -151,8 +152,7 @@ pub fn bequeath_standard_only() -> io::Result<()> {
     }
 }
 
-/// Makes descriptors `0..` of this process those of `inherited`, which survive an exec, then those of `private`, which
-/// don't, in that order; closes all others.
+/// Renumbers descriptors from 0: first `inherited`, which survive an exec, then `private`, which don't; closes all others.
 ///
 /// # Errors
 /// Those of fcntl(2), dup3(2) and close_range(2).
@@ -162,7 +162,7 @@ pub fn arrange_fds(
     private: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let count = RawFd::try_from(inherited.len() + private.len()).map_err(io::Error::other)?;
-    // First lift all of them above the numbers that will be overwritten, then place them.
+    // First duplicate all of them to numbers above those that will be overwritten, then move them into place.
     let lift = |fd: &BorrowedFd<'_>| -> io::Result<RawFd> {
         // SAFETY: fcntl with F_DUPFD_CLOEXEC touches no memory.
         let new = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) };
@@ -197,13 +197,13 @@ pub fn close_inherited(_child: &InChild, fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
-/// Writes `text` to descriptor `fd` by number, as far as it goes: the last words of a child.
-pub fn last_words(_child: &InChild, fd: RawFd, text: &str) {
+/// Writes `text`, the reason why a child fails, to descriptor number `fd`; whatever can't be written is lost.
+pub fn write_failure(_child: &InChild, fd: RawFd, text: &str) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
 }
 
-/// Sets what this process does on `signal`: ignore it, or the default.
+/// Sets whether this process ignores `signal`; if not, the signal has its default effect.
 ///
 /// # Errors
 /// Those of signal(2).
@@ -217,7 +217,7 @@ pub fn ignore_signal(signal: i32, ignore: bool) -> io::Result<()> {
     }
 }
 
-/// Does this process ignore `signal`, as under nohup(1)?
+/// Whether this process ignores `signal`, as it does with SIGHUP under nohup(1).
 ///
 /// # Errors
 /// When `/proc` can't be read.

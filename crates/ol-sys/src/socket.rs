@@ -1,4 +1,4 @@
-//! Sockets of an event loop: watching one, and reading into memory that was not set to zero before.
+//! Sockets of an event loop: watching one, and reading into memory that was not zeroed before.
 
 use bytes::BytesMut;
 use rustix::net::{RecvFlags, recv};
@@ -6,20 +6,22 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::unix::AsyncFd;
 
-/// Lets the event loop watch `socket`, which must not block. Call it inside a tokio runtime.
+/// Lets the event loop watch `socket`, which must be non-blocking. Call it inside a tokio runtime.
 ///
 /// # Errors
-/// When it can't be watched.
+/// When the socket can't be watched.
 pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, and stays the same descriptor, for as long as it lives; the result owns it.
     let watched = unsafe { AsyncFd::register(socket) };
     Ok(watched?)
 }
 
-/// Appends to `into` what `socket` has, up to the room that is there, and says how many bytes that were: 0 when the other end is closed.
+/// Appends to `into` what `socket` has received, as far as there is room.
+///
+/// Returns the number of bytes; 0 when the other end is closed.
 ///
 /// # Errors
-/// Those of recv(2); `WouldBlock` when there is nothing now.
+/// Those of recv(2); `WouldBlock` when nothing has been received.
 pub fn receive(socket: impl AsFd, into: &mut BytesMut) -> io::Result<usize> {
     let ((received, _), _) = recv(socket, into.spare_capacity_mut(), RecvFlags::empty())?;
     let count = received.len();

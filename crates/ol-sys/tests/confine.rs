@@ -1,5 +1,5 @@
-//! Landlock rulesets, each tried in a process of its own: this program runs itself again, confines that process and
-//! reports what it could still do.
+//! Tests of the Landlock rulesets, each in a process of its own: this program runs itself again; the new process confines itself,
+//! tries everything and reports what it could still do.
 
 use ol_sys::confine;
 use rustix::process::{Pid, getppid, test_kill_process};
@@ -10,8 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
-/// Names the directory in which the confined process tries things; only set in that process.
-const ROLE: &str = "OL_TEST_CONFINED_IN";
+/// The variable with the directory in which the confined process tries things; only set in that process.
+const CONFINED_IN: &str = "OL_TEST_CONFINED_IN";
 const REPORT: &str = "report: ";
 
 /// A directory with `inside/`, which may be written, and `outside/`, which may not.
@@ -29,7 +29,7 @@ fn again(name: &str, place: &Path) -> Vec<String> {
     let program = std::env::current_exe().expect("this program has a path");
     let output = Command::new(program)
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(ROLE, place)
+        .env(CONFINED_IN, place)
         .output()
         .expect("this program can be run");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -38,7 +38,7 @@ fn again(name: &str, place: &Path) -> Vec<String> {
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    // The harness writes the test's name into the line before the first.
+    // The test harness writes the test's name before the report, on the same line as its first entry.
     let report = |line: &str| line.split_once(REPORT).map(|(_, report)| report.to_owned());
     said.lines().filter_map(report).collect()
 }
@@ -59,7 +59,7 @@ fn say(lines: &[String]) {
         .expect("standard output is read");
 }
 
-/// Everything that would leave something outside, or destroy something there.
+/// Tries everything that would create, change or destroy something in `folder`.
 fn attempts(place: &Path, folder: &str) -> Vec<String> {
     let at = |name: &str| place.join(folder).join(name);
     vec![
@@ -117,7 +117,7 @@ const CONFINED: [&str; 8] = [
 /// The worker: may write beneath its directories and nowhere else, and read as before.
 #[test]
 fn a_worker_writes_only_where_it_may() {
-    if let Some(place) = std::env::var_os(ROLE) {
+    if let Some(place) = std::env::var_os(CONFINED_IN) {
         let place = Path::new(&place);
         let inside = place.join("inside");
         let level = confine::writer([inside.as_path()].into_iter()).expect("confined");
@@ -128,7 +128,7 @@ fn a_worker_writes_only_where_it_may() {
         ));
         lines.extend(attempts(place, "inside"));
         lines.extend(attempts(place, "outside"));
-        // Out of the one into the other.
+        // Moves out of one folder into the other.
         fs::write(inside.join("mine"), "mine").expect("it may");
         lines.push(report(
             "rename out",
@@ -163,10 +163,10 @@ fn a_worker_writes_only_where_it_may() {
     );
 }
 
-/// A leaf: the same, and in addition no signal and no abstract socket of those outside.
+/// A leaf: may write as little, and in addition reaches no process outside by a signal, and no abstract socket there.
 #[test]
 fn a_leaf_reaches_nobody_outside() {
-    if let Some(place) = std::env::var_os(ROLE) {
+    if let Some(place) = std::env::var_os(CONFINED_IN) {
         let place = Path::new(&place);
         let inside = place.join("inside").display().to_string();
         let abstract_name =
@@ -219,7 +219,7 @@ fn a_leaf_reaches_nobody_outside() {
     assert_eq!(outside, CONFINED);
 }
 
-/// On a kernel whose Landlock is older than what we ask for, or absent, there is less to test; said loudly.
+/// Whether to skip the rest, since this kernel's Landlock is missing or too old; then it says so loudly.
 fn skipped(lines: &[String]) -> bool {
     let full = lines.iter().any(|line| line == "level Full");
     let level = lines.iter().find_map(|line| line.strip_prefix("level "));

@@ -1,25 +1,27 @@
-//! What the two kinds of child have in common: named steps, and last words when one fails.
+//! What the two kinds of child have in common: named steps, and a report of the one that failed.
 
-use ol_sys::process::{InChild, exit_now, last_words};
+use ol_sys::process::{InChild, exit_now, write_failure};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::RawFd;
 
-/// A step that failed, in words for the operator.
+/// Which step failed and why, as a text for the operator.
 pub(crate) struct Failed(String);
 
-/// Names the step whose result this is.
-pub(crate) trait Step<T> {
+/// Turns the error of a result into a [`Failed`] that names the step.
+pub(crate) trait NameStep<T> {
     fn step(self, name: &str) -> Result<T, Failed>;
 }
 
-impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> NameStep<T> for Result<T, E> {
     fn step(self, name: &str) -> Result<T, Failed> {
         self.map_err(|error| Failed(format!("{name}: {}", error.into())))
     }
 }
 
-/// Runs the steps; if one fails, says which on `status` and exits. Success is an exec, which closes `status` unwritten.
+/// Runs the steps; if one fails, writes which to `status` and exits.
+///
+/// Success is an exec, which closes `status` without a byte written.
 pub(crate) fn run<T>(
     child: &InChild,
     status: RawFd,
@@ -27,26 +29,26 @@ pub(crate) fn run<T>(
 ) -> T {
     match steps() {
         Ok(never) => match never {},
-        Err(Failed(words)) => {
-            last_words(child, status, &words);
+        Err(Failed(message)) => {
+            write_failure(child, status, &message);
             exit_now(127)
         }
     }
 }
 
-/// The same for a child whose words nobody reads but the operator: they go to standard error as a line, and say who spoke.
-pub(crate) fn run_aloud<T>(
+/// Like [`run`], for a child whose failure only the operator reads: it goes to standard error, as a line that begins with `who`.
+pub(crate) fn run_logged<T>(
     child: &InChild,
     who: &str,
     steps: impl FnOnce() -> Result<Infallible, Failed>,
 ) -> T {
     run(child, libc::STDERR_FILENO, || {
-        steps().map_err(|Failed(words)| Failed(line(who, &words)))
+        steps().map_err(|Failed(message)| Failed(line(who, &message)))
     })
 }
 
-fn line(who: &str, words: &str) -> String {
-    format!("error: {who}: {words}\n")
+fn line(who: &str, message: &str) -> String {
+    format!("error: {who}: {message}\n")
 }
 
 #[cfg(test)]
@@ -54,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_words_for_the_operator_are_a_line() {
-        let Err(Failed(words)) = Err::<(), _>(rustix::io::Errno::PIPE).step("receive") else {
+    fn a_failure_for_the_operator_is_a_line() {
+        let Err(Failed(message)) = Err::<(), _>(rustix::io::Errno::PIPE).step("receive") else {
             panic!("it failed");
         };
         assert_eq!(
-            line("a maker of sandboxes ended", &words),
+            line("a maker of sandboxes ended", &message),
             "error: a maker of sandboxes ended: receive: Broken pipe (os error 32)\n"
         );
     }

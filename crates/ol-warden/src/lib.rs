@@ -1,4 +1,4 @@
-//! The warden: the one privileged process. It makes sandboxes and ends them; it knows no function, no HTTP, no JSON.
+//! The warden: the only privileged process. It makes and ends sandboxes, and knows nothing of functions, HTTP or JSON.
 //!
 //! ```text
 //!   worker (no capability) ── SEQPACKET: typed messages + descriptors ──▶ warden (root, one thread)
@@ -11,14 +11,14 @@
 //! - [`protocol`]: the messages; none carries a path, so nothing a tenant wrote is resolved with privilege
 //! - [`cgroup`]: limits, freezing and counting on v2, v1 and hybrid machines behind one interface
 //! - [`rootfs`]: what a sandbox sees, as data, then as mounts
-//! - [`network`]: how sandboxes reach the outside, and what none of them reaches
-//! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands; `inside` is what they are to
-//!   each other
-//! - `fit`, `packages`: what is moved into a shell from outside
-//! - `maker`: makes the shells below a zygote's; `birth`: orders a zygote to fork into one, and hears of the child
-//! - [`serve`]: the loop that owns them all; when it ends, nothing of them is left
+//! - [`network`]: how sandboxes reach the outside, and which addresses none of them can reach
+//! - `shell`, `leaf`: the two kinds of process, each a list of steps in the order the kernel demands; `identity`: their uids and
+//!   process numbers inside
+//! - `fit`, `packages`: mount a function's code and packages into a shell from outside
+//! - `shell_maker`: makes the shells below a zygote's own; `fork_order`: orders a zygote to fork into one, and reads the result
+//! - [`serve`]: the loop that owns all sandboxes; when it returns, no process, mount or cgroup of them is left
 //!
-//! Failure: if the worker dies, the socket closes and everything is destroyed. If the warden is killed, the kernel kills
+//! Failure: if the worker dies, the socket closes and the warden destroys everything. If the warden is killed, the kernel kills
 //! each keeper (PDEATHSIG) and with it its whole pid namespace; only empty cgroups remain, which [`cgroup::remove_all`]
 //! clears at the next start.
 
@@ -27,15 +27,15 @@ pub mod network;
 pub mod protocol;
 pub mod rootfs;
 
-mod birth;
 mod child;
 mod fit;
-mod inside;
+mod fork_order;
+mod identity;
 mod leaf;
-mod maker;
 mod packages;
 mod serve;
 mod shell;
+mod shell_maker;
 mod uids;
 
 pub use serve::{Ceiling, Config, Ending, PASSED_ON, serve};

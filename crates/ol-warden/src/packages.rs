@@ -1,8 +1,8 @@
-//! What of the package store a sandbox sees at `/packages`: the packages of its function, and no sign of others.
+//! The part of the package store that a sandbox sees at `/packages`: its function's packages, and no trace of others.
 //!
-//! The worker lays out a directory whose entries have the names of packages, and tells its number; it is mounted at `/packages`, and on
-//! each entry the package's files. The warden resolves no name of a tenant's: these are entries of two directories, looked up
-//! one beneath the other without following a link.
+//! The worker makes a layout directory, whose entries have the names of packages, and sends its number. The warden mounts that
+//! directory at `/packages`, and on each entry the package's files from the store. It resolves no path that a tenant wrote: it
+//! lists the layout directory and opens an entry of the same name in the store, without following a link.
 
 use crate::protocol::Packages;
 use ol_sys::mount;
@@ -22,25 +22,29 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS);
 
 /// The package store.
-pub(crate) struct Store(OwnedFd);
+pub(crate) struct PackageStore(OwnedFd);
 
-/// Mounts that are to be put in place: each tree, and where.
-pub(crate) struct Shown(Vec<(OwnedFd, String)>);
+/// Mounts that are not attached yet: each with the place where it belongs.
+pub(crate) struct PackageMounts(Vec<(OwnedFd, String)>);
 
-impl Store {
-    /// The store at `path`, which is the operator's.
+impl PackageStore {
+    /// Opens the store at `path`, which the operator chose.
     pub fn open(path: &Path) -> io::Result<Self> {
         let store = rustix::fs::openat(CWD, path, FOLDER | OFlags::PATH, Mode::empty())?;
         Ok(Self(store))
     }
 
-    /// What a sandbox is to see; `None` if nothing. `layouts` has the directories that name packages.
-    pub fn show(&self, layouts: BorrowedFd<'_>, packages: Packages) -> io::Result<Option<Shown>> {
+    /// The mounts that show `packages`; `None` if there are none. `layouts` is the directory that holds the layout directories.
+    pub fn show(
+        &self,
+        layouts: BorrowedFd<'_>,
+        packages: Packages,
+    ) -> io::Result<Option<PackageMounts>> {
         let layout = match packages {
             Packages::None => return Ok(None),
             Packages::All => {
                 let all = mount::detached(self.0.as_fd(), "", ATTRIBUTES)?;
-                return Ok(Some(Shown(vec![(all, PLACE.to_owned())])));
+                return Ok(Some(PackageMounts(vec![(all, PLACE.to_owned())])));
             }
             Packages::Named(layout) => layout.0.to_string(),
         };
@@ -66,12 +70,12 @@ impl Store {
             let tree = mount::detached(found.as_fd(), "", ATTRIBUTES)?;
             trees.push((tree, format!("{PLACE}/{path}")));
         }
-        Ok(Some(Shown(trees)))
+        Ok(Some(PackageMounts(trees)))
     }
 }
 
-impl Shown {
-    /// Puts them in place in this mount namespace.
+impl PackageMounts {
+    /// Attaches the mounts in the current mount namespace.
     pub fn attach(&self) -> io::Result<()> {
         let mut trees = self.0.iter();
         trees.try_for_each(|(tree, place)| mount::attach(tree.as_fd(), place))

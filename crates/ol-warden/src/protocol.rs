@@ -1,9 +1,9 @@
 //! The messages between worker and warden: one datagram each on a SEQPACKET socket, descriptors beside them.
 //!
-//! Every field is a number or a kind. There is no path and no name: code is meant by the number of its directory, so
-//! the warden resolves nothing that a tenant wrote.
+//! Requests hold only numbers, flags and enums, no path and no name: code is identified by the number of its directory. Thus the
+//! warden resolves nothing that a tenant wrote.
 
-use crate::cgroup::Limits;
+use crate::cgroup::GroupLimits;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -14,32 +14,34 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Raised whenever a message changes its shape; both ends are of one program, so a difference means a mixed install.
+/// The protocol's version, raised whenever a message changes its shape.
+///
+/// Both ends belong to one program, so a difference means that two versions are installed at once.
 pub const VERSION: u16 = 4;
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE: usize = 4096;
-/// The most descriptors beside one.
+/// The most descriptors sent with one message.
 pub const MAX_FDS: usize = 4;
 
-/// A sandbox's number, chosen by the worker, never used twice in a run.
+/// A sandbox's number. The worker chooses it, and never uses one twice in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SandboxId(pub u64);
 
-/// The number of a code directory beneath the one both ends know.
+/// The number of a code directory, which is its name beneath the directory of code that both ends know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CodeId(pub u64);
 
-/// What of the package store lies at `/packages`.
+/// Which part of the package store a sandbox sees at `/packages`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packages {
     /// Nothing.
     #[default]
     None,
-    /// The entries of the store that have the names of the empty directories in this one, which lies beneath the directory of code: of
-    /// `NAME` its `files`, and of one that begins with a dot all.
+    /// The packages that a layout directory names. It lies beneath the directory of code and holds one empty directory per package.
+    /// For an entry `NAME` the sandbox sees the store's `NAME/files`; for a name that begins with a dot, the store's whole entry.
     Named(CodeId),
-    /// All of it.
+    /// The whole store.
     All,
 }
 
@@ -49,35 +51,35 @@ pub enum Network {
     /// An empty namespace with loopback only.
     #[default]
     None,
-    /// A namespace of its own with a way out, and to nothing private.
+    /// A namespace of its own, from which the Internet is reached but no private address.
     Egress,
-    /// The host's namespace. Only for what is forked from none: a zygote's children can't leave for it.
+    /// The host's namespace. Only for sandboxes that are started anew: a zygote's children can't join the host's namespace.
     Host,
-    /// As [`Self::None`], and the worker gets a socket that listens inside, at 127.0.0.1:3128.
+    /// As [`Self::None`]; in addition the worker gets a socket that listens inside, at 127.0.0.1:3128.
     Gate,
 }
 
 /// Whether sandboxes can have [`Network::Egress`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Egress {
-    /// They can. Beside it: a UDP and a listening TCP socket, to which they send their questions of names.
+    /// They can. With it come a UDP and a listening TCP socket, to which sandboxes send their DNS queries.
     On {
-        /// The host forwards packets only since now.
+        /// The warden has just switched on packet forwarding on the host; it was off before.
         forwarding_is_new: bool,
     },
-    /// It was not asked for.
+    /// The configuration doesn't ask for it.
     Off,
-    /// This machine can't, and why.
+    /// This machine can't provide it, for this reason.
     Unable(String),
 }
 
 /// What a sandbox is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// It serves calls.
+    /// The sandbox serves calls.
     #[default]
     Leaf,
-    /// It forks other sandboxes.
+    /// The sandbox forks other sandboxes.
     Zygote {
         /// How many shells to keep ready for its children, at most.
         shells: u16,
@@ -85,28 +87,28 @@ pub enum Role {
 }
 
 impl Role {
-    /// Is it a zygote?
+    /// Whether the role is that of a zygote.
     pub fn is_zygote(self) -> bool {
         self != Self::Leaf
     }
 }
 
-/// What to make.
+/// A sandbox to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// What it is for.
     pub role: Role,
-    /// The zygote that it is forked from; its program is started anew if `None`.
+    /// The zygote to fork it from; if `None`, its program is started anew.
     pub parent: Option<SandboxId>,
-    /// What it may use, and has inside.
+    /// What it may use and what it sees.
     pub content: Content,
 }
 
-/// What of a sandbox can be settled when it is there already.
+/// The part of a [`Spec`] that can also be set on a sandbox that runs already ([`Request::Assign`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// What it may use.
-    pub limits: Limits,
+    pub limits: GroupLimits,
     /// Size of its scratch (`/host`, `/tmp`) in bytes.
     pub scratch: u64,
     /// What lies at `/handler`; nothing if `None`.
@@ -117,26 +119,26 @@ pub struct Content {
     pub network: Network,
 }
 
-/// How much memory.
+/// A memory limit to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Size {
     /// This many bytes.
     Bytes(u64),
-    /// What is in use now and this many bytes more, if that is less than the limit before.
+    /// What is in use now plus this many bytes, but never more than the present limit.
     UsedAnd(u64),
 }
 
-/// From the worker.
+/// A message from the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Make a sandbox. Beside it: its end of the guest socket, and the pipe for its standard output and error.
+    /// Make a sandbox. With it come the sandbox's end of the guest socket, and the pipe for its standard output and error.
     Create {
-        /// Its number from now on.
+        /// The sandbox's number from now on.
         id: SandboxId,
-        /// What it is.
+        /// What to make.
         spec: Spec,
     },
-    /// Give a sandbox that was made without code its code and its limits.
+    /// Give code and limits to a sandbox that was made without code.
     Assign {
         /// Which.
         id: SandboxId,
@@ -150,14 +152,15 @@ pub enum Request {
         /// To what.
         memory: Size,
     },
-    /// End a sandbox, whatever it does, and remove all of it. A zygote's children live on, and its namespaces with them.
+    /// End a sandbox, whatever it is doing, and remove everything it used. A zygote's children live on, and so do its namespaces
+    /// until the last of them ends.
     Destroy {
         /// Which.
         id: SandboxId,
     },
 }
 
-/// Which files came beside [`Event::Created`].
+/// Which freezer files come with [`Event::Created`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FreezerKind {
     /// `cgroup.freeze`, `cgroup.events`.
@@ -173,22 +176,22 @@ pub enum Death {
     Exited(i32),
     /// This signal killed it.
     Signalled(i32),
-    /// It never ran: the step of its set-up that failed, and why.
+    /// It never ran; the text says which step of its set-up failed, and why.
     NotStarted(String),
 }
 
-/// From the warden.
+/// A message from the warden.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// First message: the warden is ready to make sandboxes.
+    /// The first message: the warden is ready to make sandboxes.
     Ready {
         /// [`VERSION`] of the warden.
         version: u16,
-        /// Which networks there are.
+        /// Whether sandboxes can have [`Network::Egress`].
         egress: Egress,
     },
-    /// It runs (its program is about to start, or it is forked and confined). Beside it: the freezer's files, then the socket of a
-    /// [`Network::Gate`].
+    /// A sandbox runs: its program is about to start, or it is forked and confined. With it come the freezer's files, then the
+    /// socket of a [`Network::Gate`].
     Created {
         /// Which.
         id: SandboxId,
@@ -197,36 +200,36 @@ pub enum Event {
         /// Which freezer files follow.
         freezer: FreezerKind,
     },
-    /// It could not be made; nothing of it remains.
+    /// A sandbox could not be made; nothing of it remains.
     Refused {
         /// Which.
         id: SandboxId,
-        /// Why, with the value that was written where there is one.
+        /// Why; if writing a value to a file failed, with that value.
         reason: String,
-        /// It was its zygote that failed: another way of making it may do.
+        /// The zygote failed, so making the sandbox in another way may succeed.
         by_parent: bool,
     },
-    /// It has the code and the limits of [`Request::Assign`].
+    /// An answer to [`Request::Assign`].
     Assigned {
         /// Which.
         id: SandboxId,
-        /// Why not, if not; it is of no use then.
+        /// `None` if the sandbox has its code and limits now; otherwise why not, and the sandbox is of no use any more.
         refused: Option<String>,
     },
     /// An answer to [`Request::Resize`].
     Resized {
         /// Which.
         id: SandboxId,
-        /// Its memory limit now, in bytes: what it was before if it could not be set.
+        /// Its memory limit now, in bytes; the same as before if it could not be set.
         memory: u64,
     },
-    /// Its first process ended; the sandbox stays until it is destroyed.
+    /// A sandbox's first process ended; the sandbox stays until it is destroyed.
     Died {
         /// Which.
         id: SandboxId,
         /// How.
         death: Death,
-        /// Processes of it that the kernel killed for want of memory.
+        /// How many of its processes the kernel killed because memory ran out.
         oom_kills: u64,
     },
     /// Nothing of the sandbox is left: no process, no mount, no cgroup.
@@ -236,7 +239,7 @@ pub enum Event {
     },
 }
 
-/// A reason cut to what fits a message with room to spare.
+/// Cuts a reason to a length that fits a message with room to spare.
 pub fn reason(text: &str) -> String {
     text.chars().take(MAX_MESSAGE / 8).collect()
 }
@@ -273,8 +276,8 @@ pub fn send<M: Serialize>(
 /// Receives one message and its descriptors; `None` when the other end is gone.
 ///
 /// # Errors
-/// Those of recvmsg(2), `WouldBlock` when there is none on a non-blocking socket, and `InvalidData` for a message that
-/// isn't one.
+/// Those of recvmsg(2), `WouldBlock` if a non-blocking socket has no message now, and `InvalidData` for bytes that can't be
+/// decoded.
 pub fn receive<M: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {

@@ -1,14 +1,14 @@
 //! A shell: a sandbox's namespaces and mounts, made before any tenant is known, held open by its keeper.
 //!
-//! The steps are in the order the kernel demands: maps before files can be made, mounts while there are capabilities,
-//! the death signal after the uid changed (a change clears it), the exec last.
+//! The steps are in the order the kernel demands: the uid map before files can be made, mounts while there are still
+//! capabilities, the death signal after the uid changed (a change clears it), the exec last.
 
-use crate::child::{self, Failed, Step};
-use crate::inside::Inside;
+use crate::child::{self, Failed, NameStep};
+use crate::identity::ShellIdentity;
 use crate::rootfs::SHM_BYTES;
 use ol_sys::mount::{attach, detached};
 use ol_sys::process::{
-    Birth, Child, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork,
+    Child, ForkOptions, InChild, SingleThread, arrange_fds, close_inherited, exec_fd, fork,
     ignore_signal, unblock_signals,
 };
 use ol_sys::{loopback, namespaces, privilege};
@@ -23,72 +23,82 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What every shell is made from.
-pub(crate) struct Mold {
+pub(crate) struct ShellConfig {
     /// The keeper's program, in memory.
     pub keeper: OwnedFd,
-    /// The prefix of the worker's cgroups, which `ps` shows beside a keeper: nothing else of it says whose it is.
+    /// The prefix of the worker's cgroups. `ps` shows it beside each keeper, and nothing else tells to which worker a keeper belongs.
     pub worker: CString,
-    /// Size of the scratch until a lease asks for another, in bytes.
+    /// Size in bytes of the scratch in a shell that is made ahead; it is changed when a sandbox asks for another size.
     pub scratch: u64,
 }
 
-/// A shell being made: its keeper runs, `status` tells when it is ready (closed) or why not (words, then closed).
-pub(crate) struct Newborn {
+/// A shell being made, whose keeper's process runs already.
+///
+/// `status` is a pipe that is closed without a byte when the shell is ready; if a step fails, the error is written first.
+pub(crate) struct StartingShell {
     pub keeper: Child,
     pub status: OwnedFd,
 }
 
-/// Starts a shell below no other.
-pub(crate) fn begin(proof: &SingleThread, mold: &Mold, inside: &Inside) -> io::Result<Newborn> {
-    let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
-    // The user namespace belongs to a uid of this sandbox only. What the kernel counts per user (inotify instances, pending
-    // signals, message queues) is counted for its owner too: were that root, one tenant could use up root's share. A zygote's
-    // belongs to the keeper as well: the zygote itself must not have power over its own shell.
-    privilege::act_as(inside.pair.keeper)?;
+/// Starts a shell directly below the host's namespaces.
+pub(crate) fn begin(
+    proof: &SingleThread,
+    config: &ShellConfig,
+    identity: &ShellIdentity,
+) -> io::Result<StartingShell> {
+    let (status, error_pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+    // The user namespace must be owned by a uid that only this sandbox has. What the kernel counts per user (inotify instances,
+    // pending signals, message queues) is counted for the owner too: if that were root, one tenant could use up root's share.
+    // The owner is the keeper's uid and not the tenant's, since a zygote must not have power over its own shell.
+    privilege::act_as(identity.pair.keeper)?;
     let made = make(
         proof,
-        mold,
-        inside,
+        config,
+        identity,
         false,
         std::process::id(),
-        words.as_fd(),
+        error_pipe.as_fd(),
     );
     privilege::act_as(0)?;
     let (keeper, permit) = made?;
-    settle(keeper.pid, inside, &permit)?;
-    Ok(Newborn { keeper, status })
+    settle(keeper.pid, identity, &permit)?;
+    Ok(StartingShell { keeper, status })
 }
 
-/// Makes the keeper of a shell, which waits until [`settle`] with the descriptor that comes with it; what fails later is said on `words`.
-/// The new user namespace belongs to the effective uid. A `sibling` is a child of our parent, `warden`.
+/// Makes the keeper of a shell, in new namespaces.
+///
+/// The keeper waits until [`settle`] is called with the returned descriptor, and writes what fails to `error_pipe`. The new user
+/// namespace is owned by the effective uid. If `sibling`, the keeper becomes a child of this process's parent, `warden`.
 pub(crate) fn make(
     proof: &SingleThread,
-    mold: &Mold,
-    inside: &Inside,
+    config: &ShellConfig,
+    identity: &ShellIdentity,
     sibling: bool,
     warden: u32,
-    words: BorrowedFd<'_>,
+    error_pipe: BorrowedFd<'_>,
 ) -> io::Result<(Child, OwnedFd)> {
     let (go, permit) = pipe_with(PipeFlags::CLOEXEC)?;
-    let birth = Birth {
+    let options = ForkOptions {
         namespaces: namespaces::SANDBOX,
         sibling,
-        ..Birth::default()
+        ..ForkOptions::default()
     };
-    let keeper = fork(proof, birth, |child| {
-        child::run(child, words.as_raw_fd(), || {
-            // Hold no copy of the writing end, so that a maker that dies is seen as the end of the file.
+    let keeper = fork(proof, options, |child| {
+        child::run(child, error_pipe.as_raw_fd(), || {
+            // The keeper keeps no copy of the writing end: if the process that makes it dies, reading must come to the end of the file.
             close_inherited(child, permit.as_raw_fd());
-            become_keeper(child, mold, inside, go.as_fd(), words, warden)
+            become_keeper(child, config, identity, go.as_fd(), error_pipe, warden)
         })
     })?;
     Ok((keeper, permit))
 }
 
-/// Writes the maps of a keeper, `pid` on the host, and lets it go on. Only its user namespace's parent may write them.
-pub(crate) fn settle(pid: i32, inside: &Inside, permit: &OwnedFd) -> io::Result<()> {
-    let maps = |file: &str| fs::write(format!("/proc/{pid}/{file}"), inside.map());
-    // If this fails, the child sees the pipe end and exits; it is not ours to name any more, only to reap.
+/// Writes the uid and gid maps of a keeper, `pid` on the host, and lets the keeper go on.
+///
+/// Only a process in the parent of the keeper's user namespace may write the maps.
+pub(crate) fn settle(pid: i32, identity: &ShellIdentity, permit: &OwnedFd) -> io::Result<()> {
+    let maps = |file: &str| fs::write(format!("/proc/{pid}/{file}"), identity.map());
+    // If this fails, the caller drops `permit`; the keeper then reads the end of the pipe and exits, and only has to be reaped.
     maps("gid_map").and_then(|()| maps("uid_map"))?;
     rustix::io::write(permit, b"g")?;
     Ok(())
@@ -96,10 +106,10 @@ pub(crate) fn settle(pid: i32, inside: &Inside, permit: &OwnedFd) -> io::Result<
 
 fn become_keeper(
     child: &InChild,
-    mold: &Mold,
-    inside: &Inside,
+    config: &ShellConfig,
+    identity: &ShellIdentity,
     go: BorrowedFd<'_>,
-    words: BorrowedFd<'_>,
+    error_pipe: BorrowedFd<'_>,
     warden: u32,
 ) -> Result<Infallible, Failed> {
     let mut byte = [0];
@@ -108,17 +118,17 @@ fn become_keeper(
         other => return Err(other.err().unwrap_or(Errno::PIPE)).step("wait for the uid map"),
     }
     rustix::process::setsid().step("setsid")?;
-    // Capabilities outlive the change of uid until they are renounced; files made from here on belong to a mapped uid.
+    // Capabilities survive the change of uid until they are given up below. Files made from here on belong to a mapped uid.
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
-    privilege::become_user(inside.keeper()).step("become the keeper's uid")?;
+    privilege::become_user(identity.keeper()).step("become the keeper's uid")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .step("set the parent's death signal")?;
-    // The warden may have died before that was set. The host's proc, which is still in sight, knows our parent.
+    // The warden may have died before the signal was set. The host's /proc, which is still mounted, tells who the parent is.
     if !is_child_of(warden).step("ask for the parent")? {
         return Err(Errno::SRCH).step("look for the warden");
     }
-    if let Some(number) = inside.kind.number() {
-        // Of this pid namespace, though the file is the host's: the kernel takes it from the writer.
+    if let Some(number) = identity.kind.number() {
+        // The kernel takes the writer's pid namespace, although the file lies in the host's /proc.
         fs::write(
             "/proc/sys/kernel/ns_last_pid",
             number.saturating_sub(1).to_string(),
@@ -127,29 +137,31 @@ fn become_keeper(
     }
     rustix::system::sethostname(b"sandbox").step("set the host name")?;
     loopback::up().step("bring loopback up")?;
-    mounts(mold.scratch, inside.tenant())?;
+    mounts(config.scratch, identity.tenant())?;
     pivot().step("change the root")?;
-    // Orphans of the sandbox come to the keeper, and the kernel reaps them for a parent that ignores SIGCHLD.
+    // Orphans of the sandbox become the keeper's children, and the kernel reaps children of a process that ignores SIGCHLD.
     ignore_signal(libc::SIGCHLD, true).step("ignore SIGCHLD")?;
     unblock_signals();
     privilege::renounce().step("give up capabilities")?;
-    arrange_fds(child, &[], &[words, mold.keeper.as_fd()]).step("close descriptors")?;
-    let error = exec_fd(1, &[c"keeper", &mold.worker], &[]);
-    // `words` has another number now, so its last use is here and not in our caller.
+    arrange_fds(child, &[], &[error_pipe, config.keeper.as_fd()]).step("close descriptors")?;
+    let error = exec_fd(1, &[c"keeper", &config.worker], &[]);
+    // The error pipe is descriptor 0 now, so the caller, which knows its old number, can't report this failure.
     child::run(child, 0, || Err(error).step("start the keeper"))
 }
 
-/// Is this process still a child of `warden` (its number on the host)? One whose parent died has another.
+/// Whether this process is still a child of `warden` (a process number on the host); if its parent died, it has another parent.
 pub(crate) fn is_child_of(warden: u32) -> io::Result<bool> {
     let status = fs::read_to_string("/proc/self/status")?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     Ok(parent.is_some_and(|parent| parent.trim() == warden.to_string()))
 }
 
-/// The mounts that are a sandbox's own, on top of the template. It is the working directory, inherited from the warden, and
-/// everything is named from there: this process may not be allowed to pass the directories above it.
+/// Makes the mounts that are a sandbox's own, on top of the template.
+///
+/// The template is the working directory, inherited from the warden. All paths are relative to it, since this process may lack
+/// the permission to walk through the directories above.
 fn mounts(scratch: u64, tenant: u32) -> Result<(), Failed> {
-    // What was copied from the warden's namespace is locked, and a locked mount can't become the root; a bind of it can.
+    // Mounts copied from the warden's namespace are locked, and a locked mount can't become the root; a bind mount of it can.
     let template = detached(CWD, ".", 0).step("clone the template")?;
     attach(template.as_fd(), ".").step("bind the template")?;
     rustix::process::fchdir(&template).step("enter the template")?;
@@ -165,7 +177,7 @@ fn mounts(scratch: u64, tenant: u32) -> Result<(), Failed> {
     let options = format!("mode=1777,size={SHM_BYTES},nr_inodes=1024\0");
     let quiet = quiet | MountFlags::NOEXEC;
     mount("shm", "dev/shm", "tmpfs", quiet, Some(text(&options))).step("mount /dev/shm")?;
-    // A new proc is allowed only while a full one is in sight, so before the old root goes.
+    // The kernel allows a new proc mount only while a fully visible one exists in the namespace, thus before the old root goes.
     mount(
         "proc",
         "proc",
@@ -181,12 +193,12 @@ fn text(options: &str) -> &std::ffi::CStr {
         .expect("the options end in the only NUL")
 }
 
-/// One inode for each 4 KiB of scratch: as many files as there are pages to put in them.
+/// How many inodes a scratch of this many bytes gets: one for each 4 KiB, thus as many files as there are pages to fill.
 pub(crate) fn inodes(scratch: u64) -> u64 {
     (scratch / 4096).max(64)
 }
 
-/// Makes the template the root and lets go of the host's tree (pivot_root(2), "pivot_root(".", ".")").
+/// Makes the template the root and unmounts the host's tree (pivot_root(2), "pivot_root(".", ".")").
 fn pivot() -> io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;

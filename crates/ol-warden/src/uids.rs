@@ -1,8 +1,8 @@
 //! Which uids sandboxes run as: two for each (leaf and keeper), unique on this machine among all live sandboxes.
 //!
-//! A worker takes a block of 2²⁰ uids. The claim is an abstract Unix socket: without a file, gone with the process that
-//! holds it, and seen by all workers of one network namespace (workers in different ones have different blocks only by
-//! their seeds). Blocks lie above the ranges of people, services, containers and systemd-nspawn.
+//! A worker takes a block of 2²⁰ uids. It claims the block with an abstract Unix socket, which needs no file, disappears with the
+//! process that holds it, and is seen by all workers of one network namespace. (Workers in different network namespaces rely on
+//! their seeds to get different blocks.) Blocks lie above the ranges of people, services, containers and systemd-nspawn.
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use std::io;
@@ -63,7 +63,9 @@ impl Block {
         ))
     }
 
-    /// The first uid of the block, and how many it has: what a zygote's user namespace maps, so that those of its children can map two each.
+    /// The first uid of the block, and how many it has.
+    ///
+    /// A zygote's user namespace maps the whole block, so that its children's namespaces can map two uids each.
     pub fn range(&self) -> (u32, u32) {
         (self.first, BLOCK)
     }

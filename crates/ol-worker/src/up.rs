@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use ol_lambda::PackagesSettings;
 use ol_model::worker_config::{ImportCache, Subnet};
 use ol_model::{SandboxKind, Warning, WorkerConfig};
-use ol_sys::process::{Birth, SingleThread, close_inherited, exit_now, fork};
-use ol_warden::cgroup::{self, Layout, Limits};
+use ol_sys::process::{ForkOptions, SingleThread, close_inherited, exit_now, fork};
+use ol_warden::cgroup::{self, GroupLimits, Layout};
 use ol_warden::network::Plan;
 use ol_warden::{Ceiling, Config as WardenConfig, Ending};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -47,7 +47,7 @@ pub fn up(
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let lock = directory.lock()?;
     let layout = usable_cgroups()?;
-    refuse_moved(&cgroup::inhabitants(&layout, &directory.prefix()))?;
+    refuse_moved(&cgroup::processes(&layout, &directory.prefix()))?;
     directory.remove_residue_under(&lock)?;
     prepare(&directory, &config)?;
     raise_descriptor_limit();
@@ -83,7 +83,7 @@ pub fn up(
     }
     let wardens_end = ours.as_raw_fd();
     // The closure owns what the child uses, so that this process keeps no copy.
-    let worker = fork(&proof, Birth::default(), |child| {
+    let worker = fork(&proof, ForkOptions::default(), |child| {
         close_inherited(child, wardens_end);
         // Files that the worker creates are private to root unless it sets another mode.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -209,7 +209,7 @@ fn warden_config(
             config.shells_ready.min(1) as usize
         },
         scratch: default.scratch.bytes(),
-        usual: Limits {
+        usual: GroupLimits {
             memory: default.mem.bytes(),
             swap: 0,
             pids: default.procs,

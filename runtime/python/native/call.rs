@@ -1,4 +1,4 @@
-//! System calls as the kernel has them: no C library, so no `errno` and nothing shared between a zygote and its go-between.
+//! System calls without a C library. Thus there is no `errno`, and a zygote shares no such state with its go-between.
 
 use core::arch::asm;
 use core::ffi::{c_char, c_int, c_void};
@@ -31,10 +31,10 @@ pub struct ControlHeader {
     pub kind: c_int,
 }
 
-/// Makes system call `number`; a result from -4095 to -1 is an error's number, negated.
+/// Makes system call `number`; a result from -4095 to -1 is a negated error number.
 pub fn call(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
     let result: isize;
-    // SAFETY: each caller passes what the call asks for; the kernel changes only the registers named.
+    // SAFETY: each caller passes the arguments that its call takes; the kernel changes only the registers named.
     unsafe {
         asm!(
             "syscall",
@@ -70,7 +70,7 @@ pub fn recvmsg(fd: c_int, message: &mut Message) -> isize {
     call(47, fd as usize, &raw mut *message as usize, CLOEXEC, 0, 0)
 }
 
-/// Sends `bytes`; a reader that is gone raises no signal.
+/// Sends `bytes`; if the reader is gone, this fails without a signal.
 pub fn send(fd: c_int, bytes: &[u8]) -> isize {
     const NOSIGNAL: usize = 0x4000;
     call(

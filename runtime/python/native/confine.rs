@@ -1,12 +1,14 @@
-//! What a child does between its birth and its first line of Python: the same steps, in the same order, as a leaf that the
-//! warden starts afresh (`ol-warden`'s `leaf.rs`). A step that fails is told on the status socket, and the child ends.
+//! The steps that a forked child takes before its first line of Python.
+//!
+//! They are the same, in the same order, as those of a leaf that the warden starts anew (`ol-warden`'s `leaf.rs`). If a step fails,
+//! the child reports it on the status socket and ends.
 
 use super::{LEAF, Order};
 use crate::call::*;
 use core::arch::asm;
 use core::ffi::{c_char, c_int, c_void};
 
-/// Where something went wrong; the numbers are known to the warden.
+/// The step that failed. The warden knows the numbers (`fork_order.rs`).
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub enum Step {
@@ -37,12 +39,12 @@ pub fn tell(status: c_int, failure: &Failure) {
     send(status, &[failure.step as u8, a, b, c, d]);
 }
 
-/// Confines this process, a child just made; ends it if that fails.
+/// Confines this process, a child that was just forked; ends it if that fails.
 pub fn child(order: &Order, fds: &[c_int], filter: *const c_void) {
     let status = fds[3];
     let done = steps(order, fds, filter);
     match done {
-        // Said last, by a process that can do no more harm. The kernel adds who says it.
+        // Reported only once the process is confined. The kernel adds the sender's process number.
         Ok(status) => {
             send(status, &[0]);
             close(status);
@@ -75,7 +77,7 @@ fn steps(order: &Order, fds: &[c_int], filter: *const c_void) -> Fallible {
         check(write(*group, b"0"), Step::EnterGroup)?;
     }
     check(call(272, 0x200_0000, 0, 0, 0, 0), Step::CgroupNamespace)?; // unshare(CLONE_NEWCGROUP)
-    // Capabilities outlive the change of uid until they are renounced.
+    // Capabilities survive the change of uid until they are given up below.
     const NO_SETUID_FIXUP: usize = 1 << 2;
     check(prctl(PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0), Step::User)?;
     let uid = order.uid as usize;
@@ -147,14 +149,16 @@ struct Program {
     filter: *const c_void,
 }
 
-/// 0 becomes `/dev/null`, opened anew (what is set on an open file is seen by all who share it), 1 and 2 the log, 3 the guest socket, 4 a zygote's channel; the status socket comes after them and all others are
-/// closed. Returns its new number.
+/// Renumbers the descriptors, closes all others, and returns the new number of the status socket.
+///
+/// 0 becomes `/dev/null`, 1 and 2 the log, 3 the guest socket, 4 a zygote's channel; the status socket comes after them. `/dev/null`
+/// is opened anew, since whatever is set on an open file description is seen by all who share it.
 fn descriptors(order: &Order, fds: &[c_int]) -> Result<c_int, i32> {
     let &[_, guest, log, status, ref rest @ ..] = fds else {
         return Err(22);
     };
     const ABOVE: usize = 16;
-    // First lifted out of the way of the numbers that will be overwritten.
+    // First duplicate the descriptors to numbers above those that will be overwritten.
     let lift = |fd: c_int| match call(72, fd as usize, 1030, ABOVE, 0, 0) {
         // fcntl(F_DUPFD_CLOEXEC)
         errno @ ..0 => Err(-errno as i32),
@@ -199,7 +203,7 @@ const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const PR_CAP_AMBIENT: c_int = 47;
 const EINVAL: isize = 22;
 
-/// Gives up every capability and each way to one, as `ol-sys`'s `privilege::renounce` does.
+/// Gives up every capability and every way to get one, as `ol-sys`'s `privilege::renounce` does.
 fn renounce<E>(check: &impl Fn(isize, Step) -> Result<isize, E>) -> Result<(), E> {
     for capability in 0..64 {
         match prctl(PR_CAPBSET_DROP, capability, 0, 0) {
@@ -228,18 +232,18 @@ fn renounce<E>(check: &impl Fn(isize, Step) -> Result<isize, E>) -> Result<(), E
         ),
         Step::Capabilities,
     )?; // capset
-    // Joining a user namespace took it away, and with it a process's right to its own /proc.
+    // Joining a user namespace made the process not dumpable, which took away its access to its own /proc files.
     check(prctl(PR_SET_DUMPABLE, 1, 0, 0), Step::Capabilities)?;
     Ok(())
 }
 
-/// Reading and executing anywhere, writing only beneath the sandbox's own places, as `ol-sys`'s `confine::leaf`.
+/// Allows reading and executing anywhere, writing only beneath the sandbox's own directories, as `ol-sys`'s `confine::leaf` does.
 fn landlock<E>(order: &Order, check: &impl Fn(isize, Step) -> Result<isize, E>) -> Result<(), E> {
     if order.handled == 0 {
         return Ok(()); // the kernel has none
     }
     let attributes = [order.handled, 0, order.scoped];
-    // A kernel that knows no scopes knows no field for them.
+    // A kernel that knows no scopes has no field for them in this structure.
     let size = if order.scoped == 0 { 8 } else { 24 };
     let ruleset = check(
         call(444, attributes.as_ptr() as usize, size, 0, 0, 0),
@@ -278,11 +282,13 @@ struct Rule {
     fd: c_int,
 }
 
-/// The go-between shared the zygote's memory, so the kernel forgot the C library's restartable sequences; without them a newer glibc
-/// would tell the number of a CPU that this process once ran on.
+/// Registers the C library's restartable sequences (rseq) with the kernel again.
+///
+/// The kernel dropped the registration because the go-between shared the zygote's memory. Without it, a newer glibc would report the
+/// number of a CPU on which this process once ran.
 fn register_rseq() {
     let offset: *const isize;
-    // SAFETY: reads the address of a weak symbol, null where the C library has none.
+    // SAFETY: this reads the address of a weak symbol, null where the C library has none.
     unsafe {
         asm!(
             ".weak __rseq_offset",
@@ -295,13 +301,13 @@ fn register_rseq() {
         return;
     }
     let thread: *mut u8;
-    // SAFETY: the thread's own block begins with its address on this machine; the C library keeps the area at the offset.
+    // SAFETY: on x86_64 the thread control block begins with its own address; the C library keeps the area at the offset from it.
     unsafe {
         asm!("mov {}, fs:0", out(reg) thread, options(nostack, readonly, preserves_flags));
         let area = thread.offset(*offset);
         const SIGNATURE: usize = 0x5305_3053;
         if call(334, area as usize, 32, 0, SIGNATURE, 0) < 0 {
-            // Not registered, says the CPU's number; the library then asks the kernel.
+            // The CPU number -1 means "not registered"; the library then asks the kernel for the number.
             area.add(4).cast::<i32>().write_volatile(-1);
         }
     }

@@ -1,16 +1,18 @@
-//! The native half of a zygote: waits for orders of the warden and forks a child into a ready shell for each.
+//! The native half of a zygote: waits for the warden's orders and for each forks a child into a ready shell.
 //!
-//! A Python extension module without a C library of its own, `_ol_forker`, with two functions: `clear_flag` (`python.rs`), and
-//! `serve(channel) -> role`, which returns once in every child (0 a leaf, 1 a zygote), and -1 in the zygote when the warden is gone.
-//! It is native because a child must join namespaces between two forks that share the zygote's memory, and be confined
-//! before a single line of Python runs in it: what a package registered to run after a fork is a tenant's code.
+//! It is a Python extension module, `_ol_forker`, that links no C library, with two functions: `clear_flag` (`python.rs`), and
+//! `serve(channel) -> role`, which returns once in every child (0 for a leaf, 1 for a zygote), and -1 in the zygote when the warden
+//! is gone. It is native because a go-between that shares the zygote's memory must join namespaces before it forks the child, and
+//! because the child must be confined before a single line of Python runs in it: what a package registered to run after a fork is a
+//! tenant's code.
 //!
 //! ```text
 //!   zygote ──clone(VM, VFORK, PARENT)──▶ go-between: enter the groups, setns ──clone(PARENT)──▶ child, pid 2 of the shell
 //!      └── sleeps until the go-between exits ──┘                                 │ gives up all privilege, says so, runs
 //! ```
-//! Both are children of the zygote's parent, the warden, which so learns of each end whatever the zygote does. The order's
-//! layout is `ol-warden`'s `birth.rs`. Nothing here is trusted by the warden: a zygote that was taken over runs other code.
+//! Go-between and child are both children of the zygote's parent, the warden, which thus learns of their ends whatever the zygote
+//! does. The order's layout is written in `ol-warden`'s `fork_order.rs`. The warden trusts nothing that this code reports: a zygote
+//! that was taken over runs other code.
 #![no_std]
 
 use core::arch::asm;
@@ -24,30 +26,31 @@ mod python;
 use call::*;
 use confine::{Failure, Step};
 
-/// What the warden orders; integers of the machine's own order, then `filter` instructions of eight bytes.
+/// The warden's order: integers in the machine's byte order, followed by `filter` instructions of eight bytes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Order {
     /// 0 a leaf, 1 a zygote.
     role: u32,
-    /// The uid it has inside.
+    /// The child's uid inside.
     uid: u32,
     files_soft: u64,
     files_hard: u64,
     largest_file: u64,
     pending_signals: u64,
     message_queues: u64,
-    /// Landlock's rights: all that are handled, those of reading, those that a file can have, scopes.
+    /// Landlock's rights: all that are checked, those for reading, those that a rule for a file can have, and the scopes.
     handled: u64,
     reading: u64,
     of_a_file: u64,
     scoped: u64,
-    /// How many of the descriptors are groups that the go-between enters, so that the child's memory is charged to them from the first
+    /// How many descriptors are for groups that the go-between enters, so that the child's memory is charged to them from its first
     /// page.
     early: u32,
-    /// How many after them are groups that the child enters: those that count processes, or the go-between would be one too many.
+    /// How many descriptors after those are for groups that only the child enters: they count processes, and the go-between would be
+    /// one too many.
     late: u32,
-    /// How many instructions of the second seccomp filter follow.
+    /// How many instructions of the child's own seccomp filter follow.
     filter: u32,
     _unused: u32,
 }
@@ -57,7 +60,10 @@ const MESSAGE: usize = 8192;
 /// The most descriptors that come with an order.
 const DESCRIPTORS: usize = 16;
 
-/// A received order. `fds`: the keeper's pidfd, the guest socket, the log, the status socket, for a zygote its channel, groups.
+/// A received order.
+///
+/// `fds` are the keeper's pidfd, the guest socket, the log, the status socket, the channel if the child is to be a zygote, and then
+/// the groups.
 struct Received {
     bytes: [u64; MESSAGE / 8],
     length: usize,
@@ -115,7 +121,7 @@ pub fn serve(channel: c_int) -> c_long {
         let status = received.fds[3];
         let threads = threads();
         if threads != 1 {
-            // A fork copies one thread; what the others held would be locked for ever.
+            // A fork copies only one thread; locks that the others hold would stay locked for ever in the child.
             confine::tell(
                 status,
                 &Failure {
@@ -165,7 +171,7 @@ const SIGCHLD: u64 = 17;
 const NAMESPACES: u64 =
     0x1000_0000 | 0x2_0000 | 0x2000_0000 | 0x800_0000 | 0x400_0000 | 0x4000_0000;
 
-/// What the go-between needs; it has no stack of its own, so it finds everything here.
+/// What the go-between needs. It has no stack of its own, so it reads everything from here.
 #[repr(C)]
 struct Plan {
     keeper: u64,          // 0
@@ -274,7 +280,7 @@ fn fork_into(order: &Order, received: &Received) -> Result<Side, Failure> {
                 errno: -result as i32,
             }),
             (_, 0) => Ok(Side::Zygote),
-            // A short write to a group says nothing.
+            // A short write to a group is no error.
             (_, errno) => {
                 let step = match (&raw const plan.step).read_volatile() {
                     1 => Step::EnterGroup,
@@ -290,8 +296,9 @@ fn fork_into(order: &Order, received: &Received) -> Result<Side, Failure> {
     }
 }
 
-/// Where the C library keeps this thread's number, so that it is right in the child too; null where that isn't known (another
-/// library keeps something else at the address that the kernel knows).
+/// The address at which the C library keeps this thread's number, where the kernel must write the child's number.
+///
+/// Null if the address isn't known: some C libraries keep something else at the address that they gave the kernel.
 fn thread_number() -> *mut c_int {
     let mut at: *mut c_int = null_mut();
     let known = prctl(PR_GET_TID_ADDRESS, &raw mut at as usize, 0, 0) == 0 && !at.is_null();
@@ -303,7 +310,7 @@ fn thread_number() -> *mut c_int {
     }
 }
 
-/// The next order: `Some(false)` for what is none, `None` at the end of the channel.
+/// Receives the next order; `Some(false)` if the message is no order, `None` at the end of the channel.
 fn receive(channel: c_int, into: &mut Received) -> Option<bool> {
     #[repr(C)]
     struct Control {
@@ -341,7 +348,7 @@ fn receive(channel: c_int, into: &mut Received) -> Option<bool> {
     Some(into.length >= size_of::<Order>())
 }
 
-/// How many threads this process has; 0 if that can't be asked.
+/// How many threads this process has; 0 if that can't be read.
 fn threads() -> u64 {
     links(c"/proc/self/task".as_ptr()).map_or(0, |links| links.saturating_sub(2))
 }
@@ -351,6 +358,6 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     exit(101)
 }
 
-/// Named by the core library's tables, never called: a panic ends the process.
+/// The core library's tables refer to this symbol, but it is never called, since a panic ends the process.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

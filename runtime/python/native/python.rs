@@ -1,4 +1,4 @@
-//! The module as Python sees it: the few names of its stable interface (3.9 and newer) that it takes.
+//! The module as Python sees it, by means of a few names of Python's stable interface (3.9 and newer).
 
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::ptr::{null, null_mut};
@@ -28,7 +28,7 @@ pub struct Method {
     doc: *const c_char,
 }
 
-/// `METH_O`: one argument, handed over as it is.
+/// `METH_O`: the function takes one argument, passed directly.
 const ONE_ARGUMENT: c_int = 8;
 /// The version of the stable interface.
 const STABLE: c_int = 3;
@@ -56,10 +56,10 @@ extern "C" fn serve(_module: *mut c_void, channel: *mut c_void) -> *mut c_void {
     unsafe { PyLong_FromLong(role) }
 }
 
-/// `clear_flag(index)`: the flag at this place in `sys.flags`, which must be 1, becomes 0. Says what it was.
+/// `clear_flag(index)`: if the flag at this place in `sys.flags` is 1, sets it to 0; returns the old value.
 extern "C" fn clear_flag(_module: *mut c_void, index: *mut c_void) -> *mut c_void {
-    // SAFETY: Python calls with its lock held and a valid object. `sys.flags` is a structure sequence that has this place, or the call
-    // by which it is read fails; its items are small integers, of which Python keeps one each, so that none is lost.
+    // SAFETY: Python calls with its lock held and a valid object. `sys.flags` is a structure sequence that has this place, or reading it
+    // fails. Its items are small integers, of which Python always keeps one object each, so replacing one frees nothing.
     unsafe {
         let index = PyLong_AsLong(index) as isize;
         let flags = PySys_GetObject(c"flags".as_ptr());
@@ -112,7 +112,7 @@ static mut DEFINITION: Definition = Definition {
     free: null_mut(),
 };
 
-/// What Python calls at import.
+/// The function that Python calls at import.
 #[unsafe(no_mangle)]
 pub extern "C" fn PyInit__ol_forker() -> *mut c_void {
     // SAFETY: called once, under Python's lock; both statics live as long as the process.

@@ -1,5 +1,7 @@
-"""Plays the worker: starts guest.py in a process of its own, speaks docs/reference/guest-protocol.md with it over a socket pair, and
-checks on the way what must hold in every conversation (windows, one END per call, nothing after it)."""
+"""Plays the worker: starts guest.py in a process of its own and speaks docs/reference/guest-protocol.md with it over a socket pair.
+
+It also checks what must hold in every conversation: windows, one END per call, nothing after it.
+"""
 
 import json
 import os
@@ -20,7 +22,7 @@ MIB = 1024 * 1024
 
 
 class Answer:
-    """All that came for one call until its END."""
+    """Everything that was received for one call until its END."""
 
     def __init__(self):
         self.status, self.headers, self.body, self.fault, self.busy, self.frames = None, [], b"", None, False, 0
@@ -34,10 +36,10 @@ class Worker:
                  compiled=None, guest=os.path.join(RUNTIME, "guest.py")):
         self.handler = tempfile.mkdtemp(prefix="ol-handler-")
         self.window = window
-        self.credit = {}  # per call: what the guest may still send
-        self.owed = {}  # per call: what may still be sent to the guest
+        self.credit = {}  # per call: how many bytes the guest may still send
+        self.owed = {}  # per call: how many bytes may still be sent to the guest
         self.ended = set()
-        self.waiting = []  # frames read while looking for others
+        self.waiting = []  # frames of other calls, read while waiting for those of one
         source = textwrap.dedent(source)
         for path, text in {entry: source, **(files or {})}.items():
             path = os.path.join(self.handler, path)
@@ -69,7 +71,7 @@ class Worker:
         self.bind_error = payload.decode() if kind == BIND_FAILED else None
         self.bound, self.code = unsectioned(payload) if kind == BOUND else (None, None)
 
-    # What goes to the guest.
+    # Frames to the guest.
 
     def put(self, kind, flags, call, payload=b""):
         self.socket.sendall(struct.pack("<IBBHI", len(payload), kind, flags, 0, call) + payload)
@@ -96,7 +98,7 @@ class Worker:
         self.credit[call] += size
         self.put(WINDOW, 0, call, struct.pack("<I", size))
 
-    # What comes from it.
+    # Frames from the guest.
 
     def exactly(self, size):
         data = bytearray()
@@ -128,7 +130,7 @@ class Worker:
         return kind, flags, call, payload
 
     def next(self, call):
-        """The next frame of this call that isn't WINDOW; those of others wait."""
+        """The next frame of this call that isn't WINDOW; frames of other calls are kept."""
         for index, frame in enumerate(self.waiting):
             if frame[2] == call:
                 return self.waiting.pop(index)
@@ -164,7 +166,7 @@ class Worker:
                 self.grant(call, len(part))
 
     def ask(self, call, *args, **kwargs):
-        """One whole web call."""
+        """Makes one whole web call, and returns its answer."""
         self.web(call, *args, **kwargs)
         return self.answer(call)
 
@@ -173,7 +175,7 @@ class Worker:
         return self.answer(call)
 
     def printed(self):
-        """All that it printed, without the numbers of calls."""
+        """Everything that the guest printed, without the numbers of calls."""
         return re.sub("\x1e[0-9]*\x1f", "", self.tagged())
 
     def tagged(self):
@@ -185,7 +187,7 @@ class Worker:
             return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
     def close(self):
-        """Ends the conversation in good order; the guest's exit status."""
+        """Ends the conversation; returns the guest's exit status."""
         self.socket.close()
         try:
             return self.process.wait(10)

@@ -1,4 +1,4 @@
-"""Starts guest.py as the sandbox would, but for two constants: where the handler lies and which descriptor is the worker's.
+"""Starts guest.py as a sandbox does, except for two settings: where the handler lies, and which descriptor is the worker's.
 
     python3 -S launch.py GUEST HANDLER_DIR FD
 """

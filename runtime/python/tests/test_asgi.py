@@ -1,4 +1,4 @@
-"""ASGI: the scope, both directions of a call, background work, several calls at once, what the caller's leaving does."""
+"""ASGI: the scope, both directions of a call, background work, several calls at once, callers that leave."""
 
 import json
 import threading
@@ -405,7 +405,7 @@ async def http(scope, receive, send):
             worker.web(1, body=b"abc", end=False)
             worker.cancel(1)
             self.assertEqual(worker.answer(1).fault, "cancelled\n")
-            # What came before is taken or not, as the app was quick or not to ask.
+            # Whether the app received what was sent before depends on how soon it asked.
             self.assertIn(worker.printed(), ("b'' http.disconnect\n", "b'abc' http.disconnect\n"))
 
     def test_while_it_works(self):

@@ -1,4 +1,4 @@
-"""f(event): binding, errors, bodies in parts, what a function may do to the process."""
+"""f(event): binding, errors, bodies in parts, and what a function may do to its process."""
 
 import gzip
 import struct

@@ -1,4 +1,4 @@
-"""Whose line it is: what goes on after the call that started it prints under that call's number, whoever is called by then."""
+"""Printed lines name their call: what goes on after a call prints under that call's number, even while another call runs."""
 
 import unittest
 
@@ -7,7 +7,7 @@ from harness import Worker
 
 class Output(unittest.TestCase):
     def lines(self, source, events, wanted):
-        """Calls with these events, numbered from 1; the lines in which `wanted` is, each as (number, text)."""
+        """Makes calls with these events, numbered from 1; returns the lines that contain `wanted`, each as (number, text)."""
         with Worker(source) as worker:
             for call, event in enumerate(events, 1):
                 answer = worker.event(call, event)

@@ -1,4 +1,4 @@
-"""WSGI: the environ, the body as it comes, the answer as it goes, errors at every point."""
+"""WSGI: the environ, bodies read in parts, answers sent in parts, errors at every point."""
 
 import json
 import unittest

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ol_sys::namespaces::SANDBOX;
-use ol_sys::process::{Birth, SingleThread, exit_now, fork};
+use ol_sys::process::{ForkOptions, SingleThread, exit_now, fork};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -195,10 +195,10 @@ fn one(proof: &SingleThread, groups: &[PathBuf], has_v2: bool) -> Result<()> {
         .map(|group| File::options().write(true).open(group.join("tasks")))
         .collect::<std::io::Result<Vec<File>>>()?;
     let birthplace = birthplace.as_ref().map(|file| file.as_fd());
-    let birth = Birth {
+    let birth = ForkOptions {
         namespaces: SANDBOX,
         cgroup: birthplace,
-        ..Birth::default()
+        ..ForkOptions::default()
     };
     let child = fork(proof, birth, |_| inside(&entrances))?;
     let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)?

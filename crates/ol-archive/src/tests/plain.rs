@@ -1,16 +1,16 @@
-//! Archives that come as a plain tar: the same gates, less the gzip.
+//! Plain tar archives: the same checks, without gzip.
 
 use std::fs;
 use std::io::{self, Read};
 
-use super::forge::{Forge, Yard, header};
+use super::tar_builder::{TarBuilder, UnpackDir, header};
 use crate::{ExtractError, ExtractLimits, Refusal, extract_tar};
 
-fn unpack(yard: &Yard, tar: impl Read) -> Result<crate::Extracted, ExtractError> {
-    extract_tar(tar, &yard.inside(), &ExtractLimits::default())
+fn unpack(unpack_dir: &UnpackDir, tar: impl Read) -> Result<crate::Extracted, ExtractError> {
+    extract_tar(tar, &unpack_dir.inside(), &ExtractLimits::default())
 }
 
-/// Yields one byte at a time and is interrupted before each.
+/// A reader that yields one byte at a time, and fails with `Interrupted` before each.
 struct Halting<'a>(&'a [u8], bool);
 
 impl Read for Halting<'_> {
@@ -26,23 +26,23 @@ impl Read for Halting<'_> {
 
 #[test]
 fn a_plain_tar_comes_out_however_it_is_read() {
-    let tar = Forge::new().file(b"a/f.py", b"def f").end().0;
-    let yard = Yard::new();
-    unpack(&yard, Halting(&tar, false)).expect("sound");
-    let file = fs::read(yard.inside().join("a/f.py")).expect("a file");
+    let tar = TarBuilder::new().file(b"a/f.py", b"def f").end().0;
+    let unpack_dir = UnpackDir::new();
+    unpack(&unpack_dir, Halting(&tar, false)).expect("sound");
+    let file = fs::read(unpack_dir.inside().join("a/f.py")).expect("a file");
     assert_eq!(file, b"def f");
 }
 
 #[test]
 fn cut_at_any_byte_it_is_never_taken_for_whole() {
-    let tar = Forge::new()
+    let tar = TarBuilder::new()
         .file(b"f.py", &[b'x'; 600])
         .pax(&[(b"path", b"long")])
         .file(b"x", b"y")
         .end()
         .0;
     for length in 0..tar.len() - 512 {
-        let error = unpack(&Yard::new(), &tar[..length]).expect_err("cut");
+        let error = unpack(&UnpackDir::new(), &tar[..length]).expect_err("cut");
         assert!(
             matches!(error, ExtractError::CutShort { .. }),
             "{length}: {error}"
@@ -52,30 +52,38 @@ fn cut_at_any_byte_it_is_never_taken_for_whole() {
 
 #[test]
 fn what_is_no_tar_or_leads_out_or_is_too_much_is_refused() {
-    let not = unpack(&Yard::new(), &[b'x'; 2048][..]);
+    let not = unpack(&UnpackDir::new(), &[b'x'; 2048][..]);
     assert!(matches!(not, Err(ExtractError::NotTar { .. })), "{not:?}");
-    // What is packed isn't taken for a tar.
-    let packed = Forge::new().file(b"f.py", b"").end().gz();
-    unpack(&Yard::new(), &packed[..]).expect_err("packed");
-    let out = Forge::new().file(b"../f", b"").end().0;
-    let out = unpack(&Yard::new(), &out[..]);
+    // A packed archive isn't accepted as a plain tar.
+    let packed = TarBuilder::new().file(b"f.py", b"").end().gz();
+    unpack(&UnpackDir::new(), &packed[..]).expect_err("packed");
+    let out = TarBuilder::new().file(b"../f", b"").end().0;
+    let out = unpack(&UnpackDir::new(), &out[..]);
     assert!(
         matches!(&out, Err(ExtractError::Refused { member, why: Refusal::Climbs }) if member == "../f"),
         "{out:?}"
     );
-    let two = [Forge::new().end().0, Forge::new().file(b"f", b"").end().0].concat();
-    let two = unpack(&Yard::new(), &two[..]);
+    let two = [
+        TarBuilder::new().end().0,
+        TarBuilder::new().file(b"f", b"").end().0,
+    ]
+    .concat();
+    let two = unpack(&UnpackDir::new(), &two[..]);
     assert!(
         matches!(two, Err(ExtractError::TrailingData { .. })),
         "{two:?}"
     );
-    // Zeros without end behind the end are bounded too.
+    // Endless zeros behind the end are limited too.
     let limits = ExtractLimits {
         bytes: 1 << 20,
         ..ExtractLimits::default()
     };
-    let endless = Forge::new().end().0;
-    let endless = extract_tar(endless.chain(io::repeat(0)), &Yard::new().inside(), &limits);
+    let endless = TarBuilder::new().end().0;
+    let endless = extract_tar(
+        endless.chain(io::repeat(0)),
+        &UnpackDir::new().inside(),
+        &limits,
+    );
     assert!(
         matches!(&endless, Err(ExtractError::Refused { why: Refusal::Bytes(limit), .. }) if *limit == 1 << 20),
         "{endless:?}"
@@ -90,9 +98,9 @@ fn a_source_that_fails_at_any_byte_is_the_hosts_fault() {
             Err(io::Error::from(io::ErrorKind::UnexpectedEof))
         }
     }
-    let tar = Forge::new().raw(header(b"f", b'0', 3), b"abc").end().0;
+    let tar = TarBuilder::new().raw(header(b"f", b'0', 3), b"abc").end().0;
     for good in 0..tar.len() {
-        let error = unpack(&Yard::new(), tar[..good].chain(Failing)).expect_err("failed");
+        let error = unpack(&UnpackDir::new(), tar[..good].chain(Failing)).expect_err("failed");
         assert!(
             matches!(error, ExtractError::Read { .. }),
             "{good}: {error}"

@@ -1,9 +1,9 @@
-//! Whatever the bytes: no panic, nothing outside ([`Yard::extract`] looks after each), nothing hangs.
+//! Random archives: none causes a panic, writes outside ([`UnpackDir::extract`] checks that for each), or hangs.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::forge::{Forge, Yard, gz, header, seal};
+use super::tar_builder::{TarBuilder, UnpackDir, gz, header, seal};
 use crate::ExtractLimits;
 
 fn limits() -> ExtractLimits {
@@ -15,8 +15,8 @@ fn limits() -> ExtractLimits {
     }
 }
 
-fn valid() -> Forge {
-    Forge::new()
+fn valid() -> TarBuilder {
+    TarBuilder::new()
         .directory(b"./")
         .file(b"./f.py", &[b'x'; 700])
         .pax(&[(b"path", b"pkg/deep/name"), (b"size", b"3")])
@@ -26,7 +26,7 @@ fn valid() -> Forge {
         .end()
 }
 
-/// Names that have something to say about each other.
+/// Names that collide or lie within each other.
 fn name() -> impl Strategy<Value = Vec<u8>> {
     let part = prop::sample::select(vec!["a", "b", "..", ".", "", "canary"]);
     vec(part, 1..5).prop_map(|parts| parts.join("/").into_bytes())
@@ -42,8 +42,8 @@ fn kind() -> impl Strategy<Value = u8> {
 proptest! {
     #[test]
     fn random_bytes(bytes in vec(any::<u8>(), 0..2000)) {
-        let _ = Yard::new().extract(&bytes, &limits());
-        let _ = Yard::new().extract(&gz(&bytes), &limits());
+        let _ = UnpackDir::new().extract(&bytes, &limits());
+        let _ = UnpackDir::new().extract(&gz(&bytes), &limits());
     }
 
     #[test]
@@ -51,10 +51,10 @@ proptest! {
         let mut bundle = valid().gz();
         let at = at.index(bundle.len());
         bundle[at] = to;
-        let _ = Yard::new().extract(&bundle, &limits());
+        let _ = UnpackDir::new().extract(&bundle, &limits());
     }
 
-    /// Checksums are made right again, or nearly all mutations would stop at them.
+    /// Checksums are corrected after each mutation, or nearly all mutants would be refused for their checksum.
     #[test]
     fn a_mutated_archive(changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let mut tar = valid().0;
@@ -68,19 +68,19 @@ proptest! {
                 seal(header);
             }
         }
-        let _ = Yard::new().extract(&gz(&tar), &limits());
+        let _ = UnpackDir::new().extract(&gz(&tar), &limits());
     }
 
-    /// Against a model, as far as the members alone tell what becomes of them.
+    /// Compares the result with a model, for archives whose members alone determine the result.
     #[test]
     fn any_sequence_of_members(members in vec((name(), kind(), vec(any::<u8>(), 0..20)), 0..8)) {
-        let forge = members.iter().fold(Forge::new(), |forge, (name, kind, contents)| {
+        let forge = members.iter().fold(TarBuilder::new(), |forge, (name, kind, contents)| {
             forge.raw(header(name, *kind, contents.len() as u64), contents)
         });
-        let outcome = Yard::new().extract(&forge.end().gz(), &limits());
+        let outcome = UnpackDir::new().extract(&forge.end().gz(), &limits());
         let odd = members.iter().any(|(_, kind, _)| b"123467S".contains(kind));
         prop_assert!(!(odd && outcome.is_ok()));
-        // Unless a header before it gives it another one, a name is what its own header says.
+        // A member's name is the one in its own header, unless an extension header before it gives another.
         let plain = members.iter().all(|(_, kind, _)| matches!(kind, 0 | b'0' | b'5'));
         let leads_out = members.iter().any(|(name, _, _)| {
             name.starts_with(b"/") || name.split(|&byte| byte == b'/').any(|part| part == b"..")

@@ -1,11 +1,11 @@
-//! Bundles as people pack them come out as they went in.
+//! Bundles as people pack them: they are unpacked unchanged.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 
-use super::forge::{Forge, Yard, gz, header, pax_records};
+use super::tar_builder::{TarBuilder, UnpackDir, gz, header, pax_records};
 use crate::{ExtractLimits, Extracted};
 
 fn default() -> ExtractLimits {
@@ -18,7 +18,7 @@ fn files_directories_modes_and_times() {
     setuid[100..108].copy_from_slice(b"0007711\0");
     let mut closed = header(b"closed/", b'5', 0);
     closed[100..108].copy_from_slice(b"0000000\0");
-    let bundle = Forge::new()
+    let bundle = TarBuilder::new()
         .directory(b".")
         .directory(b"./pkg/")
         .file(b"./pkg/f.py", b"def f")
@@ -29,8 +29,8 @@ fn files_directories_modes_and_times() {
         .member(b"old", b'\0', b"v7")
         .member(b"olddir/", b'\0', b"")
         .end();
-    let yard = Yard::new();
-    let extracted = yard
+    let unpack_dir = UnpackDir::new();
+    let extracted = unpack_dir
         .extract(&bundle.gz(), &default())
         .expect("a fine bundle");
     assert_eq!(
@@ -41,7 +41,7 @@ fn files_directories_modes_and_times() {
         }
     );
 
-    let into = yard.inside();
+    let into = unpack_dir.inside();
     let mode = |name: &str| {
         let metadata = fs::metadata(into.join(name)).expect("it was made");
         metadata.permissions().mode() & 0o7777
@@ -60,17 +60,17 @@ fn files_directories_modes_and_times() {
 fn long_names_in_every_encoding() {
     let name = ["directory-with-a-long-name"; 12].join("/");
     let bytes = name.as_bytes();
-    let gnu = Forge::new().member(b"././@LongLink", b'L', &[bytes, b"\0"].concat());
-    let pax = Forge::new().pax(&[
+    let gnu = TarBuilder::new().member(b"././@LongLink", b'L', &[bytes, b"\0"].concat());
+    let pax = TarBuilder::new().pax(&[
         (b"mtime", b"1610612736.25"),
         (b"SCHILY.xattr.com.apple.provenance", b"\x01\n\n\x00\xff"),
         (b"size", b"1"),
         (b"path", bytes),
     ]);
     for forge in [gnu, pax] {
-        let yard = Yard::new();
+        let unpack_dir = UnpackDir::new();
         let bundle = forge.file(b"cut", b"x").file(b"next", b"y").end();
-        let extracted = yard
+        let extracted = unpack_dir
             .extract(&bundle.gz(), &default())
             .expect("a fine bundle");
         assert_eq!(
@@ -80,22 +80,28 @@ fn long_names_in_every_encoding() {
                 bytes: 2
             }
         );
-        assert_eq!(fs::read(yard.inside().join(&name)).expect("a file"), b"x");
-        assert_eq!(fs::read(yard.inside().join("next")).expect("a file"), b"y");
+        assert_eq!(
+            fs::read(unpack_dir.inside().join(&name)).expect("a file"),
+            b"x"
+        );
+        assert_eq!(
+            fs::read(unpack_dir.inside().join("next")).expect("a file"),
+            b"y"
+        );
     }
 }
 
 #[test]
 fn the_global_header_of_git_archive_and_several_gzip_members() {
     let comment = pax_records(&[(b"comment", b"0123456789abcdef")]);
-    let bundle = Forge::new()
+    let bundle = TarBuilder::new()
         .member(b"pax_global_header", b'g', &comment)
         .file(b"f.py", b"x")
         .end()
         .0;
     let (one, other) = bundle.split_at(700);
-    let yard = Yard::new();
-    let extracted = yard.extract(&[gz(one), gz(b""), gz(other)].concat(), &default());
+    let unpack_dir = UnpackDir::new();
+    let extracted = unpack_dir.extract(&[gz(one), gz(b""), gz(other)].concat(), &default());
     assert_eq!(
         extracted.expect("a fine bundle"),
         Extracted {
@@ -107,7 +113,7 @@ fn the_global_header_of_git_archive_and_several_gzip_members() {
 
 #[test]
 fn an_empty_archive_is_an_empty_directory() {
-    let extracted = Yard::new().extract(&Forge::new().end().gz(), &default());
+    let extracted = UnpackDir::new().extract(&TarBuilder::new().end().gz(), &default());
     assert_eq!(
         extracted.expect("nothing"),
         Extracted {
@@ -133,10 +139,11 @@ fn what_gnu_tar_packs_in_each_of_its_formats() {
                 .output()
                 .expect("tar is installed");
             assert!(packed.status.success());
-            let yard = Yard::new();
-            yard.extract(&packed.stdout, &default())
+            let unpack_dir = UnpackDir::new();
+            unpack_dir
+                .extract(&packed.stdout, &default())
                 .expect("a fine bundle");
-            let made = fs::metadata(yard.inside().join("f.py")).expect("a file");
+            let made = fs::metadata(unpack_dir.inside().join("f.py")).expect("a file");
             let given = fs::metadata(source.path().join("f.py")).expect("a file");
             let apart = made
                 .modified()
@@ -148,7 +155,7 @@ fn what_gnu_tar_packs_in_each_of_its_formats() {
                 "the time is kept"
             );
             if what == "." {
-                let deep = yard.inside().join("pkg").join(&long).join("ü.py");
+                let deep = unpack_dir.inside().join("pkg").join(&long).join("ü.py");
                 assert_eq!(fs::read(deep).expect("a file"), b"x");
             }
         }

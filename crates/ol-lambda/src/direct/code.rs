@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::version::{Version, VersionError};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ol_archive::{Beneath, Kind, open_regular};
+use ol_archive::{Beneath, EntryKind, open_regular};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn pack(directory: &Beneath, writer: io::PipeWriter) -> io::Result<()> {
         let listed = directory.list(&folder);
         for (path, kind) in listed.map_err(|error| told(&folder, &error))? {
             append(&mut archive, directory, &path, kind).map_err(|error| told(&path, &error))?;
-            if kind == Kind::Directory {
+            if kind == EntryKind::Directory {
                 folders.push(path);
             }
         }
@@ -70,13 +70,13 @@ fn append(
     archive: &mut tar::Builder<impl io::Write>,
     directory: &Beneath,
     path: &Path,
-    kind: Kind,
+    kind: EntryKind,
 ) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(0);
     header.set_mode(0o755);
     match kind {
-        Kind::File => {
+        EntryKind::File => {
             let file = directory.file(path)?;
             let metadata = file.metadata()?;
             header.set_metadata(&metadata);
@@ -84,16 +84,16 @@ fn append(
             let content = file.take(metadata.len()).chain(Shrunk);
             archive.append_data(&mut header, path, content.take(metadata.len()))
         }
-        Kind::Directory => {
+        EntryKind::Directory => {
             header.set_entry_type(tar::EntryType::Directory);
             archive.append_data(&mut header, path, io::empty())
         }
         // Refused by its name, like one in a bundle.
-        Kind::Link => {
+        EntryKind::Link => {
             header.set_entry_type(tar::EntryType::Symlink);
             archive.append_link(&mut header, path, ".")
         }
-        Kind::Other => {
+        EntryKind::Other => {
             header.set_entry_type(tar::EntryType::Fifo);
             archive.append_data(&mut header, path, io::empty())
         }

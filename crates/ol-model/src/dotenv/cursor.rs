@@ -1,6 +1,6 @@
-//! A place in a text, which knows its line. Lines end in `\n`, `\r\n` or `\r`.
+//! A position in a text, which counts lines. Lines end in `\n`, `\r\n` or `\r`.
 
-/// Where reading has come to.
+/// The position up to which the text was read.
 pub(super) struct Cursor<'a> {
     rest: &'a str,
     line: usize,
@@ -23,17 +23,17 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
-    /// From 1.
+    /// The present line, counted from 1.
     pub(super) fn line(&self) -> usize {
         self.line
     }
 
-    /// Passes over `bytes` bytes, which must end where a character does.
+    /// Skips `bytes` bytes, which must end at a character's end.
     pub(super) fn advance(&mut self, bytes: usize) {
         let (passed, rest) = self.rest.split_at(bytes);
         let newlines = passed.bytes().filter(|b| matches!(b, b'\n' | b'\r'));
         let pairs = passed.matches("\r\n").count();
-        // A pair that is cut here is counted when its other half comes.
+        // If `\r\n` is cut in two here, the line is counted with the `\n`.
         let cut = usize::from(passed.ends_with('\r') && rest.starts_with('\n'));
         self.line += newlines.count() - pairs - cut;
         self.rest = rest;
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
         &text[..end]
     }
 
-    /// Passes over `wanted` if it is next.
+    /// Skips `wanted` if it is next, and returns whether it was.
     pub(super) fn skip(&mut self, wanted: char) -> bool {
         let found = self.rest.starts_with(wanted);
         if found {
@@ -55,14 +55,13 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// Passes over white space within the line, and says whether there was any.
+    /// Skips white space within the line, and returns whether there was any.
     pub(super) fn skip_blanks(&mut self) -> bool {
         let blanks = self.take_while(|c| c.is_whitespace() && !is_line_end(c));
         !blanks.is_empty()
     }
 
-    /// Passes over blanks, a comment and the end of the line, and says so, or stays where it is
-    /// because something else is next.
+    /// Skips white space, a comment and the end of the line, and returns true. If something else is next, skips nothing.
     pub(super) fn skip_comment_and_line_end(&mut self) -> bool {
         self.skip_blanks();
         if self.rest.starts_with('#') {

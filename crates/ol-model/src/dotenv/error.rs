@@ -1,6 +1,7 @@
-//! What can be wrong with a `.env`: one sentence that names the line and what to do. Nothing of
-//! the text stands in it but one character: it is often a secret (a key pasted without quotes looks
-//! like names), and errors end in logs and answers.
+//! What can be wrong with a `.env`: one sentence that names the line and what to do.
+//!
+//! An error repeats at most one character of the text: the text is often a secret (a key pasted without quotes looks like names), and
+//! errors are shown in logs and answers.
 
 use super::MAX_DOTENV_BYTES;
 
@@ -28,7 +29,7 @@ pub enum DotenvError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A name that no shell takes.
+    /// A name that a shell doesn't allow.
     #[error(
         "a variable's name holds {bad:?}; use letters, digits and _, as in NAME=value, and quote a value of several lines"
     )]
@@ -36,10 +37,10 @@ pub enum Fault {
         /// The first character that doesn't fit.
         bad: char,
     },
-    /// Nothing before the `=`.
+    /// There is no name before the `=`.
     #[error("no name stands before the =; write NAME=value")]
     NoName,
-    /// Something else than `=` behind a name.
+    /// Something other than `=` follows a name.
     #[error("no = follows the name; write NAME=value, and quote a value of several lines")]
     NoEquals,
     /// A value whose quote never ends.
@@ -50,12 +51,12 @@ pub enum Fault {
         /// The quote.
         quote: char,
     },
-    /// Text behind a quoted value.
+    /// Text follows a quoted value.
     #[error(
         "text follows the closing quote; put all of the value between the quotes, or # before a comment"
     )]
     AfterQuote,
-    /// `${` that is no variable.
+    /// A `${` that begins no variable.
     #[error(
         "${{ begins no variable; write ${{NAME}} or ${{NAME:-default}}, or put the value between single quotes to keep it as it stands"
     )]

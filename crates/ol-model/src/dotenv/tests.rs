@@ -48,7 +48,7 @@ EMPTY=
     assert_eq!(ok(&text), expected);
 }
 
-/// Each as python-dotenv reads it, except where a comment says otherwise.
+/// Each text is read as python-dotenv reads it, except where a comment says otherwise.
 #[test]
 fn single_entries() {
     for (text, value) in [
@@ -84,7 +84,7 @@ fn single_entries() {
         ("A=\"${B:-x}\"", "x"),
         ("A=$B", "$B"),
         ("A=$", "$"),
-        // There expanded too; between single quotes a shell takes nothing as anything else.
+        // python-dotenv expands this too; a shell expands nothing between single quotes.
         ("A='${B:-x}'", "${B:-x}"),
         ("A=é", "é"),
         ("\u{feff}A=b", "b"),
@@ -99,7 +99,7 @@ fn single_entries() {
     assert_eq!(chained, map(&[("A", "1"), ("B", "11"), ("C", "11")]));
 }
 
-/// The worker's environment holds secrets of the host, and a variable set below isn't set yet.
+/// A variable is looked up neither in the worker's environment, which holds the host's secrets, nor in later lines.
 #[test]
 fn only_earlier_lines_are_seen() {
     assert!(std::env::var_os("PATH").is_some());

@@ -1,4 +1,4 @@
-//! The right side of a `=`: bare, or in one of two kinds of quotes.
+//! The value after a `=`: bare, or in one of two kinds of quotes.
 
 use super::cursor::{Cursor, is_line_end};
 use super::error::Fault;
@@ -15,19 +15,20 @@ pub(super) enum Part {
     },
 }
 
-/// Reads the value behind a `=`, without what follows it on the line.
+/// Reads the value after a `=`, without what follows it on the line.
 pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Vec<Part>, Fault> {
     let blank = cursor.skip_blanks();
     match cursor.rest().chars().next() {
         Some('\'') => Ok(vec![Part::Text(unescape(quoted(cursor, '\'')?, single))]),
-        // Escapes first, as python-dotenv does, so that what they make may belong to a variable.
+        // Escapes are replaced first, as in python-dotenv, so that the results may be part of a variable.
         Some('"') => variables(&unescape(quoted(cursor, '"')?, double)),
         _ => variables(bare(cursor, blank)),
     }
 }
 
-/// Up to white space and `#`, or the end of the line. `blank`: white space stands before it, so that
-/// `A= #x` is empty and `A=#x` is not.
+/// Reads a bare value: up to white space and `#`, or the end of the line.
+///
+/// `blank` says whether white space precedes the value: `A= #x` is empty, and `A=#x` is not.
 fn bare<'a>(cursor: &mut Cursor<'a>, mut blank: bool) -> &'a str {
     let line = cursor.take_while(|c| !is_line_end(c));
     let end = line.char_indices().find(|(_, c)| {
@@ -38,7 +39,7 @@ fn bare<'a>(cursor: &mut Cursor<'a>, mut blank: bool) -> &'a str {
     line[..end.map_or(line.len(), |(at, _)| at)].trim_end()
 }
 
-/// What stands between two quotes, escapes as written.
+/// Reads the text between two quotes, with its escapes as written.
 fn quoted<'a>(cursor: &mut Cursor<'a>, quote: char) -> Result<&'a str, Fault> {
     let inside = &cursor.rest()[1..];
     let mut escaped = false;
@@ -70,7 +71,7 @@ fn double(escape: char) -> Option<char> {
     })
 }
 
-/// Replaces the escapes that `known` knows; a backslash before anything else is one.
+/// Replaces the escapes that `known` knows; a backslash before any other character stays a backslash.
 fn unescape(text: &str, known: fn(char) -> Option<char>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();

@@ -1,5 +1,6 @@
-//! Says what is wrong with an `ol.yaml` in its writer's words. The YAML library speaks of Rust
-//! types and of its own options, neither of which the writer of a function has.
+//! Words the errors of the YAML library for the author of an `ol.yaml`.
+//!
+//! The library's own texts mention Rust types and options of the library, which mean nothing to that author.
 
 use serde_saphyr::{Error, MessageFormatter as _, UserMessageFormatter};
 
@@ -28,7 +29,7 @@ pub(super) fn complaint(error: &Error) -> String {
     ours.to_owned()
 }
 
-/// Some of the library's messages bring a second line, or a text of the document's.
+/// Reduces a message of the library to one line, since some have a second line or quote the document.
 fn one_line(text: &str) -> String {
     let mut line: String = text
         .chars()

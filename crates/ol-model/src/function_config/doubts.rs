@@ -1,12 +1,13 @@
-//! Finds what an `ol.yaml` may say but hardly means. Nothing here is refused: HTTP has no closed list
-//! of methods, and how little memory a program needs is the program's matter.
+//! Finds settings of an `ol.yaml` that are allowed but probably not intended.
+//!
+//! Nothing here is refused: HTTP has no closed list of methods, and only the author knows how little memory a program needs.
 
 use super::FunctionConfig;
 use crate::limits::LEAST_MEM_MB;
 use crate::nearest::nearest_key;
 use crate::warnings::Warning;
 
-/// IANA's registry of HTTP methods, without those for moves of a calendar or a source tree, and `QUERY`.
+/// IANA's registry of HTTP methods, without those for calendars and version control, but with `QUERY`.
 const METHODS: &[&str] = &[
     "GET",
     "HEAD",

@@ -1,5 +1,7 @@
-//! Reads an `ol.yaml` into a [`FunctionConfig`]. The text comes from whoever may upload a bundle,
-//! so its size, nesting and aliases are bounded before anything is built from it.
+//! Reads an `ol.yaml` into a [`FunctionConfig`].
+//!
+//! The text is not trusted, since anybody who may upload a bundle writes it. Its size, nesting and aliases are bounded before anything
+//! is built from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,13 +30,13 @@ pub enum FunctionConfigError {
         /// Its size.
         bytes: usize,
     },
-    /// Malformed, or a value that its key doesn't take.
+    /// Malformed YAML, or a value that its key doesn't accept.
     Invalid {
-        /// Line, from 1; 0 when the place is not known.
+        /// Line, from 1; 0 if the place is not known.
         line: u64,
-        /// Column, from 1; 0 when the place is not known.
+        /// Column, from 1; 0 if the place is not known.
         column: u64,
-        /// Dotted path of the key; empty when the fault is no key's.
+        /// Dotted path of the key; empty if the error concerns no key.
         key: String,
         /// What is wrong.
         message: String,
@@ -73,7 +75,7 @@ pub(super) fn parse(yaml: &str) -> Result<(FunctionConfig, Vec<Warning>), Functi
     if yaml.len() > MAX_YAML_BYTES {
         return Err(FunctionConfigError::TooLarge { bytes: yaml.len() });
     }
-    // Typed first: its errors are the ones that name line and key.
+    // The typed document is read first, since only its errors name line and key.
     let document: Document = read::<Option<Document>>(yaml)?.unwrap_or_default();
     let mut warnings = unknown::warnings(&read(yaml)?);
     let config = document.into();
@@ -109,8 +111,7 @@ fn key_path(path: &serde_path_to_error::Path) -> String {
 
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
-        // Far above any honest file. Aliases multiply: each replayed scalar may be as long as the
-        // file itself, so few are allowed.
+        // Far above any sensible file. Few aliases are allowed, since each repeats a scalar that may be as long as the file.
         budget: serde_saphyr::budget! {
             max_documents: 4,
             max_depth: 32,
@@ -129,13 +130,13 @@ fn options() -> serde_saphyr::Options {
             max_replay_stack_depth: 4,
         },
         emit_comments: false,
-        // A snippet would make the message many lines; ours name line and column.
+        // A snippet would make the message many lines long; line and column are named anyway.
         with_snippet: false,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     }
 }
 
-/// The document as written: everything optional, since an empty section is written `limits:`.
+/// The document as written. Every value is optional, since `limits:` alone is an empty section.
 #[derive(Deserialize, Default)]
 #[serde(
     default,
@@ -172,7 +173,7 @@ struct HttpTrigger {
     method: String,
 }
 
-/// Checked as a whole while the parser still knows where it stands.
+/// The section `instances` as written. It is checked as a whole while it is parsed, so that an error has a line.
 #[derive(Deserialize)]
 #[serde(try_from = "InstancesAsWritten")]
 struct InstancesSection(Instances);
@@ -190,7 +191,7 @@ impl TryFrom<InstancesAsWritten> for InstancesSection {
     fn try_from(written: InstancesAsWritten) -> Result<Self, String> {
         let default = Instances::default();
         let min = written.min.unwrap_or(default.min);
-        // Whoever asks for 100 at least and says nothing of the most, means more than 64.
+        // A file that asks for at least 100 and gives no maximum means more than 64.
         let max = written.max.unwrap_or(default.max.max(min));
         if max == 0 {
             return Err("`max` is 0, so that nothing could run; use at least 1".to_owned());
@@ -211,7 +212,7 @@ fn concurrency<'de, D: Deserializer<'de>>(de: D) -> Result<Option<u32>, D::Error
     }
 }
 
-/// Kept as written once each has a schedule that can be read.
+/// Reads cron entries, which are kept as written, and checks that each has a valid schedule.
 fn cron<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Vec<serde_json::Value>>, D::Error> {
     let Some(entries) = Option::<Vec<serde_json::Value>>::deserialize(de)? else {
         return Ok(None);
@@ -235,12 +236,13 @@ fn method<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {
             "{method:?} is no HTTP method; use one such as GET, or * for all"
         )));
     }
-    // HTTP methods are case-sensitive and the ones in use are upper case; `get` is never meant.
+    // HTTP methods are case-sensitive, and those in use are upper case; nobody means `get` literally.
     Ok(method.to_ascii_uppercase())
 }
 
-/// Reads every scalar as its text, as people write `PORT: 8080` and `DEBUG: true`; nothing at all
-/// is the empty string.
+/// Reads environment variables, with every scalar as its text, since people write `PORT: 8080` and `DEBUG: true`.
+///
+/// A key without a value is the empty string.
 fn environment<'de, D: Deserializer<'de>>(
     de: D,
 ) -> Result<Option<BTreeMap<String, String>>, D::Error> {

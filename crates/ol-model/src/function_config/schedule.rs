@@ -1,9 +1,10 @@
-//! What a cron trigger's schedule may look like: what the original takes, which is five fields or one of the usual
-//! words, `@every DURATION`, and a time zone before any of them.
+//! Checks a cron trigger's schedule: five fields, one of the usual words, or `@every DURATION`, each also after a time zone.
+//!
+//! The original accepts the same.
 
 use croner::parser::{CronParser, Seconds, Year};
 
-/// The schedules that have a name, as the original takes them.
+/// The named schedules that the original accepts.
 const NAMED: [&str; 7] = [
     "@yearly",
     "@annually",
@@ -17,7 +18,7 @@ const NAMED: [&str; 7] = [
 /// The units of a Go duration, as in `@every 1h30m`.
 const UNITS: [&str; 7] = ["ns", "us", "µs", "ms", "s", "m", "h"];
 
-/// Is `schedule` one? The error is a sentence that says what to write instead.
+/// Checks that `schedule` is valid; the error is a sentence that says what to write instead.
 pub(super) fn check(schedule: &str) -> Result<(), String> {
     let no = |why: &str| {
         let write = "write five fields (minute, hour, day, month, weekday) such as \"*/5 * * * *\", or @hourly, or @every 5m";
@@ -56,7 +57,7 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
     }
 }
 
-/// Is it a positive Go duration: numbers, each with a unit?
+/// Whether `text` is a positive Go duration: numbers, each with a unit.
 fn is_duration(text: &str) -> bool {
     let mut rest = text;
     let mut positive = false;

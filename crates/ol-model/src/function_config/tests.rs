@@ -1,4 +1,4 @@
-//! Tests of `ol.yaml` as its writers meet it: whole texts in, whole outcomes out.
+//! Tests of `ol.yaml`: each reads a whole text and compares the whole result.
 
 use std::time::Instant;
 
@@ -281,7 +281,7 @@ fn an_anchor_used_in_earnest_works() {
     assert_eq!(config.environment, map(&[("A", "one"), ("B", "one")]));
 }
 
-/// The page is where people look; a key that is new here is new there.
+/// The documentation must name every key.
 #[test]
 fn every_key_is_on_the_page() {
     const PAGE: &str = include_str!("../../../../docs/reference/ol-yaml.md");

@@ -1,12 +1,13 @@
-//! Finds the keys of an `ol.yaml` that nothing reads. A second look at the document, apart from
-//! the typed one, because serde either refuses unknown keys or drops them without a word.
+//! Finds the keys of an `ol.yaml` that nothing reads.
+//!
+//! This reads the document a second time, since serde either refuses unknown keys or drops them silently.
 
 use serde_json::Value;
 
 use crate::nearest::nearest_key;
 use crate::warnings::Warning;
 
-/// Every key there is, as a dotted path; list elements share the path of their list.
+/// Every known key, as a dotted path; list elements have the path of their list.
 pub(super) const KNOWN: &[&str] = &[
     "triggers",
     "triggers.http",
@@ -30,7 +31,7 @@ pub(super) const KNOWN: &[&str] = &[
     "errors",
 ];
 
-/// Keys whose contents are the writer's own.
+/// Keys whose contents are free, so that no key within them is unknown.
 const OPAQUE: &[&str] = &["triggers.cron", "triggers.kafka", "environment"];
 
 /// A file can hold tens of thousands of wrong keys; nobody reads more than a few.

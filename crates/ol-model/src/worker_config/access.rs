@@ -1,5 +1,6 @@
-//! The configuration as the rest of the worker asks for it: in types with units, with "zero means
-//! inherit" and "zero means derive" already worked out.
+//! Accessors for the rest of the worker, which return types with units.
+//!
+//! Values of zero that mean "inherit" or "derive from the host" are replaced by the value that they mean.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,9 +19,9 @@ use crate::warnings::Warning;
 pub enum ImportCacheTree<'a> {
     /// Only a root, which has imported nothing.
     RootOnly,
-    /// A file holds it.
+    /// The tree is in this file.
     File(&'a Path),
-    /// The configuration holds it.
+    /// The tree is in the configuration itself.
     Inline(&'a Value),
 }
 
@@ -39,8 +40,9 @@ impl WorkerConfig {
         }
     }
 
-    /// The limits of a package installation. Its memory never exceeds the pool, which could not
-    /// hold it; a small pool would otherwise refuse every installation for want of a default.
+    /// The limits of a package installation. Its memory never exceeds the pool.
+    ///
+    /// Otherwise the default could exceed a small pool, and every installation would be refused.
     #[must_use]
     pub fn installer_limits(&self) -> Limits {
         self.inheriting(&self.installer_limits)
@@ -65,8 +67,9 @@ impl WorkerConfig {
         }
     }
 
-    /// The most an `ol.yaml` may ask for. Never below `limits`: what every function gets unasked,
-    /// it may also ask for.
+    /// The most an `ol.yaml` may ask for.
+    ///
+    /// Never below `limits`: a function may ask for what it would get without asking.
     #[must_use]
     pub fn max_limits(&self) -> MaxLimits {
         let derived = |number: u32, from_host: u32| if number == 0 { from_host } else { number };
@@ -75,7 +78,7 @@ impl WorkerConfig {
         let mem = derived(m.mem_mb, self.mem_pool_mb / 2).max(l.mem_mb);
         MaxLimits {
             procs: m.procs.max(l.procs),
-            // More than the whole pool could be promised but never had.
+            // No sandbox could ever get more than the whole pool.
             mem: MiB(mem.min(self.mem_pool_mb)),
             cpu: CpuPercent(derived(m.cpu_percent, all_cores).max(l.cpu_percent)),
             runtime: seconds(m.runtime_sec.max(l.runtime_sec)),
@@ -86,13 +89,14 @@ impl WorkerConfig {
     /// The registry's folder, from a path or a `file://` URL.
     ///
     /// # Errors
-    /// `s3://` and `gs://` come later; anything else with a scheme is refused.
+    /// For `s3://` and `gs://`, which are not supported yet, and for any other scheme.
     pub fn registry_path(&self) -> Result<PathBuf, WorkerConfigError> {
         registry::registry_path(&self.registry)
     }
 
-    /// Where the zygote tree comes from. Anything that is neither text nor an object, which
-    /// `validate` refuses, counts as none.
+    /// Where the zygote tree comes from.
+    ///
+    /// A value that is neither a text nor an object, which `validate` refuses, counts as no tree.
     #[must_use]
     pub fn import_cache_tree(&self) -> ImportCacheTree<'_> {
         match &self.import_cache_tree {
@@ -102,7 +106,7 @@ impl WorkerConfig {
         }
     }
 
-    /// What the configuration was made for.
+    /// The facts about the machine for which the configuration was made.
     #[must_use]
     pub fn host(&self) -> HostFacts {
         self.host
@@ -132,7 +136,7 @@ impl WorkerConfig {
         seconds(self.queue_wait_sec)
     }
 
-    /// How long a worker that stops lets running invocations finish.
+    /// How long a worker that is stopping lets running invocations finish.
     #[must_use]
     pub fn drain(&self) -> Duration {
         seconds(self.drain_sec)
@@ -162,7 +166,7 @@ impl WorkerConfig {
         MiB(self.max_body_mb)
     }
 
-    /// What all uploads on their way may hold together.
+    /// The most bytes of all uploads at once.
     #[must_use]
     pub fn max_uploads(&self) -> MiB {
         match self.max_uploads_mb {
@@ -171,7 +175,7 @@ impl WorkerConfig {
         }
     }
 
-    /// The connections that one address may have, of `all`.
+    /// The most connections that one address may have, of `all` that are allowed.
     #[must_use]
     pub fn connections_each(&self, all: usize) -> usize {
         match self.max_connections_per_address {
@@ -192,9 +196,9 @@ impl WorkerConfig {
         MiB(self.log_file_mb)
     }
 
-    /// Under `strict_config`, makes an error of the first unknown key among `warnings`.
-    /// [`Self::from_json`] has done so already; once more is due after an override that turned
-    /// strictness on.
+    /// Under `strict_config`, turns the first unknown key among `warnings` into an error.
+    ///
+    /// [`Self::from_json`] does so already; this is for an override that switches `strict_config` on afterwards.
     ///
     /// # Errors
     /// [`WorkerConfigError::UnknownKey`].
@@ -217,7 +221,7 @@ fn seconds(number: u32) -> Duration {
     Duration::from_secs(number.into())
 }
 
-/// `validate` refuses more than the kernel's 200.
+/// `number` as a swappiness; `validate` has refused more than the kernel's maximum, 200.
 fn swappiness(number: u32) -> u8 {
     u8::try_from(number.min(200)).unwrap_or(200)
 }

@@ -1,5 +1,5 @@
-//! The defaults, on one page. They are also the schema: what `config.json` and `-o` may name, and
-//! of which type, is read off the JSON of these values.
+//! All defaults. They are also the schema: the keys of `config.json` and `-o`, and their types, are taken from the JSON of these
+//! values.
 
 use std::path::Path;
 
@@ -16,9 +16,9 @@ use super::words::{
 use super::{HostFacts, WorkerConfig};
 use crate::function_config::ErrorDetail;
 
-/// Left to the rest of the machine.
+/// The memory that the pool leaves to the rest of the machine.
 const RESERVED_MB: u64 = 500;
-/// The least pool, as in the original: on a smaller machine the kernel pages rather than we refuse.
+/// The smallest default pool, as in the original: a smaller machine may have to swap, but the worker starts.
 const LEAST_POOL_MB: u64 = 500;
 
 pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
@@ -112,7 +112,7 @@ pub(super) fn defaults(dir: &Path, host: HostFacts) -> WorkerConfig {
             host: false,
             allow: Vec::new(),
             resolvers: Vec::new(),
-            // Of the space that carriers share: no site's own network has it, and the Internet doesn't route it.
+            // A part of the address space that carriers share: no site uses it for its own network, and the Internet doesn't route it.
             range: "100.127.0.0/16".to_owned(),
         },
         storage: StorageSection {

@@ -1,5 +1,6 @@
-//! What can be wrong with a worker's configuration. Each message is one sentence that ends in what
-//! to do, because it is what `ol worker up` prints.
+//! What can be wrong with a worker's configuration.
+//!
+//! `ol worker up` prints these messages, so each is one sentence that ends with what to do.
 
 /// Why a configuration can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +15,7 @@ pub enum WorkerConfigError {
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// The parser's words.
+        /// The parser's message.
         message: String,
     },
     /// JSON, but not an object of keys.
@@ -22,7 +23,7 @@ pub enum WorkerConfigError {
         "config.json holds {found} where an object of keys was expected; run `ol worker init` to write a new one"
     )]
     NotAnObject {
-        /// What it holds.
+        /// The kind of value that it holds instead.
         found: &'static str,
     },
     /// A key that nothing reads, in an override or under `strict_config`.
@@ -33,24 +34,24 @@ pub enum WorkerConfigError {
         /// The dotted path of the known key most like it.
         nearest: String,
     },
-    /// A value of a type its key doesn't take.
+    /// A value of a type that its key doesn't accept.
     #[error("configuration key `{key}` takes {expected}, not {found}; write for example {example}")]
     WrongType {
         /// Its dotted path.
         key: String,
-        /// The type it takes.
+        /// The type that the key accepts.
         expected: &'static str,
         /// What was written.
         found: String,
-        /// A setting that would do.
+        /// A setting that is accepted.
         example: String,
     },
-    /// A value of the right type that its key doesn't take.
+    /// A value of the right type that its key doesn't accept.
     #[error("configuration key `{key}`: {message}")]
     Value {
         /// Its dotted path.
         key: String,
-        /// What is wrong and what would do.
+        /// What is wrong, and what is accepted.
         message: String,
     },
     /// Text after `-o` that is not `key=value`.
@@ -72,7 +73,7 @@ pub enum WorkerConfigError {
         /// The largest default limit.
         limit_mb: u32,
     },
-    /// A registry in a cloud.
+    /// A registry in a cloud, which is not supported yet.
     #[error("registry {registry:?} comes later; use a path or file://")]
     RegistryLater {
         /// As configured.

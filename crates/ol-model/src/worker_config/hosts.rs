@@ -1,4 +1,4 @@
-//! Under which names the worker is asked, and who can ask it: `worker_url` and `allowed_hosts`.
+//! The names under which the worker answers, and who can reach it: `worker_url` and `allowed_hosts`.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use super::WorkerConfig;
 use super::error::WorkerConfigError;
 use super::validate::value;
 
-/// The longest name that DNS has.
+/// The longest name that DNS allows.
 const LONGEST: usize = 253;
 
 pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
@@ -23,7 +23,7 @@ pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
     }
 }
 
-/// Letters, digits, `-` and `_` between dots; one dot may end it.
+/// Whether `text` is a host name: letters, digits, `-` and `_`, separated by dots, with at most one dot at the end.
 fn is_name(text: &str) -> bool {
     let label = |label: &str| {
         let known = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -44,8 +44,9 @@ impl WorkerConfig {
         }
     }
 
-    /// The names, beside `localhost` and addresses, under which requests may ask for this worker. `*.NAME` means all below
-    /// NAME, `*` any.
+    /// The names under which requests may ask for this worker, in addition to `localhost` and addresses.
+    ///
+    /// `*.NAME` means all names below NAME, `*` means any name.
     #[must_use]
     pub fn host_names(&self) -> Vec<String> {
         let own = std::iter::once(self.host_to_listen_on());
@@ -54,7 +55,7 @@ impl WorkerConfig {
             .collect()
     }
 
-    /// Can only this machine reach it? A name other than `localhost` may mean any address, so it counts as reachable.
+    /// Whether only this machine can reach the worker. A name other than `localhost` may mean any address, so it counts as reachable.
     #[must_use]
     pub fn is_for_this_machine_only(&self) -> bool {
         let host = self.host_to_listen_on();

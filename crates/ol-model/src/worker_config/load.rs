@@ -1,5 +1,4 @@
-//! From the text of a `config.json` to a [`WorkerConfig`], including what the original writes
-//! differently.
+//! Reads the text of a `config.json` into a [`WorkerConfig`], including what the original writes differently.
 
 use std::path::Path;
 
@@ -42,7 +41,7 @@ pub(super) fn to_map(config: &WorkerConfig) -> Map<String, Value> {
     }
 }
 
-/// The way back. Fails on what the types of JSON can't express: words and ports.
+/// The inverse of [`to_map`]. Fails on values that `merge` can't check by their JSON type: words and ports.
 pub(super) fn from_map(
     map: Map<String, Value>,
     host: HostFacts,
@@ -58,10 +57,10 @@ pub(super) fn from_map(
     Ok(config)
 }
 
-/// Turns the spellings of the original into ours.
+/// Converts what the original spells differently.
 ///
-/// - It writes a function's time limit as `max_runtime_default`, with `runtime_sec: 0` beside it.
-/// - An empty path or a pool of zero stands for "choose for me" in its templates.
+/// - The original writes a function's time limit as `max_runtime_default`, with `runtime_sec: 0` beside it.
+/// - In the original's templates, an empty path or a pool of zero means "use the default".
 fn adopt_original(patch: &mut Map<String, Value>) {
     for key in ["worker_dir", "Pkgs_dir", "sock_base_path", "registry"] {
         remove_if(patch, key, |value| value.as_str() == Some(""));
@@ -87,7 +86,7 @@ fn adopt_original(patch: &mut Map<String, Value>) {
 
 const OLD_RUNTIME: &str = "max_runtime_default";
 
-/// The path that an override for the original means in ours.
+/// The present path of a key for which the original has another path.
 pub(super) fn current_path(path: &str) -> String {
     match path.split_once('.') {
         Some((section, key)) if is_limits(section) && key.eq_ignore_ascii_case(OLD_RUNTIME) => {
@@ -115,7 +114,7 @@ fn remove_if(map: &mut Map<String, Value>, key: &str, unset: impl Fn(&Value) -> 
     }
 }
 
-/// serde_json ends its messages with the position, which ours name first.
+/// A message of serde_json without the position at its end, since the worker's message begins with it.
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {

@@ -1,6 +1,6 @@
-//! Lays a JSON object of settings over another that has every key, checking names and types
-//! against what it replaces. `config.json` and `-o` both come through here, so that they agree on
-//! what a key is called and what it takes.
+//! Replaces settings in a JSON object that has every key, and checks names and types against the replaced values.
+//!
+//! Both `config.json` and `-o` are merged here, so that names and types of keys are the same in both.
 
 use serde_json::{Map, Value};
 
@@ -8,17 +8,17 @@ use super::error::WorkerConfigError;
 use crate::nearest::nearest_key;
 use crate::warnings::Warning;
 
-/// Keys whose value has a shape of its own, replaced as a whole.
+/// Keys whose value has no fixed shape; it is replaced as a whole.
 const OPAQUE: &[&str] = &["import_cache_tree", "sandbox_config", "kafka"];
 
-/// Numbers are all of one kind, so that one check serves them.
+/// The description of a number; all numbers have the same range, so that one check serves them.
 const NUMBER: &str = "a whole number from 0 to 4294967295";
 
 pub(super) fn is_opaque(path: &str) -> bool {
     OPAQUE.contains(&path)
 }
 
-/// Lays `patch` over `base`. Keys that `base` lacks are left out and reported in `warnings`.
+/// Replaces values of `base` by those of `patch`. Keys that `base` lacks are left out and reported in `warnings`.
 pub(super) fn merge(
     base: &mut Map<String, Value>,
     patch: Map<String, Value>,
@@ -53,7 +53,7 @@ fn merge_section(
                 known: known_path.clone(),
             });
         }
-        // Go writes null for a value that was never set, and reads it as "leave as it is".
+        // Go writes null for a value that was never set, and when it reads null, leaves the value as it is.
         let (Some(slot), false) = (base.get_mut(&spelled), value.is_null()) else {
             continue;
         };
@@ -84,7 +84,7 @@ fn check_type(path: &str, default: &Value, value: &Value) -> Result<(), WorkerCo
     Err(wrong_type(path, default, describe(value)))
 }
 
-/// The error for a value that `path`, now holding `default`, doesn't take.
+/// The error for a value of a type that `path` doesn't accept; `default` is the present value there.
 pub(super) fn wrong_type(path: &str, default: &Value, found: String) -> WorkerConfigError {
     let (expected, example) = match default {
         Value::Bool(_) => ("true or false", format!("{path}=true")),
@@ -116,7 +116,7 @@ fn describe(value: &Value) -> String {
     }
 }
 
-/// What a value is, for a sentence.
+/// The kind of a value, as words in a sentence.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -128,7 +128,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// How `map` spells `key`: exactly, or else differing in case only, as Go's decoder allows.
+/// How `map` spells `key`: in the same way if it has that, else with other case, which Go's decoder allows.
 pub(super) fn spelling(map: &Map<String, Value>, key: &str) -> Option<String> {
     if map.contains_key(key) {
         return Some(key.to_owned());
@@ -136,7 +136,7 @@ pub(super) fn spelling(map: &Map<String, Value>, key: &str) -> Option<String> {
     map.keys().find(|k| k.eq_ignore_ascii_case(key)).cloned()
 }
 
-/// The known path most like `path`.
+/// The known path most similar to `path`.
 pub(super) fn nearest(path: &str, known: &[String]) -> String {
     nearest_key(path, known.iter().map(String::as_str))
         .unwrap_or_default()

@@ -1,4 +1,4 @@
-//! `network`: its texts as addresses, what of it can't be, and which network a function gets.
+//! The section `network`: its texts as addresses, which values are refused, and which network a function gets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,7 +24,7 @@ impl Subnet {
         u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
     }
 
-    /// Have the two an address in common?
+    /// Whether the two networks have an address in common.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         let mask = Self::mask(self.length.min(other.length));
@@ -65,7 +65,7 @@ impl FromStr for Subnet {
     }
 }
 
-/// Loopback, "this network" and multicast: a sandbox's own, or nobody's.
+/// Networks that can't be allowed: loopback, which is the sandbox's own, "this network" and multicast.
 const NEVER: [Subnet; 3] = [
     Subnet {
         address: Ipv4Addr::new(0, 0, 0, 0),
@@ -132,20 +132,20 @@ pub(super) fn validate(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
 }
 
 impl WorkerConfig {
-    /// What `egress` reaches although it is private. Texts that `validate` refuses are left out.
+    /// The private networks that `egress` reaches. Texts that `validate` refuses are left out.
     #[must_use]
     pub fn network_allow(&self) -> Vec<Subnet> {
         let texts = self.network.allow.iter();
         texts.filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// Where addresses of sandboxes are taken from; `None` for a text that `validate` refuses.
+    /// The network from which sandboxes' addresses are taken; `None` for a text that `validate` refuses.
     #[must_use]
     pub fn network_range(&self) -> Option<Subnet> {
         self.network.range.parse().ok()
     }
 
-    /// The resolvers that functions' questions go to; the host's if there is none.
+    /// The resolvers to which functions' DNS queries go; if empty, the host's.
     #[must_use]
     pub fn network_resolvers(&self) -> Vec<IpAddr> {
         let texts = self.network.resolvers.iter();
@@ -153,22 +153,22 @@ impl WorkerConfig {
     }
 }
 
-/// Which networks a worker has for functions.
+/// The networks that a worker has for functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Networks {
     default: DefaultNetwork,
     host: bool,
-    /// Why there is no `egress`, if there is none.
+    /// Why there is no `egress`; `None` if there is.
     no_egress: Option<String>,
 }
 
-/// Why a function doesn't get the network that it asks for. `Display` is for its owner.
+/// Why a function doesn't get the network that it asks for. `Display` is for the function's owner.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkRefused {
-    /// The worker has none to give.
+    /// The worker has no `egress`.
     #[error("network: egress can't be had on this worker: {0}")]
     NoEgress(String),
-    /// The operator doesn't permit it.
+    /// The operator doesn't permit the host's network.
     #[error(
         "network: host is not permitted on this worker; its operator can set network.host to true"
     )]
@@ -176,7 +176,7 @@ pub enum NetworkRefused {
 }
 
 impl Networks {
-    /// Those of a worker configured so; `unable` says why its machine has no `egress`, if it can't.
+    /// The networks of a worker with this configuration; `unable` says why the machine can't provide `egress`, if it can't.
     #[must_use]
     pub fn new(section: &NetworkSection, unable: Option<String>) -> Self {
         let off = || "it is switched off; its operator can set network.egress to true".to_owned();
@@ -187,10 +187,10 @@ impl Networks {
         }
     }
 
-    /// What a function gets that asks for `asked`.
+    /// The network of a function that asks for `asked`.
     ///
     /// # Errors
-    /// When it can't have that.
+    /// When the function can't have that network.
     pub fn resolve(&self, asked: Option<Network>) -> Result<Network, NetworkRefused> {
         let wanted = asked.unwrap_or(match self.default {
             DefaultNetwork::Auto if self.no_egress.is_some() => Network::None,

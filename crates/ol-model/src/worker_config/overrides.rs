@@ -8,7 +8,7 @@
 //!           | anything else, up to the next comma may hold "="
 //! ```
 //!
-//! Empty pairs are passed over, since scripts join lists that may be empty.
+//! Empty pairs are skipped, since scripts join lists that may be empty.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ use super::load::{current_path, from_map, to_map};
 use super::merge::{is_opaque, join, merge, nearest, paths, spelling, wrong_type};
 use crate::warnings::Warning;
 
-/// What stands after the `=`.
+/// The value after the `=`.
 enum Written<'a> {
     /// A bare word, whose meaning depends on the key.
     Bare(&'a str),
@@ -41,7 +41,7 @@ pub(super) fn apply(config: &WorkerConfig, text: &str) -> Result<WorkerConfig, W
     from_map(base, config.host)
 }
 
-/// Takes one pair off the front of `rest`, which is not empty and does not begin with a comma.
+/// Splits the first pair off `rest`, which is not empty and does not begin with a comma.
 fn next_pair(rest: &str) -> Result<(&str, Written<'_>, &str), WorkerConfigError> {
     let end = rest.find(',').unwrap_or(rest.len());
     let refuse = |problem| WorkerConfigError::Override {
@@ -57,7 +57,7 @@ fn next_pair(rest: &str) -> Result<(&str, Written<'_>, &str), WorkerConfigError>
     if !value.starts_with(['"', '{', '[']) {
         return Ok((path, Written::Bare(&rest[equals + 1..end]), &rest[end..]));
     }
-    // Only the JSON parser knows where its value ends; it says how far it read.
+    // Only the JSON parser knows where the value ends; it tells how far it read.
     let mut stream = serde_json::Deserializer::from_str(value).into_iter::<Value>();
     let Some(Ok(json)) = stream.next() else {
         return Err(refuse("begins like JSON but is none"));
@@ -90,7 +90,7 @@ fn set(
         None if is_opaque(&first) => json!({ &first: opaque(written) }),
         None => json!({ &first: typed(&first, current, written)? }),
         Some(inner) if is_opaque(&first) => {
-            // `kafka.x=…`: its keys are not ours to know.
+            // `kafka.x=…`: the keys in such a section are not known here.
             let Value::Object(section) = current else {
                 return Err(unknown());
             };
@@ -109,7 +109,7 @@ fn set(
     };
     let mut warnings = Vec::new();
     merge(base, patch, &mut warnings)?;
-    // Inside an object given as JSON a key can still be wrong; on the command line that is fatal.
+    // Inside an object given as JSON a key can still be unknown; on the command line that is an error.
     match warnings.into_iter().next() {
         Some(Warning::UnknownKey { key, nearest, .. }) => {
             Err(WorkerConfigError::UnknownKey { key, nearest })
@@ -118,8 +118,7 @@ fn set(
     }
 }
 
-/// Gives a bare word the type that its key takes. What is JSON already is left for `merge` to
-/// check.
+/// Converts a bare word to the type that its key accepts. A value in JSON is left for `merge` to check.
 fn typed(path: &str, current: &Value, written: Written<'_>) -> Result<Value, WorkerConfigError> {
     let word = match written {
         Written::Json(value) => return Ok(value),
@@ -128,7 +127,7 @@ fn typed(path: &str, current: &Value, written: Written<'_>) -> Result<Value, Wor
     let value = match current {
         Value::String(_) => Some(Value::from(word)),
         Value::Bool(_) => match word.trim().to_ascii_lowercase().as_str() {
-            // The spellings that Go's ParseBool takes, since scripts for the original use them.
+            // The spellings that Go's ParseBool accepts, since scripts for the original use them.
             "true" | "t" | "1" => Some(Value::Bool(true)),
             "false" | "f" | "0" => Some(Value::Bool(false)),
             _ => None,
@@ -146,12 +145,13 @@ fn opaque(written: Written<'_>) -> Value {
     }
 }
 
-/// Sets a dotted path inside a section of unknown shape, making objects on the way. `None` when
-/// something that is no object stands in the way.
+/// Sets a dotted path inside a section of unknown shape, and makes missing objects on the way.
+///
+/// `None` if a value on the way is no object.
 fn set_opaque(section: &mut Map<String, Value>, path: &str, written: Written<'_>) -> Option<()> {
     let Some((first, rest)) = path.split_once('.') else {
         let value = match written {
-            // No type to go by: a number, a bool and null mean what they mean in JSON.
+            // There is no type to convert to, so numbers, booleans and null are read as JSON.
             Written::Bare(word) => serde_json::from_str(word).unwrap_or_else(|_| Value::from(word)),
             Written::Json(value) => value,
         };

@@ -1,11 +1,10 @@
-//! Where the registry is. The setting is a path or a URL; the original writes `file://` before its
-//! path, and people write either.
+//! Where the registry is. The setting is a path, or a URL `file://PATH` as the original writes it.
 
 use std::path::PathBuf;
 
 use super::error::WorkerConfigError;
 
-/// Schemes that are recognised and will be served by a later version.
+/// Schemes that are recognised, and will be supported in a later version.
 const LATER: &[&str] = &["s3", "gs", "azblob", "az"];
 
 /// The folder that `registry` names. A relative path stays relative to the process's working
@@ -18,7 +17,7 @@ pub(super) fn registry_path(registry: &str) -> Result<PathBuf, WorkerConfigError
     let path = match registry.split_once("://") {
         None => registry.to_owned(),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
-            // The original's storage library takes options as a query; none matters to us.
+            // The original's storage library takes options as a query; none has a meaning here.
             let path = rest.split_once('?').map_or(rest, |(path, _)| path);
             let path = match path.strip_prefix("localhost") {
                 Some(after) if after.starts_with('/') => after,
@@ -45,8 +44,9 @@ pub(super) fn registry_path(registry: &str) -> Result<PathBuf, WorkerConfigError
     Ok(PathBuf::from(path))
 }
 
-/// Decodes `%20` and the like. A percent sign that begins no such triple stands for itself: the
-/// original writes paths into the URL without encoding them.
+/// Decodes percent-encoded bytes such as `%20`.
+///
+/// A percent sign that begins no such sequence stands for itself: the original writes paths into the URL without encoding them.
 fn percent_decoded(path: &str) -> Option<String> {
     let bytes = path.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

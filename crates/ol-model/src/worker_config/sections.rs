@@ -39,7 +39,7 @@ pub struct MaxLimitsSection {
     pub procs: u32,
     /// Memory in MiB; 0 is half of `mem_pool_mb`.
     pub mem_mb: u32,
-    /// Processor time in percent of one core; 0 is all cores.
+    /// Processor time in percent of one core; 0 means all cores.
     pub cpu_percent: u32,
     /// Seconds one invocation may run.
     pub runtime_sec: u32,
@@ -50,7 +50,7 @@ pub struct MaxLimitsSection {
 /// `features`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeaturesSection {
-    /// Use a cgroup again after its sandbox ended.
+    /// Reuse a cgroup after its sandbox ended.
     pub reuse_cgroups: bool,
     /// How zygotes are kept.
     pub import_cache: ImportCache,
@@ -96,46 +96,47 @@ pub struct BlanksSection {
 /// `network`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSection {
-    /// What a function gets whose `ol.yaml` doesn't say.
+    /// The network of a function whose `ol.yaml` doesn't say.
     pub default: DefaultNetwork,
-    /// May functions reach the outside, through a network of their own?
+    /// Whether functions may reach the outside, through a network of their own.
     pub egress: bool,
-    /// May functions have the host's network?
+    /// Whether functions may have the host's network.
     pub host: bool,
     /// Private IPv4 networks that `egress` reaches all the same, as `10.1.2.0/24`.
     pub allow: Vec<String>,
-    /// IP addresses of the resolvers that functions' questions go to; the host's if there is none.
+    /// IP addresses of the resolvers to which functions' DNS queries go; if empty, the host's.
     pub resolvers: Vec<String>,
-    /// The IPv4 network that addresses of sandboxes and uplinks are taken from.
+    /// The IPv4 network from which the addresses of sandboxes and uplinks are taken.
     pub range: String,
 }
 
 /// `packages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackagesSection {
-    /// May packages that have no wheel be built, which runs their author's code?
+    /// Whether packages without a wheel may be built, which runs their author's code.
     pub allow_sdist: bool,
-    /// Further hosts (`HOST` or `HOST:PORT`) that the index's pages link files from.
+    /// Further hosts (`HOST` or `HOST:PORT`) from which files linked in the index's pages may be fetched.
     pub hosts: Vec<String>,
-    /// The store's size in MiB beyond which packages that nobody uses are removed.
+    /// The size of the store in MiB above which unused packages are removed.
     pub quota_mb: u32,
-    /// How many MiB of packed copies of packages are kept for the next time, 0 for none; the longest unused go first.
+    /// The most MiB of packed copies of packages kept for later installations, 0 for none; those unused for longest are removed first.
     pub packed_mb: u32,
 }
 
 /// `storage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageSection {
-    /// Roots of sandboxes.
+    /// The root file systems of sandboxes.
     pub root: RootStorage,
-    /// Their `/tmp`.
+    /// The `/tmp` of sandboxes.
     pub scratch: ScratchStorage,
-    /// Pulled code.
+    /// Unpacked code.
     pub code: CodeStorage,
 }
 
-/// Paths as text. JSON can't hold bytes that are not UTF-8; those turn into U+FFFD, which
-/// `validate` refuses, rather than making every serialization fallible.
+/// Serializes paths as text.
+///
+/// JSON can't hold bytes that are not UTF-8. They are replaced by U+FFFD, which `validate` refuses, so that serializing never fails.
 pub(super) mod path_text {
     use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Tests of `config.json` as operators meet it: files, overrides and refusals.
+//! Tests of `config.json`: files, overrides and refusals.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn invalid(overrides: &str) -> String {
         .to_string()
 }
 
-/// Written as the original writes it: Go's key names and order, tabs, every field present.
+/// A file as the original writes it: Go's key names and order, tabs, every field present.
 const FROM_THE_ORIGINAL: &str = r#"{
 	"worker_dir": "/home/me/default-ol/worker",
 	"worker_url": "localhost",
@@ -325,7 +325,7 @@ fn a_directory_that_is_not_utf8_is_refused() {
     assert!(through_json.validate().is_err());
 }
 
-/// The page is where operators look; a key or default that changes here changes there.
+/// The documentation must name every key with its default.
 #[test]
 fn every_key_and_its_default_is_on_the_page() {
     const PAGE: &str = include_str!("../../../../docs/reference/config-json.md");
@@ -348,7 +348,7 @@ fn every_key_and_its_default_is_on_the_page() {
             .map(|line| line.split(" | ").collect::<Vec<_>>())
             .find(|cells| cells[0].contains(&format!("`{key}`")))
             .unwrap_or_else(|| panic!("docs/reference/config-json.md has no row for {key}"));
-        // What derives from directory or machine is in words there.
+        // Defaults that depend on the directory or the machine are described in words there.
         if (default.is_number() || default.is_boolean()) && key != "mem_pool_mb" {
             assert_eq!(
                 cells[2],

@@ -1,4 +1,4 @@
-//! Checks that concern several values at once, or that an override could still have mended.
+//! Checks that concern several values at once, or whose errors an override could still correct.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn paths(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
         ("sock_base_path", &config.sock_base_path),
     ];
     for (key, path) in all {
-        // Relative paths would change their meaning when the worker detaches.
+        // The meaning of a relative path would change when the worker detaches.
         if !path.is_absolute() {
             let message = format!("{path:?} is not absolute; begin it with /");
             return Err(value(key, message));
@@ -104,7 +104,7 @@ fn swappiness(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
     }
 }
 
-/// Below twice the limit, a second sandbox could only start by ending the first.
+/// Checks that the pool holds two sandboxes: otherwise the second could start only after the first was ended.
 fn pool(config: &WorkerConfig) -> Result<(), WorkerConfigError> {
     let (pool_mb, limit_mb) = (config.mem_pool_mb, config.limits.mem_mb);
     if u64::from(pool_mb) < 2 * u64::from(limit_mb) {

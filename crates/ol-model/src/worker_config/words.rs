@@ -1,4 +1,4 @@
-//! The settings that are one of a few words, and the port, which the file spells as a string.
+//! The settings whose value is one of a few words, and the port, which the file spells as a string.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use crate::text_enum::text_enum;
 text_enum! {
     /// How sandboxes are made.
     pub enum SandboxKind {
-        /// Our own: namespaces, cgroups and a zygote to fork from.
+        /// This worker's own kind: namespaces, cgroups and a zygote to fork from.
         Sock = "sock",
-        /// A Docker container each.
+        /// Each sandbox is a Docker container.
         Docker = "docker",
     }
 }
@@ -29,7 +29,7 @@ text_enum! {
 text_enum! {
     /// How zygotes are kept.
     pub enum ImportCache {
-        /// None: every sandbox starts its own interpreter.
+        /// There are none: every sandbox starts its own interpreter.
         Off = "",
         /// One tree.
         Tree = "tree",
@@ -55,17 +55,17 @@ text_enum! {
     pub enum ScratchStorage {
         /// The default: a tmpfs of the function's `scratch_mb`, charged to its memory.
         Regular = "",
-        /// The same, said aloud.
+        /// The same, set explicitly.
         Memory = "memory",
         /// A mount of its own that other sandboxes don't see.
         Private = "private",
-        /// A plain folder on the disk, without a bound of its own.
+        /// A plain folder on the disk, without a size limit of its own.
         Disk = "disk",
     }
 }
 
 text_enum! {
-    /// What pulled code is kept in.
+    /// What unpacked code is kept in.
     pub enum CodeStorage {
         /// A plain folder on the disk.
         Regular = "",
@@ -79,19 +79,19 @@ text_enum! {
 text_enum! {
     /// How the number of a function's instances follows its load.
     pub enum ScalingPolicy {
-        /// At most `target_ms` of outstanding work for each instance, at once.
+        /// As many instances as needed for at most `target_ms` of outstanding work for each, started at once.
         Work = "work",
-        /// The original's: at most a second of it, one step each second.
+        /// The original's policy: at most a second of outstanding work for each, with one step each second.
         Original = "original",
     }
 }
 
 text_enum! {
-    /// The network of a function that doesn't say.
+    /// The network of a function whose `ol.yaml` doesn't say.
     pub enum DefaultNetwork {
-        /// `egress` where this machine can, else `none`.
+        /// `egress` if this machine can provide it, else `none`.
         Auto = "auto",
-        /// Nothing but itself.
+        /// Nothing outside of the sandbox.
         None = "none",
         /// Outbound connections.
         Egress = "egress",
@@ -100,7 +100,7 @@ text_enum! {
     }
 }
 
-/// A TCP port. The original's file holds it as a string, so ours does.
+/// A TCP port. It is a string in the file, as in the original's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port(pub u16);
 
@@ -119,7 +119,7 @@ impl Serialize for Port {
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // `u16` would take a leading plus, which no URL does.
+        // Parsing a `u16` would accept a leading plus, which is not valid in a URL.
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits
             .then(|| text.parse().ok())

@@ -16,7 +16,7 @@ pub(super) fn role(role: Role) -> protocol::Role {
 pub(super) fn content(content: &Content) -> protocol::Content {
     let limits = &content.limits;
     protocol::Content {
-        limits: cgroup::Limits {
+        limits: cgroup::GroupLimits {
             memory: limits.mem.bytes(),
             swap: 0,
             pids: limits.procs,

@@ -1,11 +1,13 @@
 //! The allow-list of a leaf, by purpose.
 //!
 //! Never in it: the mount family, unshare, setns, chroot, pivot_root, mknod, ptrace, process_vm_*, pidfd_getfd, kcmp,
-//! inotify (the base's files are shared, so it would tell what other tenants open), mincore and cachestat (they tell which of those files
-//! others have read), perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
+//! inotify (the base's files are shared, so it would tell what other tenants open), mincore and cachestat (they tell which of those
+//! files others have read), perf, bpf, userfaultfd, io_uring, kernel AIO (its quota is the machine's), sync (it flushes the disks of
+//! the whole machine), keyrings, open_by_handle_at, modules, kexec, syslog, clocks, swap, quotas.
+//!
 //! clone3 is left out so that glibc falls back to clone, whose flags a filter can read (EPERM would break threads).
 
-use super::compile::{Argument, List, Refusal};
+use super::compile::{AllowList, Argument, Refusal};
 use libc::*;
 
 const FILES: &[c_long] = &[
@@ -289,11 +291,13 @@ const NEW_NAMESPACE: u32 = (CLONE_NEWNS
     | CLONE_NEWNET)
     .cast_unsigned();
 
-/// Flags of preadv2(2) that say how a write reaches the disk, where it lands, and that nobody is to sleep for it (`RWF_HIPRI`, `DSYNC`,
-/// `SYNC`, `APPEND`, `NOAPPEND`, `ATOMIC`). `NOWAIT` would tell which files of the base others have read, `DONTCACHE` drop what they need.
+/// Allowed flags of preadv2(2) and pwritev2(2): `RWF_HIPRI`, `DSYNC`, `SYNC`, `APPEND`, `NOAPPEND`, `ATOMIC`.
+///
+/// Not `NOWAIT`, which would tell which files of the base others have read, and not `DONTCACHE`, which would drop pages that they
+/// need.
 const HARMLESS_FLAGS: u32 = 0x01 | 0x02 | 0x04 | 0x10 | 0x20 | 0x40;
 
-/// Huge pages are the host's, and few. glibc's and the JVM's words for them; the C library has only some of these.
+/// Flags that ask for huge pages, which are refused: the host has few, and all its programs share them.
 const MAP_HUGE: u32 = MAP_HUGETLB.cast_unsigned();
 const SHM_HUGE: u32 = SHM_HUGETLB.cast_unsigned();
 const MEMFD_HUGE: u32 = MFD_HUGETLB;
@@ -311,13 +315,15 @@ const CALLS: [&[c_long]; 7] = [
     FACTS,
 ];
 
-/// Calls that succeed and do nothing. All that a function can write lies in memory, so nothing has to reach a disk for it; but the files that
-/// it can read lie on the host's, and there each of these makes the disk write out its cache.
+/// Calls that do nothing and return success.
+///
+/// Everything that a function can write lies in memory, so nothing has to reach a disk. The files that it can only read lie on the
+/// host's disk; called on them, each of these would make the disk write out its cache.
 const NEEDLESS: &[c_long] = &[SYS_fsync, SYS_fdatasync, SYS_syncfs];
 
-/// Calls whose arguments are looked at.
+/// Calls whose arguments are checked.
 const BY_ARGUMENT: [(c_long, Argument); 13] = [
-    // Threads and fork, but no namespaces.
+    // Threads and forks are allowed, new namespaces are not.
     (
         SYS_clone,
         Argument::NoBits {
@@ -326,7 +332,7 @@ const BY_ARGUMENT: [(c_long, Argument); 13] = [
             refusal: Refusal::Forbidden,
         },
     ),
-    // No raw access below TCP, UDP and Unix sockets: no packet, vsock, alg, bluetooth, nfnetlink.
+    // No protocols but TCP, UDP and Unix sockets: no packet, vsock, alg, bluetooth, nfnetlink.
     (SYS_socket, Argument::Socket),
     (
         SYS_socketpair,
@@ -335,7 +341,7 @@ const BY_ARGUMENT: [(c_long, Argument); 13] = [
             values: &[UNIX],
         },
     ),
-    // Pushing input into a terminal that somebody else reads.
+    // These push input into a terminal that somebody else reads.
     (
         SYS_ioctl,
         Argument::NoneOf {
@@ -343,14 +349,14 @@ const BY_ARGUMENT: [(c_long, Argument); 13] = [
             values: &[
                 0x5412, /* TIOCSTI */
                 0x541c, /* TIOCLINUX */
-                // Make the file system of the base write out everything, where it is btrfs.
+                // If the base lies on btrfs, these make its file system write out everything.
                 0x9408,      /* BTRFS_IOC_SYNC */
                 0x8008_9418, /* BTRFS_IOC_START_SYNC */
             ],
             refusal: Refusal::Forbidden,
         },
     ),
-    // Being told what others open in a directory of the base, as inotify does it.
+    // Like inotify, this would tell what others open in a directory of the base.
     (
         SYS_fcntl,
         Argument::NoneOf {
@@ -361,7 +367,7 @@ const BY_ARGUMENT: [(c_long, Argument); 13] = [
     ),
     (SYS_preadv2, FLAGS_OF_A_READ),
     (SYS_pwritev2, FLAGS_OF_A_READ),
-    // Advice needn't be taken. This would drop files of the base that others need from the host's memory.
+    // This advice is ignored: it would drop files of the base, which others need, from the host's page cache.
     (
         SYS_fadvise64,
         Argument::NoneOf {
@@ -370,7 +376,8 @@ const BY_ARGUMENT: [(c_long, Argument); 13] = [
             refusal: Refusal::Needless,
         },
     ),
-    // Nor this: the same for mapped files; and sharing pages with whoever has the same content, which tells that he has it.
+    // These are ignored too. COLD and PAGEOUT do the same for mapped files. MERGEABLE shares pages of equal content between processes,
+    // which lets one find out what another has in memory.
     (
         SYS_madvise,
         Argument::NoneOf {
@@ -407,7 +414,7 @@ const BY_ARGUMENT: [(c_long, Argument); 13] = [
             refusal: Refusal::Forbidden,
         },
     ),
-    // Asking for the personality is what runtimes do; changing it turns protections off.
+    // Runtimes ask for the personality, which is allowed; changing it could turn protections off.
     (
         SYS_personality,
         Argument::OneOf {
@@ -424,14 +431,14 @@ const FLAGS_OF_A_READ: Argument = Argument::NoBits {
 };
 
 /// What a leaf may do.
-pub(super) const LEAF: List = List {
+pub(super) const LEAF: AllowList = AllowList {
     always: &CALLS,
     needless: NEEDLESS,
     by_argument: &[&BY_ARGUMENT],
 };
 
-/// What a zygote may do beside: join namespaces, which the kernel allows it for the shells below its own, and give a child a cgroup
-/// namespace.
+/// What only a zygote may do: join namespaces (the kernel allows that for the shells below its own), and make a cgroup namespace
+/// for a child.
 const OF_A_ZYGOTE: [(c_long, Argument); 2] = [
     (
         SYS_setns,
@@ -451,7 +458,7 @@ const OF_A_ZYGOTE: [(c_long, Argument); 2] = [
 ];
 
 /// What a zygote may do.
-pub(super) const ZYGOTE: List = List {
+pub(super) const ZYGOTE: AllowList = AllowList {
     always: &CALLS,
     needless: NEEDLESS,
     by_argument: &[&BY_ARGUMENT, &OF_A_ZYGOTE],

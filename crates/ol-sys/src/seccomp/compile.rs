@@ -1,4 +1,4 @@
-//! From an allow-list to a BPF program: sorted ranges of call numbers, searched in halves.
+//! Compiles an allow-list to a BPF program: a binary search over sorted ranges of call numbers.
 
 use libc::{c_long, sock_filter};
 use std::collections::BTreeMap;
@@ -19,17 +19,19 @@ impl Program {
     }
 }
 
-/// What a filter allows.
-pub(super) struct List {
+/// What a filter allows; all other calls return `ENOSYS`.
+pub(super) struct AllowList {
     /// Calls allowed whatever their arguments.
     pub always: &'static [&'static [c_long]],
-    /// Calls that are not made, and said to have succeeded.
+    /// Calls that are not carried out and return success.
     pub needless: &'static [c_long],
-    /// Calls allowed when an argument says so.
+    /// Calls that are allowed depending on an argument.
     pub by_argument: &'static [&'static [(c_long, Argument)]],
 }
 
-/// A test of one argument (its low 32 bits: flags, families and commands fit, and the kernel truncates alike).
+/// A test of one argument.
+///
+/// It reads only the low 32 bits: flags, families and commands fit in these, and the kernel truncates them in the same way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Argument {
     /// None of these bits is set.
@@ -38,9 +40,9 @@ pub(super) enum Argument {
         bits: u32,
         refusal: Refusal,
     },
-    /// It is one of these.
+    /// The argument is one of these.
     OneOf { index: u32, values: &'static [u32] },
-    /// It is none of these.
+    /// The argument is none of these.
     NoneOf {
         index: u32,
         values: &'static [u32],
@@ -50,14 +52,14 @@ pub(super) enum Argument {
     Socket,
 }
 
-/// What a program is told of a call that isn't made for its argument's sake.
+/// What a call returns that is refused because of its argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// EPERM.
     Forbidden,
-    /// EOPNOTSUPP: what a file system says to a flag that it doesn't know.
+    /// EOPNOTSUPP, which a file system returns for a flag that it doesn't know.
     Unsupported,
-    /// That it succeeded, for nothing had to be done.
+    /// Success, since nothing has to be done.
     Needless,
 }
 
@@ -70,7 +72,7 @@ enum Verdict {
 }
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-/// Numbers from here on are x32 calls.
+/// From this number on, calls are x32 calls.
 const X32: u32 = 0x4000_0000;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -110,7 +112,7 @@ const fn argument_at(index: u32) -> u32 {
     16 + 8 * index
 }
 
-pub(super) fn compile(list: &List) -> Program {
+pub(super) fn compile(list: &AllowList) -> Program {
     let mut verdicts = BTreeMap::new();
     for number in list.always.iter().flat_map(|calls| calls.iter()) {
         verdicts.insert(call_number(*number), Verdict::Allow);

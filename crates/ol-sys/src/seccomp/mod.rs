@@ -1,11 +1,11 @@
-//! The system calls a sandbox may make: an allow-list, compiled to a binary search and installed for good.
+//! The system calls that a sandbox may make: an allow-list, compiled to a binary search and installed for good.
 //!
-//! - [`allowed`](allowed::LEAF): the list, by purpose, and the calls whose arguments are looked at
-//! - `compile`: from list to BPF; 284 calls compared one by one cost 430–980 µs to install (the kernel runs the filter
-//!   for every call number to build its cache), as ranges in a binary search about 75 µs
+//! - [`allowed`](allowed::LEAF): the list, by purpose, and the calls whose arguments are checked
+//! - `compile`: from list to BPF. Comparing 284 calls one by one costs 430–980 µs to install (the kernel runs the filter for every
+//!   call number to build its cache); ranges in a binary search cost about 75 µs
 //!
-//! Default is `ENOSYS`, which programs know how to handle. A call of another architecture (i386, x32) kills the
-//! process: its numbers would mean other calls.
+//! Any other call returns `ENOSYS`, which programs know how to handle. A call of another architecture (i386, x32) kills the
+//! process, since there the same numbers mean other calls.
 
 mod allowed;
 mod compile;
@@ -19,13 +19,14 @@ pub fn leaf() -> Program {
     compile::compile(&allowed::LEAF)
 }
 
-/// The filter of a zygote: what a leaf may do, and beside that joining the shells of its children and making a cgroup namespace.
-/// A leaf that is forked from it adds the leaf's own on top; the stricter verdict holds.
+/// The filter of a zygote: all that a leaf may do, and also joining the shells of its children and making a cgroup namespace.
+///
+/// A leaf that is forked from a zygote adds the leaf's filter on top; for each call the stricter verdict holds.
 pub fn zygote() -> Program {
     compile::compile(&allowed::ZYGOTE)
 }
 
-/// Installs `program` for this thread and all it will start. Needs `no_new_privs` (seccomp(2)).
+/// Installs `program` for this thread and all that it will start. Needs `no_new_privs` (seccomp(2)).
 ///
 /// # Errors
 /// Those of seccomp(2).

@@ -1,4 +1,4 @@
-//! One sandbox's groups: one directory in each hierarchy that is in use, handled as one thing.
+//! One sandbox's groups: one directory in each hierarchy that is in use, handled as one.
 
 use super::probe::{Layout, write};
 use rustix::event::{EventfdFlags, eventfd};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What a sandbox may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Limits {
+pub struct GroupLimits {
     /// Memory in bytes, page cache and tmpfs included.
     pub memory: u64,
     /// Swap in bytes on top of it.
@@ -19,14 +19,14 @@ pub struct Limits {
     pub pids: u32,
     /// CPU time in percent of one core.
     pub cpu_percent: u32,
-    /// When memory is out, everything goes, not only the process that went over.
+    /// When memory runs out, the whole sandbox is killed, not only the process that exceeded the limit.
     pub oom_ends_all: bool,
 }
 
 /// The file that freezes and thaws a group.
 #[derive(Debug)]
 pub enum Freezer {
-    /// cgroup v2: `cgroup.freeze`, and `cgroup.events`, which tells (POLLPRI) when frozen.
+    /// cgroup v2: `cgroup.freeze`, and `cgroup.events`, on which POLLPRI tells when the group is frozen.
     V2 {
         /// Write `1` or `0`.
         freeze: OwnedFd,
@@ -35,28 +35,28 @@ pub enum Freezer {
     },
     /// cgroup v1: `freezer.state`, `FROZEN` or `THAWED`.
     V1 {
-        /// Reads `FREEZING` until all have stopped.
+        /// Reads `FREEZING` until all processes have stopped.
         state: OwnedFd,
     },
 }
 
-/// A sandbox's place in every hierarchy.
+/// A sandbox's groups in all hierarchies.
 #[derive(Debug)]
 pub struct Group {
     v2: Option<PathBuf>,
     v2_limits: bool,
     v2_threaded: bool,
     v1: Vec<(String, PathBuf)>,
-    /// The limits it has by now.
-    applied: Option<Limits>,
+    /// The limits that were set last.
+    applied: Option<GroupLimits>,
 }
 
-/// Where a process writes `0` to enter a group by itself.
+/// The files to which a process writes `0` to enter the groups by itself.
 #[derive(Debug)]
 pub struct Entrances {
-    /// Those to enter before anything is allocated.
+    /// Those of groups to enter before the process allocates anything.
     pub early: Vec<OwnedFd>,
-    /// Those that count processes, to be entered by the one process that stays.
+    /// Those of groups that count processes; only the process that stays enters them, not the go-between that forks it.
     pub late: Vec<OwnedFd>,
 }
 
@@ -84,7 +84,7 @@ impl Group {
                     error.kind(),
                     format!("make cgroup {}: {error}", path.display()),
                 );
-                // Empty and just made, so this succeeds; the first error is the one worth telling.
+                // The directories are empty and just made, so this succeeds; the first error is the one to report.
                 for ours in group.directories().take(made) {
                     let _ = fs::remove_dir(ours);
                 }
@@ -114,11 +114,11 @@ impl Group {
             .map(|(_, path)| path.as_path())
     }
 
-    /// The v2 directory, open, for `CLONE_INTO_CGROUP`: a child made so pays no migration.
+    /// Opens the v2 directory for `CLONE_INTO_CGROUP`, which spares a child the cost of a migration.
     ///
     /// # Errors
     /// Those of open(2).
-    pub fn birthplace(&self) -> io::Result<Option<OwnedFd>> {
+    pub fn v2_directory(&self) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.v2
             .as_deref()
@@ -126,8 +126,9 @@ impl Group {
             .transpose()
     }
 
-    /// The files to write `0` to, for a process with one thread that enters what its birthplace doesn't cover, or everything. Of two
-    /// files that do the same the one for threads is taken: a process that moves itself through it need not wait until the
+    /// Opens the files for a process with one thread to enter the groups: those of v1, and also of v2 if `with_v2`.
+    ///
+    /// Of two files that do the same the one for threads is taken: a process that moves itself through it need not wait until the
     /// kernel has stopped all forks of the machine, which takes 8 to 16 ms after a pause.
     ///
     /// # Errors
@@ -158,17 +159,18 @@ impl Group {
         Ok(entrances)
     }
 
-    /// Sets the limits; what has its value already is left alone.
+    /// Sets the limits; writes only those that differ from the present ones.
     ///
     /// # Errors
     /// When a file that must exist can't be written.
-    pub fn limit(&mut self, limits: &Limits) -> io::Result<()> {
+    pub fn limit(&mut self, limits: &GroupLimits) -> io::Result<()> {
         const PERIOD: u64 = 100_000; // µs
         let before = self.applied;
         if before == Some(*limits) {
             return Ok(());
         }
-        let differs = |what: fn(&Limits) -> u64| before.map(|b| what(&b)) != Some(what(limits));
+        let differs =
+            |what: fn(&GroupLimits) -> u64| before.map(|b| what(&b)) != Some(what(limits));
         let quota = u64::from(limits.cpu_percent) * PERIOD / 100;
         let v2 = self.v2.clone().filter(|_| self.v2_limits);
         let set = |file: &str, value: String| match &v2 {
@@ -202,7 +204,7 @@ impl Group {
         Ok(())
     }
 
-    fn limit_memory(&self, before: Option<u64>, limits: &Limits) -> io::Result<()> {
+    fn limit_memory(&self, before: Option<u64>, limits: &GroupLimits) -> io::Result<()> {
         if let Some(v2) = self.v2.as_deref().filter(|_| self.v2_limits) {
             for (file, value) in [
                 ("memory.max", limits.memory),
@@ -231,7 +233,7 @@ impl Group {
         if !grows && with_swap.exists() {
             write(&with_swap, &both)?;
         }
-        // v1 counts socket buffers apart and only once this is set; a quarter is plenty for loopback and pipes to peers.
+        // v1 counts socket buffers separately, and only once this is set; a quarter is plenty for loopback and pipes to peers.
         let sockets = memory.join("memory.kmem.tcp.limit_in_bytes");
         if sockets.exists() {
             write(&sockets, &(limits.memory / 4).to_string())?;
@@ -239,19 +241,20 @@ impl Group {
         Ok(())
     }
 
-    /// Sets the memory limit alone, to `memory` bytes; returns what it is then. Below what is in use the kernel first takes back what it
-    /// can, and refuses if that isn't enough.
+    /// Sets only the memory limit, to `memory` bytes.
+    ///
+    /// If more than that is in use, the kernel first reclaims what it can, and refuses if that isn't enough.
     ///
     /// # Errors
-    /// When it is refused; the limit is then what it was.
+    /// When the kernel refuses; the limit then stays as it was.
     pub fn limit_memory_to(&mut self, memory: u64) -> io::Result<()> {
         let before = self
             .applied
             .ok_or_else(|| io::Error::other("it has no limits yet"))?;
-        self.limit(&Limits { memory, ..before })
+        self.limit(&GroupLimits { memory, ..before })
     }
 
-    /// The memory limit in bytes; 0 if none was set.
+    /// The memory limit in bytes; 0 if no limits were set.
     pub fn memory_limit(&self) -> u64 {
         self.applied.map_or(0, |limits| limits.memory)
     }
@@ -259,7 +262,7 @@ impl Group {
     /// Bytes of memory in use.
     ///
     /// # Errors
-    /// When no memory controller is there, or it can't be read.
+    /// When there is no memory controller, or its file can't be read.
     pub fn memory_used(&self) -> io::Result<u64> {
         let file = match (self.v1("memory"), &self.v2) {
             (Some(v1), _) => v1.join("memory.usage_in_bytes"),
@@ -270,7 +273,7 @@ impl Group {
         text.trim().parse().map_err(io::Error::other)
     }
 
-    /// Kills every process in the group itself (not in those beneath), which can't make more meanwhile.
+    /// Kills every process in the group itself, not in groups beneath it; forks in it fail from then on.
     ///
     /// # Errors
     /// When the group can't be read or changed.
@@ -288,7 +291,7 @@ impl Group {
         Ok(())
     }
 
-    /// Opens the freezer, to be handed to whoever pauses the sandbox.
+    /// Opens the freezer's files, which are then handed to the worker.
     ///
     /// # Errors
     /// When the machine has none, or those of open(2).
@@ -314,7 +317,7 @@ impl Group {
     /// kills the group, so nothing is answered in between. v2 ends the whole group by itself.
     ///
     /// # Errors
-    /// When the kernel can't be asked for it.
+    /// When the event can't be registered with the kernel.
     pub fn out_of_memory_alarm(&self) -> io::Result<Option<OwnedFd>> {
         let Some(memory) = self.v1("memory") else {
             return Ok(None);
@@ -324,12 +327,12 @@ impl Group {
         let control = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let order = format!("{} {}", alarm.as_raw_fd(), control.as_raw_fd());
         write(&memory.join("cgroup.event_control"), &order)?;
-        // No killing of single processes.
+        // Disables the OOM killer, which would kill single processes.
         write(&path, "1")?;
         Ok(Some(alarm))
     }
 
-    /// How many processes of this group the kernel killed for want of memory.
+    /// How many processes of this group the kernel killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
         let file = match (self.v1("memory"), &self.v2) {
             (Some(v1), _) => v1.join("memory.oom_control"),
@@ -343,7 +346,7 @@ impl Group {
             .unwrap_or(0)
     }
 
-    /// Makes sure that a killed process can die: v1 keeps frozen ones from it.
+    /// Thaws the group on v1, where a frozen process doesn't die when it is killed.
     ///
     /// # Errors
     /// When the freezer can't be written.
@@ -352,10 +355,10 @@ impl Group {
             .map_or(Ok(()), |v1| write(&v1.join("freezer.state"), "THAWED"))
     }
 
-    /// Removes the directories; those that are gone already are fine.
+    /// Removes the directories; missing ones are no error.
     ///
     /// # Errors
-    /// The first failure (`EBUSY` while something lives inside), after trying all.
+    /// The first failure (`EBUSY` while a process is inside), after trying all.
     pub fn remove(&self) -> io::Result<()> {
         let mut result = Ok(());
         for path in self.directories() {

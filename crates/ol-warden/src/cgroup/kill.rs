@@ -1,4 +1,4 @@
-//! Killing what is in a group, by handles and never by numbers alone.
+//! Kills the processes in a group, by pidfds and never by numbers alone.
 
 use super::probe::write;
 use std::fs;
@@ -45,8 +45,9 @@ pub(super) fn kill_in(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Kills process `pid` if `look` still finds it once a handle to it is held, so that a number which meanwhile means another process is never
-/// signalled.
+/// Kills process `pid` if `look` still finds it after a pidfd was opened.
+///
+/// Without the second look, the number could have been reused and another process would be killed.
 fn kill_if(
     pid: i32,
     look: impl FnOnce(&mut Vec<i32>) -> io::Result<()>,
@@ -66,7 +67,7 @@ fn kill_if(
 }
 
 fn members(group: &Path, into: &mut Vec<i32>) {
-    // A threaded group tells its processes by their threads only.
+    // Reading `cgroup.procs` fails in a threaded group, which lists threads only.
     let read = |file: &str| fs::read_to_string(group.join(file));
     let procs = read("cgroup.procs")
         .or_else(|_| read("cgroup.threads"))
@@ -74,7 +75,7 @@ fn members(group: &Path, into: &mut Vec<i32>) {
     into.extend(procs.lines().filter_map(|l| l.parse::<i32>().ok()));
 }
 
-/// Who is in the group at `top` and beneath it. Nothing is thawed for that.
+/// Collects the processes in the group at `top` and beneath it, without thawing anything.
 pub(super) fn all_members(top: &Path, into: &mut Vec<i32>) {
     members(top, into);
     let groups = fs::read_dir(top)
@@ -89,7 +90,7 @@ pub(super) fn all_members(top: &Path, into: &mut Vec<i32>) {
 fn collect_pids(group: &Path, into: &mut Vec<i32>) -> io::Result<()> {
     let thaw = group.join("freezer.state");
     if thaw.exists() {
-        // The top of a v1 hierarchy has no such file, ours always do; a failure shows when the pids don't die.
+        // Only the top of a v1 hierarchy lacks this file. If thawing fails, that shows when the processes don't die.
         let _ = write(&thaw, "THAWED");
     }
     members(group, into);

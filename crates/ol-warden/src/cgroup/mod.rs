@@ -1,25 +1,26 @@
-//! Limits, freezing and counting, the same on cgroup v2, v1 and hybrid machines.
+//! Limits, freezing and accounting of sandboxes, behind one interface for cgroup v2, v1 and hybrid machines.
 //!
-//! - `probe`: which hierarchies are mounted and which controller lives where ([`Layout`])
-//! - `group`: one sandbox's groups, one per hierarchy in use, as one thing ([`Group`])
-//! - `kill`: ending what is in a group
+//! - `probe`: which hierarchies are mounted, and which of them has which controller ([`Layout`])
+//! - `group`: one sandbox's groups, one per hierarchy in use, handled as one ([`Group`])
+//! - `kill`: kills the processes in a group
 //!
-//! Everything lies beneath one directory of ours in each hierarchy, named by a prefix; no other group is touched, except
-//! that on pure v2 a missing controller is switched on for the children of the parent (which is said at start).
+//! In each hierarchy all groups lie beneath one directory, which is named by the worker's prefix. No other group is changed, with
+//! one exception: on pure v2, a missing controller is switched on for the children of the parent group, and the worker says so at
+//! start.
 
 mod group;
 mod kill;
 mod probe;
 
-pub use group::{Entrances, Freezer, Group, Limits};
+pub use group::{Entrances, Freezer, Group, GroupLimits};
 pub use probe::{Layout, probe};
 
 use std::fs;
 use std::path::Path;
 
-/// The processes that are in groups of `prefix`, by the numbers that they have here; some may have ended by now.
+/// The processes that are in groups of `prefix`, by their numbers in this pid namespace; some may have ended by now.
 #[must_use]
-pub fn inhabitants(layout: &Layout, prefix: &str) -> Vec<i32> {
+pub fn processes(layout: &Layout, prefix: &str) -> Vec<i32> {
     let mut pids = Vec::new();
     for parent in layout.parents() {
         kill::all_members(&parent.join(prefix), &mut pids);
@@ -29,10 +30,10 @@ pub fn inhabitants(layout: &Layout, prefix: &str) -> Vec<i32> {
     pids
 }
 
-/// Kills what is left in, and removes, every group of `prefix`; returns how many directories went. Idempotent.
+/// Kills the processes in every group of `prefix` and removes the groups; returns how many directories it removed. Idempotent.
 ///
 /// # Errors
-/// When a group can't be removed although nothing lives in it.
+/// When a group can't be removed although no process is in it.
 pub fn remove_all(layout: &Layout, prefix: &str) -> std::io::Result<usize> {
     let mut removed = 0;
     for parent in layout.parents() {

@@ -1,4 +1,4 @@
-//! Finding out what cgroup hierarchies this machine has, per controller.
+//! Finds out which cgroup hierarchies this machine has, per controller.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,30 +6,31 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The controllers that limits need.
+/// The controllers that set limits.
 pub(super) const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
-/// Where each kind of control is to be had. Paths are directories that will hold the group of our prefix.
+/// Which hierarchy has which controller. Paths are directories in which the group of the worker's prefix is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// The cgroup2 directory to work beneath, if cgroup2 is mounted.
     pub v2: Option<PathBuf>,
-    /// The controllers of [`CONTROLLERS`] that v2 offers there.
+    /// The controllers of [`CONTROLLERS`] that v2 offers in that directory.
     pub v2_controllers: Vec<String>,
     /// v1 hierarchies in use: controllers that v2 doesn't offer, and the freezer when there is no cgroup2.
     pub v1: BTreeMap<String, PathBuf>,
-    /// The group of this process is delegated to us (systemd `Delegate=yes`): we must leave it before it can have
-    /// children with controllers.
+    /// The group of this process is delegated to it (systemd `Delegate=yes`).
+    ///
+    /// The process must leave that group before the group can have children with controllers.
     pub delegated: bool,
 }
 
 impl Layout {
-    /// Each directory beneath which a group of our prefix is made.
+    /// Each directory beneath which a group of the worker's prefix is made.
     pub fn parents(&self) -> impl Iterator<Item = &Path> {
         self.v2.iter().chain(self.v1.values()).map(PathBuf::as_path)
     }
 
-    /// Controllers of [`CONTROLLERS`] that neither hierarchy offers.
+    /// The controllers of [`CONTROLLERS`] that no hierarchy offers.
     pub fn missing(&self) -> Vec<&'static str> {
         CONTROLLERS
             .into_iter()
@@ -39,13 +40,16 @@ impl Layout {
             .collect()
     }
 
-    /// Is cgroup2 here for freezing only? Then our groups in it can be threaded, and a process moves itself between them at once.
+    /// Whether cgroup2 serves for freezing only, without a controller.
+    ///
+    /// Groups in it can then be threaded, and a process moves itself between threaded groups without a delay.
     pub fn threaded(&self) -> bool {
         self.v2.is_some() && self.v2_controllers.is_empty()
     }
 
-    /// Makes the top group of `prefix` in each hierarchy, ready for children with limits. Returns what it changed
-    /// outside of our own groups, to be told to the operator.
+    /// Makes the top group of `prefix` in each hierarchy, ready for children with limits.
+    ///
+    /// Returns sentences for the operator on what it changed outside of the worker's own groups.
     ///
     /// # Errors
     /// When a directory or a controller file can't be written.
@@ -79,7 +83,7 @@ impl Layout {
 }
 
 impl Layout {
-    /// Takes back what [`Self::prepare`] did to a delegated subtree. For a process that is the last of its worker.
+    /// Undoes what [`Self::prepare`] did to a delegated subtree. Called by the last process of a worker.
     ///
     /// # Errors
     /// When a controller can't be switched off or the group can't be left.
@@ -98,7 +102,7 @@ impl Layout {
     }
 }
 
-/// Where a worker on a delegated subtree is itself.
+/// The group for the worker's own processes on a delegated subtree.
 pub(super) fn supervisor(parent: &Path, prefix: &str) -> PathBuf {
     parent.join(format!("{prefix}-supervisor"))
 }
@@ -117,7 +121,7 @@ impl fmt::Display for Layout {
     }
 }
 
-/// Looks at `/proc/self/mountinfo` and `/proc/self/cgroup`.
+/// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`.
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -145,7 +149,7 @@ pub fn probe() -> io::Result<Layout> {
     Ok(layout)
 }
 
-/// The first mount of each hierarchy that a controller of ours lives in.
+/// The first mount of each hierarchy that has one of [`CONTROLLERS`] or the freezer.
 fn from_mounts(mountinfo: &str) -> Layout {
     let mut layout = Layout::default();
     for line in mountinfo.lines() {
@@ -176,7 +180,7 @@ fn from_mounts(mountinfo: &str) -> Layout {
     layout
 }
 
-/// This process's own v2 group, if its parent delegated it (systemd marks it with an extended attribute) to it alone.
+/// This process's own v2 group, if it was delegated (systemd marks it with an extended attribute) and no other process is in it.
 fn delegated_group(root: &Path, own: &str) -> Option<PathBuf> {
     let relative = own.lines().find_map(|l| l.strip_prefix("0::/"))?;
     if relative.is_empty() {
@@ -187,7 +191,7 @@ fn delegated_group(root: &Path, own: &str) -> Option<PathBuf> {
         let mut value = [0_u8; 8];
         rustix::fs::getxattr(&group, name, &mut value).is_ok_and(|n| value.get(..n) == Some(b"1"))
     };
-    // Only one who is alone in it can leave it empty, which it must be before its children can have controllers.
+    // The group must be empty before its children can have controllers, so this process must be the only one in it.
     let alone = || {
         let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
         procs.trim() == std::process::id().to_string()

@@ -1,8 +1,7 @@
-//! What one sandbox gets of a network, when it is known for whom it is: an interface of its own to the router, a socket of the worker's inside,
-//! or nothing.
+//! Gives one sandbox its network once its function is known: an interface to the router, a socket of the worker's inside, or nothing.
 
 use super::netlink::Netlink;
-use super::netlink::{Batch, End, Mac};
+use super::netlink::{Batch, LinkEnd, Mac};
 use super::plan::Plan;
 use super::router::{Router, current, go_back, remove_all};
 use crate::protocol::{Egress, Network, reason};
@@ -14,34 +13,34 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Where the proxy of a [`Network::Gate`] is reached from inside.
+/// The address at which the proxy of a [`Network::Gate`] is reached from inside.
 const GATE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3128);
 
-/// The numbers that interfaces of sandboxes have in the router begin here.
+/// The first interface number for sandboxes in the router.
 const FIRST_INDEX: u32 = 1000;
 /// The number of a sandbox's own interface in its namespace, after the loopback.
 const INNER_INDEX: u32 = 2;
 
-/// A number may be in use still by a sandbox that the kernel is not done with.
+/// How many numbers to try for a link: one may still be in use by a sandbox that the kernel has not finished removing.
 const TRIES: u32 = 64;
 
-/// Sockets in the router, for the worker; and the router itself.
-pub(super) struct Sockets {
+/// The router's sockets for DNS queries, which the worker gets, and its network namespace.
+pub(super) struct RouterSockets {
     pub udp: UdpSocket,
     pub tcp: TcpListener,
     pub namespace: OwnedFd,
 }
 
-/// What a sandbox got.
+/// What a sandbox got of its network.
 #[derive(Debug, Default)]
-pub(crate) struct Fitted {
-    /// To be given back when it is gone.
+pub(crate) struct SandboxNetwork {
+    /// The number of its link, to be released when the sandbox is gone.
     pub link: Option<u32>,
-    /// For the worker.
+    /// The listening socket of a [`Network::Gate`], for the worker.
     pub gate: Option<OwnedFd>,
 }
 
-/// The networks that this warden can give.
+/// The networks that this warden can give to sandboxes.
 pub(crate) struct Networking {
     home: OwnedFd,
     name: String,
@@ -52,8 +51,9 @@ pub(crate) struct Networking {
 }
 
 impl Networking {
-    /// Makes the router, if there is a plan; what comes beside is for the worker. `host`: sandboxes may have the host's network. `name` is this
-    /// worker's on the host.
+    /// Makes the router, if there is a plan; returns also the message and the descriptors for the worker.
+    ///
+    /// `host` says whether sandboxes may have the host's network; `name` is the worker's name for its interface and rules on the host.
     pub fn begin(
         plan: Option<&Plan>,
         host: bool,
@@ -87,12 +87,12 @@ impl Networking {
         Ok((networking, egress, fds))
     }
 
-    /// The address at which questions of names are answered, if there is one.
+    /// The address at which DNS queries are answered, if there is one.
     pub fn resolver(&self) -> Option<Ipv4Addr> {
         self.router.as_ref().ok().map(|router| router.plan.router())
     }
 
-    /// Why `network` can't be had, if it can't.
+    /// Why a sandbox can't have `network`; `None` if it can.
     pub fn objection(&self, network: Network) -> Option<String> {
         match (network, &self.router) {
             (Network::Host, _) if !self.host => {
@@ -103,18 +103,18 @@ impl Networking {
         }
     }
 
-    /// Gives the sandbox of `keeper` what it needs of `network`, before anybody runs in it.
-    pub fn fit(&mut self, keeper: &Child, network: Network) -> io::Result<Fitted> {
-        let mut fitted = Fitted::default();
+    /// Gives the sandbox of `keeper` what it needs for `network`.
+    pub fn fit(&mut self, keeper: &Child, network: Network) -> io::Result<SandboxNetwork> {
+        let mut given = SandboxNetwork::default();
         match network {
             Network::None | Network::Host => {}
-            Network::Egress => fitted.link = Some(self.attach(keeper)?),
+            Network::Egress => given.link = Some(self.attach(keeper)?),
             Network::Gate => {
                 let listener = self.visit(keeper, || TcpListener::bind(GATE));
-                fitted.gate = Some(told("open the gate", listener)?.into());
+                given.gate = Some(with_context("open the gate", listener)?.into());
             }
         }
-        Ok(fitted)
+        Ok(given)
     }
 
     fn visit<T>(&self, keeper: &Child, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -126,11 +126,11 @@ impl Networking {
 
     fn attach(&mut self, keeper: &Child) -> io::Result<u32> {
         let inner = self.visit(keeper, || {
-            // Before there is an interface that would get an address; a kernel without IPv6 has no such file.
+            // Done before there is an interface, which would get an address. A kernel without IPv6 has no such file.
             let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1");
             Netlink::open()
         });
-        let inner = told("enter its network", inner)?;
+        let inner = with_context("enter its network", inner)?;
         let router = match &self.router {
             Ok(router) => router,
             Err(why) => return Err(io::Error::other(why.clone())),
@@ -149,12 +149,12 @@ impl Networking {
             let mut outer = Batch::default();
             outer
                 .pair(
-                    &End {
+                    &LinkEnd {
                         index,
                         name: &name,
                         mac: near,
                     },
-                    &End {
+                    &LinkEnd {
                         index: INNER_INDEX,
                         name: "eth0",
                         mac: far,
@@ -165,7 +165,7 @@ impl Networking {
                 .route(address, index);
             match router.netlink.run(&outer) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                done => told("lay its link", done)?,
+                done => with_context("lay its link", done)?,
             }
             self.taken.insert(number);
             let settled = inner.run(
@@ -177,22 +177,22 @@ impl Networking {
                     .default_route(gateway, INNER_INDEX),
             );
             if settled.is_err() {
-                // Its namespace is about to end, and the link with it.
+                // The caller ends the sandbox, and the link disappears with its namespace.
                 self.taken.remove(&number);
             }
-            return told("address it", settled.map(|()| number));
+            return with_context("address it", settled.map(|()| number));
         }
         Err(io::Error::other(
             "no address is free: set network.range to a larger network",
         ))
     }
 
-    /// The sandbox that had `link` is gone.
+    /// Frees the number `link`, whose sandbox is gone.
     pub fn release(&mut self, link: u32) {
         self.taken.remove(&link);
     }
 
-    /// Removes what is on the host; the router goes with its last socket.
+    /// Removes what is on the host; the router disappears with its last socket.
     pub fn end(&self) -> io::Result<()> {
         if self.router.is_ok() {
             remove_all(&self.name)?;
@@ -201,12 +201,12 @@ impl Networking {
     }
 }
 
-/// A hardware address of a sandbox's link: locally administered, the same for nobody else in the router.
+/// The hardware address of one end of a sandbox's link: locally administered, and unique in the router.
 fn mac(end: u8, number: u32) -> Mac {
     let [a, b, c, d] = number.to_be_bytes();
     [2, end, a, b, c, d]
 }
 
-fn told<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
+fn with_context<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))
 }

@@ -1,5 +1,6 @@
-//! Interfaces, addresses, routes and neighbours by rtnetlink(7), and the removal of a table by nfnetlink: a batch is one system call, and
-//! the kernel has done it when that returns.
+//! Sets up interfaces, addresses, routes and neighbours by rtnetlink(7), and removes a table by nfnetlink.
+//!
+//! A batch is sent in one system call, and the kernel has carried it out when that call returns.
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -23,22 +24,22 @@ const NEW_NEIGHBOUR: u16 = 28;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
-/// Make it, and fail if it is there.
+/// Create the object, and fail if it exists (`NLM_F_CREATE | NLM_F_EXCL`).
 const CREATE: u16 = 0x400 | 0x200;
-/// The type of an acknowledgement.
+/// The type of an acknowledgement (`NLMSG_ERROR`).
 const ERROR: u16 = 2;
 
 const UP: u32 = 1;
-/// All neighbours are told, so nobody asks for any, and nobody can answer in another's place.
+/// No ARP: all neighbours are set by hand, so nobody asks for one, and nobody can answer in another's place.
 const NO_ARP: u32 = 0x80;
 
-/// A socket in the network namespace in which it was opened.
+/// A netlink socket, bound to the network namespace in which it was opened.
 #[derive(Debug)]
 pub(super) struct Netlink(OwnedFd);
 
 /// One end of a pair of interfaces.
-pub(super) struct End<'a> {
-    /// Its number in its namespace.
+pub(super) struct LinkEnd<'a> {
+    /// The interface's number in its namespace.
     pub index: u32,
     pub name: &'a str,
     pub mac: Mac,
@@ -49,14 +50,14 @@ pub(super) struct End<'a> {
 pub(super) struct Batch {
     bytes: Vec<u8>,
     count: u32,
-    /// Where the message or attribute begins that is being written.
+    /// Where each message or attribute begins that is not complete yet.
     open: Vec<usize>,
 }
 
 impl Netlink {
-    /// Opens one in the calling thread's network namespace.
+    /// Opens a socket for rtnetlink in the calling thread's network namespace.
     pub fn open() -> io::Result<Self> {
-        // Its number is 0, which stands for none.
+        // rtnetlink is protocol 0, which is what `None` stands for.
         Self::of(None)
     }
 
@@ -71,7 +72,7 @@ impl Netlink {
         Ok(Self(socket))
     }
 
-    /// Has all of `batch` done; the first error if one of it failed (the others are done all the same).
+    /// Sends `batch` and waits for the answers. Returns the first error; the other messages are carried out all the same.
     pub fn run(&self, batch: &Batch) -> io::Result<()> {
         send(&self.0, &batch.bytes, SendFlags::empty())?;
         let mut first = Ok(());
@@ -94,7 +95,7 @@ impl Netlink {
     }
 }
 
-/// Takes one acknowledgement off `rest`, and returns the error in it, 0 for none.
+/// Takes one acknowledgement off `rest`, and returns the error number in it; 0 means success.
 fn acknowledgement(rest: &mut &[u8]) -> Option<i32> {
     let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
     let kind = u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?);
@@ -152,25 +153,32 @@ impl Batch {
         self.attribute(kind, &[text.as_bytes(), b"\0"].concat())
     }
 
-    /// A pair of interfaces: `near` here and up, `far` in the network namespace of process `pid`, where it has to be [raised](Self::up):
-    /// the kernel can't yet while it makes the pair.
-    pub fn pair(&mut self, near: &End<'_>, far: &End<'_>, pid: i32) -> &mut Self {
+    /// Makes a pair of interfaces: `near` here and up, `far` in the network namespace of process `pid`.
+    ///
+    /// `far` is down and must be [raised](Self::up) afterwards: the kernel can't do that while it makes the pair.
+    pub fn pair(&mut self, near: &LinkEnd<'_>, far: &LinkEnd<'_>, pid: i32) -> &mut Self {
         const NS_PID: u16 = 19;
         self.pair_in(near, far, NS_PID, pid)
     }
 
-    /// The same with `far` in `namespace`.
+    /// Like [`Self::pair`], with `far` in `namespace`.
     pub fn pair_into(
         &mut self,
-        near: &End<'_>,
-        far: &End<'_>,
+        near: &LinkEnd<'_>,
+        far: &LinkEnd<'_>,
         namespace: BorrowedFd<'_>,
     ) -> &mut Self {
         const NS_FD: u16 = 28;
         self.pair_in(near, far, NS_FD, namespace.as_raw_fd())
     }
 
-    fn pair_in(&mut self, near: &End<'_>, far: &End<'_>, kind: u16, place: i32) -> &mut Self {
+    fn pair_in(
+        &mut self,
+        near: &LinkEnd<'_>,
+        far: &LinkEnd<'_>,
+        kind: u16,
+        place: i32,
+    ) -> &mut Self {
         const ADDRESS: u16 = 1;
         const NAME: u16 = 3;
         const INFO: u16 = 18;
@@ -198,12 +206,12 @@ impl Batch {
             .end()
     }
 
-    /// Removes the interface of this name, and the other end of it.
+    /// Removes the interface of this name, and with it the other end of its pair.
     pub fn remove_link(&mut self, name: &str) -> &mut Self {
         self.begin(DEL_LINK, ACK, &[0; 16]).named(3, name).end()
     }
 
-    /// Gives interface `index` an address; `length` bits of it are shared with its neighbours.
+    /// Gives interface `index` an address whose network has a prefix of `length` bits.
     pub fn address(&mut self, index: u32, address: Ipv4Addr, length: u8) -> &mut Self {
         let mut header = [INET, length, 0, 0, 0, 0, 0, 0];
         header[4..].copy_from_slice(&index.to_ne_bytes());
@@ -213,7 +221,7 @@ impl Batch {
             .end()
     }
 
-    /// The way to one address: by interface `index`, directly.
+    /// Adds the route to one address: directly through interface `index`.
     pub fn route(&mut self, to: Ipv4Addr, index: u32) -> &mut Self {
         const LINK_SCOPE: u8 = 253;
         self.route_header(32, LINK_SCOPE);
@@ -222,7 +230,7 @@ impl Batch {
             .end()
     }
 
-    /// The way to everything else: over `gateway`.
+    /// Adds the default route, through `gateway`.
     pub fn default_route(&mut self, gateway: Ipv4Addr, index: u32) -> &mut Self {
         self.route_header(0, 0);
         self.attribute(5, &gateway.octets())
@@ -238,15 +246,16 @@ impl Batch {
         self.begin(NEW_ROUTE, ACK | CREATE, &header);
     }
 
-    /// Who has `address` behind interface `index`, for good. The kernel counts all other neighbours of the machine together, and has room
-    /// for a thousand.
+    /// Sets the hardware address of the neighbour `address` behind interface `index`, for good.
+    ///
+    /// Entries that are not permanent count towards a limit of a thousand that the whole machine shares.
     pub fn neighbour(&mut self, index: u32, address: Ipv4Addr, mac: Mac) -> &mut Self {
         const PERMANENT: u16 = 0x80;
         let mut header = [0; 12];
         header[0] = INET;
         header[4..8].copy_from_slice(&index.to_ne_bytes());
         header[8..10].copy_from_slice(&PERMANENT.to_ne_bytes());
-        // An entry may be left of one that had the address before.
+        // Replaces an entry that is left from the sandbox that had the address before (`NLM_F_CREATE | NLM_F_REPLACE`).
         self.begin(NEW_NEIGHBOUR, ACK | 0x400 | 0x100, &header);
         self.attribute(1, &address.octets())
             .attribute(2, &mac)
@@ -283,7 +292,7 @@ pub(super) fn remove_table(name: &str) -> io::Result<bool> {
     batch.begin(BATCH_END, 0, &whole).end();
     match socket.run(&batch) {
         Ok(()) => Ok(true),
-        // No such table, or a kernel without any.
+        // There is no such table, or the kernel has no nftables.
         Err(error)
             if matches!(
                 error.raw_os_error(),

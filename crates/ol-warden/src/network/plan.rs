@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   first half of the range              second half
-//!   .0 nobody  .1 the router  .2/.3 …    one address for each sandbox, by number
+//!   .0 unused  .1 the router  .2/.3 …    one address for each sandbox, by number
 //!                             a pair for each worker's uplink
 //! ```
 
 use std::net::Ipv4Addr;
 
-/// A network: its first address, and how many bits all addresses share.
+/// A network: its first address, and the length of its prefix in bits.
 pub type Net = (Ipv4Addr, u8);
 
-/// What an operator decides of the network of functions.
+/// What the operator configures of the network of functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Where addresses are taken from; 12 to 24 bits long.
+    /// The network from which addresses are taken; its prefix has 12 to 24 bits.
     pub range: Net,
-    /// Private networks that are reached all the same.
+    /// Private networks that sandboxes can reach all the same.
     pub allow: Vec<Net>,
 }
 
@@ -36,14 +36,14 @@ impl Plan {
         1 << (31 - u32::from(self.range.1.clamp(1, 24)))
     }
 
-    /// The router, as sandboxes know it: their gateway, and who answers questions of names.
+    /// The router's address for sandboxes: their gateway and DNS server.
     pub fn router(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.first() + 1)
     }
 
     /// How many sandboxes can have an address.
     pub(super) fn sandboxes(&self) -> u32 {
-        // Not the last, which programs take for a broadcast.
+        // Without the last address, which programs take for the broadcast address.
         self.half() - 1
     }
 
@@ -52,7 +52,7 @@ impl Plan {
         Ipv4Addr::from_bits(self.first() + self.half() + number)
     }
 
-    /// The uplinks that a worker may take, in the order in which it tries them; another worker begins at another.
+    /// The uplinks that a worker may take, in the order in which it tries them. Where it begins depends on its `prefix`.
     pub(super) fn uplinks(&self, prefix: &str) -> impl Iterator<Item = Uplink> {
         let pairs = self.half() / 2 - 1;
         let seed = prefix

@@ -1,8 +1,9 @@
-//! The router: a network namespace of this worker's own between its sandboxes and the host. Made once, before any sandbox; it lives as
-//! long as somebody holds a socket in it, and its uplink as long as it does.
+//! The router: a network namespace of this worker's own between its sandboxes and the host.
+//!
+//! It is made once, before any sandbox. It exists as long as a process holds a socket in it, and its uplink exists as long as it.
 
-use super::link::Sockets;
-use super::netlink::{Batch, End, Netlink, remove_table};
+use super::link::RouterSockets;
+use super::netlink::{Batch, LinkEnd, Netlink, remove_table};
 use super::plan::{Plan, Uplink};
 use super::rules::{self, UPLINK};
 use ol_sys::process::exit_now;
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is said where `nft` is missing.
+/// The message for a machine without `nft`.
 pub const NFT_MISSING: &str =
     "there is no nft: install nftables (apt-get install nftables), then start the worker again";
 
@@ -23,14 +24,14 @@ const LOOPBACK: u32 = 1;
 /// The number of the router's end of the uplink.
 const UP: u32 = 2;
 
-/// The router that was made.
+/// The router, once it was made.
 pub(super) struct Router {
-    /// Opened inside.
+    /// Opened inside the router's namespace.
     pub netlink: Netlink,
     pub plan: Plan,
 }
 
-/// Where `nft` lies. Not looked for in `PATH`, which whoever starts the worker may have set.
+/// The path of `nft`. `PATH` is not searched, since it may be set by whoever starts the worker.
 #[must_use]
 pub fn find_nft() -> Option<PathBuf> {
     ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/bin/nft"]
@@ -50,8 +51,9 @@ pub(super) fn current() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Goes back to the network namespace `home`. A warden that can't is one whose every later step would be in the wrong place; without
-/// it the kernel ends all sandboxes.
+/// Goes back to the network namespace `home`, or exits.
+///
+/// In another namespace, whatever the warden did next would be in the wrong place. When it exits, the kernel ends all sandboxes.
 pub(super) fn go_back(home: &OwnedFd) {
     if namespaces::join(home.as_fd(), libc::CLONE_NEWNET).is_err() {
         exit_now(70);
@@ -59,14 +61,19 @@ pub(super) fn go_back(home: &OwnedFd) {
 }
 
 impl Router {
-    /// Makes it, with its rules and the host's; `name` names the uplink and the table on the host. Says too whether the host
-    /// forwards only since now.
+    /// Makes the router, with its rules and the host's; returns also whether packet forwarding on the host was off before.
+    ///
+    /// `name` is the name of the uplink and of the table of rules on the host.
     ///
     /// # Errors
-    /// In words, with the remedy where there is one. Nothing remains on the host then.
-    pub fn make(plan: &Plan, name: &str, home: &OwnedFd) -> Result<(Self, Sockets, bool), String> {
+    /// A sentence, with the remedy where there is one. Nothing remains on the host then.
+    pub fn make(
+        plan: &Plan,
+        name: &str,
+        home: &OwnedFd,
+    ) -> Result<(Self, RouterSockets, bool), String> {
         let nft = find_nft().ok_or(NFT_MISSING)?;
-        namespaces::leave(libc::CLONE_NEWNET).map_err(told("make a network namespace"))?;
+        namespaces::leave(libc::CLONE_NEWNET).map_err(with_context("make a network namespace"))?;
         let made = inside(plan, &nft);
         go_back(home);
         let (netlink, sockets) = made?;
@@ -77,50 +84,50 @@ impl Router {
         match router.connect(name, &nft, &sockets) {
             Ok(turned_on) => Ok((router, sockets, turned_on)),
             Err(why) => {
-                // What can't be removed now is removed by the next start.
+                // If this fails, the next start removes what is left.
                 let _ = remove_all(name);
                 Err(why)
             }
         }
     }
 
-    /// Lays the uplink between host and router.
-    fn connect(&self, name: &str, nft: &Path, sockets: &Sockets) -> Result<bool, String> {
+    /// Makes the uplink between host and router; returns whether packet forwarding on the host was off before.
+    fn connect(&self, name: &str, nft: &Path, sockets: &RouterSockets) -> Result<bool, String> {
         let uplink = self.plan.uplinks(name).find(|uplink| !is_taken(uplink));
         let uplink = uplink.ok_or(
             "every uplink's address is in use: set network.range to a network that nothing else uses",
         )?;
         let Uplink { host, router } = uplink;
-        // Rules first: there is no moment without them.
+        // The rules come first, so that the uplink never exists without them.
         load(nft, &rules::of_host(&self.plan, name, &uplink))?;
         let ends = [
             ([2, 0x6f, 0x6c, 0, 0, 1], name),
             ([2, 0x6f, 0x6c, 0, 0, 2], UPLINK),
         ];
-        let [near, far] = ends.map(|(mac, name)| End {
+        let [near, far] = ends.map(|(mac, name)| LinkEnd {
             index: 0,
             name,
             mac,
         });
-        let far = End { index: UP, ..far };
-        let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
-        // The kernel numbers the host's end, in a space that isn't ours.
+        let far = LinkEnd { index: UP, ..far };
+        let netlink = Netlink::open().map_err(with_context("open rtnetlink"))?;
+        // The kernel chooses the number of the host's end, since others make interfaces there too.
         netlink
             .run(Batch::default().pair_into(&near, &far, sockets.namespace.as_fd()))
-            .map_err(told("make the uplink"))?;
+            .map_err(with_context("make the uplink"))?;
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), b"1");
         let index = rustix::net::netdevice::name_to_index(
-            &UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(told("make a socket"))?,
+            &UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(with_context("make a socket"))?,
             name,
         )
-        .map_err(|e| told("find the uplink")(e.into()))?;
+        .map_err(|e| with_context("find the uplink")(e.into()))?;
         netlink
             .run(
                 Batch::default()
                     .address(index, host, 31)
                     .neighbour(index, router, far.mac),
             )
-            .map_err(told("address the uplink"))?;
+            .map_err(with_context("address the uplink"))?;
         self.netlink
             .run(
                 Batch::default()
@@ -129,13 +136,13 @@ impl Router {
                     .neighbour(UP, host, near.mac)
                     .default_route(host, UP),
             )
-            .map_err(told("address the router"))?;
+            .map_err(with_context("address the router"))?;
         forward()
     }
 }
 
-/// The router's inside: called in the new namespace.
-fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
+/// Sets up the router's namespace; called inside it.
+fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, RouterSockets), String> {
     for (key, value) in [
         ("ipv6/conf/all/disable_ipv6", "1"),
         ("ipv6/conf/default/disable_ipv6", "1"),
@@ -148,26 +155,28 @@ fn inside(plan: &Plan, nft: &Path) -> Result<(Netlink, Sockets), String> {
         let path = format!("/proc/sys/net/{key}");
         // A kernel without IPv6 has no such files.
         if Path::new(&path).exists() {
-            fs::write(&path, value).map_err(told(&format!("write {value} to {path}")))?;
+            fs::write(&path, value).map_err(with_context(&format!("write {value} to {path}")))?;
         }
     }
     load(nft, &rules::of_router(plan))?;
-    loopback::up().map_err(told("bring loopback up"))?;
-    let netlink = Netlink::open().map_err(told("open rtnetlink"))?;
+    loopback::up().map_err(with_context("bring loopback up"))?;
+    let netlink = Netlink::open().map_err(with_context("open rtnetlink"))?;
     let router = plan.router();
     netlink
         .run(Batch::default().address(LOOPBACK, router, 32))
-        .map_err(told("address the router"))?;
+        .map_err(with_context("address the router"))?;
     let at = SocketAddrV4::new(router, 53);
-    let sockets = Sockets {
-        udp: UdpSocket::bind(at).map_err(told("listen for questions"))?,
-        tcp: TcpListener::bind(at).map_err(told("listen for questions"))?,
-        namespace: current().map_err(told("open the namespace"))?,
+    let sockets = RouterSockets {
+        udp: UdpSocket::bind(at).map_err(with_context("listen for questions"))?,
+        tcp: TcpListener::bind(at).map_err(with_context("listen for questions"))?,
+        namespace: current().map_err(with_context("open the namespace"))?,
     };
     Ok((netlink, sockets))
 }
 
-/// Has another the address of either end? Whoever connects to an address of his own machine does so from that address.
+/// Whether this machine uses the address of either end already.
+///
+/// A socket that is connected to one of the machine's own addresses gets that same address as its local one.
 fn is_taken(uplink: &Uplink) -> bool {
     [uplink.host, uplink.router].into_iter().any(|address| {
         UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
@@ -177,13 +186,13 @@ fn is_taken(uplink: &Uplink) -> bool {
     })
 }
 
-/// Has the host forward packets; true if it didn't.
+/// Switches on packet forwarding on the host; returns true if it was off.
 fn forward() -> Result<bool, String> {
     const FILE: &str = "/proc/sys/net/ipv4/ip_forward";
-    let before = fs::read_to_string(FILE).map_err(told(&format!("read {FILE}")))?;
+    let before = fs::read_to_string(FILE).map_err(with_context(&format!("read {FILE}")))?;
     let off = before.trim() == "0";
     if off {
-        fs::write(FILE, "1").map_err(told(&format!(
+        fs::write(FILE, "1").map_err(with_context(&format!(
             "write 1 to {FILE} (run `sysctl net.ipv4.ip_forward=1`)"
         )))?;
     }
@@ -199,12 +208,14 @@ fn load(nft: &Path, program: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(told("start nft"))?;
+    let mut child = child.map_err(with_context("start nft"))?;
     if let Some(mut input) = child.stdin.take() {
-        // One that ends before it has read all says why.
+        // If nft exits before it has read everything, its error output says why.
         let _ = input.write_all(program.as_bytes());
     }
-    let output = child.wait_with_output().map_err(told("wait for nft"))?;
+    let output = child
+        .wait_with_output()
+        .map_err(with_context("wait for nft"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -215,7 +226,7 @@ fn load(nft: &Path, program: &str) -> Result<(), String> {
     ))
 }
 
-/// Removes what is left on the host of the network of the worker `name`; returns how many things there were.
+/// Removes the uplink and the table of rules of the worker `name` from the host; returns how many of the two there were.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -228,7 +239,7 @@ pub fn remove_all(name: &str) -> io::Result<usize> {
     Ok(link + usize::from(remove_table(name)?))
 }
 
-fn told(what: &str) -> impl Fn(io::Error) -> String {
+fn with_context(what: &str) -> impl Fn(io::Error) -> String {
     let what = what.to_owned();
     move |error| format!("{what}: {error}")
 }

@@ -1,4 +1,6 @@
-//! What may pass, as programs for `nft -f -`. They are made once, at start; a sandbox that comes or goes changes nothing in them. Pure.
+//! The packet filter's rules, as input for `nft -f -`. Pure.
+//!
+//! They are loaded once, at start; making or ending a sandbox changes nothing in them.
 
 use super::plan::{Net, Plan, Uplink};
 use std::fmt::Write;
@@ -6,7 +8,7 @@ use std::fmt::Write;
 /// The router's end of the uplink.
 pub(super) const UPLINK: &str = "up";
 
-/// What is nobody's on the Internet (the special-purpose registry of RFC 6890, and multicast).
+/// Addresses that are not public (the special-purpose registry of RFC 6890, and multicast).
 const PRIVATE: [&str; 14] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -24,14 +26,14 @@ const PRIVATE: [&str; 14] = [
     "224.0.0.0/3",
 ];
 
-/// Connections, and what counts as one, that a sandbox may have at a time: the host's table of them is shared by all that it does.
+/// The most tracked connections that a sandbox may have at a time; the host's connection table is shared by everything on it.
 const CONNECTIONS: u32 = 1024;
 
 fn net((address, length): &Net) -> String {
     format!("{address}/{length}")
 }
 
-/// A set of networks; `nft` takes no empty list of elements.
+/// The definition of a set of networks, without `elements` if it is empty, since `nft` takes no empty list.
 fn set(name: &str, elements: &[String]) -> String {
     let elements = if elements.is_empty() {
         String::new()
@@ -41,7 +43,7 @@ fn set(name: &str, elements: &[String]) -> String {
     format!("set {name} {{ type ipv4_addr; flags interval; auto-merge; {elements} }}")
 }
 
-/// The router's rules. `s*` are sandboxes' interfaces.
+/// The router's rules. `s*` are the sandboxes' interfaces.
 pub(super) fn of_router(plan: &Plan) -> String {
     let private: Vec<String> = PRIVATE
         .iter()
@@ -89,9 +91,9 @@ pub(super) fn of_router(plan: &Plan) -> String {
     )
 }
 
-/// The host's rules, in a table of our own: they concern what comes from the uplink `name` or goes there, and nothing else.
+/// The host's rules, in a table of the worker's own. They concern only packets that come from the uplink `name` or go there.
 pub(super) fn of_host(plan: &Plan, name: &str, uplink: &Uplink) -> String {
-    // A network that is allowed is not meant to open the host; an address of the host's that is named alone is.
+    // Allowing a whole network must not give access to the host's own addresses in it; a host address allowed by itself does.
     let named: Vec<String> = plan
         .allow
         .iter()

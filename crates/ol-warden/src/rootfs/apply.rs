@@ -1,6 +1,6 @@
-//! Building the template from its plan, in the warden's own mount namespace.
+//! Builds the template from its plan, in the warden's own mount namespace.
 
-use super::plan::{Base, Entry, Runtime, Step, plan};
+use super::plan::{Base, BuildStep, Entry, Runtime, plan};
 use ol_sys::mount::{attach, attr, detached, set_attributes};
 use ol_sys::namespaces;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 const READ_ONLY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
 
-/// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory, with the runtime
-/// in its place. `resolver` answers questions of names, if somebody does.
+/// Enters a private mount namespace and builds the template for `base` at `at`, an empty directory.
+///
+/// `resolver` is the address of the DNS server, if there is one.
 ///
 /// # Errors
 /// The step that failed, with its paths (for the operator; never sent on to a tenant).
@@ -38,7 +39,7 @@ pub(crate) fn build(
         MountFlags::NOSUID,
         c"mode=0755,size=1m,nr_inodes=4k",
     )
-    .map_err(|e| told("mount the template", at, e.into()))?;
+    .map_err(|e| with_context("mount the template", at, e.into()))?;
 
     let root = base.root().to_owned();
     let look = |name: &str| entry(&root.join(name));
@@ -51,8 +52,8 @@ pub(crate) fn build(
     for step in plan(base, &top, &look, runtime, &text) {
         apply(&step, at)?;
     }
-    // Last, its own files: from here on nothing in the template can change, and a copy in a user namespace can't undo
-    // these flags.
+    // Last, the template's own files become read-only: from here on nothing in it can change, and a copy in a user namespace
+    // can't undo these flags.
     let template = rustix::fs::open(at, rustix::fs::OFlags::PATH, Mode::empty())?;
     set_attributes(template.as_fd(), attr::RDONLY | attr::NOSUID, false)
 }
@@ -75,34 +76,34 @@ fn entry(path: &Path) -> Option<Entry> {
     }
 }
 
-fn apply(step: &Step, template: &Path) -> io::Result<()> {
+fn apply(step: &BuildStep, template: &Path) -> io::Result<()> {
     match step {
-        Step::Directory(at) => make_dir(&template.join(at)),
-        Step::File(at, text) => {
+        BuildStep::Directory(at) => make_dir(&template.join(at)),
+        BuildStep::File(at, text) => {
             let path = template.join(at);
-            fs::write(&path, text).map_err(|e| told("write", &path, e))?;
+            fs::write(&path, text).map_err(|e| with_context("write", &path, e))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
         }
-        Step::Link(at, target) => {
+        BuildStep::Link(at, target) => {
             let path = template.join(at);
-            std::os::unix::fs::symlink(target, &path).map_err(|e| told("link", &path, e))
+            std::os::unix::fs::symlink(target, &path).map_err(|e| with_context("link", &path, e))
         }
-        Step::Cover { with, at } => {
+        BuildStep::Cover { with, at } => {
             let [from, target] = [with, at].map(|path| template.join(path));
-            bind(&from, &target, READ_ONLY).map_err(|e| told("cover", &target, e))
+            bind(&from, &target, READ_ONLY).map_err(|e| with_context("cover", &target, e))
         }
-        Step::Device { at, number } => device(&template.join(at), *number),
-        Step::Bind { from, at } => {
+        BuildStep::Device { at, number } => device(&template.join(at), *number),
+        BuildStep::Bind { from, at } => {
             let target = template.join(at);
-            // A target inside something bound already (a masked file) exists; others are made.
+            // A target inside a directory bound before (a masked file) exists already; others are made.
             if target.symlink_metadata().is_err() {
                 if from.is_dir() {
                     make_dir(&target)?;
                 } else {
-                    fs::File::create(&target).map_err(|e| told("create", &target, e))?;
+                    fs::File::create(&target).map_err(|e| with_context("create", &target, e))?;
                 }
             }
-            bind(from, &target, READ_ONLY).map_err(|e| told("bind", from, e))
+            bind(from, &target, READ_ONLY).map_err(|e| with_context("bind", from, e))
         }
     }
 }
@@ -112,19 +113,19 @@ fn device(target: &Path, (major, minor): (u32, u32)) -> io::Result<()> {
     let number = makedev(major, minor);
     match mknodat(CWD, target, FileType::CharacterDevice, everybody, number) {
         Ok(()) => fs::set_permissions(target, fs::Permissions::from_mode(0o666)),
-        // Root in a container may not be allowed to; the host's own does the same work.
+        // In a container, root may not be allowed to make devices; the host's own device serves as well.
         Err(Errno::PERM) => {
-            fs::File::create(target).map_err(|e| told("create", target, e))?;
+            fs::File::create(target).map_err(|e| with_context("create", target, e))?;
             let host = Path::new("/dev").join(target.file_name().unwrap_or_default());
             let usable = READ_ONLY & !attr::NODEV | attr::NOEXEC;
-            bind(&host, target, usable).map_err(|e| told("bind", &host, e))
+            bind(&host, target, usable).map_err(|e| with_context("bind", &host, e))
         }
-        Err(error) => Err(told("make", target, error.into())),
+        Err(error) => Err(with_context("make", target, error.into())),
     }
 }
 
 fn bind(from: &Path, target: &Path, attributes: u64) -> io::Result<()> {
-    // The path is the operator's (a base, a directory of the worker), so following its links is what is meant.
+    // The operator chose the path (a base, a directory of the worker), so its links are meant to be followed.
     let from: PathBuf = from.canonicalize()?;
     let not_text = || io::Error::other("its name is not UTF-8");
     let tree = detached(CWD, from.to_str().ok_or_else(not_text)?, attributes)?;
@@ -134,12 +135,12 @@ fn bind(from: &Path, target: &Path, attributes: u64) -> io::Result<()> {
 fn make_dir(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o755).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(told("make", path, error))
+            Err(with_context("make", path, error))
         }
         _ => Ok(()),
     }
 }
 
-fn told(what: &str, path: &Path, error: io::Error) -> io::Error {
+fn with_context(what: &str, path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }

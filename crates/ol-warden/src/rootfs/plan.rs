@@ -1,11 +1,11 @@
-//! The template's parts, in order. Pure: what exists on the host is passed in.
+//! The steps that build the template, in order. Pure: what exists on the host is passed in.
 
 use std::path::{Path, PathBuf};
 
 /// What a sandbox's root file system is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// The host's own `/usr` and what belongs to it, with a minimal `/etc` of ours.
+    /// The host's own `/usr` and what belongs to it, with a minimal `/etc` that the warden writes.
     Host,
     /// A directory that holds a root file system.
     Directory(PathBuf),
@@ -27,9 +27,9 @@ pub const PYTHONS: [&str; 2] = ["usr/bin/python3", "usr/local/bin/python3"];
 /// Size of a sandbox's `/dev/shm` in bytes; its pages count towards the sandbox's memory limit.
 pub(crate) const SHM_BYTES: u64 = 64 << 20;
 
-/// One step of building the template. Paths are relative to its root.
+/// One step of building the template. Paths are relative to the template's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum BuildStep {
     /// An empty directory.
     Directory(String),
     /// A file with this content.
@@ -38,14 +38,14 @@ pub(super) enum Step {
     Link(String, String),
     /// A read-only bind of a host path (file or directory), without set-user-id and devices.
     Bind { from: PathBuf, at: String },
-    /// A character device of the template's own, for everybody: who locks it or asks who else has it open learns nothing of
-    /// the host.
+    /// A character device of the template's own, which everybody may use. Locks on it, and queries who has it open, don't reach the
+    /// host's device.
     Device { at: String, number: (u32, u32) },
-    /// A file of the template's own over one of the base.
+    /// A file of the template, mounted over a file of the base.
     Cover { with: String, at: String },
 }
 
-/// An entry at the top of a base, or something in the host's `/etc`.
+/// The kind of an entry at the top of a base, or in the host's `/etc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Directory,
@@ -55,7 +55,7 @@ pub(super) enum Entry {
 
 const HOST_TOP: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib64", "lib32"];
 
-/// Of the host's `/etc`, what programs need to start and nobody minds being read.
+/// The entries of the host's `/etc` that programs need to start, and that are not secret.
 const HOST_ETC: [&str; 10] = [
     "alternatives",
     "ca-certificates.conf",
@@ -69,7 +69,7 @@ const HOST_ETC: [&str; 10] = [
     "ssl/certs",
 ];
 
-/// Directories that are ours in every sandbox, whatever the base has there.
+/// The directories that the warden makes itself in every sandbox, whatever the base has there.
 pub const OURS: [&str; 8] = [
     "dev", "handler", "host", "packages", "proc", "runtime", "sys", "tmp",
 ];
@@ -88,24 +88,26 @@ pub type Runtime = &'static [(&'static str, &'static [u8])];
 
 const RESOLVER: &str = "etc/resolv.conf";
 
-/// The plan for `base`, whose top has the entries that `look` finds; `look` is asked for paths relative to its root. `resolver` is the text
-/// of `/etc/resolv.conf`.
+/// The plan for `base`.
+///
+/// `top` names the entries at the base's top; `look` tells the kind of an entry by its path relative to the base's root; `resolver`
+/// is the text of `/etc/resolv.conf`.
 pub(super) fn plan(
     base: &Base,
     top: &[String],
     look: &dyn Fn(&str) -> Option<Entry>,
     runtime: Runtime,
     resolver: &str,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = OURS
+) -> Vec<BuildStep> {
+    let mut steps: Vec<BuildStep> = OURS
         .iter()
-        .map(|d| Step::Directory((*d).to_owned()))
+        .map(|d| BuildStep::Directory((*d).to_owned()))
         .collect();
     match base {
         Base::Host => {
             steps.extend(HOST_TOP.iter().filter_map(|name| take(base, name, look)));
-            steps.push(Step::Directory("etc".to_owned()));
-            steps.push(Step::Directory("etc/ssl".to_owned()));
+            steps.push(BuildStep::Directory("etc".to_owned()));
+            steps.push(BuildStep::Directory("etc/ssl".to_owned()));
             steps.extend(etc_files(resolver));
             steps.extend(
                 HOST_ETC
@@ -121,7 +123,7 @@ pub(super) fn plan(
             // An image's password hashes are of no use to a function.
             for secret in ["etc/shadow", "etc/gshadow", "etc/shadow-", "etc/gshadow-"] {
                 if look(secret) == Some(Entry::File) {
-                    steps.push(Step::Bind {
+                    steps.push(BuildStep::Bind {
                         from: "/dev/null".into(),
                         at: secret.to_owned(),
                     });
@@ -131,18 +133,18 @@ pub(super) fn plan(
     }
     if matches!(base, Base::Directory(_)) && look(RESOLVER) == Some(Entry::File) {
         let with = "runtime/resolv.conf".to_owned();
-        steps.push(Step::File(with.clone(), resolver.as_bytes().to_vec()));
+        steps.push(BuildStep::File(with.clone(), resolver.as_bytes().to_vec()));
         let at = RESOLVER.to_owned();
-        steps.push(Step::Cover { with, at });
+        steps.push(BuildStep::Cover { with, at });
     }
-    // Written, not bound: a bind would show where it lies on the host (mountinfo).
+    // The files are written, not bound: a bind mount would show in mountinfo where they lie on the host.
     for (name, text) in runtime {
-        steps.push(Step::File(format!("runtime/{name}"), text.to_vec()));
+        steps.push(BuildStep::File(format!("runtime/{name}"), text.to_vec()));
     }
-    steps.push(Step::Directory("dev/shm".to_owned()));
+    steps.push(BuildStep::Directory("dev/shm".to_owned()));
     for (device, number) in DEVICES {
         let at = format!("dev/{device}");
-        steps.push(Step::Device { at, number });
+        steps.push(BuildStep::Device { at, number });
     }
     for (at, to) in [
         ("fd", "/proc/self/fd"),
@@ -150,28 +152,29 @@ pub(super) fn plan(
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        steps.push(Step::Link(format!("dev/{at}"), to.to_owned()));
+        steps.push(BuildStep::Link(format!("dev/{at}"), to.to_owned()));
     }
     steps
 }
 
-fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option<Step> {
+fn take(base: &Base, name: &str, look: &dyn Fn(&str) -> Option<Entry>) -> Option<BuildStep> {
     match look(name)? {
-        Entry::Link(target) => Some(Step::Link(name.to_owned(), target)),
-        Entry::Directory | Entry::File => Some(Step::Bind {
+        Entry::Link(target) => Some(BuildStep::Link(name.to_owned(), target)),
+        Entry::Directory | Entry::File => Some(BuildStep::Bind {
             from: base.root().join(name),
             at: name.to_owned(),
         }),
     }
 }
 
-/// The uid by which a tenant knows itself inside; the map says which one it is on the host.
+/// A leaf's uid as seen inside; the uid map says which one it is on the host.
 pub(crate) const INNER_LEAF: u32 = 1000;
-/// The keeper's.
+/// The keeper's uid as seen inside a leaf's sandbox.
 pub(crate) const INNER_KEEPER: u32 = 1001;
 
-fn etc_files(resolver: &str) -> Vec<Step> {
-    let file = |name: &str, text: &str| Step::File(format!("etc/{name}"), text.as_bytes().to_vec());
+fn etc_files(resolver: &str) -> Vec<BuildStep> {
+    let file =
+        |name: &str, text: &str| BuildStep::File(format!("etc/{name}"), text.as_bytes().to_vec());
     vec![
         file(
             "passwd",
@@ -195,7 +198,7 @@ mod tests {
 
     const RUNTIME: Runtime = &[("guest.py", b"print()")];
 
-    fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<Step> {
+    fn plan_for(base: &Base, entries: &[(&str, Entry)]) -> Vec<BuildStep> {
         let top: Vec<String> = entries
             .iter()
             .filter(|(n, _)| !n.contains('/'))
@@ -225,7 +228,7 @@ mod tests {
         let binds: Vec<&str> = steps
             .iter()
             .filter_map(|s| {
-                if let Step::Bind { at, .. } = s {
+                if let BuildStep::Bind { at, .. } = s {
                     Some(at.as_str())
                 } else {
                     None
@@ -233,11 +236,11 @@ mod tests {
             })
             .collect();
         assert_eq!(binds, ["usr", "etc/ssl/certs"]);
-        assert!(steps.contains(&Step::Device {
+        assert!(steps.contains(&BuildStep::Device {
             at: "dev/null".to_owned(),
             number: (1, 3),
         }));
-        assert!(steps.contains(&Step::Link("bin".to_owned(), "usr/bin".to_owned())));
+        assert!(steps.contains(&BuildStep::Link("bin".to_owned(), "usr/bin".to_owned())));
     }
 
     #[test]
@@ -253,11 +256,11 @@ mod tests {
                 ("etc/resolv.conf", Entry::File),
             ],
         );
-        assert!(steps.contains(&Step::Cover {
+        assert!(steps.contains(&BuildStep::Cover {
             with: "runtime/resolv.conf".to_owned(),
             at: "etc/resolv.conf".to_owned(),
         }));
-        let bind = |from: &str, at: &str| Step::Bind {
+        let bind = |from: &str, at: &str| BuildStep::Bind {
             from: from.into(),
             at: at.to_owned(),
         };

@@ -1,12 +1,12 @@
-//! Making shells ahead: begun where there are fewer than wanted, ready when their status says nothing more.
+//! Makes shells ahead: starts one wherever a supply lacks some, and notices when it is ready (its status pipe closes).
 
 use super::cells::{Cell, Cells, Stage};
-use super::lease::{First, last_words};
-use super::nursery::Key;
+use super::occupant::{Startup, read_failure};
 use super::outbox::Outbox;
+use super::supply::SupplyKey;
 use super::watch::Token;
 use crate::cgroup::Group;
-use crate::inside::Inside;
+use crate::identity::ShellIdentity;
 use crate::protocol::reason;
 use crate::shell;
 use crate::uids::Block;
@@ -14,12 +14,12 @@ use std::io;
 use std::os::fd::AsFd;
 
 impl Cells {
-    /// Starts shells where there are fewer than wanted. True if one failed and is to be tried again.
+    /// Starts shells where a supply lacks some. Returns true if one failed and must be tried again.
     pub(super) fn refill(&mut self, idle: bool, outbox: &mut Outbox) -> bool {
         let mut failed = false;
-        let keys: Vec<Key> = self.nurseries.keys().copied().collect();
+        let keys: Vec<SupplyKey> = self.supplies.keys().copied().collect();
         for key in keys {
-            while self.nurseries.get(&key).is_some_and(|n| n.lacks(idle)) {
+            while self.supplies.get(&key).is_some_and(|n| n.lacks(idle)) {
                 if let Err(error) = self.begin_shell(key) {
                     self.shell_failed(key, &error.to_string(), outbox);
                     failed = true;
@@ -30,19 +30,19 @@ impl Cells {
         failed
     }
 
-    /// Would an idle moment be used to start shells?
+    /// Whether there are spare shells to make when the loop is idle.
     pub(super) fn has_spares_to_make(&self) -> bool {
-        self.nurseries.values().any(|nursery| nursery.lacks(true))
+        self.supplies.values().any(|supply| supply.lacks(true))
     }
 
-    fn begin_shell(&mut self, key: Key) -> io::Result<()> {
+    fn begin_shell(&mut self, key: SupplyKey) -> io::Result<()> {
         while self.cells.contains_key(&self.next_slot) {
             self.next_slot = (self.next_slot + 1) % Block::PAIRS;
         }
         let slot = self.next_slot;
         self.next_slot = (self.next_slot + 1) % Block::PAIRS;
         let (parent, kind) = key;
-        let inside = Inside {
+        let identity = ShellIdentity {
             kind,
             pair: self.uids.pair(slot),
             block: self.uids.range(),
@@ -54,10 +54,10 @@ impl Cells {
             .and_then(|entrances| {
                 let (keeper, status) = match parent {
                     None => {
-                        let newborn = shell::begin(&self.proof, &self.shell_mold, &inside)?;
-                        (Some(newborn.keeper), newborn.status)
+                        let starting = shell::begin(&self.proof, &self.shell_config, &identity)?;
+                        (Some(starting.keeper), starting.status)
                     }
-                    Some(zygote) => (None, self.ask_maker(zygote, slot, &inside)?),
+                    Some(zygote) => (None, self.ask_maker(zygote, slot, &identity)?),
                 };
                 let status = self.watch.own(status, Token::Status(slot))?;
                 Ok((keeper, status, entrances))
@@ -74,7 +74,7 @@ impl Cells {
         }
         let cell = Cell {
             keeper,
-            inside,
+            identity,
             parent,
             below: 0,
             group,
@@ -86,71 +86,71 @@ impl Cells {
         if let Some(above) = parent.and_then(|parent| self.cells.get_mut(&parent)) {
             above.below += 1;
         }
-        if let Some(nursery) = self.nurseries.get_mut(&key) {
-            nursery.building += 1;
+        if let Some(supply) = self.supplies.get_mut(&key) {
+            supply.building += 1;
         }
         Ok(())
     }
 
-    fn shell_failed(&mut self, key: Key, why: &str, outbox: &mut Outbox) {
-        let Some(nursery) = self.nurseries.get_mut(&key) else {
+    fn shell_failed(&mut self, key: SupplyKey, why: &str, outbox: &mut Outbox) {
+        let Some(supply) = self.supplies.get_mut(&key) else {
             return;
         };
-        nursery.failures += 1;
-        if nursery.given_up() {
+        supply.failures += 1;
+        if supply.given_up() {
             let by_parent = key.0.is_some();
-            for waiting in nursery.waiting.drain(..) {
+            for waiting in supply.waiting.drain(..) {
                 let reason = reason(&format!("make a sandbox: {why}"));
                 outbox.refuse(waiting.id, reason, by_parent);
             }
         }
     }
 
-    /// Moves on the shell or the inhabitant of `slot`, whose status has something to say.
+    /// Handles news on the status descriptor of `slot`: of its shell, if that is being made, else of its occupant.
     pub(super) fn look_at_status(&mut self, slot: u32, outbox: &mut Outbox) {
         let parent = self.cells.get(&slot).and_then(|cell| {
             let unknown = cell.keeper.is_none();
             cell.parent.filter(|_| unknown)
         });
         if let Some(parent) = parent {
-            // What its maker said came first.
+            // The maker's message about this keeper was sent before the keeper went on, so it is read first.
             self.look_at_maker(parent, outbox);
         }
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
         match &mut cell.stage {
-            Stage::Building { status } => match last_words(status.as_fd()) {
+            Stage::Building { status } => match read_failure(status.as_fd()) {
                 None => {}
-                Some(words) if words.is_empty() && cell.keeper.is_some() => {
+                Some(failure) if failure.is_empty() && cell.keeper.is_some() => {
                     cell.stage = Stage::Ready;
-                    if let Some((key, nursery)) = self.nursery_of(slot) {
-                        nursery.building = nursery.building.saturating_sub(1);
-                        nursery.failures = 0;
-                        nursery.ready.push_back(slot);
-                        self.lease(key, outbox);
+                    if let Some((key, supply)) = self.supply_of(slot) {
+                        supply.building = supply.building.saturating_sub(1);
+                        supply.failures = 0;
+                        supply.ready.push_back(slot);
+                        self.hand_out_shells(key, outbox);
                     } else {
                         // Its zygote is gone.
                         self.end(slot, None);
                     }
                 }
-                Some(words) => self.building_failed(slot, &words, outbox),
+                Some(failure) => self.building_failed(slot, &failure, outbox),
             },
-            Stage::Leased(lease) => match lease.first {
-                First::Program(_) => lease.listen(),
-                First::Birth(_) => self.look_at_birth(slot, outbox),
-                First::Over => {}
+            Stage::Occupied(occupant) => match occupant.startup {
+                Startup::Exec(_) => occupant.read_status(),
+                Startup::Fork(_) => self.look_at_fork(slot, outbox),
+                Startup::Done => {}
             },
             _ => {}
         }
     }
 
-    /// The shell of `slot` will not be ready.
+    /// Handles that the shell of `slot` could not be made, because of `why`.
     pub(super) fn building_failed(&mut self, slot: u32, why: &str, outbox: &mut Outbox) {
-        let Some((key, nursery)) = self.nursery_of(slot) else {
+        let Some((key, supply)) = self.supply_of(slot) else {
             return self.end(slot, None);
         };
-        nursery.building = nursery.building.saturating_sub(1);
+        supply.building = supply.building.saturating_sub(1);
         let why = if why.is_empty() {
             "its keeper died"
         } else {

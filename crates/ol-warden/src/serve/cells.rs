@@ -1,21 +1,21 @@
-//! The table of cells. A cell is one slot of uids with its keeper, groups and, once leased, its leaf or zygote.
+//! The table of cells. A cell is one slot (two uids), with its keeper, cgroups and, once it is occupied, its leaf or zygote.
 //!
 //! ```text
 //!           refill            status pipe closed         Create              Destroy, keeper died
-//!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Leased ─────────────────────────▶ Ending ──▶ (free)
-//!                      │ words in the pipe                          │ a zygote's Destroy       ▲    keeper reaped,
-//!                      └─────────────────────────▶ Ending           └─▶ Lingering ─────────────┘     groups removed
+//!   (free) ───────▶ Building ───────────────────▶ Ready ────────▶ Occupied ──────────────────────▶ Ending ──▶ (free)
+//!                      │ an error in the pipe                       │ a zygote's Destroy      ▲    keeper reaped,
+//!                      └─────────────────────────▶ Ending           └─▶ Lingering ────────────┘     groups removed
 //!                                                                         until its last descendant is gone
 //! ```
 
 use super::ending::Removal;
-use super::lease::Lease;
-use super::nursery::{Key, Nursery};
+use super::occupant::Occupant;
+use super::supply::{ShellSupply, SupplyKey};
 use super::watch::{Watch, Watched};
 use super::{Ceiling, Config};
-use crate::cgroup::{Entrances, Group, Layout, Limits};
+use crate::cgroup::{Entrances, Group, GroupLimits, Layout};
 use crate::fit::Fitter;
-use crate::inside::{Inside, Kind};
+use crate::identity::{ShellIdentity, ShellKind};
 use crate::leaf;
 use crate::network::Networking;
 use crate::protocol::SandboxId;
@@ -28,17 +28,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 
 pub(super) struct Cell {
-    /// None until the maker of a zygote tells.
+    /// `None` while the zygote's shell maker has not yet said that it made the keeper.
     pub keeper: Option<Child>,
-    pub inside: Inside,
-    /// The slot of the zygote that it lies below.
+    pub identity: ShellIdentity,
+    /// The slot of the zygote below which this cell's namespaces lie; `None` if they lie directly below the host's.
     pub parent: Option<u32>,
-    /// Cells that lie directly below it.
+    /// How many cells have this one as their parent.
     pub below: usize,
     pub group: Group,
-    /// Its way out, by number.
+    /// The number of its network link, if it has one.
     pub link: Option<u32>,
-    /// For a process that forks into it.
+    /// The cgroup files for a process that is forked into the shell; taken when that is ordered.
     pub entrances: Option<Entrances>,
     pub stage: Stage,
 }
@@ -48,13 +48,13 @@ pub(super) enum Stage {
         status: Watched<OwnedFd>,
     },
     Ready,
-    Leased(Lease),
-    /// A zygote that was destroyed; its namespaces hold those of its descendants.
+    Occupied(Occupant),
+    /// A zygote that was destroyed, while its namespaces still hold those of its descendants.
     Lingering {
-        lease: Lease,
+        occupant: Occupant,
     },
     Ending {
-        lease: Option<Lease>,
+        occupant: Option<Occupant>,
         announce: Option<SandboxId>,
     },
 }
@@ -64,25 +64,25 @@ pub(super) struct Cells {
     pub layout: Layout,
     pub prefix: String,
     pub uids: Block,
-    pub shell_mold: shell::Mold,
-    pub leaf_mold: leaf::Mold,
+    pub shell_config: shell::ShellConfig,
+    pub leaf_config: leaf::LeafConfig,
     pub fitter: Fitter,
     pub networking: Networking,
     pub rights: Rights,
-    /// The limits that most sandboxes have, set before they are needed.
-    pub usual: Limits,
+    /// The limits that most sandboxes have; they are set on each shell ahead.
+    pub usual: GroupLimits,
     pub ceiling: Ceiling,
     pub watch: Watch,
-    pub nurseries: BTreeMap<Key, Nursery>,
+    pub supplies: BTreeMap<SupplyKey, ShellSupply>,
     pub cells: BTreeMap<u32, Cell>,
     pub slot_by_id: HashMap<SandboxId, u32>,
-    /// Which slot a child belongs to.
+    /// The slot that a child process belongs to, by its process number on the host.
     pub slot_of: HashMap<i32, u32>,
     /// Slots into which a zygote is forking.
-    pub births: BTreeSet<u32>,
-    /// Where the search for a free slot goes on.
+    pub forks: BTreeSet<u32>,
+    /// Where the search for a free slot continues.
     pub next_slot: u32,
-    /// To be tried again.
+    /// Groups that could not be removed yet; tried again in each turn of the loop.
     pub removals: Vec<Removal>,
 }
 
@@ -92,48 +92,50 @@ impl Cells {
         layout: Layout,
         config: &Config,
         watch: Watch,
-        molds: (shell::Mold, leaf::Mold),
+        configs: (shell::ShellConfig, leaf::LeafConfig),
         (fitter, networking): (Fitter, Networking),
         uids: Block,
     ) -> Self {
-        let root = Nursery {
+        let root = ShellSupply {
             target: config.shells_ready,
-            ..Nursery::default()
+            ..ShellSupply::default()
         };
-        let (shell_mold, leaf_mold) = molds;
+        let (shell_config, leaf_config) = configs;
         Self {
             proof,
             layout,
             prefix: config.prefix.clone(),
             uids,
-            shell_mold,
-            leaf_mold,
+            shell_config,
+            leaf_config,
             fitter,
             networking,
             rights: ol_sys::confine::rights(),
             usual: config.usual,
             ceiling: config.ceiling,
             watch,
-            nurseries: BTreeMap::from([((None, Kind::Leaf), root)]),
+            supplies: BTreeMap::from([((None, ShellKind::Leaf), root)]),
             cells: BTreeMap::new(),
             slot_by_id: HashMap::new(),
             slot_of: HashMap::new(),
-            births: BTreeSet::new(),
+            forks: BTreeSet::new(),
             next_slot: 0,
             removals: Vec::new(),
         }
     }
 
-    /// Where shells like that of `slot` are made ready; none once their zygote is gone.
-    pub(super) fn nursery_of(&mut self, slot: u32) -> Option<(Key, &mut Nursery)> {
+    /// The supply to which the shell of `slot` belongs; `None` once its zygote is gone.
+    pub(super) fn supply_of(&mut self, slot: u32) -> Option<(SupplyKey, &mut ShellSupply)> {
         let cell = self.cells.get(&slot)?;
-        let key = (cell.parent, cell.inside.kind);
-        self.nurseries.get_mut(&key).map(|nursery| (key, nursery))
+        let key = (cell.parent, cell.identity.kind);
+        self.supplies.get_mut(&key).map(|supply| (key, supply))
     }
 }
 
 impl Cell {
-    /// Both fail only if there is nothing left to kill or to thaw.
+    /// Kills the keeper, and thaws the group so that its processes can die.
+    ///
+    /// Errors are ignored: they mean that nothing is left to kill or to thaw.
     pub(super) fn kill(&self) {
         if let Some(keeper) = &self.keeper {
             let _ = pidfd_send_signal(&keeper.pidfd, Signal::KILL);
@@ -141,10 +143,10 @@ impl Cell {
         let _ = self.group.thaw_to_die();
     }
 
-    pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {
+    pub(super) fn occupant_mut(&mut self) -> Option<&mut Occupant> {
         match &mut self.stage {
-            Stage::Leased(lease) | Stage::Lingering { lease } => Some(lease),
-            Stage::Ending { lease, .. } => lease.as_mut(),
+            Stage::Occupied(occupant) | Stage::Lingering { occupant } => Some(occupant),
+            Stage::Ending { occupant, .. } => occupant.as_mut(),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
-//! Ending cells: the keeper killed and reaped, then what it leaves behind removed, however long that takes.
+//! Ends cells: kills the keeper, reaps it, then removes its cgroups, however many tries that takes.
 
 use super::cells::{Cells, Stage};
-use super::lease::last_words;
+use super::occupant::read_failure;
 use super::outbox::Outbox;
 use crate::cgroup::Group;
 use crate::protocol::{Event, SandboxId};
@@ -9,49 +9,50 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use std::io;
 use std::os::fd::AsFd;
 
-/// Groups that were busy when their cell ended.
+/// The groups of a cell that has ended, to be removed.
 pub(super) struct Removal {
     group: Group,
     announce: Option<SandboxId>,
     tries: u32,
 }
 
-/// After so many tries whoever is still in a group has no business there: its namespaces are gone.
+/// After this many tries, processes that are still in a group are killed: its namespaces are gone, so they don't belong there.
 const PATIENT_TRIES: u32 = 50;
 
 impl Cells {
-    /// Kills the keeper of `slot`, and so all in its pid namespace.
+    /// Kills the keeper of `slot`, and with it every process in its pid namespace.
     pub(super) fn end(&mut self, slot: u32, announce: Option<SandboxId>) {
-        self.forget_birth(slot);
+        self.forget_fork(slot);
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
-        let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
-            Stage::Leased(lease)
-            | Stage::Lingering { lease }
+        let occupant = match std::mem::replace(&mut cell.stage, Stage::Ready) {
+            Stage::Occupied(occupant)
+            | Stage::Lingering { occupant }
             | Stage::Ending {
-                lease: Some(lease), ..
-            } => Some(lease),
+                occupant: Some(occupant),
+                ..
+            } => Some(occupant),
             _ => None,
         };
-        cell.stage = Stage::Ending { lease, announce };
+        cell.stage = Stage::Ending { occupant, announce };
         cell.kill();
     }
 
-    /// The keeper is reaped, so its namespaces are empty and gone: only the groups remain.
+    /// Handles that the keeper of `slot` was reaped: its namespaces are gone, and only the groups remain to be removed.
     pub(super) fn keeper_gone(&mut self, slot: u32, outbox: &mut Outbox) {
         let unbuilt = match self.cells.get(&slot).map(|cell| &cell.stage) {
-            Some(Stage::Building { status }) => Some(last_words(status.as_fd())),
+            Some(Stage::Building { status }) => Some(read_failure(status.as_fd())),
             _ => None,
         };
-        if let Some(words) = unbuilt {
-            self.building_failed(slot, &words.unwrap_or_default(), outbox);
+        if let Some(failure) = unbuilt {
+            self.building_failed(slot, &failure.unwrap_or_default(), outbox);
         }
-        if let Some((_, nursery)) = self.nursery_of(slot) {
-            nursery.ready.retain(|ready| *ready != slot);
+        if let Some((_, supply)) = self.supply_of(slot) {
+            supply.ready.retain(|ready| *ready != slot);
         }
         self.retire(slot, outbox);
-        self.forget_birth(slot);
+        self.forget_fork(slot);
         let Some(cell) = self.cells.remove(&slot) else {
             return;
         };
@@ -60,17 +61,17 @@ impl Cells {
         }
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,
-            Stage::Leased(lease) if lease.pid.is_none() => {
-                // It ends before it was born: whoever asked for it waits for a word.
-                self.slot_by_id.remove(&lease.id);
-                outbox.refuse(lease.id, "its keeper died".to_owned(), true);
+            Stage::Occupied(occupant) if occupant.pid.is_none() => {
+                // The keeper died before the fork was reported; the worker still waits for an answer to its request.
+                self.slot_by_id.remove(&occupant.id);
+                outbox.refuse(occupant.id, "its keeper died".to_owned(), true);
                 None
             }
-            Stage::Leased(lease) => {
-                self.slot_by_id.remove(&lease.id);
+            Stage::Occupied(occupant) => {
+                self.slot_by_id.remove(&occupant.id);
                 None
             }
-            Stage::Lingering { lease } => Some(lease.id),
+            Stage::Lingering { occupant } => Some(occupant.id),
             _ => None,
         };
         self.remove_group(
@@ -90,13 +91,13 @@ impl Cells {
             return;
         };
         above.below = above.below.saturating_sub(1);
-        if let (Stage::Lingering { lease }, 0) = (&above.stage, above.below) {
-            let id = lease.id;
+        if let (Stage::Lingering { occupant }, 0) = (&above.stage, above.below) {
+            let id = occupant.id;
             self.end(slot, Some(id));
         }
     }
 
-    /// Forgets a cell that never had a keeper: there is nothing in it.
+    /// Removes the cell of `slot` if it never had a keeper, since no process is in it.
     pub(super) fn drop_unmade(&mut self, slot: u32, outbox: &mut Outbox) {
         if self.cells.get(&slot).is_some_and(|c| c.keeper.is_none()) {
             self.keeper_gone(slot, outbox);
@@ -106,7 +107,7 @@ impl Cells {
     fn remove_group(&mut self, removal: Removal, outbox: &mut Outbox) {
         if removal.group.remove().is_err() {
             if removal.tries == PATIENT_TRIES {
-                // Fails only if there is nobody left to kill.
+                // Fails only if no process is left to kill.
                 let _ = removal.group.kill_members();
             }
             let tries = removal.tries.saturating_add(1);
@@ -117,11 +118,12 @@ impl Cells {
         }
     }
 
-    /// Ends every cell and waits until nothing is left; for the end of the warden. `other` hears of every child that ends
-    /// meanwhile.
+    /// Ends every cell and waits until all keepers are reaped; used when the warden ends.
+    ///
+    /// `other` is called for every child that ends meanwhile.
     pub(super) fn end_all(&mut self, mut other: impl FnMut(i32, WaitStatus)) -> io::Result<()> {
         let mut outbox = Outbox::default();
-        self.nurseries.clear();
+        self.supplies.clear();
         let slots: Vec<u32> = self.cells.keys().copied().collect();
         for slot in slots {
             self.end(slot, None);

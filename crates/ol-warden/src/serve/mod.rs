@@ -1,25 +1,25 @@
-//! The warden's loop: one thread, one table of cells, everything else is an event.
+//! The warden's loop: one thread and one table of cells; everything that happens is an event.
 //!
 //! ```text
 //!  worker socket ─▶ Request ─┐
 //!  signalfd ─▶ SIGCHLD ──────┼─▶ Cells ─▶ Event ─▶ outbox ─▶ worker socket
 //!  status pipes ─▶ ready? ───┘
 //! ```
-//! The loop never waits for one sandbox: making and ending are started, and their ends are events.
+//! The loop never waits for one sandbox: it starts making or ending one, and learns of the completion by an event.
 
 mod building;
 mod cells;
 mod ending;
-mod lease;
-mod leasing;
-mod nursery;
+mod occupant;
+mod occupying;
 mod outbox;
 mod requests;
 mod stopping;
+mod supply;
 mod watch;
 mod zygotes;
 
-use crate::cgroup::{self, Layout, Limits};
+use crate::cgroup::{self, GroupLimits, Layout};
 use crate::fit::Fitter;
 use crate::network::{Networking, Plan};
 use crate::protocol::{self, Content, Egress, Event, Request, Role};
@@ -43,38 +43,40 @@ pub use stopping::PASSED_ON;
 use stopping::Stopping;
 use watch::{Token, Watch};
 
-/// What a warden needs to know. All paths are the operator's.
+/// The configuration of a warden. The operator chose all paths in it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Names our groups in each cgroup hierarchy; unique to a worker directory.
+    /// The name of this worker's group in each cgroup hierarchy; unique to a worker directory.
     pub prefix: String,
     /// What sandboxes are made of.
     pub base: Base,
-    /// An empty directory to build the template at (in a private mount namespace; the host never sees it mounted).
+    /// An empty directory at which the template is built, in a private mount namespace; the host never sees it mounted.
     pub template: PathBuf,
-    /// The directory whose numbered children are code.
+    /// The directory of code, whose children have numbers as names.
     pub code: PathBuf,
     /// The package store, of which parts are shown at `/packages`.
     pub packages: PathBuf,
-    /// The program that serves inside, shown in `/runtime`; `guest.py` is started.
+    /// The files of the program that serves inside, shown in `/runtime`; `guest.py` is started.
     pub runtime: Runtime,
-    /// Shells to keep ready.
+    /// How many shells to keep ready.
     pub shells_ready: usize,
-    /// Size of the scratch in bytes that ready shells have.
+    /// Size in bytes of the scratch that ready shells have.
     pub scratch: u64,
     /// The limits that most sandboxes have.
-    pub usual: Limits,
+    pub usual: GroupLimits,
     /// The most that any sandbox gets.
     pub ceiling: Ceiling,
     /// Whether leaves get the seccomp filter.
     pub seccomp: bool,
-    /// The network of those that may reach the outside; nobody may if `None`.
+    /// The addresses for sandboxes that may reach the outside; `None` if none may.
     pub egress: Option<Plan>,
-    /// Whether any may have the host's network.
+    /// Whether sandboxes may have the host's network.
     pub host_network: bool,
 }
 
-/// What the warden grants at most. The worker resolves limits; this holds even if somebody else speaks in its place.
+/// The most that the warden grants to any sandbox.
+///
+/// The worker decides on limits; these bounds hold even if the worker was taken over.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
     /// Bytes of memory of one leaf.
@@ -92,7 +94,7 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// Is what is asked within it?
+    /// Whether `content` is within these bounds.
     pub(crate) fn allows(&self, role: Role, content: &Content) -> bool {
         let limits = &content.limits;
         let memory = if role.is_zygote() {
@@ -135,12 +137,12 @@ pub fn serve(
         libc::SIGTERM,
         libc::SIGINT,
         libc::SIGQUIT,
-        // These mean nothing, and the kernel's default would end us.
+        // Received only to be ignored: the kernel's default for these would end the warden.
         libc::SIGUSR1,
         libc::SIGUSR2,
         libc::SIGALRM,
     ];
-    // Under nohup the end of the terminal means nothing.
+    // Under nohup SIGHUP is ignored, and stays so.
     if !is_ignored(libc::SIGHUP)? {
         heard.push(libc::SIGHUP);
     }
@@ -154,7 +156,7 @@ pub fn serve(
     let (mut cells, egress, sockets) = match begun {
         Ok(begun) => begun,
         Err(error) => {
-            // The worker waits for our first word; the end of the socket is one.
+            // The worker waits for the first message. Shutting the socket down tells it that none will come.
             rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?;
             return outlast(worker).and(Err(error));
         }
@@ -167,7 +169,7 @@ pub fn serve(
         sockets,
     );
     let end = run(&mut cells, &mut outbox, socket, &signals, worker);
-    // In any case first what tenants may still be doing, then the worker.
+    // In any case end what tenants may still be doing first, then the worker.
     let mut exit = None;
     let ended = cells.end_all(|pid, status| {
         if pid == worker.pid {
@@ -175,9 +177,9 @@ pub fn serve(
         }
     });
     let ending = match (end, exit) {
-        (Ok(End::Worker(ending)), _) | (Ok(End::HungUp), Some(ending)) => Ok(ending),
-        (Ok(End::HungUp), None) => outlast(worker),
-        // It can't go on without us.
+        (Ok(LoopEnd::Worker(ending)), _) | (Ok(LoopEnd::HungUp), Some(ending)) => Ok(ending),
+        (Ok(LoopEnd::HungUp), None) => outlast(worker),
+        // The worker has ended already; it can't go on without a warden.
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => outlast(worker).and(Err(error)),
     };
@@ -194,7 +196,7 @@ const LAST_MOMENTS: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Waits for the exit of a worker that has hung up, or is of no use without us; kills it if it takes too long.
+/// Waits until the worker exits, and kills it if that takes longer than [`LAST_MOMENTS`].
 fn outlast(worker: &Child) -> io::Result<Ending> {
     let mut exit = [PollFd::new(&worker.pidfd, PollFlags::IN)];
     if poll(&mut exit, Some(&LAST_MOMENTS))? == 0 {
@@ -213,9 +215,9 @@ fn outlast(worker: &Child) -> io::Result<Ending> {
 }
 
 /// Why the loop ended.
-enum End {
+enum LoopEnd {
     Worker(Ending),
-    /// The worker closed its end of the socket or spoke nonsense: it ends, is broken, or was taken over.
+    /// The worker closed its end of the socket or sent nonsense: it is ending, broken, or was taken over.
     HungUp,
 }
 
@@ -227,7 +229,7 @@ fn begin(
 ) -> io::Result<(Cells, Egress, Vec<OwnedFd>)> {
     let (networking, egress, sockets) =
         Networking::begin(config.egress.as_ref(), config.host_network, &config.prefix)?;
-    // Namespaces of shells are made under their own uids, with the capabilities of this process.
+    // Shells' namespaces are made under other effective uids, which must not cost this process its capabilities.
     privilege::keep_capabilities_over_setuid()?;
     build(
         &config.base,
@@ -235,7 +237,7 @@ fn begin(
         config.runtime,
         networking.resolver(),
     )?;
-    // Shells begin in the working directory they inherit, see `shell::mounts`.
+    // Shells inherit this working directory and start from it, see `shell::mounts`.
     rustix::process::chdir(&config.template)?;
     let python = find_python(&config.template)?;
     let seed = config
@@ -243,8 +245,8 @@ fn begin(
         .bytes()
         .fold(0_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
     let largest_file = config.ceiling.memory.max(config.ceiling.scratch);
-    let leaf_mold = leaf::Mold::new(python, config.seccomp, largest_file)?;
-    let shell_mold = shell::Mold {
+    let leaf_config = leaf::LeafConfig::new(python, config.seccomp, largest_file)?;
+    let shell_config = shell::ShellConfig {
         keeper: keeper_program()?,
         worker: CString::new(config.prefix.as_str())?,
         scratch: config.scratch,
@@ -254,7 +256,7 @@ fn begin(
         layout.clone(),
         config,
         watch,
-        (shell_mold, leaf_mold),
+        (shell_config, leaf_config),
         (
             Fitter::new(&config.code, &config.packages, config.scratch)?,
             networking,
@@ -264,7 +266,7 @@ fn begin(
     Ok((cells, egress, sockets))
 }
 
-/// The base's Python, found as a process inside would find it.
+/// The path of the base's Python, looked up with the template as the root.
 fn find_python(template: &Path) -> io::Result<CString> {
     let root = rustix::fs::open(
         template,
@@ -290,7 +292,7 @@ fn find_python(template: &Path) -> io::Result<CString> {
     Ok(CString::new(format!("/{path}"))?)
 }
 
-/// The keeper's program in a sealed memory file: executable from any root, changeable by nobody.
+/// The keeper's program in a sealed memory file, which can be executed from any root and changed by nobody.
 fn keeper_program() -> io::Result<OwnedFd> {
     let fd = memfd_create("keeper", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut rest = ol_sys::KEEPER;
@@ -304,9 +306,9 @@ fn keeper_program() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// How long it must be quiet before spare shells are made.
+/// How long there must be no event before spare shells are made.
 const QUIET: Duration = Duration::from_millis(1);
-/// A shell that couldn't be made, or a group that was busy, announces nothing: look again soon.
+/// How long to wait before trying again to make a shell or to remove a group, for which no event comes.
 const SOON: Duration = Duration::from_millis(10);
 
 fn run(
@@ -315,7 +317,7 @@ fn run(
     socket: &OwnedFd,
     signals: &OwnedFd,
     worker: &Child,
-) -> io::Result<End> {
+) -> io::Result<LoopEnd> {
     let mut stopping = Stopping::default();
     let mut writing = false;
     let mut idle = true;
@@ -336,30 +338,32 @@ fn run(
         for token in tokens.iter().copied() {
             match token {
                 Token::Alarm(slot) => cells.look_at_alarm(slot),
-                Token::Maker(zygote) => cells.look_at_maker(zygote, outbox),
+                Token::ShellMaker(zygote) => cells.look_at_maker(zygote, outbox),
                 Token::Status(slot) => cells.look_at_status(slot, outbox),
                 Token::Signals | Token::Worker => {}
             }
         }
         if tokens.contains(&Token::Signals) {
             while let Some(signal) = next_signal(signals.as_fd()) {
-                // Ctrl-C and `kill` mean the worker: it drains, ends, and with it we do.
+                // Ctrl-C and `kill` are meant for the worker: it drains and exits, and then the warden ends too.
                 if let Some(passed_on) = stopping.hear(signal) {
                     let _ = pidfd_send_signal(&worker.pidfd, passed_on);
                 }
             }
             if let Some(ending) = reap(cells, outbox, worker)? {
-                return Ok(End::Worker(stopping.as_told(ending)));
+                return Ok(LoopEnd::Worker(stopping.as_told(ending)));
             }
         }
         if tokens.contains(&Token::Worker) && !take_requests(cells, outbox, socket.as_fd())? {
-            return Ok(End::HungUp);
+            return Ok(LoopEnd::HungUp);
         }
         cells.retry_removals(outbox);
     }
 }
 
-/// Handles what the worker sent, a bounded number at a time so that deaths are noticed in between; false when it hung up.
+/// Handles the worker's requests; returns false if it hung up.
+///
+/// Takes a bounded number at a time, so that the loop notices deaths in between.
 fn take_requests(
     cells: &mut Cells,
     outbox: &mut Outbox,
@@ -370,7 +374,7 @@ fn take_requests(
             Ok(Some((request, fds))) => cells.handle(request, fds, outbox),
             Ok(None) => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            // A worker that speaks nonsense is broken or taken over: the same as one that hung up.
+            // A worker that sends nonsense is broken or was taken over, and is treated like one that hung up.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
             Err(error) => return Err(error),
         }
@@ -378,7 +382,9 @@ fn take_requests(
     Ok(true)
 }
 
-/// Takes every child that ended. A keeper can't go before the last zombie of its namespace went.
+/// Reaps every child that has ended; returns how the worker ended, if it did.
+///
+/// The kernel lets a keeper be reaped only after every other process of its pid namespace is gone.
 fn reap(cells: &mut Cells, outbox: &mut Outbox, worker: &Child) -> io::Result<Option<Ending>> {
     let mut ending = None;
     loop {

@@ -26,13 +26,13 @@ impl Outbox {
         self.0.is_empty()
     }
 
-    /// Sends as much as the socket takes.
+    /// Sends as many events as the socket takes.
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         while let Some((event, fds)) = self.0.front() {
             match protocol::send(socket, event, &protocol::borrowed(fds)) {
                 Ok(()) => drop(self.0.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The worker is gone: its exit, not this, ends the loop.
+                // The worker is gone. The loop ends when it notices the worker's exit, not here.
                 Err(error)
                     if matches!(
                         error.kind(),

@@ -1,11 +1,11 @@
-//! What the worker asks for, and what of it is refused.
+//! Handles the worker's requests, and refuses those that are not allowed.
 
 use super::cells::{Cells, Stage};
-use super::nursery::Waiting;
 use super::outbox::Outbox;
+use super::supply::WaitingRequest;
 use super::watch::Token;
-use crate::inside::{DEEPEST, Kind};
-use crate::leaf::Ends;
+use crate::identity::{DEEPEST, ShellKind};
+use crate::leaf::WorkerFds;
 use crate::protocol::{Content, Event, Network, Request, Role, SandboxId, Size, Spec, reason};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,7 +42,7 @@ impl Cells {
             None => None,
             Some(parent) => {
                 let slot = self.slot_by_id.get(&parent).copied();
-                let Some(slot) = slot.filter(|slot| self.nest(*slot).is_some()) else {
+                let Some(slot) = slot.filter(|slot| self.zygote_state(*slot).is_some()) else {
                     return outbox.refuse(id, "its zygote has ended".to_owned(), true);
                 };
                 Some(slot)
@@ -50,33 +50,33 @@ impl Cells {
         };
         let depth = parent.map_or(0, |slot| self.depth(slot).map_or(0, |depth| depth + 1));
         let kind = match spec.role {
-            Role::Leaf => Kind::Leaf,
+            Role::Leaf => ShellKind::Leaf,
             Role::Zygote { .. } if depth > DEEPEST => {
                 let reason = format!(
                     "a zygote at depth {depth} can't be: the deepest is {DEEPEST}, for the kernel nests user namespaces no further"
                 );
                 return outbox.refuse(id, reason, false);
             }
-            Role::Zygote { .. } => Kind::Zygote { depth },
+            Role::Zygote { .. } => ShellKind::Zygote { depth },
         };
         let key = (parent, kind);
-        let waiting = Waiting {
+        let waiting = WaitingRequest {
             id,
             spec,
-            ends: Ends { guest, log },
+            worker_fds: WorkerFds { guest, log },
         };
-        self.nurseries
+        self.supplies
             .entry(key)
             .or_default()
             .waiting
             .push_back(waiting);
-        self.lease(key, outbox);
+        self.hand_out_shells(key, outbox);
     }
 
-    /// What a worker that is what it should be never asks.
+    /// Why a request is refused; a worker that works correctly never sends such a request.
     fn objection(&self, id: SandboxId, spec: &Spec) -> Option<&'static str> {
-        let waiting = || self.nurseries.values().flat_map(|nursery| &nursery.waiting);
-        let spare: usize = self.nurseries.values().map(|nursery| nursery.target).sum();
+        let waiting = || self.supplies.values().flat_map(|supply| &supply.waiting);
+        let spare: usize = self.supplies.values().map(|supply| supply.target).sum();
         if self.slot_by_id.contains_key(&id) || waiting().any(|w| w.id == id) {
             Some("that number is in use")
         } else if !self.ceiling.allows(spec.role, &spec.content) {
@@ -109,11 +109,11 @@ impl Cells {
         }
         let slot = *self.slot_by_id.get(&id).ok_or_else(unknown)?;
         let cell = self.cells.get_mut(&slot).ok_or_else(unknown)?;
-        let Stage::Leased(lease) = &mut cell.stage else {
+        let Stage::Occupied(occupant) = &mut cell.stage else {
             return Err(unknown());
         };
         let keeper = cell.keeper.as_ref().ok_or_else(unknown)?;
-        if lease.pid.is_none() || std::mem::replace(&mut lease.assigned, true) {
+        if occupant.pid.is_none() || std::mem::replace(&mut occupant.assigned, true) {
             return Err(io::Error::other(
                 "it has its code already, or isn't there yet",
             ));
@@ -129,12 +129,12 @@ impl Cells {
         if content.limits.oom_ends_all
             && let Some(alarm) = cell.group.out_of_memory_alarm()?
         {
-            lease.alarm = Some(self.watch.own(alarm, Token::Alarm(slot))?);
+            occupant.alarm = Some(self.watch.own(alarm, Token::Alarm(slot))?);
         }
         Ok(())
     }
 
-    /// Sets a memory limit and returns what it is then; 0 if there is no such sandbox.
+    /// Sets a memory limit, and returns the limit afterwards in bytes; 0 if there is no such sandbox.
     fn resize(&mut self, id: SandboxId, memory: Size) -> u64 {
         const MIB: u64 = 1 << 20;
         let slot = self.slot_by_id.get(&id);
@@ -158,17 +158,17 @@ impl Cells {
     fn destroy(&mut self, id: SandboxId, outbox: &mut Outbox) {
         if let Some(slot) = self.slot_by_id.remove(&id) {
             let zygote = self.depth(slot).is_some();
-            self.forget_birth(slot);
+            self.forget_fork(slot);
             return if zygote {
                 self.end_zygote(slot, outbox);
             } else {
                 self.end(slot, Some(id));
             };
         }
-        for nursery in self.nurseries.values_mut() {
-            nursery.waiting.retain(|waiting| waiting.id != id);
+        for supply in self.supplies.values_mut() {
+            supply.waiting.retain(|waiting| waiting.id != id);
         }
-        // Else its keeper died by itself, and all of it is gone already.
+        // If it was not waiting either, its keeper died before, and everything of it is gone already.
         outbox.push(Event::Destroyed { id }, Vec::new());
     }
 }

@@ -1,13 +1,15 @@
-//! What the warden was told by signals, and what it passes on to the worker.
+//! The signals that the warden received, and the signal that it passes on to the worker for each.
 
 use super::Ending;
 use rustix::process::Signal;
 
-/// The number of the signal by which the warden tells the worker to drain (SIGPWR). One that nobody else sends: a terminal and a
-/// service manager tell the worker as well, and the same news must not count twice there.
+/// The signal by which the warden tells the worker to drain (SIGPWR).
+///
+/// Nobody else sends this signal. A terminal or a service manager signals the worker as well, and the worker must not count the same
+/// event twice.
 pub const PASSED_ON: i32 = Signal::POWER.as_raw();
 
-/// What was heard so far.
+/// Which signals came so far.
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
     told: bool,
@@ -15,16 +17,16 @@ pub(super) struct Stopping {
 }
 
 impl Stopping {
-    /// What the worker is to hear of a signal that came here.
+    /// The signal to pass on to the worker for one that the warden received; `None` if there is none.
     pub fn hear(&mut self, signal: i32) -> Option<Signal> {
         let passed_on = match signal {
-            // Ctrl-C again: don't wait.
+            // Ctrl-C for the second time: the worker must not wait for running calls.
             libc::SIGINT | libc::SIGTERM if self.stopped => Signal::QUIT,
             libc::SIGINT | libc::SIGTERM => {
                 self.stopped = true;
                 Signal::POWER
             }
-            // A terminal that closes says so twice, by itself and by its shell.
+            // A closed terminal sends SIGHUP twice, once itself and once through its shell, so a second one means nothing more.
             libc::SIGHUP => Signal::POWER,
             libc::SIGQUIT => Signal::QUIT,
             _ => return None,
@@ -33,7 +35,9 @@ impl Stopping {
         Some(passed_on)
     }
 
-    /// A worker that was told to stop before it could listen has ended as it was told.
+    /// Turns the death of a worker by a signal that the warden passed on into an orderly end.
+    ///
+    /// That happens when the signal comes before the worker has installed its handlers.
     pub fn as_told(&self, ending: Ending) -> Ending {
         let ours = [Signal::POWER, Signal::QUIT].map(Signal::as_raw);
         match ending {

@@ -1,4 +1,4 @@
-//! What the loop waits for: descriptors, each with a token that says whose it is and what for (epoll(7)).
+//! The descriptors that the loop waits for, each with a token that says to what it belongs (epoll(7)).
 
 use rustix::event::epoll::{
     CreateFlags, Event, EventData, EventFlags, add, create, delete, modify, wait,
@@ -14,14 +14,14 @@ use std::time::Duration;
 pub(super) enum Token {
     /// The worker's socket.
     Worker,
-    /// A signal.
+    /// A signal is pending.
     Signals,
-    /// A shell or its inhabitant being made says something: the slot's.
+    /// There is news of the shell or occupant that is being made in this slot.
     Status(u32),
     /// The slot's sandbox ran out of memory.
     Alarm(u32),
-    /// The maker of this slot's zygote answers.
-    Maker(u32),
+    /// The shell maker of the zygote in this slot has answered.
+    ShellMaker(u32),
 }
 
 impl Token {
@@ -32,7 +32,7 @@ impl Token {
             Self::Signals => 1,
             Self::Status(slot) => of(slot, 2),
             Self::Alarm(slot) => of(slot, 3),
-            Self::Maker(slot) => of(slot, 4),
+            Self::ShellMaker(slot) => of(slot, 4),
         }
     }
 
@@ -43,16 +43,16 @@ impl Token {
             1 => Self::Signals,
             2 => Self::Status(slot),
             3 => Self::Alarm(slot),
-            _ => Self::Maker(slot),
+            _ => Self::ShellMaker(slot),
         }
     }
 }
 
-/// The set of what is waited for.
+/// The set of descriptors that are waited for.
 #[derive(Clone, Debug)]
 pub(super) struct Watch(Rc<OwnedFd>);
 
-/// A descriptor that is waited for as long as it lives here.
+/// A descriptor that is waited for until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Watched<F: AsFd> {
     fd: F,
@@ -70,7 +70,7 @@ impl Watch {
         Ok(add(&*self.0, fd, data, EventFlags::IN)?)
     }
 
-    /// Waits for the worker's socket to take something, too, or not.
+    /// Sets whether to wait also until the worker's socket can be written to.
     pub fn also_to_write(&self, worker: BorrowedFd<'_>, wanted: bool) -> io::Result<()> {
         let mut flags = EventFlags::IN;
         flags.set(EventFlags::OUT, wanted);
@@ -86,7 +86,7 @@ impl Watch {
         })
     }
 
-    /// What woke us, at most `patience` from now; empty when that is over.
+    /// Waits for events, at most for `patience`; returns none if that time is over.
     pub fn wait(&self, patience: Option<Duration>) -> io::Result<Vec<Token>> {
         let mut events = Vec::<Event>::with_capacity(64);
         let patience = patience.and_then(|p| Timespec::try_from(p).ok());
@@ -112,7 +112,7 @@ impl<F: AsFd> std::ops::Deref for Watched<F> {
 
 impl<F: AsFd> Drop for Watched<F> {
     fn drop(&mut self) {
-        // Said outright: a child that was forked meanwhile may still hold the same description for a moment.
+        // Closing alone is not enough: a child forked meanwhile may hold the same open file description for a moment.
         let _ = delete(&*self.watch.0, self.fd.as_fd());
     }
 }
@@ -128,7 +128,7 @@ mod tests {
             Token::Signals,
             Token::Status(0),
             Token::Alarm(7),
-            Token::Maker(524_287),
+            Token::ShellMaker(524_287),
         ] {
             assert_eq!(Token::of(token.number()), token);
         }

@@ -1,92 +1,97 @@
-//! Zygotes: the shells below them, and what becomes of those when a zygote ends.
+//! Zygotes: how shells are made below them, and what happens to those shells when a zygote ends.
 
 use super::cells::{Cells, Stage};
-use super::lease::Nest;
-use super::nursery::Nursery;
+use super::occupant::ZygoteState;
 use super::outbox::Outbox;
+use super::supply::ShellSupply;
 use super::watch::Token;
-use crate::inside::{Inside, Kind};
-use crate::maker::{Answer, Maker, host_number};
+use crate::identity::{ShellIdentity, ShellKind};
+use crate::shell_maker::{MakerAnswer, ShellMaker, host_number};
 use ol_sys::process::Child;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 impl Cells {
-    /// What makes the inhabitant of `slot` a zygote, if it is one that can fork.
-    pub(super) fn nest(&mut self, slot: u32) -> Option<&mut Nest> {
+    /// The [`ZygoteState`] of the occupant of `slot`; `None` unless that is a zygote that can fork.
+    pub(super) fn zygote_state(&mut self, slot: u32) -> Option<&mut ZygoteState> {
         match &mut self.cells.get_mut(&slot)?.stage {
-            Stage::Leased(lease) => lease.nest.as_mut(),
+            Stage::Occupied(occupant) => occupant.zygote_state.as_mut(),
             _ => None,
         }
     }
 
-    /// The depth of the zygote at `slot`.
+    /// The depth of the zygote at `slot`; `None` if the slot is no zygote's.
     pub(super) fn depth(&self, slot: u32) -> Option<u32> {
-        match self.cells.get(&slot)?.inside.kind {
-            Kind::Zygote { depth } => Some(depth),
-            Kind::Leaf => None,
+        match self.cells.get(&slot)?.identity.kind {
+            ShellKind::Zygote { depth } => Some(depth),
+            ShellKind::Leaf => None,
         }
     }
 
-    /// The zygote at `slot` may have children from now on; `shells` are kept ready for its leaves.
-    pub(super) fn open_nursery(&mut self, slot: u32, shells: u16) {
-        let nursery = Nursery {
+    /// Opens the supply of shells below the zygote at `slot`; `shells` of them are kept ready for its leaves.
+    pub(super) fn open_supply(&mut self, slot: u32, shells: u16) {
+        let supply = ShellSupply {
             target: usize::from(shells),
-            ..Nursery::default()
+            ..ShellSupply::default()
         };
-        self.nurseries.insert((Some(slot), Kind::Leaf), nursery);
+        self.supplies.insert((Some(slot), ShellKind::Leaf), supply);
     }
 
-    /// Orders the shell of `slot` from the maker of `zygote`, which is started for the first. Returns where its keeper says what fails.
+    /// Asks the shell maker of `zygote` for the shell of `slot`, and starts that maker if there is none yet.
+    ///
+    /// Returns the status pipe of the shell's keeper.
     pub(super) fn ask_maker(
         &mut self,
         zygote: u32,
         slot: u32,
-        inside: &Inside,
+        identity: &ShellIdentity,
     ) -> io::Result<OwnedFd> {
         let gone = || io::Error::other("its zygote has ended");
         let cell = self.cells.get_mut(&zygote).ok_or_else(gone)?;
-        let pair = cell.inside.pair;
+        let pair = cell.identity.pair;
         let keeper = cell.keeper.as_ref().ok_or_else(gone)?;
-        let Stage::Leased(lease) = &mut cell.stage else {
+        let Stage::Occupied(occupant) = &mut cell.stage else {
             return Err(gone());
         };
-        let nest = lease.nest.as_mut().ok_or_else(gone)?;
-        let maker = match nest.maker.take() {
+        let zygote_state = occupant.zygote_state.as_mut().ok_or_else(gone)?;
+        let maker = match zygote_state.maker.take() {
             Some(maker) => maker,
             None => {
                 let maker =
-                    Maker::start(&self.proof, &self.shell_mold, keeper.pidfd.as_fd(), pair)?;
-                self.watch.own(maker, Token::Maker(zygote))?
+                    ShellMaker::start(&self.proof, &self.shell_config, keeper.pidfd.as_fd(), pair)?;
+                self.watch.own(maker, Token::ShellMaker(zygote))?
             }
         };
-        let (status, words) = pipe_with(PipeFlags::CLOEXEC)?;
-        let asked = maker.ask(slot, inside, words.as_fd());
-        nest.maker = Some(maker);
+        let (status, error_pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+        let asked = maker.ask(slot, identity, error_pipe.as_fd());
+        zygote_state.maker = Some(maker);
         asked.map(|()| status)
     }
 
-    /// Hears what the maker of the zygote at `slot` says.
+    /// Handles the answers that the shell maker of `zygote` has sent.
     pub(super) fn look_at_maker(&mut self, zygote: u32, outbox: &mut Outbox) {
         loop {
-            let Some(maker) = self.nest(zygote).and_then(|nest| nest.maker.as_ref()) else {
+            let Some(maker) = self
+                .zygote_state(zygote)
+                .and_then(|zygote_state| zygote_state.maker.as_ref())
+            else {
                 return;
             };
             match maker.answer() {
                 Ok(None) => return,
-                Ok(Some((Answer::Made(slot), mut fds))) => {
+                Ok(Some((MakerAnswer::Made(slot), mut fds))) => {
                     if let Some(pidfd) = fds.pop() {
                         self.keeper_made(slot, pidfd, outbox);
                     }
                 }
-                Ok(Some((Answer::Failed(slot, why), _))) => {
+                Ok(Some((MakerAnswer::Failed(slot, why), _))) => {
                     self.building_failed(slot, &why, outbox);
                     self.drop_unmade(slot, outbox);
                 }
                 Err(_) => {
-                    if let Some(nest) = self.nest(zygote) {
-                        nest.maker = None;
+                    if let Some(zygote_state) = self.zygote_state(zygote) {
+                        zygote_state.maker = None;
                     }
                     return self.drop_all_unmade(zygote, outbox);
                 }
@@ -106,12 +111,12 @@ impl Cells {
                     cell.kill();
                 }
             }
-            // It has ended and was reaped as nobody's.
+            // The keeper has ended already, and was reaped before its slot was known.
             Err(_) => self.keeper_gone(slot, outbox),
         }
     }
 
-    /// The maker is gone: what it was asked for and did not make will not come.
+    /// Drops all shells that the maker of `zygote` was asked for and did not make, since the maker is gone.
     fn drop_all_unmade(&mut self, zygote: u32, outbox: &mut Outbox) {
         let unmade: Vec<u32> = self
             .cells
@@ -125,59 +130,62 @@ impl Cells {
         }
     }
 
-    /// The zygote at `slot` forks no more: those who wait for its children are told, and shells that nobody can enter end. What it has
-    /// forked lives on. Does nothing for a leaf.
+    /// Handles that the zygote at `slot` forks no more: refuses requests that wait for its children, and ends its unused shells.
+    ///
+    /// What the zygote has forked lives on. Does nothing for a leaf.
     pub(super) fn retire(&mut self, slot: u32, outbox: &mut Outbox) {
         let kinds = [
-            Some(Kind::Leaf),
+            Some(ShellKind::Leaf),
             self.depth(slot)
-                .map(|depth| Kind::Zygote { depth: depth + 1 }),
+                .map(|depth| ShellKind::Zygote { depth: depth + 1 }),
         ];
         for kind in kinds.into_iter().flatten() {
-            let Some(nursery) = self.nurseries.remove(&(Some(slot), kind)) else {
+            let Some(supply) = self.supplies.remove(&(Some(slot), kind)) else {
                 continue;
             };
-            for waiting in nursery.waiting {
+            for waiting in supply.waiting {
                 outbox.refuse(waiting.id, "its zygote has ended".to_owned(), true);
             }
-            for ready in nursery.ready {
+            for ready in supply.ready {
                 self.end(ready, None);
             }
         }
-        if self.nest(slot).is_none() {
+        if self.zygote_state(slot).is_none() {
             return;
         }
         self.look_at_maker(slot, outbox);
         self.drop_all_unmade(slot, outbox);
-        if let Some(Stage::Leased(lease)) = self.cells.get_mut(&slot).map(|cell| &mut cell.stage) {
-            lease.nest = None;
+        if let Some(Stage::Occupied(occupant)) =
+            self.cells.get_mut(&slot).map(|cell| &mut cell.stage)
+        {
+            occupant.zygote_state = None;
         }
     }
 
-    /// Ends the zygote at `slot` itself; its namespaces stay until the last that lies below them is gone.
+    /// Ends the zygote at `slot` itself; its namespaces stay until the last cell below them is gone.
     pub(super) fn end_zygote(&mut self, slot: u32, outbox: &mut Outbox) {
         self.retire(slot, outbox);
         let Some(cell) = self.cells.get_mut(&slot) else {
             return;
         };
-        // What it may have started lies in its group; both fail only if there is nothing left to kill.
+        // Processes that the zygote started are in its group. This and the kill below fail only if nothing is left to kill.
         let _ = cell.group.kill_members();
         let below = cell.below;
-        let lease = match std::mem::replace(&mut cell.stage, Stage::Ready) {
-            Stage::Leased(lease) => lease,
+        let occupant = match std::mem::replace(&mut cell.stage, Stage::Ready) {
+            Stage::Occupied(occupant) => occupant,
             other => {
                 cell.stage = other;
                 return;
             }
         };
-        if let Some(pid) = lease.pid.filter(|pid| self.slot_of.contains_key(pid))
+        if let Some(pid) = occupant.pid.filter(|pid| self.slot_of.contains_key(pid))
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
-            // Our child and not reaped yet, so the number still means it, in whichever group it may be.
+            // It is the warden's child and not reaped yet, so the number still means it, whichever group it is in.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        let id = lease.id;
-        cell.stage = Stage::Lingering { lease };
+        let id = occupant.id;
+        cell.stage = Stage::Lingering { occupant };
         if below == 0 {
             self.end(slot, Some(id));
         }

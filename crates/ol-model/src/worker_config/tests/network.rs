@@ -1,4 +1,4 @@
-//! What may be said of networks, and what a function gets.
+//! Tests of the section `network`: which values are refused, and which network a function gets.
 
 use super::*;
 use crate::Network;
@@ -84,7 +84,7 @@ fn who_does_not_ask_gets_what_there_is_and_who_asks_gets_that_or_is_told() {
         get("", Some("no nft"), Some(Network::Egress)),
         Err("network: egress can't be had on this worker: no nft".to_owned())
     );
-    // Said outright, it isn't given up silently.
+    // If the operator asks for egress explicitly, its absence is an error.
     assert!(get("network.default=egress", Some("no nft"), None).is_err());
     assert_eq!(
         get("", Some("no nft"), Some(Network::None)),

@@ -1,10 +1,10 @@
-//! Ordering a zygote to fork into a shell, and hearing of the child.
+//! Orders a zygote to fork into a shell, and reads what became of the child.
 //!
-//! The zygote's half is `runtime/python/native/forker.rs`, which reads what is laid out here. Nothing that comes back is believed
-//! but what the kernel adds to it: who sent the message, and in which pid namespace that process is.
+//! The zygote's half is `runtime/python/native/forker.rs`, which reads the layout written here. The warden trusts nothing in the
+//! reply except what the kernel vouches for: which process sent it, and in which pid namespace that process is.
 
 use crate::cgroup::Entrances;
-use crate::inside::Inside;
+use crate::identity::ShellIdentity;
 use ol_sys::confine::Rights;
 use ol_sys::process::host_pid_of_sender;
 use rustix::net::{
@@ -15,61 +15,63 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The resource limits of a leaf or zygote: how many files it may have open, how long one may be, and what the kernel would else
-/// count for all children of a zygote together.
+/// The resource limits (setrlimit(2)) of a leaf or zygote.
+///
+/// The kernel counts pending signals and message queues per user, so without a limit for each process one child of a zygote could
+/// use up what all of them share.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct ResourceLimits {
     pub files: (u64, u64),
     pub largest_file: u64,
     pub pending_signals: u64,
     pub message_queues: u64,
 }
 
-/// The most descriptors of one order.
+/// The most descriptors sent with one order.
 const MAX_FDS: usize = 12;
 
-/// What goes to a zygote.
-pub(crate) struct Order<'a> {
-    pub inside: &'a Inside,
-    pub bounds: Bounds,
+/// An order to a zygote: fork one child into a shell.
+pub(crate) struct ForkOrder<'a> {
+    pub identity: &'a ShellIdentity,
+    pub rlimits: ResourceLimits,
     pub rights: Rights,
-    /// The second filter, as the kernel reads it; empty if there is to be none.
+    /// The child's own seccomp filter, on top of the zygote's, as the kernel reads it; empty if the child gets none.
     pub filter: &'a [u8],
     pub keeper: BorrowedFd<'a>,
     pub guest: BorrowedFd<'a>,
     pub log: BorrowedFd<'a>,
-    /// The child's end of its orders, if it is to be a zygote.
+    /// If the child is to be a zygote: the socket on which it receives its own orders.
     pub channel: Option<BorrowedFd<'a>>,
     pub entrances: &'a Entrances,
 }
 
-/// Where a child that is being born is heard.
+/// A fork that was ordered: the socket on which the child or the zygote reports its outcome.
 #[derive(Debug)]
-pub(crate) struct Cradle(OwnedFd);
+pub(crate) struct PendingFork(OwnedFd);
 
-/// What is heard.
+/// What became of a fork that was ordered.
 #[derive(Debug)]
-pub(crate) enum Cry {
+pub(crate) enum ForkProgress {
     /// Nothing yet.
-    Silence,
-    /// This process of the host has confined itself and runs.
-    Born(i32),
-    /// It will not come; why, as far as the zygote tells.
-    Stillborn(String),
+    Pending,
+    /// The child, which has this process number on the host, has confined itself and runs.
+    Running(i32),
+    /// There will be no child; why, as far as the zygote tells.
+    Failed(String),
 }
 
-impl Order<'_> {
+impl ForkOrder<'_> {
     fn bytes(&self) -> Vec<u8> {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (early, late) = (&self.entrances.early, &self.entrances.late);
-        let Bounds {
+        let ResourceLimits {
             files,
             largest_file,
             pending_signals,
             message_queues,
-        } = self.bounds;
+        } = self.rlimits;
         let mut bytes = Vec::with_capacity(128 + self.filter.len());
-        for word in [u32::from(self.channel.is_some()), self.inside.tenant()] {
+        for word in [u32::from(self.channel.is_some()), self.identity.tenant()] {
             bytes.extend(word.to_ne_bytes());
         }
         for word in [
@@ -102,7 +104,7 @@ impl Order<'_> {
 ///
 /// # Errors
 /// When the zygote is gone, or has so much to do already that the channel is full.
-pub(crate) fn order(channel: BorrowedFd<'_>, order: &Order<'_>) -> io::Result<Cradle> {
+pub(crate) fn send(channel: BorrowedFd<'_>, order: &ForkOrder<'_>) -> io::Result<PendingFork> {
     let (ours, status) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -126,34 +128,34 @@ pub(crate) fn order(channel: BorrowedFd<'_>, order: &Order<'_>) -> io::Result<Cr
         &mut ancillary,
         flags,
     )?;
-    Ok(Cradle(ours))
+    Ok(PendingFork(ours))
 }
 
-impl AsFd for Cradle {
+impl AsFd for PendingFork {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Cradle {
-    /// What is heard by now.
-    pub fn listen(&self) -> Cry {
+impl PendingFork {
+    /// The outcome as far as it is known by now; never waits.
+    pub fn progress(&self) -> ForkProgress {
         let mut bytes = [0; 8];
         match host_pid_of_sender(self.0.as_fd(), &mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Cry::Silence,
-            Err(error) => Cry::Stillborn(error.to_string()),
-            Ok((0, _)) => Cry::Stillborn("the zygote let go of it without a word".to_owned()),
-            Ok((1, Some(pid))) => Cry::Born(pid),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ForkProgress::Pending,
+            Err(error) => ForkProgress::Failed(error.to_string()),
+            Ok((0, _)) => ForkProgress::Failed("the zygote let go of it without a word".to_owned()),
+            Ok((1, Some(pid))) => ForkProgress::Running(pid),
             Ok((5, _)) => {
                 let [step, a, b, c, d, ..] = bytes;
-                Cry::Stillborn(failure(step, i32::from_le_bytes([a, b, c, d])))
+                ForkProgress::Failed(failure(step, i32::from_le_bytes([a, b, c, d])))
             }
-            Ok(_) => Cry::Stillborn("the zygote answered nonsense".to_owned()),
+            Ok(_) => ForkProgress::Failed("the zygote answered nonsense".to_owned()),
         }
     }
 }
 
-/// In words, what the zygote or the child says went wrong (the numbers are `Step`'s in `native/confine.rs`).
+/// The text for a failure that the zygote or the child reports: a step (`Step` in `native/confine.rs`) and an error number.
 fn failure(step: u8, number: i32) -> String {
     const STEPS: [&str; 14] = [
         "fork",
@@ -185,7 +187,7 @@ fn failure(step: u8, number: i32) -> String {
 mod tests {
     use super::*;
 
-    /// The child has no C library and shares no code with us, so its list and ours are held together here.
+    /// The child has no C library and shares no code with this crate, so this test compares its list of steps with ours.
     #[test]
     fn every_step_of_a_child_has_its_words() {
         let source = include_str!("../../../runtime/python/native/confine.rs");

@@ -1,20 +1,20 @@
-//! The maker of one zygote: makes the shells into which that zygote forks, which must lie below the zygote's own.
+//! The process that makes the shells into which one zygote forks; their namespaces must lie below those of the zygote's shell.
 //!
-//! The kernel lets a process without any capability enter a user namespace if it owns it and is in its parent. So the maker is in
-//! the zygote's user and pid namespaces, and has the zygote's effective uid when it makes a shell. Its other uids are the
-//! keeper's, so that the zygote can't signal it. It lives in the warden's mount namespace, holds nothing but its socket and
-//! the keeper's program, and what it makes are the warden's own children.
+//! The kernel lets a process without any capability enter a user namespace if that process owns the namespace and is in its parent
+//! namespace. Therefore the maker joins the zygote's user and pid namespaces, and has the zygote's effective uid when it makes a
+//! shell. Its other uids are the keeper's, so that the zygote can't signal it. It stays in the warden's mount namespace, holds only
+//! its socket and the keeper's program, and the keepers that it makes are children of the warden.
 //!
 //! ```text
 //!   warden ──fork──▶ joins the namespaces ──fork (PARENT)──▶ maker ──clone (PARENT)──▶ keeper
 //!      ◀───────────────────── a handle of each keeper ─────────┘
 //! ```
 
-use crate::child::{self, Failed, Step};
-use crate::inside::{Inside, Kind};
+use crate::child::{self, Failed, NameStep};
+use crate::identity::{ShellIdentity, ShellKind};
 use crate::shell;
 use crate::uids::Pair;
-use ol_sys::process::{Birth, InChild, SingleThread, close_all_but, exit_now, fork};
+use ol_sys::process::{ForkOptions, InChild, SingleThread, close_all_but, exit_now, fork};
 use ol_sys::{namespaces, privilege};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -24,36 +24,36 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// What the warden asks for; beside it, where the keeper says what fails.
+/// A request of the warden for one shell. With it comes the pipe to which the keeper writes what fails.
 #[derive(Serialize, Deserialize)]
-struct Wanted {
+struct ShellOrder {
     slot: u32,
     pair: (u32, u32),
     block: (u32, u32),
-    /// The zygote's depth, for the shell of one.
+    /// The depth, if the shell is for a zygote; `None` if it is for a leaf.
     depth: Option<u32>,
 }
 
-/// What the maker says; beside [`Self::Made`], the keeper's pidfd.
+/// The maker's answer to one request.
 #[derive(Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// The keeper of this slot's shell is there.
+pub(crate) enum MakerAnswer {
+    /// The keeper of this slot's shell runs. With it comes the keeper's pidfd.
     Made(u32),
-    /// It could not be made, and why.
+    /// This slot's shell could not be made, for this reason.
     Failed(u32, String),
 }
 
-/// A running maker. Its end follows from that of its socket, or of the zygote's keeper.
+/// A running maker. It ends when its socket is closed, or when the zygote's keeper ends.
 #[derive(Debug)]
-pub(crate) struct Maker {
+pub(crate) struct ShellMaker {
     socket: OwnedFd,
 }
 
-impl Maker {
+impl ShellMaker {
     /// Starts the maker of the zygote whose shell `keeper` holds.
     pub fn start(
         proof: &SingleThread,
-        mold: &shell::Mold,
+        config: &shell::ShellConfig,
         keeper: BorrowedFd<'_>,
         zygote: Pair,
     ) -> io::Result<Self> {
@@ -64,18 +64,18 @@ impl Maker {
             None,
         )?;
         let warden = std::process::id();
-        fork(proof, Birth::default(), |child| {
-            child::run_aloud(child, "a maker of sandboxes ended", || {
+        fork(proof, ForkOptions::default(), |child| {
+            child::run_logged(child, "a maker of sandboxes ended", || {
                 namespaces::join(keeper, libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
                     .step("join the zygote's namespaces")?;
-                let sibling = Birth {
+                let sibling = ForkOptions {
                     sibling: true,
-                    ..Birth::default()
+                    ..ForkOptions::default()
                 };
                 // A pid namespace takes effect for children only.
                 fork(proof, sibling, |child| {
-                    child::run_aloud(child, "a maker of sandboxes ended", || {
-                        become_maker(child, proof, mold, &theirs, zygote, warden)
+                    child::run_logged(child, "a maker of sandboxes ended", || {
+                        become_maker(child, proof, config, &theirs, zygote, warden)
                     })
                 })
                 .step("fork the maker")?;
@@ -86,25 +86,30 @@ impl Maker {
         Ok(Self { socket })
     }
 
-    /// Asks for the shell of `slot`. What fails after its keeper is there is said on `words`.
-    pub fn ask(&self, slot: u32, inside: &Inside, words: BorrowedFd<'_>) -> io::Result<()> {
-        let wanted = Wanted {
+    /// Asks for the shell of `slot`. What fails once its keeper runs is written to `error_pipe`.
+    pub fn ask(
+        &self,
+        slot: u32,
+        identity: &ShellIdentity,
+        error_pipe: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let wanted = ShellOrder {
             slot,
-            pair: (inside.pair.leaf, inside.pair.keeper),
-            block: inside.block,
-            depth: match inside.kind {
-                Kind::Leaf => None,
-                Kind::Zygote { depth } => Some(depth),
+            pair: (identity.pair.leaf, identity.pair.keeper),
+            block: identity.block,
+            depth: match identity.kind {
+                ShellKind::Leaf => None,
+                ShellKind::Zygote { depth } => Some(depth),
             },
         };
-        crate::protocol::send(self.socket.as_fd(), &wanted, &[words])
+        crate::protocol::send(self.socket.as_fd(), &wanted, &[error_pipe])
     }
 
     /// The next answer; `None` when there is none now.
     ///
     /// # Errors
     /// When the maker is gone.
-    pub fn answer(&self) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
+    pub fn answer(&self) -> io::Result<Option<(MakerAnswer, Vec<OwnedFd>)>> {
         match crate::protocol::receive(self.socket.as_fd()) {
             Ok(Some(answer)) => Ok(Some(answer)),
             Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -114,7 +119,7 @@ impl Maker {
     }
 }
 
-impl AsFd for Maker {
+impl AsFd for ShellMaker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -123,22 +128,22 @@ impl AsFd for Maker {
 fn become_maker(
     child: &InChild,
     proof: &SingleThread,
-    mold: &shell::Mold,
+    config: &shell::ShellConfig,
     socket: &OwnedFd,
     zygote: Pair,
     warden: u32,
 ) -> Result<Infallible, Failed> {
     close_all_but(
         child,
-        &[0, 1, 2, socket.as_raw_fd(), mold.keeper.as_raw_fd()],
+        &[0, 1, 2, socket.as_raw_fd(), config.keeper.as_raw_fd()],
     )
     .step("close descriptors")?;
-    // For those who list processes.
+    // So that `ps` shows what the process is.
     let _ = rustix::thread::set_name(c"ol-maker");
     privilege::keep_capabilities_over_setuid().step("keep capabilities")?;
     privilege::become_user(zygote.keeper).step("become the keeper's uid")?;
     privilege::act_as(zygote.leaf).step("act as the zygote's uid")?;
-    // Its keepers' maps are written through /proc, whose files are root's while this is off.
+    // The maker writes its keepers' uid maps through /proc, and the files there belong to root while a process is not dumpable.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .step("open its own /proc")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -147,13 +152,13 @@ fn become_maker(
         return Err(Errno::SRCH).step("look for the warden");
     }
     loop {
-        let received = crate::protocol::receive::<Wanted>(socket.as_fd());
-        let Some((wanted, words)) = received.step("receive")? else {
+        let received = crate::protocol::receive::<ShellOrder>(socket.as_fd());
+        let Some((wanted, error_pipe)) = received.step("receive")? else {
             exit_now(0);
         };
         let slot = wanted.slot;
-        if let Err(error) = make(proof, mold, socket, &wanted, &words, warden) {
-            let answer = Answer::Failed(slot, crate::protocol::reason(&error.to_string()));
+        if let Err(error) = make(proof, config, socket, &wanted, &error_pipe, warden) {
+            let answer = MakerAnswer::Failed(slot, crate::protocol::reason(&error.to_string()));
             crate::protocol::send(socket.as_fd(), &answer, &[]).step("answer")?;
         }
     }
@@ -161,35 +166,35 @@ fn become_maker(
 
 fn make(
     proof: &SingleThread,
-    mold: &shell::Mold,
+    config: &shell::ShellConfig,
     socket: &OwnedFd,
-    wanted: &Wanted,
-    words: &[OwnedFd],
+    wanted: &ShellOrder,
+    error_pipe: &[OwnedFd],
     warden: u32,
 ) -> io::Result<()> {
-    let words = words.first().ok_or(io::ErrorKind::InvalidData)?;
-    let inside = Inside {
+    let error_pipe = error_pipe.first().ok_or(io::ErrorKind::InvalidData)?;
+    let identity = ShellIdentity {
         kind: wanted
             .depth
-            .map_or(Kind::Leaf, |depth| Kind::Zygote { depth }),
+            .map_or(ShellKind::Leaf, |depth| ShellKind::Zygote { depth }),
         pair: Pair {
             leaf: wanted.pair.0,
             keeper: wanted.pair.1,
         },
         block: wanted.block,
     };
-    let (keeper, permit) = shell::make(proof, mold, &inside, true, warden, words.as_fd())?;
+    let (keeper, permit) = shell::make(proof, config, &identity, true, warden, error_pipe.as_fd())?;
     let pid = host_number(&keeper.pidfd)?;
-    let answer = Answer::Made(wanted.slot);
-    // Before it goes on, so that whoever hears that it is ready can know it.
+    let answer = MakerAnswer::Made(wanted.slot);
+    // Sent before the keeper may go on: when the keeper's pipe says that the shell is ready, the warden must know the keeper already.
     crate::protocol::send(socket.as_fd(), &answer, &[keeper.pidfd.as_fd()])?;
-    shell::settle(pid, &inside, &permit)
+    shell::settle(pid, &identity, &permit)
 }
 
-/// The number that the process behind a pidfd has in the pid namespace of the `/proc` in sight.
+/// The number that the process behind a pidfd has in the pid namespace of the mounted `/proc`.
 ///
 /// # Errors
-/// When it is reaped already.
+/// If the process was reaped already.
 pub(crate) fn host_number(pidfd: &OwnedFd) -> io::Result<i32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     text.lines()

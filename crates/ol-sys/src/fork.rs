@@ -1,4 +1,4 @@
-//! Making processes from a single-threaded one.
+//! Forks children from a single-threaded process.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,8 +6,10 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Proof that this process had one thread when asked. A fork copies only the calling thread, so locks that other
-/// threads hold would stay locked for ever in the child; the proof can't leave the thread that made it.
+/// Proof that this process had only one thread when it was checked.
+///
+/// A fork copies only the calling thread, so locks that other threads hold would stay locked for ever in the child. The proof
+/// can't be sent to another thread.
 pub struct SingleThread(PhantomData<*const ()>);
 
 impl SingleThread {
@@ -27,11 +29,13 @@ impl SingleThread {
     }
 }
 
-/// Proof of being in a child made by [`fork`], which ends in an exec or an exit: owners of descriptors live on in the
-/// parent, and no destructor of theirs runs here. So what would break them elsewhere is sound with this in hand.
+/// Proof of being in a child made by [`fork`], which ends in an exec or an exit.
+///
+/// The Rust values that own descriptors live on in the parent, and their destructors never run in the child. Functions that take
+/// this proof may therefore close descriptors by number, which would be unsound elsewhere.
 pub struct InChild(PhantomData<*const ()>);
 
-/// A child that was just made.
+/// A child process.
 #[derive(Debug)]
 pub struct Child {
     /// Its process id as this process sees it.
@@ -40,16 +44,16 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-/// How a child differs from one that fork(2) makes.
+/// How a child is to differ from one that fork(2) makes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Birth<'a> {
-    /// New namespaces for it, `CLONE_NEW*`.
+pub struct ForkOptions<'a> {
+    /// New namespaces for the child, `CLONE_NEW*`.
     pub namespaces: libc::c_int,
-    /// A cgroup v2 directory that it is in from its first instruction (`CLONE_INTO_CGROUP`, Linux 5.7).
+    /// A cgroup v2 directory in which the child starts (`CLONE_INTO_CGROUP`, Linux 5.7).
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Its number in the pid namespace that it is born into (`set_tid`, Linux 5.5).
+    /// The child's number in the pid namespace in which it starts (`set_tid`, Linux 5.5).
     pub number: Option<i32>,
-    /// Its parent is this process's own parent (`CLONE_PARENT`).
+    /// The child's parent becomes this process's own parent (`CLONE_PARENT`).
     pub sibling: bool,
 }
 
@@ -61,16 +65,16 @@ pub struct Birth<'a> {
 /// Those of clone3(2).
 pub fn fork(
     _proof: &SingleThread,
-    birth: Birth<'_>,
+    options: ForkOptions<'_>,
     body: impl FnOnce(&InChild) -> Infallible,
 ) -> io::Result<Child> {
     let body = || body(&InChild(PhantomData));
-    let Birth {
+    let ForkOptions {
         namespaces,
         cgroup,
         number,
         sibling,
-    } = birth;
+    } = options;
     if namespaces == 0 && cgroup.is_none() && number.is_none() && !sibling {
         return plain_fork(body);
     }
@@ -80,7 +84,7 @@ pub fn fork(
     args.flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
     args.pidfd = (&raw mut pidfd) as u64;
     if sibling {
-        // It then tells of its end as we do of ours.
+        // With CLONE_PARENT the kernel takes the exit signal of this process for the child.
         args.flags |= u64::from(libc::CLONE_PARENT.cast_unsigned());
     } else {
         args.exit_signal = libc::SIGCHLD as u64;
@@ -120,7 +124,7 @@ fn be_child(body: impl FnOnce() -> Infallible) -> ! {
     }
 }
 
-/// By the C library, so that what it keeps of a thread (its number) is right in a child that will have more of them.
+/// Forks by the C library, which updates its record of the thread's number; a child that starts threads needs that to be right.
 fn plain_fork(body: impl FnOnce() -> Infallible) -> io::Result<Child> {
     // SAFETY: the caller proved that no other thread holds a lock; see `fork`.
     match unsafe { libc::fork() } {
@@ -128,7 +132,7 @@ fn plain_fork(body: impl FnOnce() -> Infallible) -> io::Result<Child> {
         0 => be_child(body),
         pid => {
             let handle = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-            // Not reaped yet, so the number still means it.
+            // The child is not reaped yet, so the number still means it.
             let pidfd = rustix::process::pidfd_open(handle, rustix::process::PidfdFlags::empty())?;
             Ok(Child { pid, pidfd })
         }

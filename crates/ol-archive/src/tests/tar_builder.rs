@@ -1,4 +1,4 @@
-//! Forges bundles that no tar program would write, and a yard that shows whether one got out.
+//! Builds archives that no tar program would write, and unpacks them in a directory that shows whether something got out.
 
 use std::fs;
 use std::io::Write;
@@ -11,36 +11,36 @@ use tempfile::TempDir;
 
 use crate::{ExtractError, ExtractLimits, Extracted, Refusal, extract};
 
-/// A tar archive in the making: every header says what it is told to, with a right checksum.
+/// Builds a tar archive: every header has the given fields, however wrong, and a correct checksum.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Forge(pub(super) Vec<u8>);
+pub(super) struct TarBuilder(pub(super) Vec<u8>);
 
-impl Forge {
-    pub(super) fn new() -> Forge {
-        Forge::default()
+impl TarBuilder {
+    pub(super) fn new() -> TarBuilder {
+        TarBuilder::default()
     }
 
-    pub(super) fn file(self, name: &[u8], contents: &[u8]) -> Forge {
+    pub(super) fn file(self, name: &[u8], contents: &[u8]) -> TarBuilder {
         self.member(name, b'0', contents)
     }
 
-    pub(super) fn directory(self, name: &[u8]) -> Forge {
+    pub(super) fn directory(self, name: &[u8]) -> TarBuilder {
         self.member(name, b'5', b"")
     }
 
-    pub(super) fn link(self, name: &[u8], kind: u8, target: &[u8]) -> Forge {
+    pub(super) fn link(self, name: &[u8], kind: u8, target: &[u8]) -> TarBuilder {
         let mut header = header(name, kind, 0);
         header[157..157 + target.len()].copy_from_slice(target);
         self.raw(header, b"")
     }
 
     /// A member with these contents and their true size.
-    pub(super) fn member(self, name: &[u8], kind: u8, contents: &[u8]) -> Forge {
+    pub(super) fn member(self, name: &[u8], kind: u8, contents: &[u8]) -> TarBuilder {
         self.raw(header(name, kind, contents.len() as u64), contents)
     }
 
-    /// A header, its checksum made right, and contents padded to whole blocks.
-    pub(super) fn raw(mut self, mut header: [u8; 512], contents: &[u8]) -> Forge {
+    /// Adds a header, whose checksum is corrected, and contents padded to whole blocks.
+    pub(super) fn raw(mut self, mut header: [u8; 512], contents: &[u8]) -> TarBuilder {
         seal(&mut header);
         self.0.extend_from_slice(&header);
         self.0.extend_from_slice(contents);
@@ -49,12 +49,12 @@ impl Forge {
     }
 
     /// A pax header with these records for the next member.
-    pub(super) fn pax(self, records: &[(&[u8], &[u8])]) -> Forge {
+    pub(super) fn pax(self, records: &[(&[u8], &[u8])]) -> TarBuilder {
         self.member(b"PaxHeaders/x", b'x', &pax_records(records))
     }
 
     /// The end marker: two blocks of zeros.
-    pub(super) fn end(mut self) -> Forge {
+    pub(super) fn end(mut self) -> TarBuilder {
         self.0.extend_from_slice(&[0; 1024]);
         self
     }
@@ -106,17 +106,17 @@ pub(super) fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("writes to memory")
 }
 
-/// A directory to unpack into, with a neighbour that nobody may touch.
-pub(super) struct Yard {
+/// A directory to unpack into, beside a file that must not be changed.
+pub(super) struct UnpackDir {
     outer: TempDir,
 }
 
-impl Yard {
-    pub(super) fn new() -> Yard {
+impl UnpackDir {
+    pub(super) fn new() -> UnpackDir {
         let outer = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(outer.path().join("into")).expect("a new directory");
         fs::write(outer.path().join("canary"), "untouched").expect("a new file");
-        Yard { outer }
+        UnpackDir { outer }
     }
 
     pub(super) fn outer(&self) -> &Path {
@@ -127,8 +127,9 @@ impl Yard {
         self.outer.path().join("into")
     }
 
-    /// Unpacks, then checks that nothing is outside and nothing inside is of a kind or mode that
-    /// we never make; for every bundle, whatever became of it.
+    /// Unpacks a bundle, then checks that nothing was written outside, and that all kinds and modes inside are those of `extract`.
+    ///
+    /// The checks are made whether the bundle was unpacked or refused.
     pub(super) fn extract(
         &self,
         bundle: &[u8],
@@ -136,7 +137,7 @@ impl Yard {
     ) -> Result<Extracted, ExtractError> {
         let outcome = extract(bundle, &self.inside(), limits);
         let mut outside: Vec<_> = fs::read_dir(self.outer())
-            .expect("the yard is there")
+            .expect("the directory is there")
             .map(|entry| entry.expect("an entry").file_name())
             .collect();
         outside.sort();
@@ -169,13 +170,13 @@ impl Yard {
     }
 
     /// Unpacks a bundle that must be refused for `why`, at `member`, and says both to its owner.
-    pub(super) fn refuses(&self, bundle: &Forge, member: &str, why: &Refusal) {
+    pub(super) fn refuses(&self, bundle: &TarBuilder, member: &str, why: &Refusal) {
         self.refuses_within(bundle, &ExtractLimits::default(), member, why);
     }
 
     pub(super) fn refuses_within(
         &self,
-        bundle: &Forge,
+        bundle: &TarBuilder,
         limits: &ExtractLimits,
         member: &str,
         why: &Refusal,
@@ -193,9 +194,9 @@ impl Yard {
         assert_eq!((named.as_str(), given), (member, why));
         assert!(error.to_string().contains(member));
         assert!(error.is_the_bundles_fault());
-        let yard = self.outer().display().to_string();
+        let unpack_dir = self.outer().display().to_string();
         assert!(
-            member.contains(&yard) || !error.to_string().contains(&yard),
+            member.contains(&unpack_dir) || !error.to_string().contains(&unpack_dir),
             "{error}"
         );
     }
