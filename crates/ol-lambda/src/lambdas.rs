@@ -304,6 +304,11 @@ impl Lambdas {
         held
     }
 
+    /// Waits for the calls that are being made, whichever source they come from. To be asked once no new ones are taken.
+    pub async fn finished(&self) {
+        self.functions.common.in_flight.ended().await;
+    }
+
     /// Takes no new calls and no uploads from now on; those in flight go on.
     pub fn stop_accepting(&self) {
         self.draining.store(true, Ordering::Release);

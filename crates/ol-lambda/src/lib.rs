@@ -22,6 +22,7 @@
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the one task that freezes what has been idle
 //! - `output`: what functions print
+//! - `in_flight`: how many calls are being made
 //! - `phases`: where a call's time went
 //! - [`direct`]: sandboxes without functions, driven one by one
 //! - `zygote`: what instances are forked from
@@ -48,6 +49,7 @@ mod function;
 mod functions;
 mod gauges;
 mod guest;
+mod in_flight;
 mod instance;
 mod instances;
 mod numbered;

@@ -60,6 +60,7 @@ impl Target<'_> {
         body: Body,
         phases: &mut Phases,
     ) -> Result<Answer, InvokeError> {
+        let _flight = self.common.in_flight.begin();
         // The body may have taken long.
         if self.draining.load(Ordering::Acquire) {
             return Err(InvokeError::Draining);

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// How long the end of all sandboxes is waited for.
 const LAST_MOMENTS: Duration = Duration::from_secs(10);
@@ -126,6 +127,13 @@ impl Served {
         }
     }
 
+    /// Waits for calls that didn't come by HTTP, whose connections are waited for.
+    async fn finished(&self) {
+        if let Self::Functions(lambdas) = self {
+            lambdas.finished().await;
+        }
+    }
+
     async fn end(&self, patience: Duration) -> bool {
         match self {
             Self::Functions(lambdas) => lambdas.end(patience).await,
@@ -208,6 +216,7 @@ async fn serve(
     };
     what.stop_accepting();
     stop.send_replace(true);
+    let last = Instant::now() + config.drain();
     let hurry = async {
         if told == Told::Drain {
             tracing::info!(
@@ -219,15 +228,21 @@ async fn serve(
     };
     tokio::select! {
         biased;
-        cut_off = &mut serving => match cut_off.context("the server failed")? {
+        cut_off = async {
+            let cut_off = (&mut serving).await;
+            let _ = timeout_at(last, what.finished()).await;
+            cut_off
+        } => match cut_off.context("the server failed")? {
             0 => {}
             cut_off => tracing::warn!("{cut_off} connections were cut off"),
         },
         () = hurry => {
             tracing::warn!("stopping at once, as told: calls in flight are cut off");
             serving.abort();
-            // It ends with its connections.
-            let _ = serving.await;
+            if !serving.is_finished() {
+                // It ends with its connections.
+                let _ = serving.await;
+            }
         }
     }
     if !what.end(LAST_MOMENTS).await {

@@ -1,6 +1,7 @@
 //! What all functions work with.
 
 use crate::announce::Announcements;
+use crate::in_flight::InFlight;
 use crate::packages::Packages;
 use crate::registry::Registry;
 use crate::resources::Resources;
@@ -15,6 +16,8 @@ pub(crate) struct Common {
     pub(crate) packages: Arc<Packages>,
     /// Where is announced that other functions or versions serve.
     pub(crate) serving: Announcements,
+    /// Calls that are being made.
+    pub(crate) in_flight: InFlight,
     /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
     pub(super) unpacking: Semaphore,
 }
@@ -30,6 +33,7 @@ impl Common {
             registry,
             packages,
             serving: Announcements::new(),
+            in_flight: InFlight::default(),
             unpacking: Semaphore::new(2),
         }
     }

@@ -122,11 +122,13 @@ fn every_five_seconds(lambdas: &Arc<Lambdas>, ticks: &Arc<Mutex<Vec<String>>>) -
                     let Some(lambdas) = lambdas.upgrade() else {
                         return;
                     };
-                    let said = call(&lambdas, called.as_str(), "say tick").await;
-                    ticks
-                        .lock()
-                        .expect("no panic")
-                        .push(format!("{called} {}", said.unwrap_or_default()));
+                    let (ticks, called) = (Arc::clone(&ticks), called.clone());
+                    // A task of its own: the call itself may bring another version into service, which ends this loop.
+                    tokio::spawn(async move {
+                        let said = call(&lambdas, called.as_str(), "say tick").await;
+                        let said = format!("{called} {}", said.unwrap_or_default());
+                        ticks.lock().expect("no panic").push(said);
+                    });
                 }
             });
             running.insert(name, task);
@@ -162,4 +164,42 @@ async fn a_trigger_starts_and_stops_with_its_function() {
     assert!(heard().is_empty(), "it is deleted");
     world.end().await;
     source.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_a_new_version_is_made_all_the_same() {
+    let registry = Arc::new(InMemory::default());
+    let world = World::with_registry(plain(), |_| {}, |_| registry.clone());
+    let ticks = Arc::default();
+    let source = every_five_seconds(&world.lambdas, &ticks);
+    world.install("clock", &yaml(1)).await;
+    tokio::time::sleep(Duration::from_millis(4900)).await;
+    registry.change_silently(
+        &named("clock"),
+        packed(&[("f.py", "x"), ("ol.yaml", &yaml(1))]),
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let heard = std::mem::take(&mut *ticks.lock().expect("no panic"));
+    assert_eq!(heard, ["clock tick"]);
+    world.end().await;
+    source.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_any_source_are_waited_for_at_the_end() {
+    let world = World::new(plain());
+    world.install("f", "").await;
+    let lambdas = Arc::clone(&world.lambdas);
+    let called = tokio::spawn(async move { call(&lambdas, "f", "sleep 2000 late").await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.lambdas.stop_accepting();
+    world.lambdas.finished().await;
+    let said = tokio::time::timeout(Duration::from_millis(1), called).await;
+    assert_eq!(
+        said.expect("it is over")
+            .expect("no panic")
+            .expect("an answer"),
+        "late"
+    );
+    world.end().await;
 }

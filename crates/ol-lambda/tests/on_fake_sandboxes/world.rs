@@ -17,6 +17,7 @@ use ol_sandbox_fake::FakePool;
 use ol_testkit::bundle::bundle;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -28,6 +29,9 @@ pub(crate) const ROOM: u32 = 4;
 /// How long a call may wait for its turn, and a function for its answer.
 pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(3);
 pub(crate) const RUNTIME: Duration = Duration::from_secs(5);
+
+/// The number of the next bundle's file.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) struct World {
     pub(crate) pool: Arc<FakePool>,
@@ -104,7 +108,9 @@ impl World {
 
     /// Installs `name`, with `yaml` as its configuration.
     pub(crate) async fn install(&self, name: &str, yaml: &str) -> Uploaded {
-        let path = self.directory.path().join(format!("{name}.tar.gz"));
+        // Others may be installing the same name.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.path().join(format!("{number}.tar.gz"));
         let code = "it does what its event says";
         std::fs::write(&path, bundle(&[("f.py", code), ("ol.yaml", yaml)])).expect("written");
         let uploaded = self.lambdas.upload(&named(name), &path, false).await;
