@@ -1,8 +1,9 @@
 //! Bounds: on who waits, how long, and how much memory there is.
 
-use crate::world::{EACH, QUEUE_WAIT, ROOM, World, call, plain};
+use crate::world::{EACH, QUEUE_WAIT, ROOM, World, call, named, plain};
+use bytes::Bytes;
 use futures_util::future::join_all;
-use ol_lambda::InvokeError;
+use ol_lambda::{Body, Invocation, InvokeError, Phases, Source};
 use ol_model::MiB;
 use ol_sandbox::Pool;
 use ol_sandbox_fake::FakePool;
@@ -103,6 +104,55 @@ async fn what_is_idle_makes_room() {
         }
         world.end().await;
     }
+}
+
+/// The functions that have a sandbox.
+fn alive(world: &World) -> Vec<String> {
+    let described = world.lambdas.describe().into_iter();
+    described
+        .filter(|(_, lines)| lines.iter().any(|line| line.contains("sandbox ")))
+        .map(|(name, _)| name.to_string())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_idle_longest_makes_room_and_as_many_as_are_needed() {
+    let world = World::configured(plain(), |config| {
+        config.max_limits.mem_mb = EACH.0 * ROOM;
+    });
+    let moment = || tokio::time::sleep(Duration::from_millis(20));
+    for name in ["a", "b", "c", "d"] {
+        world.install(name, "").await;
+        moment().await;
+    }
+    assert_eq!(alive(&world), ["a", "b", "c", "d"]);
+    assert_eq!(world.call("a", "say it").await, Ok("it".into()));
+    moment().await;
+    let two = format!("limits: {{mem_mb: {}}}", EACH.0 * 2);
+    world.install("two", &two).await;
+    assert_eq!(world.call("two", "say it").await, Ok("it".into()));
+    assert_eq!(alive(&world), ["a", "d", "two"]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_found_before_the_worker_stops_is_not_called_after() {
+    let world = World::new(plain());
+    world.install("f", "").await;
+    let (name, id) = (named("f"), world.lambdas.number());
+    let target = world.lambdas.target(&name, id).await.expect("it serves");
+    world.lambdas.stop_accepting();
+    let invocation = Invocation {
+        id,
+        source: Source::Other { path: "" },
+        headers: &[],
+    };
+    let body = Body::Whole(Bytes::new());
+    let told = target
+        .invoke(&invocation, body, &mut Phases::default())
+        .await;
+    assert_eq!(told.map(|_| ()), Err(InvokeError::Draining));
+    world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
