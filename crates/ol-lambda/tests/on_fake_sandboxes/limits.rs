@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use ol_lambda::{Body, Invocation, InvokeError, Phases, Source};
 use ol_model::MiB;
-use ol_sandbox::Pool;
+use ol_sandbox::{Abilities, Pool};
 use ol_sandbox_fake::FakePool;
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,6 +197,35 @@ async fn what_stays_paused_gives_back_what_it_does_not_use() {
     };
     let (said, meanwhile) = tokio::join!(calling, looking);
     assert_eq!((said, meanwhile), (Ok("it".into()), before));
+    world.end().await;
+}
+
+/// An instance whose memory was lowered wants it back when all of it is with others.
+#[tokio::test(start_paused = true)]
+async fn what_is_idle_makes_room_for_one_that_has_given_memory_back() {
+    let abilities = Abilities {
+        fork: false,
+        ..FakePool::able()
+    };
+    let world = World::configured(abilities, |config| {
+        config.features.downsize_paused_mem = true;
+    });
+    world.install("a", "").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for name in ["b", "c", "d"] {
+        world.install(name, "").await;
+    }
+    let rest = world.pool.free_memory();
+    assert!(rest > MiB(1) && rest < EACH, "{rest:?}");
+    world
+        .install("e", &format!("limits: {{mem_mb: {}}}", rest.0 - 1))
+        .await;
+    assert_eq!(alive(&world), ["a", "b", "c", "d", "e"]);
+    let begun = Instant::now();
+    assert_eq!(world.call("a", "say it").await, Ok("it".into()));
+    assert!(begun.elapsed() < LATE, "{:?}", begun.elapsed());
+    let left = alive(&world);
+    assert!(left.len() == 4 && left[0] == "a", "{left:?}");
     world.end().await;
 }
 
