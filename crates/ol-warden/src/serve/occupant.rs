@@ -103,3 +103,42 @@ pub(super) fn read_failure(status: BorrowedFd<'_>) -> Option<String> {
     let length = rustix::io::read(status, &mut bytes).unwrap_or(0);
     Some(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::pipe;
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    use std::process::Command;
+
+    fn ended(script: &str) -> WaitStatus {
+        let child = Command::new("/bin/sh").args(["-c", script]).spawn();
+        let pid = Pid::from_child(&child.expect("a shell"));
+        let ended = waitpid(Some(pid), WaitOptions::empty()).expect("a child");
+        ended.expect("waited for").1
+    }
+
+    #[test]
+    fn a_status_pipe_says_nothing_success_or_why_not() {
+        let (status, child) = pipe().expect("a pipe");
+        assert_eq!(read_failure(status.as_fd()), None, "nothing yet");
+        drop(child);
+        assert_eq!(read_failure(status.as_fd()), Some(String::new()));
+        let (status, child) = pipe().expect("a pipe");
+        rustix::io::write(&child, b"mount /proc: no").expect("room");
+        let told = Some("mount /proc: no".to_owned());
+        assert_eq!(read_failure(status.as_fd()), told);
+        assert_eq!(read_failure(status.as_fd()), None, "the child still has it");
+    }
+
+    #[test]
+    fn a_death_is_an_exit_a_signal_or_a_start_that_failed() {
+        let mut occupant = Occupant::new(SandboxId(1), Startup::Done);
+        assert_eq!(occupant.death(ended("exit 7")), Death::Exited(7));
+        assert_eq!(occupant.death(ended("kill -9 $$")), Death::Signalled(9));
+        // Its end tells less than its own words.
+        occupant.failure = "enter the group: no".to_owned();
+        let told = Death::NotStarted("enter the group: no".to_owned());
+        assert_eq!(occupant.death(ended("exit 1")), told);
+    }
+}
