@@ -113,6 +113,8 @@ mod tests {
             (7, 0, 0, false, true),
             (8, 0, 0, false, false),
             (4, 4, 0, false, false),
+            // Those in the making count.
+            (6, 2, 0, false, false),
             // As many at once as may be.
             (0, 4, 0, false, false),
             (0, 3, 0, true, true),
