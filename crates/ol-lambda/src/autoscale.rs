@@ -156,7 +156,7 @@ impl ServiceTime {
             at: now,
         };
         let before = self.0.unwrap_or(first);
-        // Weighted by time, not by calls: at thousands of calls a second, any sixteen of them may have lost their core together for a while.
+        // Weighted by time, not by calls: at thousands of calls a second, sixteen in a row may all have lost their core for a while.
         // All calls of a window weigh the same: weighing each by the time before it would favour the long ones.
         let since = now.saturating_duration_since(before.at).as_secs_f64();
         let between = before.between + (since - before.between) / Self::LEAST;

@@ -126,7 +126,7 @@ pub enum InvokeError {
     /// The worker is stopping.
     #[error("this worker is stopping and takes no new calls")]
     Draining,
-    /// The warden is gone, thus this worker is about to end. Nothing ran.
+    /// The process that makes sandboxes is gone, thus this worker is about to end. Nothing ran.
     #[error(
         "this worker is ending, since what makes its sandboxes is gone: try again once it was started again"
     )]
