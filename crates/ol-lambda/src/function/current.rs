@@ -200,7 +200,7 @@ impl Function {
             current.looked = Instant::now();
             (Arc::clone(&current.version), current.works())
         };
-        // Forget an ended attempt at another bundle, which has since been taken back. One at a version that doesn't work stays: it says why.
+        // Forget an ended attempt at another bundle, which has been taken back since. One at a version that fails stays: it says why.
         self.preparing()
             .take_if(|attempt| attempt.is_over() && works);
         Some(version)
