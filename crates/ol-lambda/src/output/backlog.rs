@@ -1,8 +1,8 @@
 //! What a sandbox has printed and its log doesn't have yet: the bytes, and which calls they belong to.
 //!
-//! Bytes are cheap to keep, and lines are expensive to write: each line gets the time and the names of its sandbox and invocation, so that an
-//! empty line takes fifty bytes. Therefore bytes are cut into lines only when the log may take them; those that the log will never take are
-//! only counted.
+//! Bytes are cheap to keep, and lines are expensive to write: each line gets the time and the names of its sandbox and invocation, thus
+//! an empty line takes fifty bytes. Therefore bytes are cut into lines only when the log may take them; those that the log will never
+//! take are only counted.
 
 use super::line::Entries;
 use super::owner::{Past, Writers, change_of_writer};
