@@ -80,7 +80,8 @@ fn append(
             let file = directory.file(path)?;
             let metadata = file.metadata()?;
             header.set_metadata(&metadata);
-            // Read exactly as many bytes as the header says, or the rest of the archive is broken: a file that grew is cut, one that shrank is refused.
+            // Exactly as many bytes as the header says, or the archive is broken from there on: a file that grew is cut, one that
+            // shrank is refused.
             let content = file.take(metadata.len()).chain(Shrunk);
             archive.append_data(&mut header, path, content.take(metadata.len()))
         }

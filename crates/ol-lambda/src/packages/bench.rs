@@ -56,7 +56,9 @@ impl Bench {
     }
 }
 
-/// Makes the tools, laying out the program twice: what the first sandbox learns of the interpreter is laid beside the program of all others.
+/// Makes the tools.
+///
+/// Lays out the program twice: what the first sandbox learns of the interpreter is laid beside the program of all others.
 async fn make(packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
     let settings = &packages.settings;
     let index = settings.index.clone();

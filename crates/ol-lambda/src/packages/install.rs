@@ -1,8 +1,8 @@
 //! Installs the packages of a lock that aren't in the store yet: each package once, for all who want it, a few at a time.
 //!
 //! The worker fetches a wheel and checks its hash. A sandbox without any network unpacks and compiles it, and its answer is
-//! kept packed for the next time. Each package gets a sandbox of its own, which is never used again: if a package took over its sandbox, the
-//! sandbox could hand out anything as the next package.
+//! kept packed for the next time. Each package gets a sandbox of its own, which is never used again: a sandbox that a package took over
+//! could hand out anything as the next package.
 
 use super::Packages;
 use super::bench::Tools;

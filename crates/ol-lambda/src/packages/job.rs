@@ -86,8 +86,8 @@ impl<'a> Job<'a> {
 
     /// Gives an order whose answer is a tar, returned twice.
     ///
-    /// Threads that may block read both copies while the returned future runs beside them. That future ends when the reader of the first copy
-    /// does; the second copy may be dropped.
+    /// Threads that may block read both copies while the returned future runs beside them. The future ends when the reader of the
+    /// first copy does; the second copy may be dropped.
     pub(super) async fn order_tar(
         &mut self,
         path: &str,

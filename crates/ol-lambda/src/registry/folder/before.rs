@@ -19,7 +19,7 @@ impl FolderRegistry {
         path.into()
     }
 
-    /// Keeps the bundle that is stored now, beside the one that will replace it. It is a second name of the same file, which costs no space.
+    /// Keeps the bundle that is stored now, beside the one that will replace it: a second name of the same file costs no space.
     ///
     /// # Errors
     /// When the file system fails.

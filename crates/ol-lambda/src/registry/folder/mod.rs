@@ -137,7 +137,8 @@ impl FolderRegistry {
 
     /// Stores a copy of the file `from` as the bundle of `name`.
     ///
-    /// When this returns, the bundle survives a power cut. If the worker is killed at any point, the old bundle or the new one is there, whole.
+    /// When this returns, the bundle survives a power cut. If the worker is killed at any point, the old bundle or the new one is
+    /// there, whole.
     /// The stamp is of what is stored on return: of this upload, unless another one was faster.
     ///
     /// # Errors
