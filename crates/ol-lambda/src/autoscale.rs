@@ -69,7 +69,7 @@ impl Policy {
         };
         let wanted = match (self, load.service) {
             (Self::Work { .. }, None) => each_its_own,
-            // As many instances as there are cores are never too many, and one more is useful because it comes up meanwhile.
+            // As many instances as there are cores are never too many, nor is one more, whose call is on its way while the others run.
             (Self::Work { target }, Some(service)) => {
                 by_work(service, target).max(each_its_own.min(load.cores + 1))
             }

@@ -5,7 +5,7 @@
 //!      ▲                    │
 //!      └───────thaw─────────┘
 //! ```
-//! Nothing here holds a lock longer than a write to a freezer takes. The owner decides who may do what and when.
+//! Nothing here waits for a lock longer than a write to a freezer takes. The owner decides who may do what and when.
 
 use ol_sandbox::{Allotment, Death, Obituary, Paused, Running};
 use std::io;

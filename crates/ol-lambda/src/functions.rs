@@ -169,8 +169,9 @@ impl Functions {
         version
     }
 
-    /// The registry has announced that `name` changed: the next call will look at it. Triggers call a function only after they know of it,
-    /// thus if there are subscribers, the registry is looked at now.
+    /// The registry has announced that `name` changed: the next call will look at it.
+    ///
+    /// Triggers call a function only after they know of it; thus, if there are subscribers, the registry is looked at now.
     async fn news_of(&self, name: &FunctionName) {
         if self.common.serving.are_heard()
             && let Ok(function) = self.find(name).await

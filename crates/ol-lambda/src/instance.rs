@@ -55,8 +55,10 @@ pub(crate) struct Instance {
     /// The instance is in the pauser's first queue (`watched`), or in the one for lasting pauses (`watched_longer`).
     pub(crate) watched: AtomicBool,
     pub(crate) watched_longer: AtomicBool,
-    /// The memory was lowered, or is about to be. A user begins its use before it reads this; the task that lowers memory sets this
-    /// before it looks for uses. Thus at least one of them sees the other.
+    /// The memory was lowered, or is about to be.
+    ///
+    /// A user begins its use before it reads this; the task that lowers memory sets this before it looks for uses. Thus at least
+    /// one of them sees the other.
     small: AtomicBool,
     /// Held by the task that changes the memory.
     sizing: tokio::sync::Mutex<()>,

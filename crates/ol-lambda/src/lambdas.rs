@@ -89,8 +89,9 @@ impl Lambdas {
         }
     }
 
-    /// Finds the function called `name` and the version of it to call. Asks the registry first where that is due.
-    /// `id` is the number of the event.
+    /// Finds the function called `name` and the version of it to call.
+    ///
+    /// Asks the registry first where that is due. `id` is the number of the event.
     ///
     /// # Errors
     /// Those of [`Target::invoke`] that need no body.
@@ -322,8 +323,9 @@ impl Lambdas {
         !self.draining.load(Ordering::Acquire)
     }
 
-    /// Ends every sandbox, busy or not, and waits at most `patience` until the kernel has nothing left of any. Returns false
-    /// if something was left.
+    /// Ends every sandbox, busy or not; returns false if something of one was left.
+    ///
+    /// Waits at most `patience` until the kernel has nothing left of any.
     pub async fn end(&self, patience: Duration) -> bool {
         self.stop_accepting();
         self.functions.common.serving.end();

@@ -30,8 +30,9 @@ struct Watch {
 }
 
 impl Watch {
-    /// Starts the task; it ends when the last handle is dropped. Its queue is bounded by the number of instances, since each
-    /// instance is in it at most once.
+    /// Starts the task; it ends when the last handle is dropped.
+    ///
+    /// Its queue is bounded by the number of instances, since each instance is in it at most once.
     fn start(
         after: Duration,
         flag: fn(&Instance) -> &AtomicBool,
@@ -84,7 +85,7 @@ impl Watch {
 pub(crate) struct Pauser(Watch);
 
 impl Pauser {
-    /// Freezes what was idle for `after`; if `downsizing` is given, lowers the memory of an instance there when it stays frozen.
+    /// Freezes instances idle for `after`; with the pool `downsizing`, lowers the memory of those that stay frozen.
     pub(crate) fn start(after: Duration, downsizing: Option<Arc<dyn Pool>>) -> Self {
         let lasting = downsizing.map(|pool| {
             Watch::start(

@@ -42,8 +42,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings in `config`; `code` and `logs` are directories that exist. `site_packages`: whether the base image has packages
-    /// of its own that functions are to see.
+    /// The settings in `config`; `code` and `logs` are directories that exist.
+    ///
+    /// `site_packages`: whether the base image has packages of its own that functions are to see.
     #[must_use]
     pub fn new(
         config: &WorkerConfig,

@@ -33,10 +33,14 @@ pub(crate) async fn create_unlogged(
     Ok((sandbox, Channel::new(guest, 1)))
 }
 
-/// How fast the output of a sandbox without a log is read, in bytes per second and as a burst. If it prints more, it waits on its pipe.
+/// How fast the output of a sandbox without a log is read, in bytes per second and as a burst.
+///
+/// If the sandbox prints more, it waits on its pipe.
 const UNLOGGED: u32 = 1 << 20;
 
-/// Reads what a sandbox without a log prints, so that it never blocks on its pipe for ever; packages may print while they are imported.
+/// Reads what a sandbox without a log prints, so that it doesn't block on its pipe for ever.
+///
+/// Packages may print while they are imported.
 async fn listen(sandbox: u64, mut output: pipe::Receiver) {
     let mut text = BytesMut::with_capacity(16 << 10);
     let allowance = Allowance::new(UNLOGGED);

@@ -94,7 +94,7 @@ impl Entry {
         })
     }
 
-    /// Freezes the sandbox; if `downsizing` is given, lowers the memory there. Must not be dropped half way.
+    /// Freezes the sandbox, then lowers its memory if the pool `downsizing` is given. Must not be dropped half way.
     pub(super) async fn pause(&self, downsizing: Option<&dyn Pool>) -> Result<(), DirectError> {
         self.alive()?;
         let _alone = self.changing.lock().await;

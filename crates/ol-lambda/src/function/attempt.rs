@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
-/// How often a bundle is read again because it changed while it was read.
+/// How often a bundle is read at most, if it changes each time while it is read.
 const PULLS: usize = 3;
 
 /// A bundle that can't be used, and why.

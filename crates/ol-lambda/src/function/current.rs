@@ -221,7 +221,7 @@ impl Function {
         };
         match outcome {
             Ok(Err(PrepareError::Superseded)) => return Ok(None),
-            // The attempt was made for this call, thus its error is the call's.
+            // The trial has just failed: return its error instead of starting the version once more for this call.
             Ok(Err(PrepareError::Trial(error))) if !self.works() => return Err(error),
             Ok(Err(error)) => return self.version_before(error).map(Some),
             Ok(Ok(())) => {}

@@ -16,8 +16,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// How long a call waits for the new version if the previous one works, and how long an upload waits for its result. Usually enough if
-/// the packages are there already.
+/// How long a call waits for the new version if the previous one works, and how long an upload waits for its result.
+///
+/// Usually enough if the packages are there already.
 pub(super) const HURRY: Duration = Duration::from_secs(2);
 
 /// How far the attempt is.

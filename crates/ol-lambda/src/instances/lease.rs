@@ -30,8 +30,10 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Notes how long the call took by the guest's clock. The worker's clock also counts the time that calls wait for a core: with that
-    /// measure, a crowded machine would start ever more instances.
+    /// Notes how long the call took by the guest's clock.
+    ///
+    /// The worker's clock also counts the time that calls wait for a core: with that measure, a crowded machine would start ever
+    /// more instances.
     pub(crate) fn took(&mut self, took: Option<Duration>) {
         self.took = took.or(self.took);
     }

@@ -1,4 +1,4 @@
-//! The number of instances follows the load: [`crate::autoscale`] says how many there should be, and this module starts and ends them.
+//! Starts and ends instances, so that their number follows the load; [`crate::autoscale`] says how many there should be.
 //!
 //! It asks when a call has to wait, when an instance comes or goes, at every beat while calls wait, and now and then.
 
@@ -89,8 +89,9 @@ impl Instances {
         }
     }
 
-    /// Do at least as many calls wait as instances start? If not, a start that has no memory yet may be withdrawn, unless the function's
-    /// minimum of instances needs it.
+    /// Do at least as many calls wait as instances start?
+    ///
+    /// If not, a start that has no memory yet may be withdrawn, unless the function's minimum of instances needs it.
     pub(crate) fn wants_start(&self, version: &Version) -> bool {
         let mut table = self.table();
         table.waiting.prune();

@@ -35,8 +35,9 @@ pub(crate) struct Instances {
 pub(super) struct Table {
     /// The version that new instances are made of; without one there are no instances, and no call waits.
     pub(super) version: Option<Arc<Version>>,
-    /// Free instances, the most recently used last: that one has warm caches. An instance with a concurrency of n is here n times
-    /// when it is unused.
+    /// Free instances, the most recently used last: that one has warm caches.
+    ///
+    /// An instance with a concurrency of n is here n times when it is unused.
     pub(super) idle: Vec<Arc<Instance>>,
     pub(super) waiting: Queue,
     /// How many are being provisioned.
@@ -108,6 +109,7 @@ impl Instances {
     }
 
     /// From now on calls get instances of `version`; idle instances of another version are gone when this returns.
+    ///
     /// `first`, if given, is already an instance of `version`.
     pub(crate) fn serve(self: &Arc<Self>, version: Arc<Version>, first: Option<Arc<Instance>>) {
         self.replace(Some(version));

@@ -1,4 +1,6 @@
-//! Finds the call that a printed line belongs to (docs/reference/logs.md for people, docs/reference/guest-protocol.md for runtimes).
+//! Finds the call that a printed line belongs to.
+//!
+//! The rules are in docs/reference/logs.md for people, in docs/reference/guest-protocol.md for runtimes.
 //!
 //! A call may start what outlives it. Threads, tasks and forked processes name their call in each line, by a tag. Other programs
 //! don't; but at the end of a call the guest says whether any such process is left, and then lines without a tag belong to no call.

@@ -1,5 +1,6 @@
-//! What every installer sandbox is made from: the installer's program as a version of a function, with uv beside it, and what is known
-//! of the interpreter.
+//! What every installer sandbox is made from.
+//!
+//! That is the installer's program as a version of a function, with uv beside it, and what is known of the interpreter.
 
 use super::Packages;
 use super::failure::Failure;

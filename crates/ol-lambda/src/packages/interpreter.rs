@@ -1,4 +1,6 @@
-//! Learns two things of the interpreter before the first package: which wheels it can use, and what spares uv from asking it each time.
+//! Learns what is needed of the interpreter before the first package is installed.
+//!
+//! That is which wheels the interpreter can use, and data that spares uv from asking it each time.
 //!
 //! A sandbox that does nothing else reports them, since all later sandboxes rely on them.
 

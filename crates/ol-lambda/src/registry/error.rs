@@ -8,8 +8,9 @@ use thiserror::Error;
 /// Why the registry could not do what was asked.
 #[derive(Debug, Error)]
 pub enum RegistryError {
-    /// The folder can't be used at all. This happens when the worker starts and only the operator sees it, so the message
-    /// names the path, which the others never do.
+    /// The folder can't be used at all.
+    ///
+    /// This happens when the worker starts and only the operator sees it, so the message names the path, which the others never do.
     #[error("failed to open the registry {folder:?}; make it a directory that this user may write")]
     Open {
         /// The folder.
@@ -39,8 +40,9 @@ pub enum RegistryError {
         /// What the file system said.
         source: io::Error,
     },
-    /// A bundle could not be stored. The one before it is still in place, unless only the last step
-    /// failed: making the new one durable.
+    /// A bundle could not be stored.
+    ///
+    /// The previous one is still in place, unless only the last step failed: making the new one durable.
     #[error("failed to store the bundle of {name}; check the registry's disk and upload it again")]
     Put {
         /// The function.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   start ── take() ──▶ a blank, given code and limits by the pool: bound, and never shared again
-//!              └ demand ─▶ the task here forks as many as are wanted, when no start is under way
+//!              └ demand ─▶ the task here forks as many as are wanted, while nobody waits for a start
 //! ```
 
 use super::demand::Demand;

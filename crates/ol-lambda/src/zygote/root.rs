@@ -17,7 +17,7 @@ const FAILURES_IN_A_ROW: u32 = 3;
 /// How long to wait before a zygote that died early is replaced; doubles up to the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// A zygote that lived this long didn't die of a defect from its start.
+/// If a zygote lived this long, nothing that the next one shares caused its death.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 
 /// The root zygote has imported no tenant's or package's code: this is plenty for Python itself.

@@ -1,4 +1,6 @@
-//! Keeps the bundle that served before the newest, as `NAME.tar.gz#before` beside it, until the newest has shown that it can be started.
+//! Keeps the bundle that served before the newest, until the newest has shown that it can be started.
+//!
+//! It is kept beside the newest as `NAME.tar.gz#before`.
 //!
 //! Thus a worker that is started meanwhile has a bundle that works. No bundle and no upload can have such a name, so the file is never
 //! taken for one.

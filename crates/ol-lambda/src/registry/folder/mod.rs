@@ -255,8 +255,9 @@ fn bundle_name(file: &OsStr) -> Option<FunctionName> {
     FunctionName::parse(file.to_str()?.strip_suffix(SUFFIX)?).ok()
 }
 
-/// Is this an upload's staging file, `NAME.tar.gz#DIGITS`? No function name holds a `#`, so a staging file is never taken for a
-/// bundle.
+/// Is this an upload's staging file, `NAME.tar.gz#DIGITS`?
+///
+/// No function name holds a `#`, so a staging file is never taken for a bundle.
 fn is_staging(file: &OsStr) -> bool {
     let parts = file.to_str().and_then(|file| file.rsplit_once('#'));
     parts.is_some_and(|(bundle, number)| {
