@@ -33,7 +33,7 @@ pub struct Settings {
     pub(crate) downsize: bool,
     /// The most blanks that are kept.
     pub(crate) blanks: usize,
-    /// What callers are told about errors of functions whose `ol.yaml` doesn't say it.
+    /// What callers are told about errors of functions whose `ol.yaml` doesn't set that.
     pub(crate) errors: ErrorDetail,
     /// The largest body of a request, after decoding.
     pub(crate) max_body: MiB,

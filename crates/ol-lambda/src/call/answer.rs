@@ -92,7 +92,7 @@ async fn read(
         }
         exchange.clock.go_on();
         if last {
-            // Nothing is lost if this isn't taken: all parts were.
+            // Nothing is lost if this isn't taken: all parts were taken already.
             let _ = timeout(patience, parts.send(Ok(None))).await;
         }
         if last || over {

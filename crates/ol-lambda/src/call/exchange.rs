@@ -162,8 +162,9 @@ enum Unsent {
     Limit,
 }
 
-/// Sends the first frame and makes the guest run; returns how long thawing took, if it was frozen. If this fails, nothing ran.
+/// Sends the first frame and makes the guest run; returns how long thawing took, if it was frozen.
 ///
+/// If this fails, nothing ran, except perhaps after [`Unsent::Lost`].
 /// A small frame is sent before the thaw: it waits in the socket, and the guest wakes once, to find it, instead of twice.
 async fn send_first(
     instance: &Arc<Instance>,

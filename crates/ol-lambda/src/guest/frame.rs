@@ -140,8 +140,8 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
 
 /// Joins whole frames at the front of `buffer` to `body`, if they are parts of the same answer; returns how many.
 ///
-/// A joined body is never longer than one frame may be. Thus the many small parts that an app sends are handed on in a few large ones,
-/// if they are there already.
+/// A joined body has at most [`CHUNK`] bytes. Thus the many small parts that an app sends are handed on in a few large ones, if they are
+/// there already.
 pub(crate) fn join(body: &mut Frame, buffer: &mut BytesMut) -> u32 {
     let (mut joined, mut parts) = (BytesMut::new(), 0);
     while body.kind == Kind::Body && !body.end {

@@ -140,7 +140,6 @@ async fn create(
         Demand::Trial { patience } => (true, patience),
     };
     let begun = Instant::now();
-    // A forked sandbox can't leave its zygote's network namespace for the host's.
     if !instances
         .resources
         .pool
@@ -153,6 +152,7 @@ async fn create(
             version.network
         )));
     }
+    // A forked sandbox can't leave its zygote's network namespace for the host's.
     let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
         if !trial && !instances.wants_start(version) {
