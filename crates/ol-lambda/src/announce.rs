@@ -1,7 +1,7 @@
-//! Which functions serve, announced to whoever acts on them unasked: triggers start, change and stop with them.
+//! Announces which functions serve, for triggers, which start, change and stop along with the functions.
 //!
-//! Only that something has changed is announced. A subscriber then compares what serves with what it knew: so one that is slow misses
-//! steps on the way, and never where they led to; and what serves is told in one place, the table of functions.
+//! An announcement only says that something has changed. A subscriber then compares what serves now with what it knew. Thus a slow
+//! subscriber may miss intermediate steps but never the final state, and only the table of functions says what serves.
 
 use crate::version::Version;
 use ol_model::{FunctionConfig, FunctionName};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// The versions that serve now, by their functions' names.
 pub(crate) type Serving = BTreeMap<FunctionName, Arc<Version>>;
 
-/// Where changes are announced. Its value is false once the worker ends, after which nothing will serve.
+/// Where changes are announced. The value becomes false when the worker ends; nothing will serve after that.
 #[derive(Debug)]
 pub(crate) struct Announcements(watch::Sender<bool>);
 
@@ -22,22 +22,22 @@ impl Announcements {
         Self(watch::Sender::new(true))
     }
 
-    /// Another version serves, or a function doesn't any more.
+    /// Announces that another version serves, or that a function no longer does.
     pub(crate) fn changed(&self) {
         self.0.send_modify(|_| {});
     }
 
-    /// The worker ends.
+    /// Announces that the worker ends.
     pub(crate) fn end(&self) {
         self.0.send_replace(false);
     }
 
-    /// Does anybody want to know?
+    /// Are there any subscribers?
     pub(crate) fn are_heard(&self) -> bool {
         self.0.receiver_count() > 0
     }
 
-    /// `look` says what serves.
+    /// Subscribes; `look` returns what serves.
     pub(crate) fn subscribe(&self, look: impl Fn() -> Serving + Send + 'static) -> Changes {
         let mut news = self.0.subscribe();
         news.mark_changed();
@@ -50,17 +50,17 @@ impl Announcements {
     }
 }
 
-/// What a subscriber is told.
+/// One change that a subscriber is told.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A version of a function has begun to serve, the first that the subscriber hears of or another.
+    /// A version of a function has begun to serve: the first one that the subscriber hears of, or a new one.
     Serves {
         /// The function.
         name: FunctionName,
         /// Its `ol.yaml`, with its triggers.
         config: Arc<FunctionConfig>,
     },
-    /// The function serves no more: it was deleted, or the worker ends.
+    /// The function no longer serves: it was deleted, or the worker ends.
     Gone {
         /// The function.
         name: FunctionName,
@@ -71,13 +71,13 @@ pub enum Change {
 pub struct Changes {
     news: watch::Receiver<bool>,
     look: Box<dyn Fn() -> Serving + Send>,
-    /// The number of each version's code: no other version of this run of the worker has it.
+    /// The number of each version's code; unique within this run of the worker.
     known: BTreeMap<FunctionName, u64>,
     due: VecDeque<Change>,
 }
 
 impl Changes {
-    /// The next change; first, all functions that serve already. `None` once the worker has ended. Safe to cancel.
+    /// The next change; at first, one for each function that serves already. `None` once the worker has ended. Safe to cancel.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
             if let Some(change) = self.due.pop_front() {

@@ -1,13 +1,14 @@
 //! How many instances a function should have. Pure: numbers in, a number out.
 //!
-//! Both policies ask how much work is outstanding: calls in the house × how long one takes. An instance should have at most
-//! `target` of it. They differ in the target, and in haste.
+//! Both policies estimate the outstanding work: calls that wait or run × how long a call takes. Each instance should have at most
+//! `target` of it. The policies differ in the target and in how fast they act.
 //!
-//! - [`Policy::Work`]: a few milliseconds. A call that takes longer than that so gets an instance of its own, and many
-//!   short ones share a few: more would fight for the same cores. Instances are started at once, though only as many at a
-//!   time as the cores can bring up, and the first of a function have to show whether its calls are long before more are
-//!   started. They go after a long idleness.
-//! - [`Policy::Original`]: the Go worker's rule: one second, at least one, and one step each second, up or down.
+//! - [`Policy::Work`]: the target is a few milliseconds. Thus a call that takes longer gets an instance of its own, and many
+//!   short calls share a few instances: more would fight for the same cores. Instances are started at once, though only as many at a
+//!   time as the cores can bring up, and the first instances of a function have to show whether its calls are long before more are
+//!   started. Instances are ended after a long idle time.
+//! - [`Policy::Original`]: the Go worker's rule: the target is one second, there is at least one instance, and there is one step
+//!   each second, up or down.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,9 +16,9 @@ use tokio::time::Instant;
 /// How the number of instances follows the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// At most so much outstanding work for each instance.
+    /// At most this much outstanding work for each instance.
     Work { target: Duration },
-    /// The Go worker's.
+    /// The Go worker's rule.
     Original,
 }
 
@@ -28,7 +29,7 @@ pub(crate) struct Load {
     pub waiting: u32,
     /// Calls being served.
     pub running: u32,
-    /// Instances that serve or could.
+    /// Instances that serve or could serve.
     pub alive: u32,
     /// Instances being started.
     pub starting: u32,
@@ -36,13 +37,13 @@ pub(crate) struct Load {
     pub service: Option<Duration>,
     /// Calls wait and run, and none has ended for a while.
     pub stalled: bool,
-    /// Calls that one instance takes at once; at least 1.
+    /// Calls that one instance serves at once; at least 1.
     pub lanes: u32,
-    /// The fewest and the most instances it may have.
+    /// The fewest and the most instances that the function may have.
     pub bounds: (u32, u32),
     /// Processor cores.
     pub cores: u32,
-    /// Since the number was changed last; `None` if it never was.
+    /// Time since the policy last started or ended an instance; `None` if it never did.
     pub since_change: Option<Duration>,
 }
 
@@ -50,10 +51,10 @@ pub(crate) struct Load {
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Policy {
-    /// How many instances it should have.
+    /// How many instances the function should have.
     pub(crate) fn wanted(self, load: &Load) -> u32 {
         let calls = load.waiting + load.running;
-        // More instances than calls to serve at once would only stand by.
+        // More instances than this would have no call to serve.
         let each_its_own = calls.div_ceil(load.lanes.max(1));
         let by_work = |service: Duration, target: Duration| {
             let work = service.as_secs_f64() * f64::from(calls);
@@ -68,7 +69,7 @@ impl Policy {
         };
         let wanted = match (self, load.service) {
             (Self::Work { .. }, None) => each_its_own,
-            // As many as can run at the same time are never too many, nor one more, which is on its way meanwhile.
+            // As many instances as there are cores are never too many, nor is one more, whose call is on its way while the others run.
             (Self::Work { target }, Some(service)) => {
                 by_work(service, target).max(each_its_own.min(load.cores + 1))
             }
@@ -79,7 +80,7 @@ impl Policy {
         wanted.min(most).max(least)
     }
 
-    /// How many to start now.
+    /// How many instances to start now.
     pub(crate) fn starts(self, load: &Load) -> u32 {
         let have = load.alive + load.starting;
         let missing = self.wanted(load).saturating_sub(have);
@@ -88,20 +89,20 @@ impl Policy {
                 let unproven = load.service.is_none() && !load.stalled;
                 let under_way = if unproven { have } else { load.starting };
                 let at_once = load.cores + 1;
-                // The fewest there should be are wanted however long calls take.
+                // The minimum is wanted however long calls take.
                 let fewest = load.bounds.0.saturating_sub(have);
                 let fewest = fewest.min(at_once.saturating_sub(load.starting));
                 missing.min(at_once.saturating_sub(under_way)).max(fewest)
             }
             Self::Original => {
-                // Without any, nothing would ever change.
+                // With no instance at all, nothing would ever change.
                 let due = have == 0 || load.since_change.is_none_or(|since| since >= SECOND);
                 missing.min(u32::from(due))
             }
         }
     }
 
-    /// Should one that was idle for `idle` go? `keep` is how long one is kept.
+    /// Should an instance that was idle for `idle` be ended? `keep` is how long an idle instance is kept.
     pub(crate) fn ends(self, load: &Load, idle: Duration, keep: Duration) -> bool {
         if load.alive <= load.bounds.0 {
             return false;
@@ -116,22 +117,22 @@ impl Policy {
     }
 }
 
-/// How long calls take, lately: over about the last [`Self::WINDOW`], but no fewer than [`Self::LEAST`] calls.
+/// How long calls took lately: over about the last [`Self::WINDOW`], but over at least [`Self::LEAST`] calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ServiceTime(Option<Means>);
 
 /// Weighted means.
 #[derive(Clone, Copy, Debug)]
 struct Means {
-    /// Of all calls, in seconds.
+    /// The duration of all calls, in seconds.
     all: f64,
-    /// Of the long ones, counting the short ones as zero.
+    /// The duration of the long calls, in seconds, counting short ones as zero.
     long: f64,
-    /// The share of short ones.
+    /// The share of short calls.
     short: f64,
-    /// Of the logarithms of the short ones.
+    /// The logarithms of the durations of short calls.
     ln: f64,
-    /// Of the times between two ends, in seconds.
+    /// The time between the ends of two calls, in seconds.
     between: f64,
     at: Instant,
 }
@@ -139,10 +140,10 @@ struct Means {
 impl ServiceTime {
     const WINDOW: Duration = Duration::from_millis(250);
     const LEAST: f64 = 8.0;
-    /// A call that takes longer took that long by itself; a shorter one may have lost its core meanwhile.
+    /// A call at least this long really took that long; a shorter one may have lost its core meanwhile.
     const LONG: Duration = Duration::from_millis(5);
 
-    /// A call that ends at `now` took so long.
+    /// Records a call that took `took` and ended at `now`.
     pub(crate) fn record(&mut self, took: Duration, now: Instant) {
         let (seconds, long) = (took.as_secs_f64(), took >= Self::LONG);
         let ln = seconds.max(1e-6).ln();
@@ -155,8 +156,8 @@ impl ServiceTime {
             at: now,
         };
         let before = self.0.unwrap_or(first);
-        // By time, not by calls: at thousands a second, any sixteen of them may have lost their core for a while together.
-        // All of a window weigh the same: weighing each by the time before it would favour the long ones.
+        // Weighted by time, not by calls: at thousands of calls a second, sixteen in a row may all have lost their core for a while.
+        // All calls of a window weigh the same: weighing each by the time before it would favour the long ones.
         let since = now.saturating_duration_since(before.at).as_secs_f64();
         let between = before.between + (since - before.between) / Self::LEAST;
         let weight = (between / Self::WINDOW.as_secs_f64()).min(1.0 / Self::LEAST);
@@ -175,9 +176,11 @@ impl ServiceTime {
         });
     }
 
-    /// What `policy` goes by; `None` before the first call has ended. The Go worker goes by the mean. Ours takes the geometric
-    /// mean of the short ones, so that a few of them which lost their core are not taken for longer ones: more instances
-    /// would only make them lose it more often, and so on until there are as many as callers.
+    /// The call duration that `policy` uses; `None` before the first call has ended.
+    ///
+    /// The Go worker uses the mean. `Policy::Work` uses the geometric mean of the short calls, so that a few calls that lost their core
+    /// aren't taken for long ones: more instances would only make calls lose their core more often, until there are as many instances
+    /// as callers.
     pub(crate) fn lately(self, policy: Policy) -> Option<Duration> {
         let means = self.0?;
         Some(Duration::from_secs_f64(match policy {
@@ -291,7 +294,7 @@ mod tests {
         let near = |have: f64, want: f64| (have / want - 1.0).abs() < 0.02;
         let [ours, original] = record(&[1_000_000], 1);
         assert!(near(ours, 1.0) && near(original, 1.0));
-        // Few long calls are enough, and of short ones as many as fit a second.
+        // A few long calls are enough; of short ones, as many as fit into a second.
         let [ours, original] = record(&[250_000], 60);
         assert!(near(ours, 0.25) && near(original, 0.25));
         let [ours, original] = record(&[1_000], 3_000);
@@ -299,7 +302,7 @@ mod tests {
             near(ours, 1e-3) && near(original, 1e-3),
             "{ours} {original}"
         );
-        // Some that lost their core for a while say little to us.
+        // Calls that lost their core for a while hardly change `Policy::Work`'s estimate.
         let lost: Vec<u64> = (0..10).map(|n| if n == 0 { 3_000 } else { 20 }).collect();
         let [ours, original] = record(&lost, 300);
         assert!(ours < 60e-6 && original > 200e-6, "{ours} {original}");
@@ -311,7 +314,7 @@ mod tests {
         let mut now = Instant::now();
         for n in 0..4_000 {
             let took = if n % 20 == 0 { 40_000 } else { 100 };
-            // On four instances.
+            // The calls run on four instances.
             now += Duration::from_micros(took / 4);
             time.record(Duration::from_micros(took), now);
         }

@@ -5,7 +5,7 @@
 //!      ▲                    │
 //!      └───────thaw─────────┘
 //! ```
-//! Nothing here waits for a lock longer than it takes to write to a freezer. Who may do what and when is its owner's affair.
+//! Nothing here waits for a lock longer than a write to a freezer takes. The owner decides who may do what and when.
 
 use ol_sandbox::{Allotment, Death, Obituary, Paused, Running};
 use std::io;
@@ -13,31 +13,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long it is looked again and again whether a freeze has taken hold: mostly its process runs only to be stopped, at once.
+/// How long to poll for a freeze in a tight loop: usually the process runs only to be stopped, which happens at once.
 const SOON: Duration = Duration::from_micros(200);
-/// The first wait between two looks after that, and the longest.
+/// The first wait between two polls after that, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 const LAST_WAIT: Duration = Duration::from_millis(64);
 
-/// The state of a sandbox, for who looks.
+/// The state of a sandbox.
 pub(crate) enum State {
     Running(Running),
     Paused(Paused),
-    /// Given up: it ran too long, broke the protocol, its code was replaced, or nobody wants it any more.
+    /// Given up: it ran too long, broke the protocol, its code was replaced, or it is no longer wanted.
     Gone,
 }
 
-/// What became of an attempt to thaw.
+/// The result of an attempt to thaw.
 pub(crate) enum Thaw {
-    /// It ran.
+    /// The sandbox was running already.
     Needless,
-    /// It runs again; how long that took.
+    /// The sandbox runs again; says how long that took.
     Done(Duration),
-    /// It was given up.
+    /// The sandbox was given up.
     Gone,
 }
 
-/// A sandbox.
+/// A sandbox, behind a lock on its state.
 pub(crate) struct Backing {
     state: Mutex<State>,
     obituary: Obituary,
@@ -55,15 +55,15 @@ impl Backing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `look` sees in it. Nothing changes meanwhile, so it should be short.
+    /// Shows the state to `look`. The state is locked meanwhile, so `look` should be short.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state())
     }
 
-    /// Begins to freeze it if `wanted` says so, which is asked when nobody can thaw it; says whether it is paused then.
+    /// Begins to freeze the sandbox if `wanted` agrees; returns whether it is paused then. `wanted` is called while nobody can thaw.
     ///
     /// # Errors
-    /// When the freezer fails; the sandbox is gone then.
+    /// When the freezer fails; the sandbox is given up then.
     pub(crate) fn pause_if(&self, wanted: impl FnOnce() -> bool) -> io::Result<bool> {
         let mut state = self.state();
         if !wanted() {
@@ -76,7 +76,7 @@ impl Backing {
         Ok(matches!(*state, State::Paused(_)))
     }
 
-    /// Waits until a freeze has taken hold; false if it is thawed or given up before.
+    /// Waits until a freeze has taken effect; returns false if the sandbox is thawed or given up first.
     ///
     /// # Errors
     /// When the freezer can't be read.
@@ -101,10 +101,10 @@ impl Backing {
         }
     }
 
-    /// Makes it run.
+    /// Makes the sandbox run.
     ///
     /// # Errors
-    /// When the freezer fails; the sandbox is gone then.
+    /// When the freezer fails; the sandbox is given up then.
     pub(crate) fn thaw(&self) -> io::Result<Thaw> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Gone) {
@@ -121,7 +121,7 @@ impl Backing {
         }
     }
 
-    /// Its memory, to be lowered or raised; none once it is given up.
+    /// The sandbox's memory, to be lowered or raised; `None` once it is given up.
     pub(crate) fn allotment(&self) -> Option<Allotment> {
         self.look(|state| match state {
             State::Running(running) => Some(running.allotment()),
@@ -139,24 +139,24 @@ impl Backing {
         self.death().is_none() && !self.look(|state| matches!(state, State::Gone))
     }
 
-    /// How it died, if that is known.
+    /// How the sandbox died, if that is known.
     pub(crate) fn death(&self) -> Option<Death> {
         self.obituary.death()
     }
 
-    /// The same; when only the sandbox's silence is known, the pool's word is waited for, for a moment.
+    /// Like [`Self::death`], but if only the sandbox's silence is known, waits a moment for the pool to report the cause.
     pub(crate) async fn how_it_died(&self) -> Option<Death> {
         let mut obituary = self.obituary();
         let told = tokio::time::timeout(Duration::from_secs(1), obituary.wait());
         told.await.ok().flatten()
     }
 
-    /// Where its death will be told.
+    /// Where the sandbox's death will be reported.
     pub(crate) fn obituary(&self) -> Obituary {
         self.obituary.clone()
     }
 
-    /// Has it destroyed, whatever it does.
+    /// Has the sandbox destroyed, whatever it is doing.
     pub(crate) fn give_up(&self) {
         *self.state() = State::Gone;
     }

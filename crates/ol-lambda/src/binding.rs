@@ -1,4 +1,4 @@
-//! What a guest is told of the function that it is to be.
+//! What tells a guest which function it becomes.
 
 use crate::guest::frame::{CHUNK, HEADER, header};
 use crate::guest::{Channel, Kind};
@@ -12,11 +12,11 @@ pub(crate) struct Binding<'a> {
     pub version: &'a Version,
     pub name: &'a str,
     pub site_packages: bool,
-    /// What to add to the module search path, as paths inside.
+    /// What to add to the module search path, as paths inside the sandbox.
     pub path: &'a [String],
 }
 
-/// The frames that tell it.
+/// The frames that bind a guest.
 pub(crate) struct Message<'a> {
     head: String,
     code: &'a [u8],
@@ -24,7 +24,7 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Binding<'a> {
-    /// To `version` of the function `name`, which sees the base's packages too if `site_packages`.
+    /// Binds to `version` of the function `name`; with `site_packages`, the function sees the base image's packages too.
     pub(crate) fn of(name: &'a FunctionName, site_packages: bool, version: &'a Version) -> Self {
         Self {
             version,
@@ -34,10 +34,10 @@ impl<'a> Binding<'a> {
         }
     }
 
-    /// For a guest whose Python takes compiled code of kind `magic`: sends that if such a guest compiled the code before, else `source`.
+    /// The message for a guest whose Python accepts compiled code of kind `magic`: that code if a guest has compiled it, else `source`.
     pub(crate) fn message(&self, source: &'a [u8], magic: &str) -> Message<'a> {
         let version = self.version;
-        // Others on the connection must not wait for one who is slow, nor their lines be taken for his.
+        // One slow call must not delay others on the connection, nor may printed lines be taken for another call's.
         let shared = version.config.concurrency > 1;
         let head = serde_json::json!({
             "entry": version.entry,
@@ -65,7 +65,7 @@ impl Message<'_> {
             .to_le_bytes()
     }
 
-    /// As one frame, for a guest that isn't there yet; empty if it is too long for that.
+    /// The message as one frame, to be given to a guest before it runs; empty if it is too long for one frame.
     pub(crate) fn opening(&self) -> Vec<u8> {
         let length = 4 + self.head.len() + self.code.len();
         if HEADER + length > LONGEST_OPENING {
@@ -75,12 +75,12 @@ impl Message<'_> {
         [&header[..], &self.length(), self.head.as_bytes(), self.code].concat()
     }
 
-    /// Over the connection of a guest that is there.
+    /// Sends the message over the connection of a running guest.
     pub(crate) async fn send(&self, channel: &Channel) {
         let (first, rest) = self.code.split_at(self.code.len().min(CHUNK));
         let flags = (rest.is_empty(), self.compiled);
         let parts = [&self.length()[..], self.head.as_bytes(), first];
-        // A guest that is gone already is noticed, with its reason, when its answer is awaited.
+        // If the guest is gone, that is noticed, with the reason, when its answer is awaited.
         let _ = channel.send(Kind::Bind, flags, 0, parts).await;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {

@@ -1,6 +1,6 @@
-//! Errors for the log.
+//! Formats errors for the log.
 
-/// An error and its sources, for the log.
+/// Formats an error and its sources for the log.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -3,7 +3,7 @@
 use ol_model::Limits;
 use ol_sandbox::Death;
 
-/// A death in words for the caller.
+/// Describes a death for the caller.
 pub(crate) fn describe(death: Option<Death>, limits: &Limits) -> String {
     match death {
         None => "it closed its connection".to_owned(),

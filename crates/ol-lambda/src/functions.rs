@@ -1,4 +1,4 @@
-//! The functions of a worker that were called or dealt with, by name.
+//! The table of a worker's functions that were called, uploaded or asked about, by name.
 
 use crate::announce::Serving;
 use crate::function::{Common, Function};
@@ -22,7 +22,7 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// None yet. Starts what the functions of `registry` need to run in `pool`, and looks after them until the worker ends.
+    /// Starts with an empty table, and with what the functions of `registry` need to run in `pool`; tends it until the worker ends.
     pub(crate) fn start(
         settings: Settings,
         registry: Arc<dyn Registry>,
@@ -62,7 +62,7 @@ impl Functions {
         functions
     }
 
-    /// The function of that name, if it was called or dealt with before.
+    /// The function of that name, if it is in the table.
     pub(crate) fn known(&self, name: &FunctionName) -> Option<Arc<Function>> {
         self.read().get(name).cloned()
     }
@@ -71,7 +71,7 @@ impl Functions {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of them.
+    /// All functions in the table.
     pub(crate) fn all(&self) -> Vec<Arc<Function>> {
         self.read().values().cloned().collect()
     }
@@ -89,13 +89,13 @@ impl Functions {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The function of that name, made if there is none.
+    /// The function of that name, created if it isn't in the table.
     pub(crate) fn insert(&self, name: &FunctionName) -> Arc<Function> {
         let new = || Function::new(name.clone(), Arc::clone(&self.common));
         Arc::clone(self.write().entry(name.clone()).or_insert_with(new))
     }
 
-    /// Puts `function` back, unless another is there by now.
+    /// Puts `function` back into the table, unless another of its name is there by now.
     pub(crate) fn insert_again(&self, function: &Arc<Function>) {
         let mut table = self.write();
         let entry = table.entry(function.name.clone());
@@ -117,13 +117,13 @@ impl Functions {
         function.retire();
     }
 
-    /// The same with a function that the registry has no more, whose log ends.
+    /// Like [`Self::forget`], for a function that the registry no longer has: its log ends too.
     pub(crate) fn forget_for_good(&self, function: &Arc<Function>) {
         self.forget(function);
         function.instances.log.end();
     }
 
-    /// The registry has no function of this name: what is known of one is forgotten, and its log ends, be it of an earlier run.
+    /// The registry has no function of this name: forgets the one in the table and ends the log, even one of an earlier run.
     pub(crate) fn end(&self, name: &FunctionName) {
         let function = self.known(name);
         self.forget_for_good(
@@ -131,12 +131,12 @@ impl Functions {
         );
     }
 
-    /// Takes all out of the table.
+    /// Takes all functions out of the table.
     pub(crate) fn take_all(&self) -> Vec<Arc<Function>> {
         self.write().drain().map(|(_, function)| function).collect()
     }
 
-    /// What serves, for those who want to know.
+    /// The versions that serve, for subscribers.
     pub(crate) fn serving(&self) -> Serving {
         let functions = self.read();
         let versions = functions
@@ -145,7 +145,7 @@ impl Functions {
         versions.collect()
     }
 
-    /// The function called `name`. One that nothing is registered under leaves no trace.
+    /// The function called `name`. If the registry has none of that name, no entry stays in the table.
     pub(crate) async fn find(&self, name: &FunctionName) -> Result<Arc<Function>, InvokeError> {
         if let Some(function) = self.known(name) {
             return Ok(function);
@@ -160,7 +160,7 @@ impl Functions {
         }
     }
 
-    /// The version of `function` to call, once the registry was looked at.
+    /// Looks at the registry and returns the version of `function` to call.
     pub(crate) async fn look(&self, function: &Arc<Function>) -> Result<Arc<Version>, InvokeError> {
         let version = function.version().await;
         if let Err(InvokeError::NotFound(_)) = version {
@@ -169,18 +169,19 @@ impl Functions {
         version
     }
 
-    /// The registry has announced that `name` changed: the next call looks at it. Triggers make no call before they know of it, so for
-    /// them it is looked at now.
+    /// The registry has announced that `name` changed: the next call will look at it.
+    ///
+    /// Triggers call a function only after they know of it; thus, if there are subscribers, the registry is looked at now.
     async fn news_of(&self, name: &FunctionName) {
         if self.common.serving.are_heard()
             && let Ok(function) = self.find(name).await
         {
-            // Its log says what is wrong with it.
+            // An error is in the function's log already.
             let _ = self.look(&function).await;
         }
     }
 
-    /// Ends sandboxes that nobody uses, the longest idle first, until they held `missing` together or none is left.
+    /// Ends idle sandboxes, the longest idle first, until those ended held `missing` together or none is left.
     fn end_idlest(&self, missing: MiB) {
         let mut freed = 0;
         while freed < missing.0 {
@@ -198,7 +199,7 @@ impl Functions {
     }
 }
 
-/// Looks after all functions now and then, until the worker ends.
+/// Tends all functions from time to time, until the worker ends.
 async fn tend(functions: Weak<Functions>) {
     loop {
         let known = functions.upgrade();

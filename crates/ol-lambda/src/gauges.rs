@@ -1,4 +1,4 @@
-//! How many of each there are at this moment, for those who watch a worker.
+//! How much a worker holds at this moment, for monitoring.
 
 use ol_model::MiB;
 
@@ -16,7 +16,7 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// Of a worker that has this much memory free, and nothing else yet.
+    /// The gauges of a worker that has this much free memory, and nothing else yet.
     pub(crate) fn new(free_memory: MiB) -> Self {
         Self {
             free_memory,

@@ -1,4 +1,4 @@
-//! A serving slot of a function: a bound sandbox, frozen while nobody uses it.
+//! A serving slot of a function: a bound sandbox, frozen while it is unused.
 
 use crate::backing::{Backing, State, Thaw};
 use crate::guest::Channel;
@@ -13,20 +13,20 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-/// What a paused sandbox keeps beyond what it uses.
+/// How much memory a paused sandbox keeps beyond what it uses.
 const ROOM: MiB = MiB(1);
 
-/// How long a guest with a lifespan may take to end it.
+/// How long a guest with a lifespan (its app's shutdown code) may take to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What a guest says of the function that it is bound to.
+/// What a guest reports of the function that it is bound to.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 pub(crate) struct About {
     pub(crate) kind: FunctionKind,
-    /// It wants to be told before it ends.
+    /// The guest wants to be told before it ends.
     #[serde(default)]
     pub(crate) lifespan: bool,
-    /// Its import started processes that are still there.
+    /// Its import started processes that still run.
     #[serde(default)]
     pub(crate) left: bool,
 }
@@ -38,27 +38,29 @@ pub(crate) struct Instance {
     pub(crate) sandbox: u64,
     pub(crate) about: About,
     pub(crate) output: Arc<Outlet>,
-    /// Where its sandbox's connections to the outside arrive, until somebody takes it; if its network is such a gate.
+    /// A listener for the sandbox's outgoing connections, until somebody takes it; only if the sandbox's network is a gate.
     gate: Mutex<Option<TcpListener>>,
     origin: Origin,
-    /// A call has it, or had.
+    /// A call has used the instance.
     used: AtomicBool,
     parting: AtomicBool,
     backing: Backing,
     /// Calls being served; several only if the function allows it.
     active: AtomicU32,
-    /// How often it was used; tells the pauser whether it was idle all the time.
+    /// How often the instance was used; tells the pauser whether it was idle all the time.
     uses: AtomicU64,
     made: Instant,
-    /// When its last use ended, in ms after it was made.
+    /// When the last use ended, in ms after `made`.
     last_used: AtomicU64,
-    /// It has an entry in the pauser's queue, and in that for what stays paused.
+    /// The instance is in the pauser's first queue (`watched`), or in the one for lasting pauses (`watched_longer`).
     pub(crate) watched: AtomicBool,
     pub(crate) watched_longer: AtomicBool,
-    /// Its memory was lowered, or is about to be. Whoever uses it looks here after its use has begun, and whoever lowers it sets this
-    /// before looking for uses: one of both sees the other.
+    /// The memory was lowered, or is about to be.
+    ///
+    /// A user begins its use before it reads this; the task that lowers memory sets this before it looks for uses. Thus at least
+    /// one of them sees the other.
     small: AtomicBool,
-    /// One who changes its memory at a time.
+    /// Held by the task that changes the memory.
     sizing: tokio::sync::Mutex<()>,
 }
 
@@ -98,7 +100,7 @@ impl Instance {
         }
     }
 
-    /// How many calls it takes at once.
+    /// How many calls the instance serves at once.
     pub(crate) fn lanes(&self) -> u32 {
         match self.about.kind {
             FunctionKind::Asgi => self.version.config.concurrency,
@@ -106,18 +108,18 @@ impl Instance {
         }
     }
 
-    /// Begins a use: it is not frozen any more from now on, but may still be, see [`Self::thaw`].
+    /// Begins a use: from now on the instance isn't frozen any more, but it may still be frozen from before, see [`Self::thaw`].
     pub(crate) fn begin(&self) -> Result<(), Lost> {
         if !self.alive() {
             return Err(Lost);
         }
-        // In one order with `small`.
+        // `SeqCst`, so that this and accesses to `small` have one order.
         self.active.fetch_add(1, Ordering::SeqCst);
         self.uses.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
-    /// Where its sandbox's connections to the outside arrive, for the first who asks.
+    /// The listener for the sandbox's outgoing connections, for the first caller.
     pub(crate) fn take_gate(&self) -> Option<TcpListener> {
         self.gate
             .lock()
@@ -125,13 +127,13 @@ impl Instance {
             .take()
     }
 
-    /// A call has got it: how it was made, for the first.
+    /// Notes that a call uses the instance; for the first call, returns how the instance was made.
     pub(crate) fn first_call(&self) -> Option<Origin> {
         let used = self.used.load(Ordering::Relaxed) || self.used.swap(true, Ordering::Relaxed);
         (!used).then_some(self.origin)
     }
 
-    /// Makes it run, once a use has begun; says how long that took if it was frozen.
+    /// Makes the sandbox run, once a use has begun; returns how long that took if it was frozen.
     pub(crate) fn thaw(&self) -> Result<Option<Duration>, Lost> {
         match self.backing.thaw() {
             Ok(Thaw::Needless) => Ok(None),
@@ -145,26 +147,26 @@ impl Instance {
         }
     }
 
-    /// Must its memory be got back before it runs? To be asked once a use has begun.
+    /// Must the memory be raised again before the sandbox runs? To be asked once a use has begun.
     pub(crate) fn is_small(&self) -> bool {
         self.small.load(Ordering::SeqCst)
     }
 
-    /// The memory that it holds now.
+    /// The memory that the sandbox holds now.
     pub(crate) fn memory(&self) -> MiB {
         self.backing
             .allotment()
             .map_or(MiB(0), |allotment| allotment.size())
     }
 
-    /// Gets its memory back, once a use has begun; waits for that at most `patience`.
+    /// Raises the memory again, once a use has begun; waits at most `patience` for it.
     pub(crate) async fn regain(
         &self,
         pool: &dyn Pool,
         patience: Duration,
     ) -> Result<(), CreateError> {
         let _alone = self.sizing.lock().await;
-        // One that is given up needs none, and its user will see it.
+        // If the sandbox was given up, it needs no memory, and its user will notice.
         if let Some(allotment) = self.backing.allotment() {
             let memory = self.version.limits.mem;
             pool.regain(&allotment, memory, patience).await?;
@@ -173,7 +175,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Lowers its memory to what it uses, if it is paused and was since `uses` was read. Not to be dropped half way.
+    /// Lowers the memory to what the sandbox uses, if it is paused and was since `uses` was read. Must not be dropped half way.
     pub(crate) async fn downsize_if_paused(&self, uses: u64, pool: &dyn Pool) {
         let _alone = self.sizing.lock().await;
         let was = self.small.swap(true, Ordering::SeqCst);
@@ -192,22 +194,22 @@ impl Instance {
         self.active.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Are several calls being served?
+    /// Is more than one call being served?
     pub(crate) fn is_shared(&self) -> bool {
         self.active.load(Ordering::Acquire) > 1
     }
 
-    /// Is a call being served?
+    /// Is any call being served?
     pub(crate) fn in_use(&self) -> bool {
         self.active.load(Ordering::Acquire) > 0
     }
 
-    /// When its last use ended.
+    /// When the last use ended.
     pub(crate) fn last_used(&self) -> Instant {
         self.made + Duration::from_millis(self.last_used.load(Ordering::Relaxed))
     }
 
-    /// Where its sandbox's death will be told.
+    /// Where the sandbox's death will be reported.
     pub(crate) fn obituary(&self) -> Obituary {
         self.backing.obituary()
     }
@@ -217,10 +219,10 @@ impl Instance {
         self.uses.load(Ordering::Acquire)
     }
 
-    /// Freezes it if it is idle and was so since `uses` was read.
+    /// Freezes the sandbox if it is idle and was since `uses` was read.
     pub(crate) async fn pause_if_idle(&self, uses: u64) {
         let begun = Instant::now();
-        // A use that begins while this is asked waits for the backing's lock, and then thaws.
+        // A use that begins while this closure runs waits for the backing's lock, and then thaws.
         let idle = || self.active.load(Ordering::Acquire) == 0 && self.uses() == uses;
         match self.backing.pause_if(idle) {
             Ok(true) => {}
@@ -236,7 +238,7 @@ impl Instance {
         }
     }
 
-    /// How it ends if it wants to be told: in its own time, for a moment. `None` if it doesn't, or is told already.
+    /// A future that lets the guest shut down by itself, for at most [`FAREWELL`]. `None` if it doesn't want that or is told already.
     pub(crate) fn farewell(
         self: &Arc<Self>,
         pool: Arc<dyn Pool>,
@@ -247,12 +249,12 @@ impl Instance {
         }
         let instance = Arc::clone(self);
         Some(async move {
-            // A use, so that nothing freezes it again.
+            // Counts as a use, so that nothing freezes the sandbox again.
             if instance.begin().is_err() {
                 return;
             }
             if instance.is_small() {
-                // Without it, the little it may need is likely there all the same.
+                // If the memory can't be raised, the little that the guest may need is likely there anyway.
                 let _ = instance.regain(&*pool, Duration::ZERO).await;
             }
             if instance.thaw().is_ok() {
@@ -260,7 +262,7 @@ impl Instance {
                     instance.channel.bid_farewell().await;
                     instance.obituary().wait().await
                 };
-                // Who doesn't listen, or doesn't come to an end, is ended.
+                // A guest that doesn't listen, or doesn't end in time, is destroyed.
                 let _ = tokio::time::timeout(FAREWELL, ending).await;
             }
             instance.finish();
@@ -268,22 +270,22 @@ impl Instance {
         })
     }
 
-    /// Gives the sandbox up: it is destroyed, whatever it does.
+    /// Has the sandbox destroyed, whatever it is doing.
     pub(crate) fn doom(&self) {
         self.backing.give_up();
     }
 
-    /// Is it still good for a call?
+    /// Can the instance still serve calls?
     pub(crate) fn alive(&self) -> bool {
         self.backing.alive()
     }
 
-    /// How it died; when only its silence is known, the pool's word is waited for, for a moment.
+    /// How the sandbox died; if only its silence is known, waits a moment for the pool to report the cause.
     pub(crate) async fn death(&self) -> Option<Death> {
         self.backing.how_it_died().await
     }
 
-    /// For people: what it is doing.
+    /// For people: what the instance is doing.
     pub(crate) fn describe(&self) -> String {
         let state = self.backing.look(|state| match state {
             State::Running(running) => format!("running, {}", running.process()),

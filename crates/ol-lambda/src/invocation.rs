@@ -1,7 +1,7 @@
-//! What goes into the lambda layer: one event for a function, whatever source it comes from.
+//! What goes into the lambda layer: one event for a function, from any source.
 //!
-//! Nothing here is of HTTP's types, so that a source that isn't HTTP forges no requests: it names itself, and a web app that it
-//! calls is told of a POST. What makes an event an HTTP request are words that the function is told ([`HttpRequest`]).
+//! Nothing here uses HTTP's types, so that a source that isn't HTTP need not forge a request: it gives its name, and a web app that it
+//! calls is told of a POST. Only [`HttpRequest`], which the function is told, is particular to HTTP.
 
 use crate::invoke::InvokeError;
 use bytes::Bytes;
@@ -25,14 +25,14 @@ impl fmt::Display for InvocationId {
     }
 }
 
-/// An event for a function, without its body. Its answer is what [`crate::Target::invoke`] returns.
+/// An event for a function, without its body. [`crate::Target::invoke`] returns its answer.
 #[derive(Clone, Copy)]
 pub struct Invocation<'a> {
     /// Its number, from [`crate::Lambdas::number`].
     pub id: InvocationId,
     /// Where it comes from.
     pub source: Source<'a>,
-    /// What its source says of it beside the body.
+    /// What the source says of the event beside the body.
     pub headers: &'a dyn Headers,
 }
 
@@ -41,9 +41,9 @@ pub struct Invocation<'a> {
 pub enum Source<'a> {
     /// A request to `/run/NAME`.
     Http(HttpRequest<'a>),
-    /// Something else. A web app is told of a POST, whose body many read only as far as a `content-length` among the headers says.
+    /// Another source. A web app is told of a POST; many apps read its body only as far as a `content-length` among the headers says.
     Other {
-        /// Below `/run/NAME`: empty, or begins with a slash.
+        /// The part after `/run/NAME`: empty, or begins with a slash.
         path: &'a str,
     },
 }
@@ -51,22 +51,22 @@ pub enum Source<'a> {
 /// What a web app is told of an HTTP request.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpRequest<'a> {
-    /// In capitals, as a rule.
+    /// The method; usually in capitals.
     pub method: &'a str,
-    /// Below `/run/NAME`, as it was sent, percent signs and all: empty, or begins with a slash.
+    /// The part after `/run/NAME`, as it was sent, percent signs and all: empty, or begins with a slash.
     pub path: &'a str,
-    /// What follows the question mark.
+    /// What follows the question mark in the URL.
     pub query: &'a str,
-    /// `1.0` or `1.1`.
+    /// The HTTP version: `1.0` or `1.1`.
     pub version: &'a str,
-    /// Who sent it; unknown where it didn't come over TCP.
+    /// The client's address; `None` if the request didn't come over TCP.
     pub client: Option<SocketAddr>,
-    /// The worker as the client named it, and the port.
+    /// The worker's host name as the client wrote it, and the port.
     pub server: (&'a str, u16),
 }
 
 impl Source<'_> {
-    /// Is the body of an answer sent to it? Not to who asked by HEAD.
+    /// Does this source want the body of an answer? A HEAD request doesn't.
     pub(crate) fn wants_a_body(&self) -> bool {
         !matches!(self, Self::Http(request) if request.method == "HEAD")
     }
@@ -74,7 +74,7 @@ impl Source<'_> {
 
 /// The headers of an event: names in lower case, and values, which are bytes.
 pub trait Headers: Sync {
-    /// Shows each to `see`, in order. One name may come several times.
+    /// Shows each header to `see`, in order. A name may come several times.
     fn each(&self, see: &mut dyn FnMut(&str, &[u8]));
 
     /// Shows each value of the header `name` to `see`.
@@ -87,7 +87,7 @@ pub trait Headers: Sync {
     }
 }
 
-/// By name and value.
+/// Pairs of name and value.
 impl Headers for [(&str, &str)] {
     fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
         for (name, value) in self {
@@ -96,7 +96,7 @@ impl Headers for [(&str, &str)] {
     }
 }
 
-/// The same, none or as many as there are.
+/// The same for arrays of any length, so that a literal can be used.
 impl<const N: usize> Headers for [(&str, &str); N] {
     fn each(&self, see: &mut dyn FnMut(&str, &[u8])) {
         self.as_slice().each(see);
@@ -105,9 +105,9 @@ impl<const N: usize> Headers for [(&str, &str); N] {
 
 /// The body of an event.
 pub enum Body {
-    /// All of it, at hand.
+    /// The whole body.
     Whole(Bytes),
-    /// As it arrives. An error ends the invocation with that error.
+    /// The body as it arrives. An error ends the invocation with that error.
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>),
 }
 

@@ -12,25 +12,26 @@ use std::time::Duration;
 pub struct Answer {
     /// An HTTP status, from 200 to 999.
     pub status: u16,
-    /// Header lines, in order, without `Content-Length`: names in lower case, and bytes. HTTP allows all of them.
+    /// Header lines, in order, without `Content-Length`: names in lower case, and values as bytes. All are valid in HTTP.
     pub headers: Vec<(String, Bytes)>,
-    /// The length that the function announced. A body that comes is held to it.
+    /// The body length that the function announced. The body is checked against it.
     pub length: Option<u64>,
-    /// The function said nothing but the body, which is JSON.
+    /// The function sent a body without a head; the body is JSON.
     pub json: bool,
     /// The body; empty where the status allows none (204, 205, 304).
     pub body: AnswerBody,
 }
 
-/// The parts of a body as the function writes them. An error is the last of them. Its drop gives the rest up: the function is told
-/// so if it listens, and finishes unheard.
+/// The parts of a body as the function writes them; an error ends the stream.
+///
+/// Dropping the stream gives up the rest: the function is told if it listens, and what it still sends is discarded.
 pub type AnswerStream = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
 
 /// The body of an [`Answer`].
 pub enum AnswerBody {
-    /// All of it.
+    /// The whole body.
     Whole(Bytes),
-    /// It comes in parts.
+    /// The body comes in parts.
     Stream(AnswerStream),
 }
 
@@ -43,7 +44,7 @@ impl fmt::Debug for AnswerBody {
     }
 }
 
-/// Why an invocation has no answer of the function's. `Display` is for the caller: no host path, nothing of others.
+/// Why an invocation has no answer from the function. `Display` is for the caller: no host path, nothing about other functions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvokeError {
     /// No such function.
@@ -52,52 +53,52 @@ pub enum InvokeError {
     /// The request itself is wrong.
     #[error("{0}")]
     BadRequest(String),
-    /// The body is over the limit.
+    /// The request body is over the limit.
     #[error("the request body is larger than this worker takes ({limit_mb} MiB, max_body_mb)")]
     TooLarge {
         /// The limit.
         limit_mb: u32,
     },
-    /// The body is over the limit once it is decoded; the sentence names it.
+    /// The body is over the limit once it is decoded; the message names the limit.
     #[error("{0}")]
     TooLargeDecoded(String),
-    /// The body is encoded in a way that isn't decoded for functions.
+    /// The body has a `Content-Encoding` that isn't decoded for functions.
     #[error(
         "the request's Content-Encoding {0:?} is none that is decoded for f(event): send the body as it is, or as gzip"
     )]
     UnknownEncoding(String),
-    /// As many wait as may.
+    /// As many calls wait as are allowed.
     #[error("{name} has {waiting} calls waiting already: try again later")]
     QueueFull {
         /// The function.
         name: FunctionName,
-        /// How many.
+        /// How many calls wait.
         waiting: usize,
     },
-    /// Its turn didn't come in time.
+    /// The call waited too long for an instance.
     #[error("no instance of {name} became free within {waited:?}: try again later")]
     Waited {
         /// The function.
         name: FunctionName,
-        /// How long it waited.
+        /// How long the call waited.
         waited: Duration,
     },
     /// The sandboxes' memory is all in use.
     #[error("{0}: try again later")]
     NoMemory(String),
-    /// The function raised; its traceback.
+    /// The function raised an exception; this is its traceback.
     #[error("{0}")]
     Raised(String),
-    /// The function's answer is none that HTTP allows; which, with the traceback where the function can see it.
+    /// The function's answer is not allowed in HTTP; says what is wrong, with the traceback where the function can see it.
     #[error("{0}")]
     BadAnswer(String),
     /// The function's process ended before its answer did.
     #[error("the function's process ended during the call: {reason}")]
     Died {
-        /// How.
+        /// How the process ended.
         reason: String,
     },
-    /// No instance could be started; why, in the function's own words where it has any.
+    /// No instance could be started; says why, in the function's own words if it has any.
     #[error("{0}")]
     CannotStart(String),
     /// The bundle can't be used.
@@ -105,10 +106,10 @@ pub enum InvokeError {
     BadBundle {
         /// The function.
         name: FunctionName,
-        /// Why, naming the member or key.
+        /// Why, with the name of the member or key.
         why: String,
     },
-    /// Its packages can't be had.
+    /// The function's packages can't be resolved or installed.
     #[error("the packages of {name} can't be had: {why}")]
     NoPackages {
         /// The function.
@@ -116,21 +117,21 @@ pub enum InvokeError {
         /// What went wrong, with the installer's own words.
         why: String,
     },
-    /// It ran longer than it may.
+    /// The function ran longer than it may.
     #[error("the function ran past its limit of {} s and was ended", limit.as_secs_f64())]
     TimeLimit {
-        /// Its `runtime_sec`.
+        /// The function's `runtime_sec`.
         limit: Duration,
     },
     /// The worker is stopping.
     #[error("this worker is stopping and takes no new calls")]
     Draining,
-    /// What makes sandboxes is gone, so this worker is about to end. Nothing ran.
+    /// The process that makes sandboxes is gone, thus this worker is about to end. Nothing ran.
     #[error(
         "this worker is ending, since what makes its sandboxes is gone: try again once it was started again"
     )]
     Ending,
-    /// This worker's own trouble; details are in its log only.
+    /// This worker itself failed; details are in its log only.
     #[error("this worker failed: {0}; its log says more")]
     Internal(&'static str),
 }

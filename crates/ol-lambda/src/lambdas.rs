@@ -1,4 +1,4 @@
-//! The door of the lambda layer: all functions of a worker.
+//! The entrance to the lambda layer: all functions of a worker.
 
 use crate::announce::{Changes, Serving};
 use crate::chain::chain;
@@ -25,14 +25,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// What became of an upload that was taken, as far as that is known at once.
+/// What became of an accepted upload, as far as that is known at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uploaded {
-    /// It serves.
+    /// The new version serves.
     Serves,
-    /// It is being prepared.
+    /// The new version is being prepared.
     Stored,
-    /// It can't be used; [`Lambdas::state`] says why.
+    /// The new version can't be used; [`Lambdas::state`] says why.
     Refused,
 }
 
@@ -54,9 +54,9 @@ pub enum UploadError {
 pub struct Lambdas {
     functions: Arc<Functions>,
     draining: AtomicBool,
-    /// The same, for those who wait.
+    /// True as soon as `draining` is; wakes tasks that wait for that.
     stopping: watch::Sender<bool>,
-    /// When this run began; distinguishes its invocations from those of others.
+    /// When this run of the worker began; distinguishes its invocations from those of other runs.
     run: u32,
     next: AtomicU64,
 }
@@ -89,8 +89,9 @@ impl Lambdas {
         }
     }
 
-    /// The function called `name`, as an event finds it: with a version to call, which the registry is asked for first if need be.
-    /// `id` is the event's number.
+    /// Finds the function called `name` and the version of it to call.
+    ///
+    /// Asks the registry first where that is due. `id` is the number of the event.
     ///
     /// # Errors
     /// Those of [`Target::invoke`] that need no body.
@@ -127,7 +128,7 @@ impl Lambdas {
         &self.functions.common.resources
     }
 
-    /// Tells of every function that serves, and of every change of that.
+    /// Subscribes to which functions serve: first all that serve now, then every change.
     pub fn subscribe(&self) -> Changes {
         let functions = Arc::downgrade(&self.functions);
         let look = move || {
@@ -138,11 +139,13 @@ impl Lambdas {
         self.functions.common.serving.subscribe(look)
     }
 
-    /// Takes the bundle at `path` as the new version of `name`: checked and stored durably, then prepared, tried and put into service
-    /// in the background. `force`: in service whether it can be started or not.
+    /// Takes the bundle at `path` as the new version of `name`.
+    ///
+    /// The bundle is checked and stored durably, then prepared, tried and put into service in the background. With `force`, the version
+    /// goes into service even if it can't be started.
     ///
     /// # Errors
-    /// See [`UploadError`]; the version before stays in service then.
+    /// See [`UploadError`]; the previous version then stays in service.
     pub async fn upload(
         &self,
         name: &FunctionName,
@@ -153,21 +156,21 @@ impl Lambdas {
             return Err(UploadError::Draining);
         }
         if let Ok(None) = self.functions.common.registry.look(name).await {
-            // Of a function that was removed behind our back, nothing is left for the one that comes.
+            // The function was removed from the registry by somebody else: the new function of this name inherits nothing from it.
             self.functions.end(name);
         }
-        // In the table before it has a version, so that all who deal with this name take turns at one function.
+        // Inserted before it has a version, so that all who use this name lock the same function.
         let function = self.functions.insert(name);
         let uploaded = function.upload(path, force).await;
         if uploaded.is_ok() {
             function.instances.log.begin();
-            // A call that found nothing registered may have removed it meanwhile.
+            // A call that found nothing registered may have removed the function meanwhile.
             self.functions.insert_again(&function);
         } else if !function.serves() {
             self.functions.forget(&function);
         }
         match uploaded {
-            // What is there in a moment serves when this returns.
+            // A version that is ready within a moment serves when this returns.
             Ok(attempt) => Ok(match attempt.soon().await {
                 Progress::Done(Ok(())) => Uploaded::Serves,
                 Progress::Done(Err(_)) => Uploaded::Refused,
@@ -187,7 +190,7 @@ impl Lambdas {
         }
     }
 
-    /// Deletes a function and its log; running calls finish. Says whether there was one.
+    /// Deletes a function and its log; running calls finish. Returns whether the function existed.
     ///
     /// # Errors
     /// When the registry's file can't be removed durably.
@@ -207,10 +210,10 @@ impl Lambdas {
         self.functions.common.registry.list().await
     }
 
-    /// What a function is now: the version in service, and how far a newer one is.
+    /// What a function is now: the version in service, and how far a newer version is.
     ///
-    /// `seen`: the number of the step of its preparation that the caller knows; if it is still there, its end is waited for, for at most
-    /// that long, or until the worker stops.
+    /// `seen` is the number of the preparation step that the caller knows already, and how long to wait for that step's end. The wait also
+    /// ends when the worker stops.
     ///
     /// # Errors
     /// When there is no such function, or this host fails and no version is in service.
@@ -251,7 +254,7 @@ impl Lambdas {
             .await
     }
 
-    /// Removes packages that nobody uses until all together are at most `quota` bytes, or what `packages.quota_mb` says, and says which.
+    /// Removes unused packages until all together are at most `quota` bytes (default: `packages.quota_mb`); returns those removed.
     ///
     /// # Errors
     /// When this host fails.
@@ -275,7 +278,7 @@ impl Lambdas {
         })
     }
 
-    /// For people: the zygote, and the blanks that stand ready.
+    /// For people: the zygote, and the blanks that are ready.
     pub fn describe_zygotes(&self) -> Vec<String> {
         let zygote = self.resources().zygotes.describe();
         zygote
@@ -284,7 +287,7 @@ impl Lambdas {
             .collect()
     }
 
-    /// For people: each function that was used, and what its instances do.
+    /// For people: each function that was used, and what its instances are doing.
     pub fn describe(&self) -> Vec<(FunctionName, Vec<String>)> {
         let functions = self.functions.all();
         let mut lines: Vec<_> = functions
@@ -295,7 +298,7 @@ impl Lambdas {
         lines
     }
 
-    /// What it holds now.
+    /// What the worker holds now.
     pub fn gauges(&self) -> Gauges {
         let mut held = Gauges::new(self.resources().pool.free_memory());
         for function in self.functions.all() {
@@ -304,24 +307,25 @@ impl Lambdas {
         held
     }
 
-    /// Waits for the calls that are being made, whichever source they come from. To be asked once no new ones are taken.
+    /// Waits until all running calls have ended, whatever their source. To be called once no new calls are accepted.
     pub async fn finished(&self) {
         self.functions.common.in_flight.ended().await;
     }
 
-    /// Takes no new calls and no uploads from now on; those in flight go on.
+    /// Accepts no new calls and no uploads from now on; running calls go on.
     pub fn stop_accepting(&self) {
         self.draining.store(true, Ordering::Release);
         self.stopping.send_replace(true);
     }
 
-    /// Does it take calls?
+    /// Are calls accepted?
     pub fn accepts(&self) -> bool {
         !self.draining.load(Ordering::Acquire)
     }
 
-    /// Ends every sandbox, busy or not, and waits until the kernel has nothing left of any, for at most `patience`. False
-    /// if something was left.
+    /// Ends every sandbox, busy or not; returns false if something of one was left.
+    ///
+    /// Waits at most `patience` until the kernel has nothing left of any.
     pub async fn end(&self, patience: Duration) -> bool {
         self.stop_accepting();
         self.functions.common.serving.end();

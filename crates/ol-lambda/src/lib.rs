@@ -1,4 +1,4 @@
-//! Functions: which code, how many instances, who waits, who is refused.
+//! The lambda layer: which version of a function serves, how many instances it has, which calls wait and which are refused.
 //!
 //! ```text
 //!   Lambdas::target ─▶ Target::invoke ─▶ Function ── version: pulled from the registry, unpacked, reference-counted
@@ -7,28 +7,33 @@
 //!                         └─ none: queue (bounded) while one is provisioned through the Pool
 //! ```
 //!
-//! - [`lambdas`]: the door: all functions of a worker, uploads, shutdown
-//! - `functions`: the table of them; `resources`: what sandboxes are made with; `settings`: what all of it goes by
-//! - [`invocation`]: what goes in; [`invoke`]: what comes out, and every way it can fail
+//! - [`lambdas`]: the entrance to this crate: all functions of a worker, uploads, shutdown
+//! - `functions`: the table of functions; `resources`: what sandboxes are made with; `settings`: the configuration of this layer
+//! - [`invocation`]: what goes in; [`invoke`]: what comes out, and every way in which a call can fail
 //! - [`target`]: the function that an event is for, as it is when the event comes
-//! - [`announce`]: which functions serve, for triggers
-//! - `function`: one function: its versions, its queue, its instances
-//! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is
-//! - `backing`: that sandbox, running or paused, until it is given up
-//! - `provision`: how it gets that; `starting`: what its guest says until it serves
+//! - [`announce`]: tells triggers which functions serve
+//! - `function`: one function: its versions, and which of them serves
+//! - `instances`: the instances of one function, the queue of calls that wait for them, and how sandboxes become instances
+//! - `instance`: a serving slot backed by a sandbox; paused when idle, gone when its sandbox is gone
+//! - `backing`: the sandbox of an instance, running or paused, until it is given up
+//! - `starting`: what a guest says from its start until it can serve
 //! - `autoscale`: how many instances a function should have; pure
-//! - `binding`: what a guest is told of the function that it is to be
+//! - `binding`: what tells a guest which function it becomes
+//! - `version`: one unpacked copy of a function's code; `numbered`: the directory that it lies in
+//! - `packages`: resolves and installs the packages of versions; `package_set`: the packages of one version; `view`: which of the
+//!   store's packages a sandbox sees
 //! - `call`: one exchange with an instance, with its time limit
 //! - `guest`: frames and the connection they travel on
-//! - `pauser`: the one task that freezes what has been idle
+//! - `pauser`: the task that freezes instances which have been idle
 //! - `output`: what functions print
-//! - `in_flight`: how many calls are being made
-//! - `phases`: where a call's time went
-//! - [`direct`]: sandboxes without functions, driven one by one
+//! - `in_flight`: how many calls are running
+//! - `phases`: where a call's time went; `gauges`: how many sandboxes and waiting calls there are
+//! - [`direct`]: sandboxes without functions, made and driven one by one (sock mode)
 //! - `zygote`: what instances are forked from
-//! - [`registry`]: where bundles live and how they become files
+//! - [`registry`]: where bundles are stored and how they are read
+//! - `chain`, `death`: errors and deaths in words
 //!
-//! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another. An invocation that
+//! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another sandbox. An invocation that
 //! is dropped gives up its place in the queue; if it is being served, the answer is awaited in the background.
 
 pub mod announce;

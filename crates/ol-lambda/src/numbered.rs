@@ -1,4 +1,4 @@
-//! Folders of code that are named by numbers, for sandboxes are given code by its number. Each goes with whoever owns it.
+//! Directories of code, named by number because sandboxes are given code by its number. Each is removed when its owner is dropped.
 
 use ol_sandbox::Folder;
 use std::fs::{self, Permissions};
@@ -9,22 +9,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A directory of its own beneath that of code, named by its number. It goes with this.
+/// A directory below the code directory, named by its number and removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Numbered(Folder);
 
 impl Numbered {
-    /// A new and empty one, which sandboxes may read whatever the umask: nobody else passes the directory around it. Blocking.
+    /// Makes a new, empty one that sandboxes may read whatever the umask: nobody else can pass the directory around it. Blocking.
     ///
     /// # Errors
-    /// For the operator: they name the place.
+    /// For the operator: they name the path.
     pub(crate) fn make(code: &Path) -> io::Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = code.join(number.to_string());
         let made = fs::create_dir(&path)
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
         made.map_err(|error| {
-            // What makes sandboxes may hold on to the folder that was there when it started.
+            // The pool may hold on to the code directory that existed when it started.
             let text = format!(
                 "{} (start the worker again if its folder was removed): {error}",
                 path.display()
@@ -35,7 +35,7 @@ impl Numbered {
         Ok(Self(Folder { number, path }))
     }
 
-    /// It, as sandboxes are given it.
+    /// The directory in the form in which sandboxes are given it.
     pub(crate) fn folder(&self) -> Folder {
         self.0.clone()
     }
@@ -44,7 +44,7 @@ impl Numbered {
         &self.0.path
     }
 
-    /// Goes on a thread of its own: removing a large tree takes a while, and this may be a task's thread.
+    /// Removes it on a thread of its own: removing a large tree takes a while, and the caller may be an async task.
     pub(crate) fn go_later(self) {
         std::thread::spawn(move || drop(self));
     }

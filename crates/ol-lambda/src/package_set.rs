@@ -1,4 +1,4 @@
-//! The packages of a version: held in the store as long as the version lives.
+//! The packages of a version: leased in the store as long as the version lives.
 
 use crate::view::View;
 use ol_model::steps;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A package that a version holds.
+/// A package that a version leases.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) lease: Lease,
@@ -17,23 +17,23 @@ pub(crate) struct Held {
     pub(crate) took: Duration,
 }
 
-/// What a version uses of the store; it stays there as long as this lives.
+/// The packages that a version uses; they stay in the store as long as this lives.
 #[derive(Debug)]
 pub(crate) struct PackageSet {
     lock: Arc<Lock>,
     held: Vec<Held>,
-    /// Where sandboxes find them, in order.
+    /// Where sandboxes find the packages, in order.
     path: Vec<String>,
     view: View,
     used: AtomicBool,
-    /// Used since it was touched last?
+    /// Have calls used the packages since they were last touched?
     recently: AtomicBool,
-    /// The lock was found for this version, and isn't kept on disk yet.
+    /// The lock was found for this version, and isn't saved to disk yet.
     pub(crate) is_new: bool,
 }
 
 impl PackageSet {
-    /// What `held` are by `lock`; sandboxes see them by `view`.
+    /// Makes the set of `held` packages, which `lock` names; sandboxes see them through `view`.
     pub(crate) fn new(lock: Arc<Lock>, held: Vec<Held>, view: View, is_new: bool) -> Self {
         let path = lock
             .pins()
@@ -54,7 +54,7 @@ impl PackageSet {
         &self.lock
     }
 
-    /// What of the store its sandboxes see.
+    /// What sandboxes of this version see of the store.
     pub(crate) fn shown(&self) -> Packages {
         self.view.shown()
     }
@@ -63,9 +63,9 @@ impl PackageSet {
         &self.path
     }
 
-    /// A call is about to use them: counts those of `store` that no call has used since the worker began. Cheap but the first time.
+    /// A call is about to use the packages: times those that no call has used since the worker began. Cheap after the first call.
     pub(crate) fn used(&self, store: &Store) {
-        // Written only if it changes something: many cores come by here.
+        // Written only if it changes something: many cores run this.
         if !self.recently.load(Ordering::Relaxed) {
             self.recently.store(true, Ordering::Relaxed);
         }
@@ -79,12 +79,12 @@ impl PackageSet {
         }
     }
 
-    /// Has any call used them since this was asked last?
+    /// Have calls used the packages since this was last asked?
     pub(crate) fn take_recently(&self) -> bool {
         self.recently.swap(false, Ordering::Relaxed)
     }
 
-    /// Says that they are used still, for whoever collects the oldest. Blocking.
+    /// Marks the packages as used in the store, so that they aren't collected as the oldest. Blocking.
     pub(crate) fn touch(&self) {
         self.held.iter().for_each(|held| held.lease.touch());
     }

@@ -1,8 +1,8 @@
-//! The one task that freezes instances which have been idle for a while; and one that lowers the memory of those that stay so.
+//! The task that freezes instances which have been idle for a while, and one that lowers the memory of those that stay frozen.
 //!
-//! An instance that becomes idle is put into a queue, once; all wait equally long, so the queue is in order of their
-//! deadlines and one timer serves. Back-to-back calls so cost nothing but a flag. One that was frozen is put into a second such queue:
-//! only a pause that lasts is worth the two requests to the pool.
+//! An instance that becomes idle is put into a queue, once. All instances wait equally long, thus the queue is in order of their
+//! deadlines and one timer is enough. Back-to-back calls thus cost only a flag. An instance that was frozen is put into a second such
+//! queue, because only a pause that lasts is worth the two requests to the pool.
 
 use crate::instance::Instance;
 use ol_sandbox::Pool;
@@ -21,17 +21,18 @@ struct Watched {
     since: Instant,
 }
 
-/// A queue of instances that do the same thing if they aren't used for the same time.
+/// A queue of instances; each is handled once it has been unused for the same time.
 #[derive(Clone)]
 struct Watch {
     queue: mpsc::UnboundedSender<Watched>,
-    /// Says of an instance that it is in the queue.
+    /// The flag of an instance that says that it is in the queue.
     flag: fn(&Instance) -> &AtomicBool,
 }
 
 impl Watch {
-    /// Starts the task; it ends when the last handle is dropped. Its queue is bounded by the number of instances, each
-    /// of which is in it once at most.
+    /// Starts the task; it ends when the last handle is dropped.
+    ///
+    /// Its queue is bounded by the number of instances, since each instance is in it at most once.
     fn start(
         after: Duration,
         flag: fn(&Instance) -> &AtomicBool,
@@ -50,12 +51,12 @@ impl Watch {
                 let Some(instance) = instance.upgrade() else {
                     continue;
                 };
-                // Unwatched before the look, so that a use which ends after it is reported anew.
+                // The flag is lowered before the check, so that a use which ends after the check queues the instance again.
                 flag(&instance).store(false, Ordering::Release);
                 if instance.uses() == uses {
                     then(instance, uses);
                 } else if let Some(queue) = again.upgrade() {
-                    // Used in between: another round. If it is busy, that round finds it used once more.
+                    // Used in between: another round. If the instance is busy now, that round finds it used once more.
                     Self { queue, flag }.put(&instance);
                 }
             }
@@ -73,7 +74,7 @@ impl Watch {
                 uses: instance.uses(),
                 since: Instant::now(),
             };
-            // The task lives as long as we do.
+            // The task lives as long as this handle.
             let _ = self.queue.send(watched);
         }
     }
@@ -84,7 +85,7 @@ impl Watch {
 pub(crate) struct Pauser(Watch);
 
 impl Pauser {
-    /// Freezes what was idle for `after`; lowers its memory in `downsizing`, if given, when it stays frozen.
+    /// Freezes instances idle for `after`; with the pool `downsizing`, lowers the memory of those that stay frozen.
     pub(crate) fn start(after: Duration, downsizing: Option<Arc<dyn Pool>>) -> Self {
         let lasting = downsizing.map(|pool| {
             Watch::start(

@@ -1,11 +1,11 @@
-//! Where an invocation's time went, for whoever asks with `X-OL-Timing`.
+//! Where an invocation's time went; callers ask for it with `X-OL-Timing`.
 //!
 //! ```text
 //!   code │ queue │ create (lease, fork within) │ bind │ call (unpause within)
-//!        └─ as long as the call waits: a start is told of only if the whole of it fell in that time
+//!        └─ as long as the call waits: a start is reported only if the whole of it fell in that time
 //! ```
 //!
-//! All of it is filled in on the way, from times that are taken anyway, so that one who doesn't ask pays a few stores.
+//! All of it is filled in from times that are taken anyway, thus a call that doesn't ask pays only a few stores.
 
 use ol_model::kinds::{ServedBy, StartKind};
 use std::fmt;
@@ -17,17 +17,17 @@ use tokio::time::Instant;
 pub(crate) struct Origin {
     pub(crate) kind: StartKind,
     pub(crate) begun: Instant,
-    /// Until its runtime greeted.
+    /// From the request for it until its runtime greeted.
     pub(crate) create: Duration,
-    /// Of that, until the pool handed the sandbox over.
+    /// The part of `create` until the pool handed over the sandbox.
     pub(crate) lease: Option<Duration>,
-    /// Of that, a zygote's part.
+    /// The part of `lease` that the zygote took.
     pub(crate) fork: Option<Duration>,
-    /// The handler's import.
+    /// The import of the handler.
     pub(crate) bind: Duration,
 }
 
-/// The phases of one invocation, as far as it got.
+/// The phases of one invocation, as far as it came.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Phases {
     code: Option<Duration>,
@@ -39,12 +39,12 @@ pub struct Phases {
 }
 
 impl Phases {
-    /// The registry was looked at, and what is new there fetched.
+    /// The registry was looked at, and a new bundle fetched; that took `took`.
     pub(crate) fn looked(&mut self, took: Duration) {
         self.code = Some(took);
     }
 
-    /// An instance is looked for; one that was found before served nothing.
+    /// The search for an instance begins. Discards what a previous attempt noted, for its instance served nothing.
     pub(crate) fn seek(&mut self) {
         *self = Self {
             code: self.code,
@@ -52,7 +52,7 @@ impl Phases {
         };
     }
 
-    /// It waited since `begun`, and has an instance whose first call it is if that is `first`.
+    /// The call waited since `begun` and has an instance now. `first` is given if this is the instance's first call.
     pub(crate) fn waited(&mut self, begun: Instant, waited: Duration, first: Option<Origin>) {
         self.kind = first.map(|origin| ServedBy::Start(origin.kind));
         self.start = first.filter(|origin| origin.begun >= begun);
@@ -60,20 +60,20 @@ impl Phases {
         self.queue = Some(waited.saturating_sub(start));
     }
 
-    /// The guest runs, frozen until now if that took a time. Says what serves the invocation.
+    /// The guest runs; `unpause` is how long thawing took, if it was frozen. Returns what serves the invocation.
     pub(crate) fn runs(&mut self, unpause: Option<Duration>) -> ServedBy {
         self.unpause = unpause;
         let found = unpause.map_or(ServedBy::Warm, |_| ServedBy::Resume);
         *self.kind.get_or_insert(found)
     }
 
-    /// Its answer has begun.
+    /// The answer has begun.
     pub(crate) fn called(&mut self, took: Duration) {
         self.call = Some(took);
     }
 }
 
-/// The value of `X-OL-Timing`: those phases that happened, in µs.
+/// The value of `X-OL-Timing`: the phases that happened, in µs.
 impl fmt::Display for Phases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = self.start.as_ref();

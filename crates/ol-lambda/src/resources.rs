@@ -1,4 +1,4 @@
-//! What sandboxes are made with, for all who make some: the pool and what stands ready in it.
+//! What sandboxes are made with: the pool, and what is kept ready in it.
 
 use crate::output::{Allowance, RATE_OF_ALL};
 use crate::pauser::Pauser;
@@ -9,7 +9,7 @@ use ol_sandbox::{Network, Pool};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
-/// Ends idle sandboxes until so much memory is free, or none is left.
+/// Ends idle sandboxes until this much memory is free, or none is left.
 type Reclaim = Box<dyn Fn(MiB) + Send + Sync>;
 
 /// What sandboxes are made with.
@@ -18,21 +18,21 @@ pub(crate) struct Resources {
     pub(crate) pool: Arc<dyn Pool>,
     /// `None` where sandboxes can't be paused.
     pub(crate) pauser: Option<Pauser>,
-    /// What starts are forked from.
+    /// The zygotes that starts fork from.
     pub(crate) zygotes: Arc<Zygotes>,
-    /// Forks made ahead.
+    /// Leaves forked ahead.
     pub(crate) blanks: Arc<Blanks>,
-    /// What all functions may write to their logs.
+    /// How much all functions together may write to their logs.
     pub(crate) output: Arc<Allowance>,
-    /// Processor cores that sandboxes have.
+    /// How many processor cores sandboxes have.
     pub(crate) cores: u32,
-    /// Guests that are ending in their own time.
+    /// Guests that are shutting down by themselves.
     farewells: Mutex<JoinSet<()>>,
     reclaim: OnceLock<Reclaim>,
 }
 
 impl Resources {
-    /// Prepares what `pool` is able to.
+    /// Prepares what the abilities of `pool` allow.
     pub(crate) fn new(settings: Settings, pool: Arc<dyn Pool>) -> Self {
         let can = pool.abilities();
         let pauser = can.freeze.then(|| {
@@ -66,18 +66,19 @@ impl Resources {
         }
     }
 
-    /// From now on `reclaim` is asked for memory that is short.
+    /// Sets the function that [`Self::make_room`] calls when memory is short.
     pub(crate) fn reclaim_by(&self, reclaim: Reclaim) {
-        // Whoever knows all functions says so once.
+        // Set once, by the table of functions.
         let _ = self.reclaim.set(reclaim);
     }
 
-    /// Makes room for `wanted`: ends sandboxes that nobody uses until it is free or none is left.
-    /// Their memory comes back when the kernel has nothing left of them; whoever waits for the budget gets it then.
+    /// Makes room for `wanted`: ends idle sandboxes until that much memory is free or none is left.
+    ///
+    /// Their memory comes back when the kernel has nothing left of them; requests that wait for the budget get it then.
     pub(crate) fn make_room(&self, wanted: MiB) {
         let mut room = self.pool.free_memory().0;
         if room < wanted.0 {
-            // What nobody has asked for goes first.
+            // Blanks go first: nobody has asked for them.
             room += self.blanks.let_go().0;
         }
         if room < wanted.0
@@ -87,7 +88,7 @@ impl Resources {
         }
     }
 
-    /// Waits until the guests that are ending have ended.
+    /// Waits until all guests that are shutting down have ended.
     pub(crate) async fn parted(&self) {
         let mut farewells = std::mem::take(&mut *self.farewells());
         while farewells.join_next().await.is_some() {}
@@ -99,7 +100,7 @@ impl Resources {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that a guest ends in its own time, also when the worker does.
+    /// Runs `farewell`, in which a guest shuts down by itself; [`Self::parted`] waits for it when the worker ends.
     pub(crate) fn farewell(&self, farewell: impl Future<Output = ()> + Send + 'static) {
         let mut farewells = self.farewells();
         while farewells.try_join_next().is_some() {}

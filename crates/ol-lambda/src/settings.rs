@@ -1,4 +1,4 @@
-//! What the lambda layer goes by, of what the worker's configuration says.
+//! The settings of the lambda layer, taken from the worker's configuration.
 
 use crate::autoscale::Policy;
 use crate::output::Retention;
@@ -7,10 +7,10 @@ use ol_model::{ErrorDetail, Limits, MaxLimits, MiB, WorkerConfig};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the lambda layer goes by.
+/// The settings of the lambda layer.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where code is unpacked; what makes sandboxes knows it too.
+    /// Where code is unpacked; the pool uses the same directory.
     pub code: PathBuf,
     /// Where functions' logs lie.
     pub logs: PathBuf,
@@ -23,27 +23,28 @@ pub struct Settings {
     pub(crate) pause_after: Duration,
     /// How the number of instances follows the load.
     pub(crate) policy: Policy,
-    /// How long an instance that nobody uses is kept.
+    /// How long an unused instance is kept.
     pub(crate) keep_idle: Duration,
-    /// Functions see the base's own packages.
+    /// Do functions see the base image's own packages?
     pub(crate) site_packages: bool,
-    /// The limits of zygotes, and the shells kept ready for the leaves of one; none if everything is to start afresh.
+    /// The limits of zygotes, and how many shells are kept ready for the leaves of each; `None` if every start is fresh.
     pub(crate) zygotes: Option<(Limits, u16)>,
-    /// What is paused gives back the memory that it doesn't use.
+    /// Does a paused sandbox give back the memory that it doesn't use?
     pub(crate) downsize: bool,
     /// The most blanks that are kept.
     pub(crate) blanks: usize,
-    /// What callers are told of the errors of functions that don't say.
+    /// What callers are told about errors of functions whose `ol.yaml` doesn't set that.
     pub(crate) errors: ErrorDetail,
-    /// The largest body of a request, decoded.
+    /// The largest body of a request, after decoding.
     pub(crate) max_body: MiB,
     /// Which networks functions may have.
     pub(crate) networks: Networks,
 }
 
 impl Settings {
-    /// Those of `config`; `code` and `logs` are directories that exist. `site_packages`: whether the base brings packages
-    /// of its own that functions are to see.
+    /// The settings in `config`; `code` and `logs` are directories that exist.
+    ///
+    /// `site_packages`: whether the base image has packages of its own that functions are to see.
     #[must_use]
     pub fn new(
         config: &WorkerConfig,

@@ -1,4 +1,4 @@
-//! A sandbox that starts: made, and what its guest says until it is what it was to be.
+//! A sandbox that starts: its creation, and what its guest says until it is bound or ready.
 
 use crate::death::describe;
 use crate::guest::channel::Conversation;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-/// How long a runtime may take until it greets. It runs no tenant code by then, so this only bounds a broken base.
+/// How long a runtime may take to greet. It has run no tenant code by then, so this limit only catches a broken base image.
 const GREETING: Duration = Duration::from_secs(30);
 
-/// A sandbox that has no log, with the connection to its guest, which takes one call at a time.
+/// Creates a sandbox without a log, and the connection to its guest, which takes one call at a time.
 pub(crate) async fn create_unlogged(
     pool: &dyn Pool,
     spec: SandboxSpec,
@@ -33,10 +33,14 @@ pub(crate) async fn create_unlogged(
     Ok((sandbox, Channel::new(guest, 1)))
 }
 
-/// What is read of a sandbox without a log, in bytes per second and at once. What prints more waits on its pipe.
+/// How fast the output of a sandbox without a log is read, in bytes per second and as a burst.
+///
+/// If the sandbox prints more, it waits on its pipe.
 const UNLOGGED: u32 = 1 << 20;
 
-/// Reads what a sandbox without a log prints, so that it doesn't wait on its pipe for ever; packages may print as they are imported.
+/// Reads what a sandbox without a log prints, so that it doesn't block on its pipe for ever.
+///
+/// Packages may print while they are imported.
 async fn listen(sandbox: u64, mut output: pipe::Receiver) {
     let mut text = BytesMut::with_capacity(16 << 10);
     let allowance = Allowance::new(UNLOGGED);
@@ -53,15 +57,15 @@ async fn listen(sandbox: u64, mut output: pipe::Receiver) {
     }
 }
 
-/// The first that a guest says.
+/// The first message of a guest.
 #[derive(serde::Deserialize)]
 pub(crate) struct Greeting {
-    /// Which compiled code its Python takes.
+    /// Which kind of compiled code the guest's Python accepts.
     pub(crate) magic: String,
 }
 
 impl Greeting {
-    /// What `frame` says, if it is a greeting.
+    /// Parses `frame`, if it is a greeting.
     pub(crate) fn of(frame: &Frame) -> Option<Self> {
         let sound = frame.kind == Kind::Ready;
         serde_json::from_slice(&frame.payload)
@@ -78,7 +82,7 @@ pub(crate) struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Waits until its runtime is there; says which compiled code its Python takes.
+    /// Waits until the runtime has greeted; returns which kind of compiled code its Python accepts.
     pub(crate) async fn greeting(
         &self,
         about_itself: &mut Conversation,
@@ -88,7 +92,7 @@ impl Start<'_> {
         Ok(greeting.magic)
     }
 
-    /// Waits until it is bound to `version`, and keeps the code that it may have compiled.
+    /// Waits until the guest is bound to `version`, and keeps the code that it may have compiled.
     pub(crate) async fn bound(
         &self,
         about_itself: &mut Conversation,
@@ -102,7 +106,7 @@ impl Start<'_> {
         let about: About = serde_json::from_slice(&about).map_err(|_| self.nonsense())?;
         if bound.compiled {
             let compiled = Compiled { magic, code };
-            // Another instance may have brought it first.
+            // Another instance may have sent it first.
             let _ = version.compiled.set(compiled);
         }
         Ok(about)

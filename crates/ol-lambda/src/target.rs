@@ -1,5 +1,7 @@
-//! The function that an event is for, as it is when the event comes. Between finding it and calling it lies what only the event's source
-//! knows: whether the function may be called in this way, and the body.
+//! The function that an event is for, as it is when the event comes.
+//!
+//! Between finding it and calling it, the event's source does what only the source can: it decides whether the function may be called in
+//! this way, and provides the body.
 
 use crate::call::{CallError, Rest, call};
 use crate::function::{Common, Function};
@@ -19,7 +21,7 @@ use tokio::time::{Instant, timeout};
 /// How often a call is tried again when its instance turns out to have died while idle.
 const TRIES: usize = 3;
 
-/// How long the first part of a streamed body is waited for before the call begins without it.
+/// How long to wait for the first part of a streamed body before the call begins without it.
 const FIRST_PART: Duration = Duration::from_millis(20);
 
 /// A function with a version to call, from [`crate::Lambdas::target`].
@@ -29,18 +31,18 @@ pub struct Target<'a> {
     pub(crate) draining: &'a AtomicBool,
     pub(crate) function: Arc<Function>,
     pub(crate) version: Arc<Version>,
-    /// How long the registry was looked at for it.
+    /// How long the look at the registry took, if there was one.
     pub(crate) looked: Option<Duration>,
 }
 
 impl Target<'_> {
-    /// The `ol.yaml` of the version to call: a source finds there how it may be called.
+    /// The `ol.yaml` of the version to call; it tells a source how the function may be called.
     #[must_use]
     pub fn config(&self) -> &FunctionConfig {
         &self.version.config
     }
 
-    /// Would a call be taken now? For a source that would wait for the body in vain. A call that is taken later may be refused all the same.
+    /// Would a call be accepted now? Lets a source avoid receiving a body in vain; the call itself may still be refused later.
     ///
     /// # Errors
     /// Those of [`Self::invoke`] that need no body.
@@ -49,8 +51,9 @@ impl Target<'_> {
         room.map_err(|error| told(&self.common.resources, &self.function, invocation.id, error))
     }
 
-    /// Calls the function, and notes in `phases` where the time goes. Dropping the future gives up: a call in the queue leaves it, and
-    /// one that runs finishes unheard.
+    /// Calls the function, and notes in `phases` where the time goes.
+    ///
+    /// Dropping the future gives up: a waiting call leaves the queue; a running call finishes, and its answer is discarded.
     ///
     /// # Errors
     /// See [`InvokeError`].
@@ -61,7 +64,7 @@ impl Target<'_> {
         phases: &mut Phases,
     ) -> Result<Answer, InvokeError> {
         let _flight = self.common.in_flight.begin();
-        // The body may have taken long.
+        // The body may have taken long to arrive.
         if self.draining.load(Ordering::Acquire) {
             return Err(InvokeError::Draining);
         }
@@ -78,7 +81,7 @@ impl Target<'_> {
         if let Some(packages) = version.packages.get() {
             packages.used(&common.packages.settings.store);
         }
-        // Its code goes with the last who uses it, and another may serve by the time an instance is free.
+        // A version's directory goes with its last user, and by the time an instance is free another version may serve.
         drop(version);
         let answered = answer(&function, invocation, body, phases, looked).await;
         answered.map_err(|error| told(&common.resources, &function, invocation.id, error))
@@ -117,20 +120,20 @@ async fn answer(
     })
 }
 
-/// The first part of a body, which travels with the call itself, and the rest.
+/// Splits a body into its first part, which travels with the call itself, and the rest.
 async fn beginning(body: Body) -> Result<(Bytes, Option<Rest>), InvokeError> {
     match body {
         Body::Whole(bytes) => Ok((bytes, None)),
         Body::Stream(mut stream) => match timeout(FIRST_PART, stream.next()).await {
             Ok(None) => Ok((Bytes::new(), None)),
             Ok(Some(first)) => Ok((first?, Some(stream))),
-            // A web app may have something to say before its caller has.
+            // A web app may want to answer before its caller has sent anything.
             Err(_elapsed) => Ok((Bytes::new(), Some(stream))),
         },
     }
 }
 
-/// `error` as callers of `function` are told it: whole, or that the function's log says why under the invocation `id`.
+/// `error` as callers of `function` are told it: in full, or as a hint to the function's log under the invocation `id`.
 pub(crate) fn told(
     resources: &Resources,
     function: &Function,

@@ -1,5 +1,6 @@
-//! One immutable unpacked copy of a function's code. Counted by the instances and calls that use it; its directory goes
-//! with the last of them.
+//! One immutable unpacked copy of a function's code.
+//!
+//! Instances and calls that use it count references to it; its directory is removed with the last reference.
 
 use crate::chain::chain;
 use crate::numbered::Numbered;
@@ -17,10 +18,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// The longest entry file that is read.
+/// The longest entry file that is read, in bytes.
 const MAX_SOURCE: u64 = 16 << 20;
 
-/// What a function is.
+/// How a function is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FunctionKind {
@@ -33,13 +34,13 @@ pub(crate) enum FunctionKind {
 }
 
 impl FunctionKind {
-    /// Is it told of the request's head?
+    /// Is the function told the head of the request?
     pub(crate) fn is_web(self) -> bool {
         self != Self::F
     }
 }
 
-/// Compiled code, for guests of the same Python.
+/// Compiled code, for guests with the same Python.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub magic: String,
@@ -55,35 +56,35 @@ pub(crate) struct Version {
     pub network: Network,
     /// Name of the entry file within the bundle.
     pub entry: String,
-    /// Its text, or why there is none.
+    /// The text of the entry file, or why there is none.
     pub source: Result<Bytes, String>,
     pub compiled: OnceLock<Compiled>,
-    /// What it asks for of the package index; `None` if nothing.
+    /// The packages that the bundle asks for; `None` if it asks for none.
     pub requirements: Option<Requirements>,
-    /// What became of that, once it is there.
+    /// The packages that `requirements` led to, once they are there.
     pub packages: OnceLock<PackageSet>,
-    /// What one of ours sees of the package store.
+    /// What one of the worker's own programs sees of the package store.
     sees: Option<View>,
-    /// What a guest found it to be.
+    /// The kind that a guest found it to be.
     pub kind: OnceLock<FunctionKind>,
-    /// No function's but a program of ours: `/stats` and `/metrics` are about functions, so they leave its sandboxes and calls out.
+    /// True for a program of the worker itself. `/stats` and `/metrics` are about functions, so they leave out its sandboxes and calls.
     pub ours: bool,
     directory: Option<Numbered>,
 }
 
-/// Why a bundle makes no version.
+/// Why no version could be made of a bundle.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum VersionError {
-    /// The bundle itself is wrong; the sentence is for its owner.
+    /// The bundle itself is wrong; the message is for the function's owner.
     #[error("{0}")]
     Bundle(String),
-    /// This host failed; the sentence is for the operator.
+    /// This host failed; the message is for the operator.
     #[error("{0}")]
     Host(String),
 }
 
 impl Version {
-    /// Unpacks `bundle` and reads its configuration. Blocking. Nothing remains of a failed attempt.
+    /// Unpacks `bundle` and reads its configuration. A failed attempt leaves nothing behind. Blocking.
     pub(crate) fn prepare(settings: &Settings, bundle: impl Read) -> Result<Self, VersionError> {
         let directory = Numbered::make(&settings.code);
         let directory = directory.map_err(|e| host("make the code directory", &e))?;
@@ -134,8 +135,10 @@ impl Version {
         })
     }
 
-    /// A version of code of ours: `files` by name and content, `programs` linked or copied from where they lie. It sees the
-    /// entry `sees` of the package store. Blocking.
+    /// Makes a version of a program of the worker itself. Blocking.
+    ///
+    /// `files` are given by name and content, `programs` are linked or copied from where they lie. The version sees the entry `sees` of
+    /// the package store.
     pub(crate) fn of_ours(
         settings: &Settings,
         limits: Limits,
@@ -163,7 +166,7 @@ impl Version {
         }
         for (name, from) in programs {
             let path = root.join(name);
-            // Usually of the same disk, and tens of megabytes.
+            // A link saves copying tens of megabytes; usually both paths are on the same disk.
             let linked =
                 fs::metadata(from)?.mode() & 0o777 == 0o755 && fs::hard_link(from, &path).is_ok();
             if !linked {
@@ -188,14 +191,14 @@ impl Version {
         })
     }
 
-    /// What of the package store its sandboxes see.
+    /// What its sandboxes see of the package store.
     pub(crate) fn shown(&self) -> Packages {
         let of_ours = self.sees.as_ref().map(View::shown);
         let locked = self.packages.get().map(PackageSet::shown);
         locked.or(of_ours).unwrap_or_default()
     }
 
-    /// How many calls one instance takes at once, as far as is known before one was bound.
+    /// How many calls one instance serves at once, as far as is known before an instance was bound.
     pub(crate) fn lanes(&self) -> u32 {
         match self.kind.get() {
             Some(FunctionKind::F | FunctionKind::Wsgi) => 1,
@@ -212,8 +215,9 @@ impl Drop for Version {
     }
 }
 
-/// The configuration of the bundle in `directory`: its `ol.yaml`, and its `.env` where that sets no environment. Oddities go to
-/// the worker's log.
+/// Reads the configuration of the bundle in `directory`: its `ol.yaml`, and its `.env` where `ol.yaml` sets no environment.
+///
+/// Oddities are written to the worker's log.
 fn read_config(directory: &Path) -> Result<FunctionConfig, VersionError> {
     let bundle = |error: &dyn std::fmt::Display| VersionError::Bundle(error.to_string());
     let mut config = FunctionConfig::default();
@@ -234,8 +238,9 @@ fn read_config(directory: &Path) -> Result<FunctionConfig, VersionError> {
     Ok(config)
 }
 
-/// The text of a file in the bundle, if there is one; a byte more than `most` if it is longer. Links are refused when a bundle
-/// is unpacked, so plain paths below its directory stay there.
+/// Reads a file in the bundle, if it exists; returns `most` bytes and one more if it is longer.
+///
+/// Links are refused when a bundle is unpacked, so plain paths below its directory can't lead outside.
 fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>, VersionError> {
     let file = match File::open(directory.join(name)) {
         Ok(file) => file,
@@ -252,8 +257,9 @@ fn read_text(directory: &Path, name: &str, most: usize) -> Result<Option<String>
     }
 }
 
-/// What the bundle in `directory` asks for: its `requirements.txt`, or else its `requirements.in`, or else the dependencies in its
-/// `pyproject.toml`.
+/// What the bundle in `directory` asks for: its `requirements.txt`, else its `requirements.in`, else its `pyproject.toml`.
+///
+/// Of `pyproject.toml`, the dependencies are used.
 fn read_requirements(directory: &Path) -> Result<Option<Requirements>, VersionError> {
     const MOST: usize = 1 << 20;
     for (name, parse) in [

@@ -1,4 +1,4 @@
-//! Names packages for the pool, which shows a sandbox those and no others.
+//! A list of packages for the pool, which shows a sandbox those packages and no others.
 
 use crate::numbered::Numbered;
 use ol_sandbox::{Folder, Packages};
@@ -7,22 +7,22 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// A directory beneath that of code, whose entries are called like packages of the store.
+/// A directory below the code directory whose entries are named like packages of the store.
 #[derive(Debug)]
 pub(crate) struct View {
     folder: Folder,
-    /// Goes with this.
+    /// Removed when this is dropped.
     directory: Option<Numbered>,
 }
 
 impl View {
-    /// One that names `entries` of the store, each by its name or that and a folder in it. Blocking.
+    /// Creates a view that names `entries` of the store: each is a package's name, or that and a folder in the package. Blocking.
     pub(crate) fn lay_out(
         code: &Path,
         entries: impl IntoIterator<Item = String>,
     ) -> io::Result<Self> {
         let directory = Numbered::make(code)?;
-        // Seen from inside, by a uid that is neither its owner's nor in its group.
+        // Read from inside the sandbox, by a uid that is neither the owner nor in its group.
         let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o755));
         open(directory.path())?;
         for entry in entries {

@@ -1,4 +1,4 @@
-//! An answer's body, as the function writes it.
+//! The body of an answer, as the function writes it.
 
 use super::answer_head::Measure;
 use super::exchange::Exchange;
@@ -11,7 +11,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// The body of the answer of `exchange`, whose beginning is `first`, which `measure` has counted. Its drop gives the rest up: the function is told so if it listens.
+/// The body of the answer of `exchange`.
+///
+/// `first` is its beginning, which `measure` has counted. Dropping the body gives up the rest: the function is told so if it listens.
 pub(super) fn parts(
     first: Bytes,
     exchange: Exchange,
@@ -20,16 +22,16 @@ pub(super) fn parts(
 ) -> AnswerStream {
     let (sender, parts) = mpsc::channel(1);
     tokio::spawn(read(exchange, measure, id, sender));
-    // A head may come without any body yet; the caller is to have it at once.
+    // A head may come without any body yet; the caller should have it at once.
     let first = Some(Ok(first)).filter(|first| !first.as_ref().is_ok_and(Bytes::is_empty));
     let rest = stream::unfold(Some(parts), next).fuse();
     Box::pin(stream::iter(first).chain(rest))
 }
 
-/// Of an answer one part at a time, `None` after the last; closed without that when the caller took too long.
+/// An answer one part at a time: `None` after the last part; closed without that if the caller took too long.
 type Parts = mpsc::Receiver<Result<Option<Bytes>, InvokeError>>;
 
-/// The next part, and where those after it come from: nothing follows an error.
+/// The next part, and the channel of those after it: nothing follows an error.
 async fn next(parts: Option<Parts>) -> Option<(Result<Bytes, InvokeError>, Option<Parts>)> {
     let mut parts = parts?;
     let part = parts.recv().await.unwrap_or_else(|| {
@@ -41,8 +43,10 @@ async fn next(parts: Option<Parts>) -> Option<(Result<Bytes, InvokeError>, Optio
     Some((part, rest))
 }
 
-/// Reads the answer for a caller, in a task of its own, because a caller who doesn't take his parts doesn't even ask for them: he
-/// must not hold an instance for ever. Each part has to be taken within the function's own time limit.
+/// Reads the answer for a caller, in a task of its own.
+///
+/// A slow caller doesn't poll its body at all, thus only a task can take the instance back from it. Each part has to be taken within the
+/// function's own time limit.
 async fn read(
     mut exchange: Exchange,
     mut measure: Measure,
@@ -65,7 +69,7 @@ async fn read(
                 if last {
                     exchange.end_answer(frame.busy);
                 }
-                // The last bytes of an answer that isn't what it said must not leave: it would seem whole.
+                // The last bytes of an answer whose length is wrong must not be sent: the answer would seem whole.
                 let sound = measure.take(frame.payload.len(), last);
                 sound.map(|()| frame.payload).map_err(refused)
             }
@@ -73,7 +77,7 @@ async fn read(
             Err(error) => Err(error),
         };
         if let Err(error) = &part {
-            // The status is sent; the caller learns by a cut connection, the owner by the function's log.
+            // The status is already sent; the caller learns of the error by a cut connection, the owner by the function's log.
             instances.note(id, error);
         }
         let over = part.is_err();
@@ -88,7 +92,7 @@ async fn read(
         }
         exchange.clock.go_on();
         if last {
-            // Nothing is lost if it isn't taken: all else was.
+            // Nothing is lost if this isn't taken: all parts were taken already.
             let _ = timeout(patience, parts.send(Ok(None))).await;
         }
         if last || over {
@@ -97,7 +101,7 @@ async fn read(
     }
 }
 
-/// The error of an answer that can't be passed on.
+/// The error for an answer that can't be passed on.
 pub(super) fn refused(why: String) -> InvokeError {
     InvokeError::BadAnswer(format!("the function's answer is refused: {why}\n"))
 }

@@ -1,30 +1,30 @@
-//! What an answer says of itself before its body, held to what HTTP allows (RFC 9110 §6.4, §8.6, §15).
+//! The head of an answer, checked against what HTTP allows (RFC 9110 §6.4, §8.6, §15).
 //!
-//! The runtimes refuse the same where the function can see it. What arrives here all the same comes from a guest that isn't ours any
-//! more, so it is refused for its one call; the guest's other calls have nothing to do with it.
+//! The runtimes make the same checks where the function can see them. A bad head that arrives here anyway comes from a guest that
+//! was tampered with. Only this call fails; the guest's other calls aren't affected.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 
-/// Header lines that an answer may have.
+/// The most header lines that an answer may have.
 const MOST_LINES: usize = 100;
 
-/// Bytes that the names and values of its headers may have together.
+/// The most bytes that the names and values of its headers may have together.
 const MOST_BYTES: usize = 64 << 10;
 
-/// How much of a name is shown that can't be one.
+/// How much of an invalid header name is shown.
 const SHOWN: usize = 60;
 
 /// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AnswerHead {
-    /// From 200 to 999.
+    /// The status, from 200 to 999.
     pub status: u16,
-    /// Without `Content-Length`; names in lower case.
+    /// The headers without `Content-Length`; names in lower case.
     pub headers: Vec<(String, Bytes)>,
     /// The value of `Content-Length`.
     pub length: Option<u64>,
-    /// It says nothing, and so that the body is JSON.
+    /// The head was empty, which means that the body is JSON.
     pub json: bool,
 }
 
@@ -35,7 +35,7 @@ struct Written {
 }
 
 impl AnswerHead {
-    /// Reads the head that a guest sent; an empty one says 200 and JSON. An error says why it can be nobody's answer.
+    /// Parses the head that a guest sent; an empty head means status 200 and JSON. An error says why the head is invalid.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self {
@@ -103,12 +103,12 @@ impl AnswerHead {
         }
     }
 
-    /// Is it one that no content follows, whatever the method?
+    /// Is the status one that no content follows, whatever the method?
     pub(super) fn is_bodiless(&self) -> bool {
         matches!(self.status, 204 | 205 | 304)
     }
 
-    /// The length that its body must have, if it says one and a body is sent: whoever asked may want none.
+    /// The length that the body must have, if the head has one and a body is sent. `wanted`: does the caller want a body?
     pub(super) fn promised(&self, wanted: bool) -> Option<u64> {
         self.length.filter(|_| wanted && !self.is_bodiless())
     }
@@ -120,7 +120,7 @@ fn status(number: i64) -> Result<u16, String> {
     status.ok_or_else(|| format!("its status is {number}, and an answer's is from 200 to 999"))
 }
 
-/// A header's value, of which each character stands for a byte (docs/reference/guest-protocol.md); `None` if one can't.
+/// Converts a header's value, in which each character stands for a byte (docs/reference/guest-protocol.md); `None` if one can't.
 fn latin(text: String) -> Option<Bytes> {
     let bytes = if text.is_ascii() {
         Bytes::from(text)
@@ -150,7 +150,7 @@ impl Measure {
         Self { promised, sent: 0 }
     }
 
-    /// A part of so many bytes comes, the last if `last`. An error says what is wrong with the whole.
+    /// Counts a part of `bytes` bytes; `last` says whether it is the last. An error says what is wrong with the whole.
     pub(super) fn take(&mut self, bytes: usize, last: bool) -> Result<(), String> {
         self.sent += bytes as u64;
         let sent = self.sent;

@@ -1,4 +1,4 @@
-//! A function's time: `runtime_sec` counts what it does, not what its caller is slow at.
+//! A call's time limit: `runtime_sec` counts the time of the function, not delays caused by its caller.
 //!
 //! ```text
 //!   begin ──running──┬── the caller sends, nothing is answered yet ──▶ excused (Stopwatch)
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Adds up how long something was waited for; may be read while it is.
+/// Adds up how long was waited; may be read during a wait.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     origin: Instant,
     total_us: AtomicU64,
-    /// µs after `origin` at which the waiting began, plus one; 0 while nothing is waited for.
+    /// When the wait began, in µs after `origin`, plus one; 0 outside a wait.
     since_us: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ impl Stopwatch {
         self.since_us.store(0, Ordering::Release);
     }
 
-    /// How long it was waited for by now.
+    /// The time waited until now.
     pub(super) fn total(&self) -> Duration {
         let total = self.total_us.load(Ordering::Acquire);
         let running = match self.since_us.load(Ordering::Acquire) {
@@ -55,7 +55,7 @@ impl Stopwatch {
     }
 }
 
-/// When a call's time is over.
+/// When the time of a call is over.
 #[derive(Debug)]
 pub(super) struct Clock {
     end: Instant,
@@ -64,7 +64,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts it. Time that `caller` counts is excused until [`Self::answered`].
+    /// Starts the clock. The time that `caller` counts is excused until [`Self::answered`].
     pub(super) fn start(limit: Duration, caller: Option<Arc<Stopwatch>>) -> Self {
         Self {
             end: Instant::now() + limit,
@@ -73,24 +73,24 @@ impl Clock {
         }
     }
 
-    /// When it is over, as things are.
+    /// When the time is over, as things are now.
     pub(super) fn end(&self) -> Instant {
         let excused = self.caller.as_ref().map_or(Duration::ZERO, |c| c.total());
         self.end + excused
     }
 
-    /// The answer has begun: from now on the function decides how long it talks.
+    /// The answer has begun: from now on the function decides how long the answer takes.
     pub(super) fn answered(&mut self) {
         self.end = self.end();
         self.caller = None;
     }
 
-    /// The caller has a part of the answer in hand.
+    /// The caller begins to take a part of the answer.
     pub(super) fn hold(&mut self) {
         self.held = Some(Instant::now());
     }
 
-    /// He wants the next.
+    /// The caller wants the next part.
     pub(super) fn go_on(&mut self) {
         if let Some(held) = self.held.take() {
             self.end += held.elapsed();

@@ -1,6 +1,6 @@
-//! The call in flight: sent, answered, ended.
+//! One call in flight: sent, answered, ended.
 //!
-//! However an exchange ends, its instance is given back only when the guest is done with the call, or destroyed.
+//! However an exchange ends, its instance is given back only when the guest has finished the call; otherwise it is destroyed.
 
 use super::answer::{parts, refused};
 use super::answer_head::{AnswerHead, Measure};
@@ -22,19 +22,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{timeout, timeout_at};
 
-/// The most that any kernel's default takes into an empty Unix socket without a reader, with room to spare.
+/// A frame up to this size fits into an empty Unix socket that nobody reads, by any kernel's default, with room to spare.
 const FITS_A_SOCKET: usize = 32 << 10;
 
-/// How an attempt to call ended without an answer.
+/// How a call ended without an answer.
 pub(crate) enum CallError {
-    /// The instance was dead before it took the call: nothing ran, another may be tried.
+    /// The instance was dead before it took the call: nothing ran, another instance may be tried.
     Stale,
-    /// As the caller is to be told.
+    /// An error, as the caller is to be told it.
     Failed(InvokeError),
 }
 
-/// A call in flight. Dropped before its end, it is cancelled, and read to its end in the background: its instance may serve
-/// others only then.
+/// A call in flight.
+///
+/// If it is dropped before its end, it is cancelled and read to its end in the background: only then may the instance serve others.
 pub(super) struct Exchange {
     lease: Option<Lease>,
     /// `None` once the last frame was read.
@@ -42,9 +43,9 @@ pub(super) struct Exchange {
     /// Sends the rest of a long request.
     pump: Option<Pump>,
     pub(super) clock: Clock,
-    /// Its caller is gone.
+    /// The caller is gone.
     alone: bool,
-    /// By its last frame, processes that a call started are still there.
+    /// The last frame said that processes which a call started are still running.
     left: bool,
 }
 
@@ -110,7 +111,7 @@ pub(crate) async fn call(
     }
     let frame = exchange.next_of_answer().await;
     let took = begun.elapsed();
-    // Not asked of the lease, which is gone if the call failed.
+    // `lease` is gone if the call failed, thus it isn't asked here.
     if !ours {
         steps::CALL.record(took);
     }
@@ -130,7 +131,7 @@ async fn tell(instance: &Arc<Instance>, id: u32, pump: Option<Pump>) {
         }
         if listens {
             let nothing = [&[][..], &[], &[]];
-            // A guest that is gone is noticed when it is read.
+            // If the guest is gone, the reader notices.
             let _ = instance
                 .channel
                 .send(Kind::Cancel, (true, false), id, nothing)
@@ -139,12 +140,12 @@ async fn tell(instance: &Arc<Instance>, id: u32, pump: Option<Pump>) {
     };
     let limit = instance.version.limits.runtime;
     if timeout(limit, telling).await.is_err() {
-        // It doesn't even read.
+        // The guest doesn't even read.
         instance.doom();
     }
 }
 
-/// Stops `pump`, then gives the instance back; ends a guest that doesn't even read.
+/// Stops `pump`, then gives the instance back; destroys it if the guest doesn't even read.
 async fn stop(pump: Pump, lease: Option<Lease>) {
     let Some(lease) = lease else { return };
     let limit = lease.instance().version.limits.runtime;
@@ -156,13 +157,15 @@ async fn stop(pump: Pump, lease: Option<Lease>) {
 /// Why a call did not reach the guest.
 enum Unsent {
     Channel(ChannelError),
-    /// It may have reached it all the same.
+    /// The call may have reached the guest all the same.
     Lost,
     Limit,
 }
 
-/// Sends the first frame and makes the guest run. A small frame goes first: it waits in the socket, and the guest wakes
-/// once, to find it, instead of twice. Nothing ran if this fails. Says how long thawing took, if it was frozen.
+/// Sends the first frame and makes the guest run; returns how long thawing took, if it was frozen.
+///
+/// If this fails, nothing ran, except perhaps after [`Unsent::Lost`].
+/// A small frame is sent before the thaw: it waits in the socket, and the guest wakes once, to find it, instead of twice.
 async fn send_first(
     instance: &Arc<Instance>,
     whole: bool,
@@ -197,7 +200,7 @@ async fn send_first(
     let mut sending = Box::pin(sending);
     let sent = match futures_util::poll!(&mut sending) {
         std::task::Poll::Ready(sent) => sent,
-        // A caller who leaves now must not cut the frame: a task of its own finishes it.
+        // A caller who leaves now must not cut the frame: a separate task finishes it.
         std::task::Poll::Pending => {
             if fits {
                 unpause = thaw()?;
@@ -213,7 +216,7 @@ async fn send_first(
         return Ok(unpause);
     }
     match thaw() {
-        // It ran for others all the time, and may have begun.
+        // The guest was running for other calls all the time, and may have begun this one.
         Err(_) if instance.is_shared() => Err(Unsent::Lost),
         thawed => Ok(thawed?.or(unpause)),
     }
@@ -230,7 +233,7 @@ impl Exchange {
         self.lease().instance()
     }
 
-    /// The next frame. The exchange is over after an error; after a last frame that is as it should be, the caller ends it.
+    /// The next frame. The exchange is over after an error; after a valid last frame, the caller of this function ends it.
     async fn next(&mut self) -> Result<Frame, InvokeError> {
         let (Some(lease), Some(conversation)) = (&mut self.lease, &mut self.conversation) else {
             return Err(InvokeError::Internal("a call was read past its end"));
@@ -239,7 +242,7 @@ impl Exchange {
             let end = self.clock.end();
             let receive = lease.instance().channel.next(conversation);
             match timeout_at(end, receive).await {
-                // The caller's slowness may have put it off meanwhile.
+                // The time limit may have moved because the caller was slow.
                 Err(_elapsed) if self.clock.end() > tokio::time::Instant::now() => {}
                 other => break other,
             }
@@ -298,7 +301,7 @@ impl Exchange {
                 });
                 let (head, first, measure) = match sound {
                     Ok(sound) => sound,
-                    // The frame itself is sound, so what follows it, and other calls, can be told apart.
+                    // The frame itself is sound, so later frames and other calls can still be told apart.
                     Err(why) => {
                         self.pass_over(last, busy, true);
                         return Err(refused(why));
@@ -327,7 +330,7 @@ impl Exchange {
         }
     }
 
-    /// Nobody wants the rest of the answer, of which a frame was read, the last if so. Tells the guest, if `cancelled`.
+    /// Discards the rest of the answer. `last`: a last frame was read already. `cancelled`: tell the guest.
     fn pass_over(&mut self, last: bool, busy: bool, cancelled: bool) {
         if last {
             self.end_answer(busy);
@@ -336,7 +339,7 @@ impl Exchange {
         }
     }
 
-    /// What a FAULT says; it ends the exchange.
+    /// The error in a FAULT frame, which ends the exchange.
     pub(super) fn fault(&mut self, frame: Frame) -> InvokeError {
         if frame.kind != Kind::Fault || frame.payload.len() < 2 || !frame.end {
             return self.out_of_order();
@@ -353,7 +356,7 @@ impl Exchange {
         }
     }
 
-    /// The answer is complete. The work for it may go on, and then the instance isn't free.
+    /// The answer is complete. If `busy`, the function still works for the call, and the instance isn't free.
     pub(super) fn end_answer(&mut self, busy: bool) {
         if busy {
             self.read_to_end(false);
@@ -362,7 +365,7 @@ impl Exchange {
         }
     }
 
-    /// Ends the exchange in order: the instance is free as soon as nothing is sent to it any more.
+    /// Ends the exchange in order: the instance is free as soon as nothing is being sent to it any more.
     fn finish(&mut self) {
         if let (Some(lease), Some(conversation)) = (&self.lease, self.conversation.take()) {
             lease.instance().output.end(conversation.id, self.left);
@@ -377,7 +380,7 @@ impl Exchange {
         }
     }
 
-    /// Reads what is left in the background, and tells the guest, if `cancelled`, that nobody waits for it.
+    /// Reads the rest in the background; if `cancelled`, tells the guest that nobody waits for it.
     fn read_to_end(&mut self, cancelled: bool) {
         let (Some(lease), Some(conversation)) = (self.lease.take(), self.conversation.take())
         else {
@@ -386,7 +389,7 @@ impl Exchange {
         let instance = Arc::clone(lease.instance());
         let id = conversation.id;
         self.clock.go_on();
-        // Nobody is there whose slowness could be excused.
+        // The caller is gone, so no slowness can be excused.
         self.clock.answered();
         let (stopping, going_on) = match self.pump.take() {
             Some(pump) if cancelled => (Some(pump), None),
@@ -401,14 +404,14 @@ impl Exchange {
             left: self.left,
         };
         tokio::spawn(async move {
-            // At the same time: the guest may have to be read before it reads.
+            // Both at the same time: the guest may read only after its answer has been read.
             let telling = async {
                 if cancelled {
                     tell(&instance, id, stopping).await;
                 }
             };
             let reading = async {
-                // Errors end the exchange too; nobody is there to be told.
+                // Errors end the exchange too; there is no caller to tell.
                 while let Ok(frame) = rest.next().await {
                     if frame.end && !frame.busy {
                         break;
@@ -450,7 +453,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.alone {
-            // The worker is ending; nobody reads on.
+            // The worker is ending; no task would read on.
             self.give_up();
         } else {
             self.read_to_end(true);

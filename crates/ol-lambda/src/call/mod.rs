@@ -8,9 +8,9 @@
 //!
 //! - [`exchange`]: the call in flight, and its end in every way
 //! - `pump`: sends the rest of a long request meanwhile
-//! - `answer_head`: what an answer says of itself, held to what HTTP allows
-//! - `answer`: its body as the function writes it
-//! - `clock`: the function's time, without its caller's
+//! - `answer_head`: the head of an answer, checked against what HTTP allows
+//! - `answer`: the answer's body as the function writes it
+//! - `clock`: the call's time limit, without the caller's delays
 
 mod answer;
 mod answer_head;

@@ -1,7 +1,7 @@
 //! Sends the rest of a long request while its answer is awaited, or read, elsewhere.
 //!
-//! A task of its own, because a web app may answer before it has read everything, and the other way round. It is told to stop
-//! rather than cancelled, so that no frame is ever cut; until it has stopped the instance is not free.
+//! It is a task of its own because a web app may answer before it has read everything, and the other way round. It is told to stop
+//! rather than cancelled, so that no frame is ever cut; until it has stopped, the instance is not free.
 
 use super::clock::Stopwatch;
 use crate::guest::frame::CHUNK;
@@ -18,17 +18,16 @@ use tokio::task::JoinHandle;
 /// The rest of a request's body, as it arrives.
 pub(crate) type Rest = Pin<Box<dyn Stream<Item = Result<Bytes, InvokeError>> + Send>>;
 
-/// The task.
+/// A handle to the task.
 pub(super) struct Pump {
     task: JoinHandle<()>,
-    /// Its drop says stop.
+    /// Dropping it tells the task to stop.
     stop: oneshot::Sender<()>,
     broke: Option<oneshot::Receiver<InvokeError>>,
 }
 
 impl Pump {
-    /// Starts to send `rest` as what follows the first `sent` bytes of call `id`. `caller` counts the time in which nothing
-    /// came.
+    /// Starts to send `rest`, which follows the first `sent` bytes of call `id`. `caller` counts the time spent waiting for the client.
     pub(super) fn start(
         instance: Arc<Instance>,
         id: u32,
@@ -42,7 +41,7 @@ impl Pump {
             if let Err(Stopped::Caller(error)) =
                 send(&instance, id, sent, rest, &caller, stopped).await
             {
-                // Nobody asks if the answer is over.
+                // The receiver is gone if the answer is over.
                 let _ = breaking.send(error);
             }
         });
@@ -53,7 +52,7 @@ impl Pump {
         }
     }
 
-    /// Resolves when the request broke off, with the reason; never if it is sent to its end. Safe to cancel.
+    /// Resolves with the reason when the request broke off; never if it is sent to its end. Safe to cancel.
     pub(super) async fn broke(&mut self) -> InvokeError {
         if let Some(broke) = &mut self.broke
             && let Ok(error) = broke.await
@@ -65,22 +64,22 @@ impl Pump {
         std::future::pending().await
     }
 
-    /// Has it stopped by itself?
+    /// Has the task stopped by itself?
     pub(super) fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Tells it to stop, and waits until it has.
+    /// Tells the task to stop, and waits until it has.
     pub(super) async fn stop(self) {
         drop(self.stop);
-        // It panics only for a bug of ours, which was reported then.
+        // The task panics only because of a bug in it, and the panic was reported then.
         let _ = self.task.await;
     }
 }
 
-/// Why not everything was sent.
+/// Why sending stopped before the end.
 enum Stopped {
-    /// The guest is gone or broke the protocol: whoever reads from it learns why.
+    /// The guest is gone or broke the protocol: the reader of its answer learns why.
     Guest,
     /// The request itself broke off.
     Caller(InvokeError),

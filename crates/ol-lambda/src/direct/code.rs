@@ -1,6 +1,6 @@
-//! Code on this host as a version: a tar.gz as it is, a directory packed on the way, so that the same rules hold for both.
+//! Makes a version of code on this host: a tar.gz as it is, a directory packed on the fly, so that the same rules hold for both.
 //!
-//! The directory may belong to somebody who may read less than the worker: what he exchanges while it is packed is not followed.
+//! The directory may belong to a user who may read less than the worker: links that this user puts into it during packing aren't followed.
 
 use super::DirectError;
 use crate::invoke::InvokeError;
@@ -31,7 +31,7 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
             let packing = scope.spawn(|| pack(&directory, writer));
             let prepared = Version::prepare(settings, reader);
             match packing.join() {
-                // The pipe breaks when the version is refused; that says why.
+                // The pipe breaks when the version is refused; the refusal says why.
                 Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(absent(&error)),
                 _ => Ok(prepared),
             }
@@ -46,7 +46,7 @@ pub(super) fn prepare(settings: &Settings, path: &str) -> Result<Version, Direct
         }
         VersionError::Host(why) => host(&why),
     })?;
-    // One call at a time is what /run does.
+    // In sock mode, `/run` makes one call at a time.
     version.config.concurrency = 1;
     Ok(version)
 }
@@ -80,7 +80,8 @@ fn append(
             let file = directory.file(path)?;
             let metadata = file.metadata()?;
             header.set_metadata(&metadata);
-            // As many bytes as the header says, or the archive is broken from there on: one that grows is cut, one that shrinks refused.
+            // Exactly as many bytes as the header says, or the archive is broken from there on: a file that grew is cut, one that
+            // shrank is refused.
             let content = file.take(metadata.len()).chain(Shrunk);
             archive.append_data(&mut header, path, content.take(metadata.len()))
         }
@@ -88,7 +89,7 @@ fn append(
             header.set_entry_type(tar::EntryType::Directory);
             archive.append_data(&mut header, path, io::empty())
         }
-        // Refused by its name, like one in a bundle.
+        // Refused with its name, like a link in a bundle.
         EntryKind::Link => {
             header.set_entry_type(tar::EntryType::Symlink);
             archive.append_link(&mut header, path, ".")
@@ -100,7 +101,7 @@ fn append(
     }
 }
 
-/// What follows the end of a file that has become shorter than its header says.
+/// Read after the end of a file that has become shorter than its header says; gives an error.
 struct Shrunk;
 
 impl Read for Shrunk {

@@ -1,4 +1,4 @@
-//! One sandbox: running, paused, or dead and not yet destroyed.
+//! One sandbox of sock mode: running, paused, or dead and not yet destroyed.
 
 use super::{DirectError, PATIENCE};
 use crate::backing::{Backing, State, Thaw};
@@ -17,16 +17,16 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// The longest answer that is taken; it is kept in memory.
+/// The longest answer that is accepted, in bytes; it is kept in memory.
 const LONGEST_ANSWER: usize = 64 << 20;
 
-/// What a paused sandbox keeps beyond what it uses.
+/// How much memory a paused sandbox keeps beyond what it uses.
 const ROOM: MiB = MiB(1);
 
-/// How long a freeze may take until it has taken hold.
+/// How long a freeze may take to become effective.
 const FREEZE: Duration = Duration::from_secs(1);
 
-/// What it is for.
+/// What a sandbox is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Leaf,
@@ -35,9 +35,9 @@ pub(super) enum Role {
 
 /// What a leaf was made with.
 pub(super) struct Bound {
-    /// Its code's directory goes with it.
+    /// The directory of the code is removed with this.
     pub _version: Version,
-    /// What it is; `None` if the code has no entry file.
+    /// What the guest reported; `None` if the code has no entry file.
     pub about: Option<About>,
 }
 
@@ -47,13 +47,13 @@ pub(super) struct Entry {
     channel: Channel,
     bound: Option<Bound>,
     backing: Backing,
-    /// For people.
+    /// A description for people.
     process: String,
     /// Its memory while it runs; less than its limit for a zygote.
     had: MiB,
-    /// One who pauses or unpauses it at a time, also while that takes long.
+    /// Held by the request that pauses or unpauses the sandbox, even if that takes long.
     changing: Mutex<()>,
-    /// One call at a time.
+    /// Held by the one call that runs.
     turn: Mutex<()>,
 }
 
@@ -78,7 +78,7 @@ impl Entry {
         }
     }
 
-    /// It as the parent of another.
+    /// The sandbox as the parent of another.
     pub(super) fn as_parent(&self) -> Result<Parent, DirectError> {
         if self.role == Role::Leaf {
             return Err(DirectError::bad(
@@ -94,7 +94,7 @@ impl Entry {
         })
     }
 
-    /// Freezes it; then lowers its memory, if a pool for that is given. Not to be dropped half way.
+    /// Freezes the sandbox, then lowers its memory if the pool `downsizing` is given. Must not be dropped half way.
     pub(super) async fn pause(&self, downsizing: Option<&dyn Pool>) -> Result<(), DirectError> {
         self.alive()?;
         let _alone = self.changing.lock().await;
@@ -121,7 +121,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Gets its memory back, then thaws it; without memory it stays paused.
+    /// Gets the memory back, then thaws; without memory the sandbox stays paused.
     pub(super) async fn unpause(&self, pool: &dyn Pool) -> Result<(), DirectError> {
         self.alive()?;
         let _alone = self.changing.lock().await;
@@ -143,7 +143,7 @@ impl Entry {
         }
     }
 
-    /// Lets go of the sandbox, whatever it does.
+    /// Has the sandbox destroyed, whatever it is doing.
     pub(super) fn end(&self) {
         self.backing.give_up();
     }
@@ -158,7 +158,7 @@ impl Entry {
         }
     }
 
-    /// Calls its `f(event)`. Not to be dropped half way.
+    /// Calls the sandbox's `f(event)`. Must not be dropped half way.
     pub(super) async fn run(&self, event: &Bytes) -> Result<Bytes, DirectError> {
         let about = self.bound.as_ref().and_then(|bound| bound.about);
         if about.is_none_or(|about| about.kind != FunctionKind::F) {
@@ -199,7 +199,7 @@ impl Entry {
                 Ok(answer)
             }
             Err(error) => {
-                // What is under way on the connection would be taken for the next answer.
+                // What is still under way on the connection would be taken for the next answer.
                 self.end();
                 Err(error.into())
             }

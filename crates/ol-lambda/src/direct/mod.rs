@@ -4,14 +4,14 @@
 //!   create ─▶ order ─▶ packages (in the store?) ─▶ code (a version of its own) ─▶ start ─▶ Entry, in the table
 //!   pause · unpause · destroy · run ─▶ the entry with that number
 //! ```
-//! - [`order`]: what may be asked
+//! - [`order`]: what a request to create a sandbox may say
 //! - `packages`: what of the package store a sandbox sees, and which modules a zygote imports
-//! - `code`: a directory or a tar.gz as a version
+//! - `code`: makes a version of a directory or a tar.gz
 //! - `start`: from an order to a sandbox that runs
 //! - `entry`: one sandbox, running or paused
 //!
-//! Failure: an entry whose sandbox died stays in the table, with how it died, until it is destroyed: who experiments wants to know.
-//! Creation that can't get memory fails after [`PATIENCE`]; nothing is ever evicted here.
+//! Failure: an entry whose sandbox died stays in the table, with how it died, until it is destroyed, since experimenters want to know.
+//! Creation fails if there is no memory within [`PATIENCE`]; nothing is ever evicted here.
 
 mod code;
 mod entry;
@@ -32,19 +32,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long memory is waited for.
+/// How long to wait for memory.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why it was not done. `Display` is for whoever asked.
+/// Why a request failed. `Display` is for the client.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectError {
-    /// No such sandbox.
+    /// There is no such sandbox.
     #[error("there is no sandbox {0}: POST /create makes one, GET /debug lists those there are")]
     Unknown(String),
-    /// Not in the state it is in.
+    /// The sandbox's state doesn't allow the request.
     #[error("{0}")]
     Conflict(String),
-    /// As for a call of a function.
+    /// Fails as a call of a function would.
     #[error(transparent)]
     Call(#[from] InvokeError),
 }
@@ -55,7 +55,7 @@ impl DirectError {
     }
 }
 
-/// The sandboxes of a worker in this mode.
+/// The sandboxes of a worker in sock mode.
 pub struct Direct {
     settings: Settings,
     /// The package store.
@@ -94,7 +94,7 @@ impl Direct {
         entry.ok_or_else(|| DirectError::Unknown(id.to_owned()))
     }
 
-    /// Does it make sandboxes? Tells before an order is there.
+    /// Can sandboxes be made? Lets the server refuse a request before it has read the order.
     ///
     /// # Errors
     /// [`InvokeError::Draining`].
@@ -106,7 +106,7 @@ impl Direct {
         }
     }
 
-    /// Is there a sandbox with this number? Tells before an event is there.
+    /// Is there a sandbox with this number? Lets the server refuse a request before it has read the event.
     ///
     /// # Errors
     /// [`DirectError::Unknown`].
@@ -126,7 +126,7 @@ impl Direct {
         };
         let entry = self.start(order, parent).await?;
         let mut table = self.table();
-        // Its end may have begun meanwhile, and then nobody would let go of it.
+        // Shutdown may have begun meanwhile, and then nobody would end this sandbox.
         if !self.accepts() {
             return Err(InvokeError::Draining.into());
         }
@@ -136,10 +136,10 @@ impl Direct {
         Ok(number)
     }
 
-    /// Ends a sandbox. Of a zygote, what was forked from it lives on.
+    /// Ends a sandbox. Sandboxes forked from a zygote outlive it.
     ///
     /// # Errors
-    /// When there is none with this number.
+    /// When there is no sandbox with this number.
     pub async fn destroy(&self, id: &str) -> Result<(), DirectError> {
         let entry = self.find(id)?;
         let removed = id
@@ -153,7 +153,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Freezes a sandbox; when this returns it uses no CPU. Does nothing to one that is paused.
+    /// Freezes a sandbox; when this returns, it uses no CPU. Does nothing to a paused sandbox.
     ///
     /// # Errors
     /// See [`DirectError`].
@@ -163,12 +163,12 @@ impl Direct {
             return Err(DirectError::bad("this worker's sandboxes can't be paused"));
         }
         let (pool, downsize) = (Arc::clone(&self.pool), self.settings.downsize);
-        // A task of its own: who stops waiting must not cut it.
+        // A task of its own: a client that stops waiting must not interrupt it.
         let pausing = tokio::spawn(async move { entry.pause(downsize.then_some(&*pool)).await });
         pausing.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// Thaws a sandbox. Does nothing to one that runs.
+    /// Thaws a sandbox. Does nothing to a running sandbox.
     ///
     /// # Errors
     /// See [`DirectError`].
@@ -177,7 +177,7 @@ impl Direct {
         entry.unpause(&*self.pool).await
     }
 
-    /// Calls the `f(event)` of a sandbox that was made with one. Who stops waiting lets it finish unheard.
+    /// Calls the `f(event)` of a sandbox that has one. If the client stops waiting, the call finishes and its answer is discarded.
     ///
     /// # Errors
     /// See [`DirectError`].
@@ -187,7 +187,7 @@ impl Direct {
         call.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// For people: a line for each sandbox, and the memory that is left.
+    /// For people: a line for each sandbox, and the free memory.
     pub async fn describe(&self) -> String {
         let entries = self.table().entries.clone();
         let mut text = String::new();
@@ -197,7 +197,7 @@ impl Direct {
         text + &format!("{} MiB of memory free\n", self.pool.free_memory().0)
     }
 
-    /// What it holds now.
+    /// What the worker holds now.
     pub fn gauges(&self) -> Gauges {
         Gauges {
             sandboxes: self.table().entries.len(),
@@ -205,17 +205,17 @@ impl Direct {
         }
     }
 
-    /// Does it make sandboxes?
+    /// Can sandboxes be made?
     pub fn accepts(&self) -> bool {
         !self.draining.load(Ordering::Acquire)
     }
 
-    /// Makes none from now on.
+    /// Makes no sandboxes from now on.
     pub fn stop_accepting(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Ends every sandbox, and waits until the kernel has nothing left of any, for at most `patience`. False if something was left.
+    /// Ends every sandbox, and waits at most `patience` until the kernel has nothing left of any. Returns false if something was left.
     pub async fn end(&self, patience: Duration) -> bool {
         self.stop_accepting();
         let entries = std::mem::take(&mut self.table().entries);

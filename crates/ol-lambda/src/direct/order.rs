@@ -1,23 +1,23 @@
-//! What may be asked of [`super::Direct::create`], with the original's keys.
+//! The request that [`super::Direct::create`] takes, with the original's keys.
 
 use super::DirectError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What sandbox to make.
+/// Which sandbox to make.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// A directory or a tar.gz on this host; none if empty.
+    /// A directory or a tar.gz on this host; no code if empty.
     #[serde(default)]
     pub(super) code: String,
-    /// It serves; else it is a zygote, from which others are forked.
+    /// True for a leaf, which serves; false for a zygote, from which others are forked.
     #[serde(default = "yes")]
     pub(super) leaf: bool,
-    /// The number of the zygote that it is forked from; none if empty.
+    /// The number of the zygote to fork from; no parent if empty.
     #[serde(default)]
     parent: Value,
-    /// Entries of the package store.
+    /// Names of entries of the package store.
     #[serde(default)]
     pub(super) pkgs: Vec<String>,
     #[serde(default = "python")]
@@ -33,13 +33,13 @@ fn python() -> String {
 }
 
 impl Order {
-    /// Reads the body of a request; an empty one asks for a leaf without code.
+    /// Parses the body of a request; an empty body asks for a leaf without code.
     ///
     /// # Errors
-    /// One sentence with the remedy.
+    /// One sentence that says how to correct the request.
     pub fn parse(body: &[u8]) -> Result<Self, DirectError> {
         let body = if body.is_empty() { b"{}" } else { body };
-        // By way of a map: a list would be taken for the fields in their order.
+        // Parsed into a map first: a list would be taken for the fields in their order.
         let fields = serde_json::from_slice::<Map<String, Value>>(body);
         let order = fields.and_then(|fields| serde_json::from_value::<Self>(Value::Object(fields)));
         let order = order.map_err(|error| {
@@ -63,7 +63,7 @@ impl Order {
         Ok(order)
     }
 
-    /// The zygote's number as it was written.
+    /// The zygote's number as it was written in the request.
     pub(super) fn parent(&self) -> Result<Option<String>, DirectError> {
         match &self.parent {
             Value::Null => Ok(None),

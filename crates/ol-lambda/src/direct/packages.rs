@@ -4,12 +4,12 @@ use super::DirectError;
 use ol_packages::modules;
 use std::path::Path;
 
-/// What is named in an order.
+/// The packages that an order names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Packages {
-    /// Where they lie inside a sandbox.
+    /// Where the packages lie inside a sandbox.
     pub path: Vec<String>,
-    /// Their modules.
+    /// The modules of the packages.
     pub modules: Vec<String>,
 }
 

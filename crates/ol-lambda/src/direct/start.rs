@@ -1,4 +1,4 @@
-//! From an order to a sandbox that runs.
+//! Makes a sandbox from an order.
 
 use super::code;
 use super::entry::{Bound, Entry, Role};
@@ -54,7 +54,7 @@ impl Direct {
             parent,
             limits: self.settings.default_limits.clone(),
             most: self.settings.default_limits.mem,
-            // Made when they are asked for: who experiments counts what there is.
+            // Leaves' shells are made on demand: experimenters count what there is.
             shells: 0,
             packages: ol_sandbox::Packages::All,
             path: packages.path,
@@ -92,7 +92,7 @@ impl Direct {
                     .as_ref()
                     .map_or(OomScope::Process, |version| version.config.oom),
                 code: version.as_ref().map(|version| version.code.clone()),
-                // All is the operator's here, who makes every sandbox himself; and one finds in it what its zygote imported.
+                // The operator makes every sandbox here, so each may see all packages; and a fork must find those that its zygote imported.
                 packages: ol_sandbox::Packages::All,
                 patience: PATIENCE,
                 network,
@@ -110,7 +110,7 @@ impl Direct {
         let magic = start.greeting(&mut about_itself).await?;
         let mut bound = None;
         if let Some(version) = version {
-            // Code without an entry file is there to be looked at from inside; it can't be called.
+            // Code without an entry file is only looked at from inside; it can't be called.
             let about = match version.source.clone() {
                 Err(_) => None,
                 Ok(source) => {
@@ -141,7 +141,7 @@ fn not_spawned(error: SpawnError) -> DirectError {
     }
 }
 
-/// Why the pool couldn't make it is said in full: here the one who asks is the operator.
+/// Reports in full why the pool couldn't make the sandbox: here the client is the operator.
 fn not_created(error: CreateError) -> DirectError {
     match error {
         CreateError::Mechanism(reason) | CreateError::Fork(reason) => {

@@ -1,5 +1,6 @@
-//! Attempts at a version: from a bundle, in the registry or uploaded, into service, or to why not. One at a time counts: the last that
-//! began.
+//! An attempt turns a bundle, from the registry or uploaded, into a version that serves, or into the reason why it can't.
+//!
+//! Only the newest attempt of a function counts.
 
 use super::current::Function;
 use super::preparing::{PrepareError, Preparing, Progress, Reporting};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
-/// How often a bundle is read that changes while it is.
+/// How often a bundle is read at most, if it changes each time while it is read.
 const PULLS: usize = 3;
 
 /// A bundle that can't be used, and why.
@@ -25,10 +26,10 @@ pub(super) struct Failed {
     looked: Instant,
 }
 
-/// What an attempt has made.
+/// What an attempt has produced.
 pub(super) struct Made {
     pub(super) version: Arc<Version>,
-    /// The bundle that it was made of.
+    /// The bundle that the version was made of.
     pub(super) stamp: Stamp,
     pub(super) trial: Trial,
 }
@@ -40,7 +41,7 @@ pub(crate) enum UploadFailed {
 }
 
 impl Function {
-    /// What became of the last attempt at a version, or how far it is. `None` before the first, and after a success.
+    /// How far the last attempt is, or how it failed. `None` before the first attempt, and after a success.
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.preparing().as_ref().map(|p| p.progress())
     }
@@ -51,7 +52,7 @@ impl Function {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to make a version of the bundle that the registry has now, unless that is being done.
+    /// Starts an attempt with the bundle that the registry has now, unless one with that bundle is under way.
     pub(super) fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
         let mut slot = self.preparing();
         if let Some(preparing) = slot.as_ref().filter(|p| p.stamp == stored && !p.is_over()) {
@@ -80,8 +81,9 @@ impl Function {
         preparing
     }
 
-    /// Ends an attempt: its version goes into service, unless another attempt has taken its place. `kept` served before the worker
-    /// was started, and does again.
+    /// Ends an attempt: its version goes into service, unless another attempt has taken its place.
+    ///
+    /// `kept` is the version that served before the worker was started; if given, it goes into service first.
     fn conclude(
         self: &Arc<Self>,
         preparing: &Arc<Preparing>,
@@ -111,7 +113,7 @@ impl Function {
                     Trial::Fails(error) => Err(PrepareError::Trial(error.clone())),
                     Trial::Works(_) | Trial::Skipped(_) => Ok(()),
                 };
-                // Of one that serves though it can't be started, the attempt says why.
+                // If the version serves though it can't be started, the attempt stays here to say why.
                 if failed.is_ok() {
                     *slot = None;
                 }
@@ -151,12 +153,12 @@ impl Function {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why this very bundle can't be used, if it was tried a moment ago: unpacking it again for each call would be dear.
+    /// Why this very bundle can't be used, if it was tried recently: unpacking it again for each call would be expensive.
     pub(super) fn failed_already(&self, stored: &Stamp) -> Option<PrepareError> {
         let failed = self.failed();
         let failed = failed.as_ref()?;
         let recent = failed.looked.elapsed() < self.common.resources.settings.registry_cache;
-        // One that can't be started is not started again and again beside one that works.
+        // A bundle that can't be started is not tried again and again while an older version works.
         let counts = recent || matches!(failed.error, PrepareError::Trial(_));
         (counts && failed.stamp == *stored).then(|| failed.error.clone())
     }
@@ -185,8 +187,8 @@ impl Function {
             let (prepared, now) = self
                 .make_version(content, |content| content.stamp())
                 .await?;
-            // The same file, unchanged, or else what was read may be half of this and half of that. One that was replaced by
-            // a rename meanwhile has changed too, since it lost its name; the next try reads its successor.
+            // The file must be unchanged, or what was read may be a mixture of two bundles. A file that was replaced by a rename has
+            // changed too, since it lost its name; the next try reads its successor.
             if now.map_err(|error| host(&error))? == stamp {
                 return Ok((prepared?, stamp));
             }
@@ -198,7 +200,7 @@ impl Function {
         Err(VersionError::Bundle(unsteady).into())
     }
 
-    /// Sees to it that the packages of `version` are there.
+    /// Gets the packages that `version` asks for.
     pub(super) async fn get_packages(
         &self,
         version: &Version,
@@ -212,12 +214,12 @@ impl Function {
         let packages = prepare(&self.common.packages, &self.name, wanted, &says).await;
         let packages = packages.map_err(not_had)?;
         steps::PREPARE.record(begun.elapsed());
-        // Nobody else prepares this version.
+        // No other task prepares this version.
         let _ = version.packages.set(packages);
         Ok(())
     }
 
-    /// Keeps the lock of a version that will serve, for the worker's next start.
+    /// Keeps the lock of a version that will serve, so that it is there when the worker is started again.
     async fn keep_lock(
         &self,
         version: &Version,
@@ -235,8 +237,9 @@ impl Function {
         }
     }
 
-    /// Makes a version of a bundle, on a thread that may block, and says what `then` finds of the bundle afterwards. The outer error is
-    /// that the thread came to no end.
+    /// Makes a version of a bundle, and returns what `then` finds of the bundle afterwards.
+    ///
+    /// Runs on a thread that may block. The outer error means that the thread did not finish.
     pub(super) async fn make_version<C: Read + Send + 'static, T: Send + 'static>(
         &self,
         mut content: C,
@@ -252,8 +255,9 @@ impl Function {
             .map_err(|error| VersionError::Host(error.to_string()))
     }
 
-    /// Stores an uploaded bundle durably; it goes into service when its packages are there and it was started once. With `force` it
-    /// isn't tried: where it can't be started, its calls say so.
+    /// Stores an uploaded bundle durably; it goes into service when its packages are there and a trial has started it once.
+    ///
+    /// With `force` there is no trial: if the version can't be started, its calls say so.
     pub(crate) async fn upload(
         self: &Arc<Self>,
         path: &Path,

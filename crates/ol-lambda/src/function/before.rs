@@ -1,5 +1,6 @@
-//! What served before an upload is kept until the new version works, so that a worker which is started meanwhile, or after a
-//! version that can't be started, still has it.
+//! Keeps the version that served before an upload until the new one works.
+//!
+//! Thus a worker that is started meanwhile, or whose newest version can't be started, still has a version that works.
 
 use super::attempt::Made;
 use super::current::Function;
@@ -9,7 +10,7 @@ use crate::registry::Bundle;
 use std::sync::Arc;
 
 impl Function {
-    /// A bundle is about to take the place of the stored one. To be called by who changes the registry.
+    /// Keeps the stored bundle, which is about to be replaced. To be called by whatever changes the registry.
     pub(super) async fn keep_before(&self) {
         let registry = &self.common.registry;
         let stored = registry.look(&self.name).await.ok().flatten();
@@ -17,7 +18,7 @@ impl Function {
             Some(stamp) if stored.as_ref() == Some(&stamp) => {
                 registry.keep_before(&self.name).await
             }
-            // What lies there doesn't serve; what does was kept when it was replaced, if at all.
+            // The stored bundle doesn't serve; the one that serves was kept when it was replaced, if at all.
             Some(_) => Ok(()),
             None => registry.forget_before(&self.name).await,
         };
@@ -27,7 +28,7 @@ impl Function {
         }
     }
 
-    /// The newest version works: what was kept is of no more use, unless another upload has begun.
+    /// The newest version works: removes the kept bundle, unless another upload has begun.
     pub(super) fn forget_before(self: &Arc<Self>) {
         let function = Arc::clone(self);
         tokio::spawn(async move {
@@ -41,7 +42,7 @@ impl Function {
         });
     }
 
-    /// A version of what was kept, if that can be started. For a worker in which nothing works.
+    /// A version made of the kept bundle, if it can be started. For a worker in which no version works.
     pub(super) async fn version_kept(&self, preparing: &Preparing) -> Option<Made> {
         let kept = self.common.registry.read_before(&self.name).await;
         let Bundle { stamp, content } = kept.ok().flatten()?;

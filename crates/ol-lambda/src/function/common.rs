@@ -1,4 +1,4 @@
-//! What all functions work with.
+//! What all functions share.
 
 use crate::announce::Announcements;
 use crate::in_flight::InFlight;
@@ -8,17 +8,17 @@ use crate::resources::Resources;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// What all functions work with.
+/// What all functions share.
 pub(crate) struct Common {
     pub(crate) resources: Arc<Resources>,
     pub(crate) registry: Arc<dyn Registry>,
-    /// What functions import and don't bring along.
+    /// The packages that functions import but don't bring along.
     pub(crate) packages: Arc<Packages>,
-    /// Where is announced that other functions or versions serve.
+    /// Announces changes in which functions and versions serve.
     pub(crate) serving: Announcements,
-    /// Calls that are being made.
+    /// Counts running calls.
     pub(crate) in_flight: InFlight,
-    /// Unpacking is work for a core and a disk: two at once, so that threads for looks at the registry are never short.
+    /// Unpacking keeps a core and a disk busy: two at once, so that looks at the registry always find a free thread.
     pub(super) unpacking: Semaphore,
 }
 

@@ -1,7 +1,9 @@
-//! Which version of a function serves now. A version is used unexamined for `registry_cache`; the next invocation after
-//! that looks at the registry, and if the bundle changed, has the new version prepared and waits for it a moment.
+//! Which version of a function serves now.
 //!
-//! One that can't be started takes no working one's place. It serves only where there is none, so that its calls say why.
+//! For `registry_cache` after a look at the registry, the version is used without another look. The next invocation after that looks,
+//! and if the bundle has changed, has the new version prepared and waits a moment for it.
+//!
+//! A version that can't be started never replaces one that works. It serves only where there is none, so that its calls say why.
 
 use super::attempt::{Failed, Made};
 use super::common::Common;
@@ -21,17 +23,17 @@ use tokio::time::Instant;
 pub(crate) struct Function {
     pub(crate) name: FunctionName,
     pub(crate) common: Arc<Common>,
-    /// What calls of it run in.
+    /// The instances that its calls run in.
     pub(crate) instances: Arc<Instances>,
-    /// Locked while another version is put into service, so that the instances are always of this one.
+    /// Locked while another version is put into service, so that the instances always belong to this version.
     current: Mutex<Option<Current>>,
-    /// The bundle that could not be used when it was looked at last, and why.
+    /// The bundle that was last found unusable, and why.
     pub(super) failed: Mutex<Option<Failed>>,
-    /// The version that is being made, or the last attempt if that failed.
+    /// The attempt under way, or the last one if it failed.
     pub(super) preparing: Mutex<Option<Arc<Preparing>>>,
-    /// Held while the registry is looked at or a bundle stored, so that it happens once.
+    /// Held while the registry is looked at or a bundle is stored, so that this happens once at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
-    /// The registry has announced a change, and no look has begun since.
+    /// True if the registry has announced a change and no look has begun since.
     announced: AtomicBool,
 }
 
@@ -39,35 +41,35 @@ pub(crate) struct Function {
 pub(super) enum Looked {
     /// The newest version serves.
     There(Arc<Version>),
-    /// The newest can't be used, as was found out a moment ago; or the registry can't be read.
+    /// The newest version can't be used, as was found out recently; or the registry can't be read.
     Broken(PrepareError),
-    /// The newest is being made.
+    /// The newest version is being made.
     Coming(Arc<Preparing>),
 }
 
 struct Current {
     version: Arc<Version>,
-    /// The bundle that it was made of.
+    /// The bundle that the version was made of.
     stamp: Stamp,
     looked: Instant,
-    /// It could not be started when it was tried.
+    /// The version could not be started when it was tried.
     refused: bool,
-    /// Why it was not tried.
+    /// Why the version was not tried.
     untried: Option<String>,
 }
 
 impl Current {
-    /// Is it worth more than a version that can't be started? One that was refused may have been started since.
+    /// Is it worth more than a version that can't be started? A version whose trial failed may have been started since.
     fn works(&self) -> bool {
         !self.refused || self.version.kind.get().is_some()
     }
 }
 
-/// An announcement that a look is going to answer. One that fails, or is given up, leaves it to the next.
+/// An announcement that a look is about to answer. If the look fails or is given up, the announcement stays for the next look.
 struct News<'a>(Option<&'a AtomicBool>);
 
 impl<'a> News<'a> {
-    /// From now on another announcement counts anew.
+    /// Takes the announcement; one that comes later counts as new.
     fn take(announced: &'a AtomicBool) -> Self {
         Self(announced.swap(false, Ordering::AcqRel).then_some(announced))
     }
@@ -110,12 +112,12 @@ impl Function {
             .map(|current| Arc::clone(&current.version))
     }
 
-    /// Does it have a version?
+    /// Does the function have a version?
     pub(crate) fn serves(&self) -> bool {
         self.current().is_some()
     }
 
-    /// Does it have a version that is worth keeping?
+    /// Does the function have a version that is worth keeping?
     pub(crate) fn works(&self) -> bool {
         self.current().as_ref().is_some_and(Current::works)
     }
@@ -127,7 +129,7 @@ impl Function {
         works.map(|current| current.stamp.clone())
     }
 
-    /// Why the version that serves was not tried before, as long as nothing has shown that it can be started.
+    /// Why the version that serves was not tried, as long as nothing has shown that it can be started.
     pub(super) fn untried(&self) -> Option<String> {
         let current = self.current();
         let current = current.as_ref()?;
@@ -135,7 +137,7 @@ impl Function {
         current.untried.clone().filter(|_| !shown)
     }
 
-    /// The version to call, if it needs no look at the registry.
+    /// The version to call, if no look at the registry is needed.
     pub(crate) fn fresh_version(&self) -> Option<Arc<Version>> {
         let current = self.current();
         let current = current.as_ref()?;
@@ -164,7 +166,7 @@ impl Function {
         }
     }
 
-    /// What the registry has, and has a version made of it if that is new. Waits for no version.
+    /// Looks at the registry, and begins an attempt if its bundle is new. Doesn't wait for the attempt.
     pub(super) async fn look(self: &Arc<Self>) -> Result<Looked, InvokeError> {
         if let Some(version) = self.fresh_version() {
             return Ok(Looked::There(version));
@@ -198,14 +200,15 @@ impl Function {
             current.looked = Instant::now();
             (Arc::clone(&current.version), current.works())
         };
-        // An attempt at another bundle, which has been taken back since; that at one which was refused says why.
+        // Forget an ended attempt at another bundle, which has been taken back since. One at a version that fails stays: it says why.
         self.preparing()
             .take_if(|attempt| attempt.is_over() && works);
         Some(version)
     }
 
-    /// The version that `preparing` brings, `None` if another attempt took its place. If it takes long, the one before, where
-    /// there is one.
+    /// The version that `preparing` brings; `None` if another attempt took its place.
+    ///
+    /// If the attempt takes long and the previous version works, returns the previous version.
     async fn await_version(
         &self,
         preparing: &Arc<Preparing>,
@@ -218,7 +221,7 @@ impl Function {
         };
         match outcome {
             Ok(Err(PrepareError::Superseded)) => return Ok(None),
-            // What was found out for this call needn't be found out again.
+            // The trial has just failed: return its error instead of starting the version once more for this call.
             Ok(Err(PrepareError::Trial(error))) if !self.works() => return Err(error),
             Ok(Err(error)) => return self.version_before(error).map(Some),
             Ok(Ok(())) => {}
@@ -228,15 +231,15 @@ impl Function {
                 }
             }
         }
-        // Deleted in the same moment.
+        // The function was deleted at the same moment.
         let gone = || InvokeError::NotFound(self.name.clone());
         self.known_version().ok_or_else(gone).map(Some)
     }
 
-    /// After a failed look: the version before stays in service, and the next look comes after the usual time.
+    /// After a failed look: the previous version stays in service, and the next look comes after the usual time.
     pub(super) fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
-            // Of one that can't be started it was said when it was tried.
+            // A version that can't be started was reported when it was tried.
             if !matches!(error, PrepareError::Trial(_)) {
                 tracing::warn!(
                     "{}: the version before stays in service: {error}",
@@ -266,8 +269,9 @@ impl Function {
         })
     }
 
-    /// Puts a version into service; idle instances of the one before are gone when this returns, and the one that it was tried in
-    /// is its first.
+    /// Puts a version into service; its first instance is the one in which it was tried.
+    ///
+    /// When this returns, the idle instances of the previous version are gone.
     pub(super) fn install(self: &Arc<Self>, made: Made) {
         let (version, mut untried) = (Arc::clone(&made.version), None);
         let refused = matches!(made.trial, Trial::Fails(_));
@@ -303,7 +307,7 @@ impl Function {
         self.common.serving.changed();
     }
 
-    /// Ends every instance, busy or not; for the end of the worker.
+    /// Ends every instance, busy or not; called when the worker ends.
     pub(crate) fn end(&self) {
         self.retire();
         self.instances.end();

@@ -1,12 +1,12 @@
-//! One function: which version of it serves, and how another comes to.
+//! One function: which version of it serves, and how a new version gets there.
 //!
 //! - [`current`]: which version serves now, and when to look again
-//! - [`attempt`]: from a new bundle to a version in service, or to why not
-//! - [`trial`]: whether it can be started, found out before it serves
-//! - [`before`]: what served before, for a worker that starts and finds only what can't be started
-//! - [`preparing`]: how far that is, for those who wait
+//! - [`attempt`]: from a new bundle to a version in service, or to the reason why it can't serve
+//! - [`trial`]: whether a version can be started, found out before it serves
+//! - [`before`]: keeps the version that served before, for a worker that starts and finds a newest version that can't be started
+//! - [`preparing`]: how far an attempt is, for calls and uploads that wait
 //! - [`state`]: what a function is now, for people
-//! - [`common`]: what all functions work with
+//! - [`common`]: what all functions share
 
 mod attempt;
 mod before;

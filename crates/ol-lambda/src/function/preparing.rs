@@ -1,10 +1,11 @@
-//! A version on its way into service: unpacked, its packages got, and tried, in a task of its own. Who asks for it waits here, or goes
-//! on with the version before.
+//! The progress of one attempt: its version is unpacked, gets its packages and is tried, in a task of its own.
+//!
+//! Calls that need the new version wait here, or go on with the previous version.
 //!
 //! ```text
 //!   call or upload ──begin──▶ Working ──▶ Done(Ok): in service
-//!                               │            └─ Done(Err): the version before stays
-//!                               └─ another bundle came meanwhile: what comes of this one is dropped
+//!                               │            └─ Done(Err): the previous version stays
+//!                               └─ another bundle came meanwhile: the result of this attempt is discarded
 //! ```
 
 use crate::invoke::InvokeError;
@@ -15,35 +16,36 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// How long a call waits for the new version when it could have the one before, and an upload for what becomes of it: what is at hand
-/// is there by then.
+/// How long a call waits for the new version if the previous one works, and how long an upload waits for its result.
+///
+/// Usually enough if the packages are there already.
 pub(super) const HURRY: Duration = Duration::from_secs(2);
 
-/// How far it has come.
+/// How far the attempt is.
 #[derive(Clone, Debug)]
 pub(crate) enum Progress {
-    /// What is being done.
+    /// It is at this step.
     Working(Step),
-    /// It is in service, or why it can't be.
+    /// The version is in service, or the reason why it can't be.
     Done(Result<(), PrepareError>),
 }
 
 /// Why an attempt brings no version into service.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
-    /// There is no version.
+    /// No version could be made of the bundle.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// Its packages can't be had; why, with the installer's own words.
+    /// The version's packages can't be resolved or installed; says why, with the installer's own words.
     #[error("{0}")]
     Packages(String),
-    /// It can't be started; why, as a call of it would be told.
+    /// The version can't be started; says why, as a call of it would be told.
     #[error("{0}")]
     Trial(InvokeError),
-    /// Its bundle changed again, and another attempt took the place of this one.
+    /// The bundle changed again, and another attempt took the place of this one.
     #[error("another version came meanwhile")]
     Superseded,
-    /// It was deleted meanwhile.
+    /// The function was deleted meanwhile.
     #[error("it was deleted")]
     Vanished,
 }
@@ -54,7 +56,7 @@ impl PrepareError {
         Self::Version(VersionError::Host(why.into()))
     }
 
-    /// What its owner is told of it, if it is the owner's affair.
+    /// What the function's owner is told of the error; `None` if the error doesn't concern the owner.
     pub(super) fn for_owner(&self) -> Option<String> {
         match self {
             Self::Version(VersionError::Bundle(why)) | Self::Packages(why) => Some(why.clone()),
@@ -64,19 +66,19 @@ impl PrepareError {
     }
 }
 
-/// One of the things that are done for a version.
+/// One of the steps of an attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// Counts from 0, the unpacking.
     pub number: u64,
-    /// It in words.
+    /// The step in words.
     pub what: String,
 }
 
 /// One attempt at a version.
 #[derive(Debug)]
 pub(crate) struct Preparing {
-    /// The bundle that it is made of.
+    /// The bundle that the version is made of.
     pub(super) stamp: Stamp,
     pub(super) begun: Instant,
     progress: watch::Sender<Progress>,
@@ -95,7 +97,7 @@ impl Preparing {
         }
     }
 
-    /// Says what is being done now.
+    /// Reports the step that begins now.
     pub(crate) fn says(&self, what: String) {
         self.progress.send_if_modified(|progress| match progress {
             Progress::Working(step) if step.what != what => {
@@ -107,7 +109,7 @@ impl Preparing {
         });
     }
 
-    /// Ends it, unless it is over, since nobody wants its version any more.
+    /// Ends the attempt with `why`, unless it is over: its version is no longer wanted.
     pub(super) fn give_up(&self, why: PrepareError) {
         if !self.is_over() {
             self.done(Err(why));
@@ -122,7 +124,7 @@ impl Preparing {
         self.progress.borrow().clone()
     }
 
-    /// Is it the one in `slot`? If not, another has taken its place, or the function is gone.
+    /// Is this the attempt in `slot`? If not, another has taken its place, or the function is gone.
     pub(super) fn is_in(&self, slot: &Option<Arc<Self>>) -> bool {
         slot.as_ref()
             .is_some_and(|attempt| std::ptr::eq(&raw const **attempt, self))
@@ -132,18 +134,18 @@ impl Preparing {
         matches!(*self.progress.borrow(), Progress::Done(_))
     }
 
-    /// Waits until it is past step `number`, or over.
+    /// Waits until the attempt is past step `number`, or over.
     pub(crate) async fn past(&self, number: u64) {
         let mut progress = self.progress.subscribe();
         let is_past = |progress: &Progress| match progress {
             Progress::Working(step) => step.number > number,
             Progress::Done(_) => true,
         };
-        // An error would mean that the sender is gone, which we hold ourselves.
+        // An error would mean that the sender is gone, but `self` holds it.
         let _ = progress.wait_for(is_past).await;
     }
 
-    /// Waits a moment for its end, unless packages are got for it, and says how far it is then.
+    /// Waits a moment for the end, unless packages are being got; returns how far the attempt is then.
     pub(crate) async fn soon(&self) -> Progress {
         let _ = timeout(HURRY, async {
             tokio::select! {
@@ -155,19 +157,19 @@ impl Preparing {
         self.progress()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the attempt.
     pub(super) async fn outcome(&self) -> Result<(), PrepareError> {
         let mut progress = self.progress.subscribe();
         let over = progress.wait_for(|progress| matches!(progress, Progress::Done(_)));
         match over.await.as_deref() {
             Ok(Progress::Done(result)) => result.clone(),
-            // We hold the sender ourselves.
+            // Can't happen, since `self` holds the sender.
             _ => Err(PrepareError::host("its preparation was given up")),
         }
     }
 }
 
-/// Reports an end in every way that a task can have: dropped or panicking too, or those who wait would do so for ever.
+/// Reports an end even if the task is dropped or panics; otherwise those who wait would wait for ever.
 pub(super) struct Reporting(pub(super) Arc<Preparing>);
 
 impl Drop for Reporting {

@@ -1,4 +1,4 @@
-//! What a function is now, for its owner: the configuration that serves, the packages that it has, and how far a newer version is.
+//! What a function is now, for its owner: the serving configuration, its packages, and how far a newer version is.
 
 use super::current::{Function, Looked};
 use super::preparing::{HURRY, PrepareError, Progress};
@@ -22,29 +22,29 @@ pub struct FunctionState {
 /// A version in service.
 #[derive(Debug)]
 pub struct Serving {
-    /// By its `ol.yaml`.
+    /// The configuration in its `ol.yaml`.
     pub config: FunctionConfig,
-    /// What it was granted.
+    /// The limits that the version was granted.
     pub limits: Limits,
-    /// Its lock, in the form that is documented for locks; `None` if it asks for no packages.
+    /// The lock in its documented form; `None` if the version asks for no packages.
     pub lock: Option<serde_json::Value>,
 }
 
 /// How far the newest version is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Preparation {
-    /// It serves.
+    /// The newest version serves.
     Ready,
-    /// It serves, and was not tried before; why not.
+    /// The newest version serves and was not tried first; says why not.
     Untried(String),
-    /// It is being made.
+    /// The newest version is being made.
     Preparing {
         /// Grows with every step.
         number: u64,
         /// What is being done, in words.
         step: String,
     },
-    /// It can't be used; why, for its owner.
+    /// The newest version can't be used; says why, for the function's owner.
     Failed(String),
 }
 
@@ -60,13 +60,13 @@ impl Serving {
 }
 
 impl Function {
-    /// What it is now. A bundle that is new in the registry begins to be prepared, but its packages aren't waited for.
+    /// What the function is now. If the registry has a new bundle, an attempt begins, but its packages aren't waited for.
     pub(crate) async fn state(self: &Arc<Self>) -> Result<FunctionState, InvokeError> {
         let mut broken = None;
         match self.look().await? {
             Looked::There(_) => {}
             Looked::Broken(error) => broken = Some(error),
-            // What needs no packages is there in a moment.
+            // A version that needs no packages is ready in a moment.
             Looked::Coming(preparing) => drop(timeout(HURRY, preparing.past(0)).await),
         }
         let preparation = match self.progress() {
@@ -84,7 +84,7 @@ impl Function {
         let works = self.known_version().filter(|_| self.works());
         let serving = works.as_deref().map(Serving::of);
         if serving.is_none() && preparation == Preparation::Ready {
-            // Deleted in the same moment.
+            // The function was deleted at the same moment.
             return Err(InvokeError::NotFound(self.name.clone()));
         }
         Ok(FunctionState {
@@ -93,7 +93,7 @@ impl Function {
         })
     }
 
-    /// What of it is the owner's affair; the rest is an error, unless a version serves.
+    /// The part of `error` that concerns the function's owner; anything else is returned as an error, unless a version serves.
     fn failed_with(&self, error: PrepareError) -> Result<Preparation, InvokeError> {
         if let Some(why) = error.for_owner() {
             return Ok(Preparation::Failed(why));
@@ -103,7 +103,7 @@ impl Function {
         })
     }
 
-    /// Waits until a preparation that is at step `seen`, or before it, goes on or ends. At once if there is none.
+    /// Waits until an attempt at step `seen` or before goes on or ends. Returns at once if there is no attempt.
     pub(crate) async fn moves_on(&self, seen: u64, patience: Duration) {
         let preparing = self.preparing().clone();
         if let Some(preparing) = preparing {

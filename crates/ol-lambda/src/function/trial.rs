@@ -1,10 +1,11 @@
-//! A version is tried before it serves: a sandbox is bound to it, which runs its import and a web app's startup. That sandbox is then
-//! its first instance, so nothing is done twice.
+//! A version is tried before it serves: a sandbox is bound to it, which runs its import and a web app's startup code.
+//!
+//! That sandbox then becomes the version's first instance, so nothing is done twice.
 //!
 //! ```text
 //!   bound ────────────▶ Works: it serves, with this instance
-//!   raised, died, …  ─▶ Fails: the version before stays; where there is none, it serves, and its calls say why
-//!   no memory, or none asked for ─▶ Skipped: it serves, for that is not its fault
+//!   raised, died, …  ─▶ Fails: the previous version stays; where there is none, this one serves, and its calls say why
+//!   no memory, or no trial asked for ─▶ Skipped: it serves, for that is not its fault
 //! ```
 
 use super::current::Function;
@@ -19,20 +20,20 @@ use std::time::Duration;
 /// How a trial went.
 pub(super) enum Trial {
     Works(Arc<Instance>),
-    /// Why, as a call would be told.
+    /// The error, as a call would be told it.
     Fails(InvokeError),
-    /// It was not to be tried, or could not be, and then why.
+    /// No trial was asked for, or it could not be made, and then why.
     Skipped(Option<String>),
 }
 
 impl Function {
-    /// Tries `version`, unless nobody wants it any more.
+    /// Tries `version`, unless it is no longer wanted.
     pub(super) async fn try_out(
         &self,
         version: &Arc<Version>,
         preparing: &Preparing,
     ) -> Result<Trial, PrepareError> {
-        // Where nothing works there is nothing to protect, and the calls themselves wait for memory.
+        // Without a version that works there is nothing to protect, and calls wait for memory themselves.
         let patience = if self.works() {
             self.common.resources.settings.queue_wait
         } else {
@@ -48,7 +49,7 @@ impl Function {
                 return Err(given_up.err().unwrap_or(PrepareError::Superseded));
             }
             tried = &mut trying => tried,
-            // Nobody waits for more than that without being told what for.
+            // A longer wait must be explained: report it as a step of its own.
             () = tokio::time::sleep(HURRY) => {
                 preparing.says("starting it".to_owned());
                 tokio::select! {

@@ -1,8 +1,7 @@
 //! One connection to a guest, shared by the calls in flight on it.
 //!
-//! Nobody reads for the others all the time: whoever waits for an answer and finds the reader free, reads, and hands
-//! frames that are not his to their owners (leader and followers). A single call so reads its own answer in its own
-//! task, with no hop in between.
+//! There is no permanent reader: a task that waits for an answer and finds nobody reading, reads, and hands frames of other calls
+//! to their owners (leader and followers). Thus a single call reads its own answer in its own task, with no hop in between.
 
 use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, WINDOW, header, join, take};
 use super::mailbox::{Full, Mailbox};
@@ -26,7 +25,7 @@ pub(crate) enum ChannelError {
     /// The guest broke the protocol.
     #[error("the guest broke the protocol: {0}")]
     Protocol(#[from] FrameError),
-    /// The guest answered what nobody asked.
+    /// The guest answered a call that isn't open.
     #[error("the guest answered call {0}, which is not open")]
     Stray(u32),
     /// The guest sent more of an answer than its window allows.
@@ -52,11 +51,13 @@ struct Reader {
     pace: Pace,
 }
 
-/// Frames that are read in a row before the clock is looked at.
+/// How many frames are read in a row before the clock is looked at.
 const ROW: u32 = 256;
 
-/// A row takes at least so long. A frame costs us about the same whatever is in it, and its sender twelve bytes: a guest that sends
-/// nothing but small ones, as fast as it can, is read no faster than this.
+/// The least time that a row of frames takes.
+///
+/// A frame costs the worker about the same whatever is in it, and its sender twelve bytes: a guest that sends small frames as fast as it
+/// can is read no faster than this.
 const LEAST: Duration = Duration::from_millis(1);
 
 /// How fast a guest is read.
@@ -78,13 +79,13 @@ impl Pace {
     }
 }
 
-/// A connection.
+/// A connection to a guest.
 pub(crate) struct Channel {
     line: Line,
     reader: AsyncMutex<Reader>,
     /// Held while a frame is sent.
     writing: AsyncMutex<()>,
-    /// Calls that share the connection; `None` if there is one at a time, which then needs no mailbox.
+    /// Calls that share the connection; `None` if there is one call at a time, which needs no mailbox.
     open: Option<Mutex<HashMap<u32, Arc<Mailbox>>>>,
     /// How much more of its request each long call may send.
     windows: Mutex<HashMap<u32, Arc<Semaphore>>>,
@@ -97,13 +98,15 @@ pub(crate) struct Conversation {
     mailbox: Option<Arc<Mailbox>>,
     /// Bytes taken that the guest wasn't told of yet.
     taken: usize,
-    /// Tells it of some.
+    /// The task that tells the guest of taken bytes.
     granting: Option<JoinHandle<()>>,
 }
 
 impl Conversation {
-    /// Lets `grant` tell the guest how much more it may send of this answer, now that `frame` is taken; not while that is too
-    /// little to tell, nobody else is kept waiting by it, or it is being told already.
+    /// Notes that `frame` was taken; lets `grant` tell the guest how much more of this answer it may send.
+    ///
+    /// `grant` isn't used if the bytes are too few, if the connection has one call at a time (no other call is kept waiting then), after
+    /// the last frame, or while the guest is still being told.
     pub(crate) fn took<G>(&mut self, frame: &Frame, grant: impl FnOnce(u32) -> G)
     where
         G: Future<Output = ()> + Send + 'static,
@@ -120,13 +123,13 @@ impl Conversation {
             return;
         }
         if let Ok(bytes) = u32::try_from(std::mem::take(&mut self.taken)) {
-            // A task of its own: whoever stops reading must not cut a frame.
+            // A task of its own: a caller that stops reading must not cut a frame.
             self.granting = Some(tokio::spawn(grant(bytes)));
         }
     }
 }
 
-/// How much more of a long request may be sent; one permit for each byte. Its drop closes the window.
+/// How much more of a long request may be sent: one permit for each byte. Dropping it closes the window.
 pub(crate) struct Window<'a> {
     channel: &'a Channel,
     id: u32,
@@ -134,7 +137,7 @@ pub(crate) struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// Waits until `bytes` more may be sent, and takes them. Safe to cancel.
+    /// Waits until `bytes` more may be sent, and takes that many permits. Safe to cancel.
     pub(crate) async fn take(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).expect("a frame holds less");
         if let Ok(permit) = self.free.acquire_many(bytes).await {
@@ -168,7 +171,7 @@ impl Channel {
         }
     }
 
-    /// The same connection, on which up to `calls` are in flight at once from now on. Nothing may be.
+    /// The same connection, but for up to `calls` calls at once from now on. No call may be in flight.
     pub(crate) fn for_calls(self, calls: u32) -> Self {
         Self {
             open: (calls > 1).then(Mutex::default),
@@ -183,7 +186,7 @@ impl Channel {
 
     /// Opens a call.
     pub(crate) fn open(&self) -> Conversation {
-        // 0 is the connection's; after 2³² calls numbers come again, long after the old ones were closed.
+        // 0 is the connection's own id. After 2³² calls, ids are used again, long after the old calls were closed.
         let id = self.next.fetch_add(1, Ordering::Relaxed).max(1);
         self.open_as(id)
     }
@@ -229,7 +232,7 @@ impl Channel {
         }
     }
 
-    /// A guest takes part of a request. Who has no window open has nothing more to send.
+    /// Grants what a guest has taken of a request. A call without an open window has nothing more to send.
     fn widen(&self, frame: &Frame) -> Result<(), FrameError> {
         let Some(mut granted) = frame.payload.get(..4) else {
             return Err(FrameError::Section);
@@ -244,8 +247,9 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all. Not to be dropped half
-    /// way: what was written by then can't be taken back.
+    /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all.
+    ///
+    /// Must not be dropped half way: what was written by then can't be taken back.
     pub(crate) async fn send(
         &self,
         kind: Kind,
@@ -257,7 +261,7 @@ impl Channel {
         let header = header(kind, end, compiled, id, length);
         let _turn = self.writing.lock().await;
         if length <= 4096 {
-            // Small frames are copied into one piece: one system call without a vector.
+            // Small frames are copied into one buffer: one plain write instead of a vectored one.
             let mut frame = Vec::with_capacity(HEADER + length);
             frame.extend_from_slice(&header);
             parts.iter().for_each(|part| frame.extend_from_slice(part));
@@ -267,10 +271,10 @@ impl Channel {
         Ok(self.line.send_parts(&mut slices).await?)
     }
 
-    /// Lets the guest send `bytes` more of its answer to `id`.
+    /// Lets the guest send `bytes` more of its answer to call `id`.
     pub(crate) async fn grant(&self, id: u32, bytes: u32) {
         let bytes = bytes.to_le_bytes();
-        // A guest that is gone is noticed by those who read.
+        // If the guest is gone, the readers notice.
         let _ = self
             .send(Kind::Window, (false, false), id, [&bytes, &[], &[]])
             .await;
@@ -300,7 +304,7 @@ impl Channel {
                         () = mailbox.arrival() => continue,
                         reader = self.reader.lock() => reader,
                     };
-                    // The reader before us may have read our frame just before it left.
+                    // The previous reader may have read this call's frame just before it left.
                     if let Some(frame) = mailbox.take() {
                         return Ok(frame);
                     }
@@ -325,7 +329,7 @@ impl Channel {
 impl Reader {
     async fn read(&mut self, line: &Line) -> Result<Frame, ChannelError> {
         loop {
-            // Before a frame is taken: whoever is dropped while he waits must not have one.
+            // Wait before a frame is taken: a task that is dropped while it waits must not hold one.
             if let Some(pause) = self.pace.pause() {
                 tokio::time::sleep(pause).await;
             }

@@ -6,10 +6,10 @@ use std::time::Duration;
 pub(crate) const HEADER: usize = 12;
 /// The longest payload that either side may send.
 pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
-/// How much of a body we put into one frame.
+/// How much of a body the worker puts into one frame.
 pub(crate) const CHUNK: usize = 256 << 10;
 
-/// How much of a request may be under way to a guest that hasn't taken it.
+/// How many bytes of a request may be under way before the guest has taken them.
 pub(crate) const WINDOW: usize = 1 << 20;
 
 const END: u8 = 1;
@@ -17,7 +17,7 @@ const COMPILED: u8 = 2;
 const BUSY: u8 = 4;
 const LEFT: u8 = 8;
 
-/// What a frame says.
+/// The kinds of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bind = 1,
@@ -59,21 +59,21 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub kind: Kind,
-    /// The last of its id in its direction.
+    /// The last frame of its id in its direction.
     pub end: bool,
-    /// The code in it is marshalled.
+    /// The code in the frame is compiled (marshalled).
     pub compiled: bool,
-    /// The answer ends here, the work for the call doesn't.
+    /// The answer ends here, but the work for the call goes on.
     pub busy: bool,
-    /// Processes that a call started are still there.
+    /// Processes that a call started are still running.
     pub left: bool,
-    /// How long the call took by the guest's clock, if it says so and it fits the header.
+    /// How long the call took by the guest's clock, if the guest says so and it fits the header.
     pub took: Option<Duration>,
     pub id: u32,
     pub payload: Bytes,
 }
 
-/// Why bytes are no frame.
+/// Why bytes are not a valid frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
     #[error("a frame of {0} bytes is longer than allowed")]
@@ -103,7 +103,7 @@ pub(crate) fn header(
     header
 }
 
-/// Takes a whole frame from the front of `buffer`, if there is one; else says how many bytes it should hold at least.
+/// Takes a whole frame from the front of `buffer`; if there is none, returns how many bytes `buffer` should hold at least.
 pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameError> {
     let Some(header) = buffer.first_chunk::<HEADER>() else {
         return Ok(Err(HEADER));
@@ -138,10 +138,10 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
     }))
 }
 
-/// Joins to `body` the parts of the same answer that lie whole at the front of `buffer`, as far as one frame may be long. Says how
-/// many they were.
+/// Joins whole frames at the front of `buffer` to `body`, if they are parts of the same answer; returns how many.
 ///
-/// What an app sends in a thousand small parts is so handed on in a few large ones, if it is there already.
+/// A joined body has at most [`CHUNK`] bytes. Thus the many small parts that an app sends are handed on in a few large ones, if they are
+/// there already.
 pub(crate) fn join(body: &mut Frame, buffer: &mut BytesMut) -> u32 {
     let (mut joined, mut parts) = (BytesMut::new(), 0);
     while body.kind == Kind::Body && !body.end {
@@ -162,7 +162,7 @@ pub(crate) fn join(body: &mut Frame, buffer: &mut BytesMut) -> u32 {
             joined.extend_from_slice(&body.payload);
         }
         parts += 1;
-        // It is a whole frame of a kind that a guest may send.
+        // `take` can't fail here: this is a whole frame of a kind that a guest may send.
         let Ok(Ok(next)) = take(buffer) else { break };
         joined.extend_from_slice(&next.payload);
         (body.end, body.busy, body.took) = (next.end, next.busy, next.took);
@@ -173,7 +173,7 @@ pub(crate) fn join(body: &mut Frame, buffer: &mut BytesMut) -> u32 {
     parts
 }
 
-/// The head and the rest of a sectioned payload.
+/// Splits a sectioned payload into its head and the rest.
 pub(crate) fn sections(mut payload: Bytes) -> Result<(Bytes, Bytes), FrameError> {
     if payload.len() < 4 {
         return Err(FrameError::Section);

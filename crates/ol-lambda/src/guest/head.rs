@@ -1,4 +1,4 @@
-//! The head of a CALL: what a function is told of a request (docs/reference/guest-protocol.md).
+//! The head of a CALL frame: what a function is told of a request (docs/reference/guest-protocol.md).
 
 use crate::invocation::{HttpRequest, Invocation, InvocationId, Source};
 use crate::invoke::InvokeError;
@@ -49,14 +49,15 @@ pub(crate) fn web(name: &FunctionName, invocation: &Invocation<'_>) -> Vec<u8> {
     serde_json::to_vec(&head).expect("text and numbers always serialize")
 }
 
-/// What part of a function's memory a body may have once it is decoded: it lies there beside its text, and what is made of that.
+/// A decoded body may have this part of a function's memory (one in `SHARE`): its text and what is made of it lie there too.
 const SHARE: u64 = 4;
 
-/// For `f(event)`, which isn't told of the request: nothing, or how to decode the body and how long it may be then. That is done in the
-/// function's sandbox, where a body that grows beyond measure costs nobody else anything.
+/// The head for `f(event)`, which isn't told of the request: empty, or how to decode the body and how long it may be then.
+///
+/// The body is decoded in the function's sandbox, where one that grows too large harms no other function.
 ///
 /// # Errors
-/// When it is encoded in another way than gzip.
+/// When the body has a `Content-Encoding` other than gzip.
 pub(crate) fn plain(
     headers: &dyn crate::invocation::Headers,
     most: MiB,
@@ -82,10 +83,10 @@ pub(crate) fn plain(
     }
 }
 
-/// Names the invocation; a caller's own header of that name is dropped, for it would be believed.
+/// The header with the invocation's number; a caller's own header of that name is dropped, for the function would believe it.
 const INVOCATION: &str = "x-ol-invocation";
 
-/// As pairs; values are bytes as Latin-1.
+/// Headers as JSON pairs; the bytes of values are written as Latin-1.
 struct Headers<'a>(&'a dyn crate::invocation::Headers, InvocationId);
 
 impl Serialize for Headers<'_> {

@@ -1,7 +1,7 @@
 //! Frames of one call that another call's reader found, until their owner takes them.
 //!
-//! The windows of docs/reference/guest-protocol.md bound the bytes. Parts of a body are joined while they wait, so that many small
-//! ones cost no more than a few large ones.
+//! The windows of docs/reference/guest-protocol.md limit the bytes. Parts of a body are joined while they wait, so that many small
+//! parts cost no more than a few large ones.
 
 use super::frame::{CHUNK, Frame, Kind};
 use bytes::{Bytes, BytesMut};
@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// What one call may leave lying, in bytes: its window, and as much again for heads. More breaks the protocol.
+/// How many bytes of one call may wait here: its window, and as much again for heads. More breaks the protocol.
 const MOST: usize = 2 * CHUNK;
 
-/// What a frame counts beside its payload, so that empty ones are bounded too.
+/// How much a frame counts beside its payload, so that the number of empty frames is limited too.
 const FRAME: usize = 64;
 
 /// A frame, and the bodies of those that followed it and were joined to it.
@@ -37,7 +37,7 @@ pub(crate) struct Mailbox {
     arrived: Notify,
 }
 
-/// The guest sent more than it may.
+/// The guest sent more than is allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -46,7 +46,7 @@ impl Mailbox {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a frame for the owner and wakes him.
+    /// Adds a frame and wakes the owner.
     pub(crate) fn put(&self, frame: Frame) -> Result<(), Full> {
         let mut inside = self.inside();
         inside.bytes += frame.payload.len();
@@ -72,7 +72,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// The next frame, if one lies here.
+    /// The next frame, if there is one.
     pub(crate) fn take(&self) -> Option<Frame> {
         let mut inside = self.inside();
         let Waiting { mut frame, more } = inside.waiting.pop_front()?;

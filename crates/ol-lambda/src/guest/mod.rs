@@ -1,9 +1,9 @@
-//! Speaking with the program inside a sandbox (docs/reference/guest-protocol.md).
+//! Talks to the program inside a sandbox (docs/reference/guest-protocol.md).
 //!
 //! - [`frame`]: headers and payloads as bytes
 //! - [`channel`]: one connection, shared by the calls in flight on it
-//! - [`mailbox`]: what waits for a call that isn't reading
-//! - [`head`]: what a web app is told of a request
+//! - [`mailbox`]: frames for a call that isn't reading
+//! - [`head`]: what a function is told of a request
 
 pub(crate) mod channel;
 pub(crate) mod frame;

@@ -1,5 +1,7 @@
-//! The right to call an instance. A waiting call takes whichever comes first: an instance that another call gives back, or one that
-//! was started. Invariant: while calls wait, instances are starting or busy; else one is started.
+//! The right to call an instance.
+//!
+//! A waiting call takes whichever comes first: an instance that another call gives back, or one that was started.
+//! Invariant: while calls wait, instances are starting or busy; otherwise an instance is started.
 
 use super::provision::{TURN, refused};
 use super::table::{Instances, Table};
@@ -13,13 +15,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// What a call gets at once.
+/// What a call gets at once: an instance or a place in the queue.
 enum Place {
     Instance(Arc<Instance>),
     Turn(oneshot::Receiver<Result<Lease, InvokeError>>),
 }
 
-/// The right to call an instance once. Its drop gives the instance back.
+/// The right to call an instance once. Dropping it gives the instance back.
 pub(crate) struct Lease {
     instances: Arc<Instances>,
     instance: Option<Arc<Instance>>,
@@ -28,13 +30,15 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The guest said how long the call took. Our own clock also counts how long everybody waited for a core: judged by that, a
-    /// crowded machine would start ever more instances.
+    /// Notes how long the call took by the guest's clock.
+    ///
+    /// The worker's clock also counts the time that calls wait for a core: with that measure, a crowded machine would start ever
+    /// more instances.
     pub(crate) fn took(&mut self, took: Option<Duration>) {
         self.took = took.or(self.took);
     }
 
-    /// Those that the instance is one of.
+    /// The table that the instance belongs to.
     pub(crate) fn instances(&self) -> &Arc<Instances> {
         &self.instances
     }
@@ -90,7 +94,7 @@ impl Instances {
                 }
             }
         };
-        // Who waits too long is told so by the queue's watch.
+        // The queue's watch sends an error to calls that wait too long.
         let lease = turn.await.unwrap_or(Err(InvokeError::Draining))?;
         let waited = begun.elapsed();
         if !lease.instance().version.ours {
@@ -100,7 +104,7 @@ impl Instances {
         Ok(lease)
     }
 
-    /// A start was told that there is no memory now, and why; or it waits for that no longer.
+    /// Notes why a start has no memory now; `None` once it no longer waits for memory.
     pub(crate) fn short_of_memory(&self, why: Option<String>) {
         self.table().short_of_memory = why;
     }
@@ -114,7 +118,7 @@ impl Instances {
         }
     }
 
-    /// Sees to it that an instance whose memory was lowered has it again, before it runs.
+    /// Makes sure that an instance whose memory was lowered has it back before it runs.
     async fn regain(&self, instance: &Instance) -> Result<(), InvokeError> {
         if !instance.is_small() {
             return Ok(());
@@ -137,7 +141,7 @@ impl Instances {
                     };
                     return Err(InvokeError::NoMemory(error.to_string()));
                 }
-                // What is idle by now makes room.
+                // Instances that are idle by now make room.
                 Err(CreateError::NoMemory { .. }) => {}
                 Err(error) => {
                     instance.doom();
@@ -155,7 +159,7 @@ impl Instances {
         table.stalled = false;
     }
 
-    /// Would a call get an instance, or a place among those that wait?
+    /// Would a call get an instance, or a place in the queue?
     pub(crate) fn has_room(&self) -> Result<(), InvokeError> {
         let mut table = self.table();
         if table.idle.is_empty() {
@@ -165,11 +169,11 @@ impl Instances {
         }
     }
 
-    /// Is there a place among those that wait?
+    /// Is there a place in the queue?
     fn place_in(&self, table: &mut Table) -> Result<(), InvokeError> {
         let most = self.resources.settings.queue_per_function;
         if table.waiting.len() >= most {
-            // Those who left need no place.
+            // Calls that have left need no place.
             table.waiting.prune();
         }
         let waiting = table.waiting.len();
@@ -182,7 +186,7 @@ impl Instances {
         })
     }
 
-    /// Under one lock, so that an instance which becomes idle is seen by this call or sees it wait.
+    /// Takes an idle instance or joins the queue, under one lock: an instance that becomes idle is seen by this call, or sees it wait.
     fn take_idle_or_wait(self: &Arc<Self>) -> Result<Place, InvokeError> {
         let mut table = self.table();
         if let Some(instance) = table.idle.pop() {
@@ -195,13 +199,13 @@ impl Instances {
         Ok(Place::Turn(turn))
     }
 
-    /// An instance is free: the first who waits gets it.
+    /// Gives a free instance to the first waiting call, or makes it idle.
     pub(super) fn give_back(self: &Arc<Self>, instance: Arc<Instance>) {
         let mut instance = instance;
         loop {
             let next = {
                 let mut table = self.table();
-                // Under the lock that a new version takes to retire the idle ones.
+                // Under the same lock under which a new version retires the idle instances.
                 let ours = |other: &Arc<Instance>| Arc::ptr_eq(other, &instance);
                 let kept = table.alive.iter().any(ours) && instance.alive();
                 if !kept || !table.serves(&instance.version) {
@@ -230,7 +234,7 @@ impl Instances {
             match waiting.0.send(Ok(self.lease(instance))) {
                 Ok(()) => return,
                 Err(returned) => {
-                    // The caller left between our look and the sending.
+                    // The caller left between `next` and `send`.
                     let Some(back) = returned.ok().and_then(Lease::into_instance) else {
                         return;
                     };

@@ -1,16 +1,17 @@
-//! The instances of the version that serves, and the calls that wait for one.
+//! The instances of the version that serves, and the calls that wait for an instance.
 //!
 //! ```text
-//!   acquire ─▶ an idle one? ──▶ Lease ──drop──▶ give_back ─▶ the first who waits, else idle
+//!   acquire ─▶ an idle one? ──▶ Lease ──drop──▶ give_back ─▶ the first waiting call, else idle
 //!      └─▶ wait (bounded), start what is missing ──ready──▶ give_back
 //! ```
-//! They look at no registry and prepare nothing: whoever has a version and wants it called has them. A function replaces the version
-//! now and then; an installer has one from the beginning to the end.
+//! This module looks at no registry and prepares no version: its owner provides a version. A function replaces the version now and then;
+//! an installer has one version from the beginning to the end.
 //!
-//! - [`table`]: those there are
-//! - [`lease`]: the right to call one, from the waiting for it to its return
+//! - [`table`]: the instances there are
+//! - [`lease`]: the right to call an instance, from the wait for it to its return
+//! - [`provision`]: backs a new instance with a sandbox
 //! - [`queue`]: calls that wait
-//! - [`scaling`]: how they follow the load
+//! - [`scaling`]: how the number of instances follows the load
 
 mod lease;
 mod provision;

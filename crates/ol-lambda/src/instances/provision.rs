@@ -1,4 +1,4 @@
-//! Backing an instance with a sandbox: made by the pool, greeted, bound to the function's code.
+//! Backs an instance with a sandbox: made by the pool, greeted, bound to the function's code.
 
 use super::Instances;
 use crate::binding::Binding;
@@ -17,20 +17,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long one request for memory stands in line. Then idle sandboxes are looked for again, and whether it is still wanted:
-/// a large request so holds up the small ones behind it for no longer than this.
+/// How long one request for memory stands in line before idle sandboxes are looked for again, and whether it is still wanted.
+///
+/// Thus a large request holds up the small ones behind it for no longer than this.
 pub(crate) const TURN: Duration = Duration::from_millis(250);
 
-/// Who wants an instance.
+/// Why an instance is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Demand {
-    /// Calls, as long as they wait, or the fewest that a function is to have.
+    /// For calls, as long as they wait, or for the minimum of instances that a function is to have.
     Calls,
-    /// Whoever wants to know whether the version can be started. Memory is waited for no longer than that.
+    /// For a trial, which finds out whether the version can be started. Memory is waited for no longer than `patience`.
     Trial { patience: Duration },
 }
 
-/// Makes an instance of `version`; `None` if by now nobody wants it.
+/// Makes an instance of `version`; `None` if it is no longer wanted by then.
 pub(crate) async fn provision(
     instances: &Arc<Instances>,
     version: Arc<Version>,
@@ -119,14 +120,15 @@ pub(crate) async fn provision(
 }
 
 impl Instances {
-    /// What a guest is told that is to be one of these.
+    /// What tells a guest that it becomes one of these instances.
     fn binding<'a>(&'a self, version: &'a Version) -> Binding<'a> {
         Binding::of(&self.name, self.resources.settings.site_packages, version)
     }
 }
 
-/// Makes a sandbox for `version` as soon as there is memory for it. Returns `None` if nobody waits any more, or after `queue_wait`; the queue
-/// itself reports the timeout to each caller.
+/// Makes a sandbox for `version` as soon as there is memory for it.
+///
+/// Returns `None` if nobody waits any more, or after `queue_wait`; the queue itself reports the timeout to each caller.
 async fn create(
     instances: &Arc<Instances>,
     version: &Version,
@@ -138,7 +140,6 @@ async fn create(
         Demand::Trial { patience } => (true, patience),
     };
     let begun = Instant::now();
-    // What is forked can't leave its zygote's network namespace for the host's.
     if !instances
         .resources
         .pool
@@ -151,6 +152,7 @@ async fn create(
             version.network
         )));
     }
+    // A forked sandbox can't leave its zygote's network namespace for the host's.
     let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
         if !trial && !instances.wants_start(version) {
@@ -158,7 +160,7 @@ async fn create(
             return Ok(None);
         }
         if trial || instances.is_waited_for() {
-            // Nobody's idle instance goes for one that only stands by.
+            // A start that only stands by must not end another function's idle instance.
             instances.resources.make_room(version.limits.mem);
         }
         let content = Content {
@@ -174,7 +176,7 @@ async fn create(
             .as_ref()
             .and_then(|_| instances.resources.blanks.take(version.network))
         {
-            // One that fails is let go of, and the start made in another way.
+            // If it fails, the blank is dropped, and the sandbox is made in another way.
             if instances
                 .resources
                 .pool
@@ -190,7 +192,7 @@ async fn create(
             parent: zygote.as_ref().map_or(Parent::Root, |z| z.as_parent()),
             role: Role::Leaf,
             content,
-            // Its Python is known, so it need not be asked first.
+            // The zygote's Python is known, so there is no need to wait for the guest's greeting.
             opening: zygote.as_ref().map_or_else(Vec::new, |zygote| {
                 instances
                     .binding(version)
@@ -235,14 +237,14 @@ async fn create(
     }
 }
 
-/// A sandbox that is bound to nothing yet.
+/// A sandbox that isn't bound to a version yet.
 enum Made {
     New {
         created: Created,
-        /// It was told what to be when it was made.
+        /// The guest was told which function it becomes when the sandbox was made.
         told: bool,
     },
-    /// It has greeted already.
+    /// A blank, whose guest has greeted already.
     Blank(Box<Blank>),
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Where a waiting call is told its turn, or why it doesn't come.
+/// Tells a waiting call that its turn has come, or why it doesn't come.
 pub(super) type Turn = oneshot::Sender<Result<Lease, InvokeError>>;
 
-/// Waiting calls. One whose caller left stays until it is looked at.
+/// Waiting calls. An entry whose caller left stays until it is looked at.
 #[derive(Default)]
 pub(super) struct Queue(VecDeque<(Turn, Instant)>);
 
@@ -22,7 +22,7 @@ impl Queue {
         turn
     }
 
-    /// Whose turn it is: the first who still waits.
+    /// Takes out the first call that still waits.
     pub(super) fn next(&mut self) -> Option<(Turn, Instant)> {
         loop {
             let first = self.0.pop_front()?;
@@ -32,24 +32,24 @@ impl Queue {
         }
     }
 
-    /// Gives a turn back that could not be used.
+    /// Puts a turn that could not be used back in front.
     pub(super) fn put_back(&mut self, turn: (Turn, Instant)) {
         self.0.push_front(turn);
     }
 
-    /// Forgets those who left.
+    /// Removes the entries whose callers left.
     pub(super) fn prune(&mut self) {
         self.0.retain(|(turn, _)| !turn.is_closed());
     }
 
-    /// Takes out those who have waited for `patience`.
+    /// Takes out the calls that have waited for `patience`.
     pub(super) fn expired(&mut self, patience: Duration) -> Vec<Turn> {
         let late = |(_, since): &&(Turn, Instant)| since.elapsed() >= patience;
         let count = self.0.iter().take_while(late).count();
         self.0.drain(..count).map(|(turn, _)| turn).collect()
     }
 
-    /// How many wait, those included who left and weren't looked at since.
+    /// How many calls wait, including those whose callers left since the last look.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -58,11 +58,11 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// Sends all away: told why by `refusal`, or by silence that the worker is ending.
+    /// Sends all away with `refusal`; without it, their channels close, which means that the worker is ending.
     pub(super) fn send_away(&mut self, refusal: Option<&InvokeError>) {
         for (turn, _) in self.0.drain(..) {
             if let Some(refusal) = refusal {
-                // It may have left just now.
+                // The caller may have left just now.
                 let _ = turn.send(Err(refusal.clone()));
             }
         }

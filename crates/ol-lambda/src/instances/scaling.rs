@@ -1,5 +1,6 @@
-//! Instances follow the load: [`crate::autoscale`] says how many there should be, here they are started and
-//! ended. It is asked when a call has to wait, when an instance comes or goes, while calls wait at every beat, and now and then.
+//! Starts and ends instances, so that their number follows the load; [`crate::autoscale`] says how many there should be.
+//!
+//! It asks when a call has to wait, when an instance comes or goes, at every beat while calls wait, and now and then.
 
 use super::provision::{Demand, provision};
 use super::table::{Instances, Table};
@@ -13,10 +14,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often is looked whether waiting calls get on.
+/// How often to check whether waiting calls make progress.
 const BEAT: Duration = Duration::from_millis(25);
 
-/// How long after a failed start that nobody waited for another is tried.
+/// How long to wait before the next try after a failed start that no call waited for.
 const FIRST_REST: Duration = Duration::from_secs(1);
 
 impl Table {
@@ -47,10 +48,10 @@ impl Table {
 }
 
 impl Instances {
-    /// Starts what the policy misses, at least up to `least` instances in all.
+    /// Starts as many instances as the policy asks for, and at least enough to have `least` in all.
     pub(super) fn start_missing(self: &Arc<Self>, table: &mut Table, least: u32) {
         let Some(version) = table.version.clone() else {
-            // Deleted while they waited.
+            // The function was deleted while they waited.
             let gone = InvokeError::NotFound(self.name.clone());
             return table.waiting.send_away(Some(&gone));
         };
@@ -70,7 +71,7 @@ impl Instances {
         }
     }
 
-    /// Why a call waited in vain.
+    /// The error for a call that waited in vain.
     fn waited(&self, table: &Table) -> InvokeError {
         let name = self.name.clone();
         let waited = self.resources.settings.queue_wait;
@@ -80,7 +81,7 @@ impl Instances {
         }
     }
 
-    /// Sees to it that somebody looks after those who wait.
+    /// Makes sure that a task watches the waiting calls.
     pub(super) fn watch_queue(self: &Arc<Self>, table: &mut Table) {
         if table.beat.is_none() {
             table.beat = Some((table.served, false));
@@ -88,8 +89,9 @@ impl Instances {
         }
     }
 
-    /// Do as many calls wait as instances start? If fewer do, a start that has got nothing yet may be withdrawn, unless there
-    /// are to be instances even so.
+    /// Do at least as many calls wait as instances start?
+    ///
+    /// If not, a start that has no memory yet may be withdrawn, unless the function's minimum of instances needs it.
     pub(crate) fn wants_start(&self, version: &Version) -> bool {
         let mut table = self.table();
         table.waiting.prune();
@@ -97,7 +99,7 @@ impl Instances {
         table.waiting.len() >= table.starting || all <= version.config.instances.min as usize
     }
 
-    /// At times: lets go of instances that the policy finds too many, and sees to the fewest that there should be.
+    /// From time to time: ends instances that the policy finds too many, and starts those missing from the minimum.
     pub(crate) fn tend(self: &Arc<Self>) {
         let Some(version) = self.table().version.clone() else {
             return;
@@ -133,7 +135,7 @@ impl Instances {
         !table.waiting.is_empty()
     }
 
-    /// After a start that failed with nobody there to be told: the owner is told, once, and it is tried again ever later.
+    /// After a failed start that no call waited for: tells the function's owner, once, and tries again after ever longer pauses.
     pub(super) fn rest(&self, error: &InvokeError) {
         let mut table = self.table();
         let pause = table.rest.map(|(_, pause)| pause * 2);
@@ -149,7 +151,7 @@ impl Instances {
         });
     }
 
-    /// Starts one of `version`, which the policy of their number doesn't know of yet.
+    /// Starts one instance of `version`, which the policy doesn't know of yet.
     pub(crate) async fn start_one(
         self: &Arc<Self>,
         version: Arc<Version>,
@@ -158,7 +160,7 @@ impl Instances {
         provision(self, version, demand).await
     }
 
-    /// A started instance is one of them from now on: calls may have it.
+    /// Adds a started instance to the table: from now on calls may have it.
     pub(super) fn welcome(self: &Arc<Self>, instance: Arc<Instance>) {
         let mut table = self.table();
         table.alive.push(Arc::clone(&instance));
@@ -178,7 +180,7 @@ impl Instances {
         let mut table = self.table();
         table.starting -= 1;
         match result {
-            // Nobody waited for it any more; somebody may since.
+            // No call waited for it any more; one may wait by now.
             Ok(None) => self.start_missing(&mut table, 0),
             Ok(Some(instance)) => {
                 drop(table);
@@ -192,7 +194,7 @@ impl Instances {
                 }
                 drop(table);
                 match next {
-                    // It may have left just now.
+                    // The caller may have left just now.
                     Some((waiting, _)) => drop(waiting.send(Err(error))),
                     None => self.rest(&error),
                 }
@@ -201,8 +203,9 @@ impl Instances {
     }
 }
 
-/// While calls wait: at every beat sends away who waited too long, and asks whether more instances are due, for some may be kept
-/// by calls that take longer than any before.
+/// While calls wait, at every beat: sends away those that waited too long, and asks whether more instances are due.
+///
+/// More may be due because all instances are kept busy by calls that take longer than any before.
 async fn beat(instances: Weak<Instances>) {
     loop {
         tokio::time::sleep(BEAT).await;
@@ -217,7 +220,7 @@ async fn beat(instances: Weak<Instances>) {
         if !late.is_empty() {
             let why = instances.waited(&table);
             for waiting in late {
-                // It may have left just now.
+                // The caller may have left just now.
                 let _ = waiting.send(Err(why.clone()));
             }
         }
@@ -231,17 +234,17 @@ async fn beat(instances: Weak<Instances>) {
     }
 }
 
-/// Lets go of an instance when its sandbox dies, so that its memory is free before somebody calls it again.
+/// Drops an instance when its sandbox dies, so that its memory is free before the next call.
 async fn bury(instances: Weak<Instances>, instance: Weak<Instance>, mut obituary: Obituary) {
     obituary.wait().await;
     if let (Some(instances), Some(instance)) = (instances.upgrade(), instance.upgrade()) {
         instances.drop_instance(&instance);
-        // If a call is in flight on it, that call learns by its socket.
+        // A call in flight on it learns of the death from its socket.
         instance.doom();
     }
 }
 
-/// Makes sure that a start is counted as ended even if its task is dropped (at shutdown) or panics.
+/// Counts a start as ended even if its task is dropped (at shutdown) or panics.
 struct Starting<'a> {
     instances: &'a Arc<Instances>,
     done: bool,

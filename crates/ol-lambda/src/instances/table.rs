@@ -1,4 +1,6 @@
-//! Those there are. An idle one is always of the version that serves; one of a version before is known until its last call is over.
+//! The table of instances.
+//!
+//! An idle instance always belongs to the version that serves; an instance of an older version stays until its last call ends.
 
 use super::queue::Queue;
 use crate::autoscale::ServiceTime;
@@ -16,43 +18,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The folder of the logs of sandboxes of ours; no log is called so, for logs end in `.log`.
+/// The folder for logs of the worker's own sandboxes; it can't clash with a function's log, for those end in `.log`.
 const OURS: &str = "worker";
 
 /// The instances of one function, or of one installer.
 pub(crate) struct Instances {
-    /// What they are called, towards their code and in words.
+    /// The name that their code and messages know.
     pub(crate) name: FunctionName,
     pub(crate) resources: Arc<Resources>,
-    /// What they print.
+    /// The log of what they print.
     pub(crate) log: Arc<Log>,
     table: Mutex<Table>,
 }
 
 #[derive(Default)]
 pub(super) struct Table {
-    /// What new ones are made of; without it there are none, and nobody waits for one.
+    /// The version that new instances are made of; without one there are no instances, and no call waits.
     pub(super) version: Option<Arc<Version>>,
-    /// Free, the most recently used last: it is the one with warm caches. One with a concurrency of n is here n times
-    /// when nobody uses it.
+    /// Free instances, the most recently used last: that one has warm caches.
+    ///
+    /// An instance with a concurrency of n is here n times when it is unused.
     pub(super) idle: Vec<Arc<Instance>>,
     pub(super) waiting: Queue,
-    /// Being provisioned.
+    /// How many are being provisioned.
     pub(super) starting: usize,
-    /// All of them that were provisioned and not yet given up, for the bound and for people.
+    /// All instances that were provisioned and not yet given up, for the limit and for `describe`.
     pub(super) alive: Vec<Arc<Instance>>,
     pub(super) service: ServiceTime,
-    /// Calls that have ended.
+    /// How many calls have ended.
     pub(super) served: u64,
-    /// While calls wait: how many had ended at the last beat, and whether any ran.
+    /// While calls wait: how many calls had ended at the last beat, and whether any was running.
     pub(super) beat: Option<(u64, bool)>,
-    /// Calls wait and run, and between two beats none ended: what is known of their time doesn't hold now.
+    /// Calls wait and run, and none ended between two beats: the known service time doesn't hold now.
     pub(super) stalled: bool,
-    /// When an instance was started or ended by the policy.
+    /// When the policy last started or ended an instance.
     pub(super) changed: Option<Instant>,
-    /// Starts that nobody waited for failed: not before then again, and how long the pause was.
+    /// After failed starts that no call waited for: when the next try is due, and how long the pause before it is.
     pub(super) rest: Option<(Instant, Duration)>,
-    /// A start waits for memory: what it was told last. Whoever waits too long is told so then.
+    /// Why a start that waits for memory has none; calls that wait too long are told this.
     pub(super) short_of_memory: Option<String>,
 }
 
@@ -68,13 +71,13 @@ fn is(serving: Option<&Arc<Version>>, version: &Arc<Version>) -> bool {
 }
 
 impl Instances {
-    /// None yet, of no version, for the function called `name`.
+    /// An empty table, without a version, for the function called `name`.
     pub(crate) fn of(name: FunctionName, resources: Arc<Resources>) -> Arc<Self> {
         let logs = resources.settings.logs.clone();
         Self::with_log(name, resources, &logs)
     }
 
-    /// Those of a version of ours, which is no function's. Their log lies apart from those of functions.
+    /// A table for a program of the worker itself, which is no function. Its log lies apart from those of functions.
     pub(crate) fn of_ours(
         name: FunctionName,
         resources: Arc<Resources>,
@@ -105,8 +108,9 @@ impl Instances {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on calls get instances of `version`; idle ones of another are gone when this returns.
-    /// `first` is one of them already.
+    /// From now on calls get instances of `version`; idle instances of another version are gone when this returns.
+    ///
+    /// `first`, if given, is already an instance of `version`.
     pub(crate) fn serve(self: &Arc<Self>, version: Arc<Version>, first: Option<Arc<Instance>>) {
         self.replace(Some(version));
         if let Some(first) = first {
@@ -116,19 +120,20 @@ impl Instances {
         self.tend();
     }
 
-    /// The same of one that can't be started: calls try it, and are told `error` or another. The fewest that there should be are tried
-    /// later.
+    /// Like [`Self::serve`], for a version that can't be started: calls try it, and are told `error` or another error.
+    ///
+    /// The minimum of instances is tried later.
     pub(crate) fn serve_broken(self: &Arc<Self>, version: Arc<Version>, error: &InvokeError) {
         self.replace(Some(version));
         self.rest(error);
     }
 
-    /// From now on there is no version to call: who still waits for an instance is told so at the next beat.
+    /// From now on there is no version to call: calls that still wait are told so at the next beat.
     pub(crate) fn retire(&self) {
         self.replace(None);
     }
 
-    /// Ends the sandboxes of all, whatever they do, and sends away who waits.
+    /// Ends the sandboxes of all instances, whatever they do, and sends waiting calls away.
     pub(crate) fn end(&self) {
         self.retire();
         let mut table = self.table();
@@ -139,11 +144,11 @@ impl Instances {
         }
     }
 
-    /// Under the lock that idle instances are taken and given back under.
+    /// Replaces the version, under the lock under which idle instances are taken and given back.
     fn replace(&self, version: Option<Arc<Version>>) {
         let mut table = self.table();
         let before = std::mem::replace(&mut table.version, version);
-        // What kept the one before from starting says nothing of another version.
+        // What kept the previous version from starting says nothing about another.
         table.rest = None;
         let Table {
             version,
@@ -152,7 +157,7 @@ impl Instances {
             ..
         } = &mut *table;
         let keep = |instance: &Arc<Instance>| is(version.as_ref(), &instance.version);
-        // One that is busy stays known until it is given back.
+        // A busy instance stays known until it is given back.
         let old: Vec<_> = alive
             .extract_if(.., |instance| {
                 !keep(instance) && idle.iter().any(|other| Arc::ptr_eq(other, instance))
@@ -164,7 +169,7 @@ impl Instances {
         old.iter().for_each(|instance| self.part_with(instance));
     }
 
-    /// Lets go of an instance; its sandbox ends when nobody uses it any more.
+    /// Drops an instance; its sandbox ends when its last user is done.
     pub(super) fn drop_instance(self: &Arc<Self>, instance: &Arc<Instance>) {
         let mut table = self.table();
         table.idle.retain(|other| !Arc::ptr_eq(other, instance));
@@ -174,21 +179,21 @@ impl Instances {
         self.part_with(instance);
     }
 
-    /// Bids a guest farewell that wants to be told of its end.
+    /// Lets the guest shut down by itself, if it wants to be told of its end.
     pub(crate) fn part_with(&self, instance: &Arc<Instance>) {
         if let Some(farewell) = instance.farewell(Arc::clone(&self.resources.pool)) {
             self.resources.farewell(farewell);
         }
     }
 
-    /// Since when the instance that nobody uses for longest is idle; `None` if all are in use.
+    /// Since when the longest idle instance has been idle; `None` if all are in use.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let table = self.table();
         let unused = table.idle.iter().filter(|i| !i.in_use());
         unused.map(|i| i.last_used()).min()
     }
 
-    /// Ends that instance; says how much memory comes back.
+    /// Ends the longest idle instance; returns how much memory that frees.
     pub(crate) fn end_idlest(self: &Arc<Self>) -> Option<MiB> {
         let idlest = {
             let table = self.table();
@@ -200,7 +205,7 @@ impl Instances {
         Some(memory)
     }
 
-    /// Keeps in the log what the owner must see; what is the caller's or the worker's affair stays out of it.
+    /// Writes to the log the errors that concern the function's owner; errors that concern the caller or the worker stay out of it.
     pub(crate) fn note(&self, id: InvocationId, error: &InvokeError) {
         use InvokeError::{BadAnswer, CannotStart, Died, Raised, TimeLimit};
         if matches!(
@@ -211,7 +216,7 @@ impl Instances {
         }
     }
 
-    /// Adds these, and the calls that wait for one.
+    /// Adds these instances and waiting calls to `held`.
     pub(crate) fn add_to(&self, held: &mut Gauges) {
         let table = self.table();
         held.sandboxes += table.alive.len();
@@ -219,7 +224,7 @@ impl Instances {
         held.waiting += table.waiting.len();
     }
 
-    /// For people: each instance, and how many calls wait.
+    /// For people: one line for each instance, and how many calls wait.
     pub(crate) fn describe(&self) -> Vec<String> {
         let table = self.table();
         let mut lines: Vec<String> = table.alive.iter().map(|i| i.describe()).collect();

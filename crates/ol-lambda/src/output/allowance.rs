@@ -1,10 +1,10 @@
-//! How fast something may go on: a token bucket that is never refused, only answered with how long to wait.
+//! Limits a rate: a token bucket that never refuses, but answers how long to wait.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What may be spent per second, and at once on top.
+/// How much may be spent per second, and as a burst.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     rate: f64,
@@ -13,13 +13,13 @@ pub(crate) struct Allowance {
 
 #[derive(Debug)]
 struct Purse {
-    /// Less than nothing when more was spent than there was.
+    /// Negative when more was spent than there was.
     left: f64,
     since: Instant,
 }
 
 impl Allowance {
-    /// `rate` per second, and as much at once.
+    /// Allows `rate` per second, and as much as a burst.
     pub(crate) fn new(rate: u32) -> Self {
         let rate = f64::from(rate);
         Self {
@@ -31,7 +31,7 @@ impl Allowance {
         }
     }
 
-    /// The purse with what was earned until `now`.
+    /// The purse, with what was earned until `now`.
     fn purse(&self, now: Instant) -> MutexGuard<'_, Purse> {
         let mut purse = self.purse.lock().unwrap_or_else(PoisonError::into_inner);
         let earned = now.saturating_duration_since(purse.since).as_secs_f64() * self.rate;
@@ -40,7 +40,7 @@ impl Allowance {
         purse
     }
 
-    /// Spends `cost`; says how long to wait before the next.
+    /// Spends `cost`; returns how long to wait before the next call.
     pub(crate) fn spend(&self, cost: usize) -> Duration {
         let mut purse = self.purse(Instant::now());
         #[expect(clippy::cast_precision_loss, reason = "one turn costs some KiB")]
@@ -49,13 +49,13 @@ impl Allowance {
         Duration::from_secs_f64((-purse.left / self.rate).max(0.0))
     }
 
-    /// As if nothing had been spent.
+    /// Resets the purse, as if nothing had been spent.
     #[cfg(test)]
     pub(super) fn forgive(&self) {
         self.purse(Instant::now()).left = self.rate;
     }
 
-    /// Is so much spent ahead that it takes a second or more to earn it?
+    /// Is so much overspent that it takes a second or more to earn it?
     pub(crate) fn is_exhausted(&self) -> bool {
         self.purse(Instant::now()).left <= -self.rate
     }

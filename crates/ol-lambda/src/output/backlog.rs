@@ -1,8 +1,8 @@
-//! What a sandbox printed and its log doesn't have yet: bytes as they came, and whose they are.
+//! What a sandbox has printed and its log doesn't have yet: the bytes, and which calls they belong to.
 //!
-//! Bytes are cheap to keep and lines are dear to write: each gets the time and the names of who printed it, so an empty one makes
-//! fifty bytes. They are therefore cut into lines only when the log may take them, and what it will never take is counted,
-//! not cut.
+//! Bytes are cheap to keep, and lines are expensive to write: each line gets the time and the names of its sandbox and invocation, thus
+//! an empty line takes fifty bytes. Therefore bytes are cut into lines only when the log may take them; those that the log will never
+//! take are only counted.
 
 use super::line::Entries;
 use super::owner::{Past, Writers, change_of_writer};
@@ -12,15 +12,15 @@ use memchr::{memchr, memchr_iter, memrchr};
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-/// A line is cut here, in bytes.
+/// Longer lines are cut, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// What a line costs beside its bytes: about what is written before it.
+/// What a line costs beside its own bytes: about the length of what is written before it.
 pub(super) const LINE: usize = 64;
 
 type Calls = Vec<(u32, InvocationId)>;
 
-/// What was not kept.
+/// How much was not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dropped {
     lines: usize,
@@ -31,50 +31,50 @@ pub(super) struct Dropped {
 #[derive(Debug)]
 struct Segment {
     calls: Calls,
-    /// As in [`Backlog`].
+    /// See `left` of [`Backlog`].
     left: bool,
     at: SystemTime,
     bytes: BytesMut,
-    /// What came after it and was not kept.
+    /// How much came after this segment and was not kept.
     dropped: Dropped,
 }
 
-/// One sandbox's.
+/// The backlog of one sandbox.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     calls: Calls,
-    /// Processes are left that an ended call or the import started.
+    /// Processes are still running that an ended call or the import started.
     left: bool,
     past: Past,
     sealed: VecDeque<Segment>,
-    /// Bytes in `sealed`.
+    /// How many bytes are in `sealed`.
     held: usize,
-    /// What is printed now; the end of it may be the beginning of a line.
+    /// What is being printed now; its end may be an incomplete line.
     pub(super) open: BytesMut,
 }
 
-/// Some lines as the log will have them.
+/// Some lines, as they are written to the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Turn {
     pub text: String,
-    /// Their bytes as printed, and [`LINE`] for each.
+    /// The number of bytes as printed, and [`LINE`] for each line.
     pub cost: usize,
-    /// More whole lines are there.
+    /// More whole lines are in the backlog.
     pub more: bool,
 }
 
 impl Backlog {
-    /// Bytes in it.
+    /// How many bytes are in the backlog.
     pub(super) fn len(&self) -> usize {
         self.held + self.open.len()
     }
 
-    /// A line has begun, and its end isn't there.
+    /// Is there a line that has begun and not ended?
     pub(super) fn has_begun(&self) -> bool {
         !self.open.is_empty()
     }
 
-    /// A call begins: whole lines that are here are not its.
+    /// A call begins: whole lines that are here already don't belong to it.
     pub(super) fn begin(&mut self, call: u32, invocation: InvocationId) {
         if let Some(end) = memrchr(b'\n', &self.open) {
             self.seal(end + 1);
@@ -82,23 +82,24 @@ impl Backlog {
         self.calls.push((call, invocation));
     }
 
-    /// The import is over; `left`: it started processes that are still there.
+    /// The import is over; `left`: processes that it started are still running.
     pub(super) fn bound(&mut self, left: bool) {
         self.left = left;
     }
 
-    /// A call has ended; all that it printed is here, but for what was `dropped`. From now on, processes are `left` or aren't. Says
-    /// whether anything is to be written.
+    /// A call has ended: all that it printed is here, except what was `dropped`. Returns whether there is anything to write.
+    ///
+    /// `left`: from now on, processes that calls or the import started are still running.
     pub(super) fn end(&mut self, call: u32, mut dropped: Dropped, left: bool) -> bool {
         let missing = dropped != Dropped::default();
         let ended = memrchr(b'\n', &self.open).map_or(0, |end| end + 1);
         if missing {
-            // Of the line in whose midst it begins to be missing, all is.
+            // The line in which the missing output begins is dropped as a whole.
             dropped.bytes += self.open.len() - ended;
             self.open.truncate(ended);
         }
         let whole = if self.calls.len() == 1 {
-            // A line without an end must not become the beginning of another call's.
+            // An incomplete line must not become the beginning of another call's line.
             self.open.len()
         } else {
             ended
@@ -116,7 +117,7 @@ impl Backlog {
         !self.sealed.is_empty()
     }
 
-    /// Nothing follows the line that has begun.
+    /// Ends the incomplete line: nothing more will be printed.
     pub(super) fn break_off(&mut self) {
         if !self.open.is_empty() {
             self.seal(self.open.len());
@@ -134,7 +135,7 @@ impl Backlog {
         });
     }
 
-    /// Remembers what was not kept: with what came before it, so that many times in a row make one line of the log.
+    /// Notes that output was dropped; added to the newest segment, so that many such notes in a row make one line of the log.
     fn note(&mut self, dropped: Dropped) {
         if self.sealed.is_empty() {
             self.seal(0);
@@ -191,7 +192,7 @@ impl Backlog {
 }
 
 impl Dropped {
-    /// Counts `bytes` instead of keeping them.
+    /// Counts `bytes` as dropped.
     pub(super) fn count(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len();
         self.lines += memchr_iter(b'\n', bytes).count();
@@ -219,7 +220,7 @@ fn put(turn: &mut Turn, entries: &mut Entries, writers: Writers<'_>, line: &[u8]
     turn.cost += line.len() + LINE;
 }
 
-/// The length of the first line of `bytes`, its end included; `None` if the end isn't there yet.
+/// The length of the first line of `bytes`, with its newline; `None` if the newline isn't there yet.
 fn line(bytes: &[u8]) -> Option<usize> {
     let window = &bytes[..bytes.len().min(LONGEST_LINE)];
     memchr(b'\n', window)

@@ -1,27 +1,27 @@
-//! One line of a function's log: `TIME [SANDBOX INVOCATION] text`, as `ol logs` reads it again.
+//! One line of a function's log: `TIME [SANDBOX INVOCATION] text`, which `ol logs` parses.
 //!
-//! Lines are the tenant's, so what a terminal would obey or hide is escaped ([`visible`]).
+//! Lines are written by tenants, so anything that a terminal would obey or hide is escaped ([`visible`]).
 
 use crate::invocation::InvocationId;
 use ol_model::visible::visible;
 use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Makes lines of one moment and one source; what they have in common is made once.
+/// Formats lines of one moment and one source; the text that they share is made once.
 pub(super) struct Entries {
     /// `TIME [SOURCE`
     head: String,
-    /// Whose the last line was: ` ID`, or nothing.
+    /// The invocation of the previous line, and its text: ` ID`, or empty.
     last: (Option<InvocationId>, String),
 }
 
 impl Entries {
-    /// Of what a process of this sandbox prints.
+    /// For lines that a process of this sandbox prints.
     pub(super) fn of_sandbox(number: u64, now: SystemTime) -> Self {
         Self::of(&number, now)
     }
 
-    /// Of what the worker says of the function.
+    /// For lines in which the worker says something of the function.
     pub(super) fn of_the_worker(now: SystemTime) -> Self {
         Self::of(&"worker", now)
     }
@@ -55,7 +55,7 @@ impl Entries {
     }
 }
 
-/// RFC 3339 from seconds since 1970 (civil-from-days, proleptic Gregorian).
+/// Formats seconds since 1970 by RFC 3339 (civil-from-days, proleptic Gregorian).
 fn timestamp(seconds: u64, millis: u32) -> String {
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day) = (days / 146_097, days % 146_097);

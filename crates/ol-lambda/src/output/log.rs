@@ -1,4 +1,4 @@
-//! One function's log: a file bounded in size, its predecessors, and how fast it may grow.
+//! One function's log: a file of limited size, its predecessors, and how fast it may grow.
 
 use super::Allowance;
 use super::backlog::LINE;
@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// A note is cut here, in bytes, of which each of its lines counts [`LINE`] more.
+/// Longer notes are cut, in bytes; each line of a note counts [`LINE`] more.
 const LONGEST_NOTE: usize = 16 << 10;
 
-/// How much is kept.
+/// How much of a log is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
     /// Size in bytes at which a file is rotated.
@@ -25,17 +25,18 @@ pub(crate) struct Retention {
     pub files: u32,
 }
 
-/// What a function may print for long, by cost and second, and at once on top: its bytes, and [`LINE`] for each line. Beyond it,
-/// it waits on its pipe.
+/// How fast a function may print, in cost per second, and as a burst. The cost is the bytes, and [`LINE`] for each line.
+///
+/// A function that prints faster waits on its pipe.
 const RATE: u32 = 2 << 20;
 
 /// One function's log.
 #[derive(Debug)]
 pub(crate) struct Log {
     allowance: Allowance,
-    /// That of all functions together.
+    /// The allowance of all functions together.
     of_all: Arc<Allowance>,
-    /// Notes that were not written since the last that was.
+    /// How many notes were dropped since the last one that was written.
     unsaid: AtomicU64,
     path: PathBuf,
     retention: Retention,
@@ -45,16 +46,16 @@ pub(crate) struct Log {
 /// The file that is written to.
 #[derive(Debug)]
 enum Open {
-    /// It is opened, or made, when there is something to write.
+    /// Will be opened, or created, when there is something to write.
     Not,
-    /// With its size in bytes.
+    /// The file, and its size in bytes.
     Is(File, u64),
-    /// The function is gone: what its last processes print goes nowhere, for the file's name may be another function's by now.
+    /// The function is gone: output of its last processes is discarded, for the file's name may be another function's by now.
     Never,
 }
 
 impl Log {
-    /// The log of `name` in `folder`; its file is made when something is printed. `of_all` is what all functions may write together.
+    /// The log of `name` in `folder`; its file is created when something is printed. `of_all` limits all functions together.
     pub(crate) fn new(
         folder: &Path,
         name: &FunctionName,
@@ -71,24 +72,23 @@ impl Log {
         }
     }
 
-    /// Spends `cost`; says how long to wait before the next.
+    /// Spends `cost`; returns how long to wait before the next call.
     pub(super) fn spend(&self, cost: usize) -> Duration {
         self.allowance.spend(cost).max(self.of_all.spend(cost))
     }
 
-    /// Writes what the worker has to say of the function: why a call of it failed. Who fails faster than the log takes it, whose
-    /// failures are counted.
+    /// Writes why the call `id` of the function failed. Failures that come faster than the log allows are only counted.
     pub(crate) fn note(&self, id: InvocationId, text: &str) {
         self.tell(Some(id), text);
     }
 
-    /// Writes what it has to say of the function beside any call: why a version of it can't be started.
+    /// Writes a message about the function that belongs to no call: why a version of it can't be started.
     pub(crate) fn say(&self, text: &str) {
         self.tell(None, text);
     }
 
     fn tell(&self, id: Option<InvocationId>, text: &str) {
-        // Nobody can be made to wait here: the caller is to have his answer.
+        // This must not wait: the caller needs the answer.
         if self.allowance.is_exhausted() {
             self.unsaid.fetch_add(1, Ordering::Relaxed);
             return;
@@ -102,7 +102,7 @@ impl Log {
             );
             entries.write(&mut noted, None, why.as_bytes());
         }
-        // The text may be the function's, and as long as it likes.
+        // The text may come from the function, and be of any length.
         let mut left = LONGEST_NOTE;
         for line in text.lines() {
             let mut end = line.len().min(left);
@@ -131,7 +131,7 @@ impl Log {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The function is there, perhaps again.
+    /// The function exists, perhaps again.
     pub(crate) fn begin(&self) {
         let mut open = self.open();
         if matches!(*open, Open::Never) {
@@ -139,7 +139,7 @@ impl Log {
         }
     }
 
-    /// The function is gone, and its log with it: all files are removed, and nothing more is written.
+    /// The function is gone, and its log with it: removes all files; nothing more is written.
     pub(crate) fn end(&self) {
         let mut open = self.open();
         *open = Open::Never;
@@ -167,7 +167,7 @@ impl Log {
         Ok(())
     }
 
-    /// Removes all files of the log: also those of a time when more of them were kept.
+    /// Removes all files of the log, also those from a time when more were kept.
     fn remove(&self) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let own = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -206,7 +206,7 @@ impl Log {
         }
     }
 
-    /// NAME.log becomes NAME.log.1, that NAME.log.2, and so on; the oldest goes.
+    /// Renames NAME.log to NAME.log.1, that to NAME.log.2, and so on; the oldest file is removed.
     fn rotate(&self) -> io::Result<()> {
         let numbered = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
         for n in (1..self.retention.files.saturating_sub(1)).rev() {
@@ -220,7 +220,7 @@ impl Log {
     }
 }
 
-/// Nothing, or `.` and a number.
+/// Is `end` empty, or `.` and a number?
 fn is_empty_or_numbered(end: &str) -> bool {
     let numbered =
         |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());

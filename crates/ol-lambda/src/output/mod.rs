@@ -1,11 +1,11 @@
 //! What functions print, in files of bounded size.
 //!
 //! - [`outlet`]: one sandbox's pipe
-//! - `backlog`: what came out of it and isn't written yet
-//! - `owner`: whose line is whose
-//! - [`allowance`]: how fast it is written
-//! - [`log`]: one function's file, and its predecessors
-//! - [`line`]: how a line looks
+//! - `backlog`: what was printed and isn't written yet
+//! - `owner`: which call a line belongs to
+//! - [`allowance`]: how fast output is written
+//! - [`log`]: one function's log file, and its predecessors
+//! - [`line`]: the format of a line
 
 mod allowance;
 mod backlog;
@@ -18,5 +18,5 @@ pub(crate) use allowance::Allowance;
 pub(crate) use log::{Log, Retention};
 pub(crate) use outlet::Outlet;
 
-/// What may be written of all functions' output, by cost and second (see `backlog`).
+/// How fast the output of all functions together may be written, in cost per second (see `backlog`).
 pub(crate) const RATE_OF_ALL: u32 = 16 << 20;

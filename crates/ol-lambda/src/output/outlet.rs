@@ -1,8 +1,8 @@
-//! The pipe on which one sandbox's processes print.
+//! The pipe to which one sandbox's processes print.
 //!
-//! The guest flushes before it ends a call, so at that moment the pipe holds all that the call printed: whoever ends the call
-//! takes it out, as bytes, and notes whose it is ([`Backlog`]). Everything else is done by a task, in short turns: it makes lines of the
-//! bytes and writes them as fast as the log allows. A function that prints faster than it may waits on its pipe; what then lies
+//! The guest flushes before it ends a call, so at that moment the pipe holds all that the call printed: the code that ends the call
+//! takes those bytes out, and notes which call they belong to ([`Backlog`]). A task does everything else, in short turns: it makes lines
+//! of the bytes and writes them as fast as the log allows. A function that prints too fast waits on its pipe; what then lies
 //! in the pipe when a call ends, and finds no room, is counted and dropped.
 
 use super::backlog::{Backlog, Dropped, LINE, Turn};
@@ -16,17 +16,18 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-/// How long the rest of a line is waited for.
+/// How long to wait for the rest of a line.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// What is taken out of the pipe before it is written, in bytes; what is more stays in the pipe.
+/// How many bytes are taken out of the pipe ahead of writing; the rest stays in the pipe.
 const AHEAD: usize = 64 << 10;
 
-/// What is kept in all, in bytes, when calls end faster than the log takes what they printed.
+/// How many bytes are kept in all, when calls end faster than the log takes their output.
 const MOST: usize = 256 << 10;
 
-/// How often the pipe is read in one turn, and to empty it at a call's end. A pipe has so many places at most (a function may make its own
-/// as long as that), and each may hold a single byte.
+/// How often the pipe is read in one turn (`READS`), and to empty it at a call's end (`PLACES`).
+///
+/// A pipe has at most `PLACES` places (a function may make its own as long as that), and each may hold a single byte.
 const READS: usize = 64;
 const PLACES: usize = 256;
 
@@ -36,13 +37,13 @@ const TURN: usize = 16 << 10;
 #[derive(Debug, Default)]
 struct State {
     backlog: Backlog,
-    /// Reads that were not paid for yet.
+    /// Reads whose cost was not spent yet.
     reads: usize,
     /// Every process has closed its end.
     ended: bool,
 }
 
-/// One sandbox's output.
+/// The output of one sandbox.
 #[derive(Debug)]
 pub(crate) struct Outlet {
     sandbox: u64,
@@ -70,21 +71,22 @@ impl Outlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call begins: what is printed from now on is its.
+    /// A call begins: what is printed from now on belongs to it.
     pub(crate) fn begin(&self, call: u32, invocation: InvocationId) {
         self.state().backlog.begin(call, invocation);
     }
 
-    /// The guest is bound; `left`: its import started processes that are still there.
+    /// The guest is bound; `left`: processes that its import started are still running.
     pub(crate) fn bound(&self, left: bool) {
         self.state().backlog.bound(left);
     }
 
-    /// A call has ended: what it printed is taken now, before another begins. `left`: it, or one before it, started processes that are
-    /// still there.
+    /// A call has ended: takes what it printed now, before another call begins.
+    ///
+    /// `left`: processes that this call or an earlier one started are still running.
     pub(crate) fn end(&self, call: u32, left: bool) {
         let mut state = self.state();
-        // Costs no system call while nothing was printed: the pipe's readiness is known.
+        // Costs no system call if nothing was printed: tokio knows that the pipe is not ready.
         self.take(&mut state, MOST, PLACES);
         let mut dropped = Dropped::default();
         if state.backlog.len() >= MOST {
@@ -97,7 +99,7 @@ impl Outlet {
         }
     }
 
-    /// Takes what lies in the pipe, until `most` bytes are here or it was read so often.
+    /// Reads the pipe, until the backlog holds `most` bytes or `reads` reads were made.
     fn take(&self, state: &mut State, most: usize, reads: usize) {
         for _ in 0..reads {
             if state.ended || state.backlog.len() >= most {
@@ -107,13 +109,13 @@ impl Outlet {
             match self.pipe.try_read_buf(&mut state.backlog.open) {
                 Ok(0) => state.ended = true,
                 Ok(_) => state.reads += 1,
-                // Nothing there, or nothing that could be done about it.
+                // The pipe is empty, or failed in a way that can't be helped.
                 Err(_) => return,
             }
         }
     }
 
-    /// Empties the pipe: what a call printed must not be taken for the next one's.
+    /// Empties the pipe: what one call printed must not be taken for the next call's output.
     fn drop_rest(&self, dropped: &mut Dropped) {
         let mut bytes = BytesMut::with_capacity(AHEAD);
         for _ in 0..PLACES {
@@ -131,7 +133,7 @@ impl Outlet {
                 let mut state = self.state();
                 self.take(&mut state, AHEAD, READS);
                 let mut turn = state.backlog.turn(TURN, self.sandbox);
-                // A read costs about what a line does, whatever came of it.
+                // A read costs about as much as a line, whatever it brings.
                 turn.cost += std::mem::take(&mut state.reads) * LINE;
                 (turn, state.backlog.has_begun(), state.ended)
             };
@@ -147,7 +149,7 @@ impl Outlet {
             }
             let more = async {
                 tokio::select! {
-                    // An error shows again, and is dealt with, when it is read.
+                    // An error shows again when the pipe is read, and is handled there.
                     _ = self.pipe.readable() => {}
                     () = self.taken.notified() => {}
                 }
@@ -155,13 +157,13 @@ impl Outlet {
             if !begun {
                 more.await;
             } else if timeout(MOMENT, more).await.is_err() {
-                // A line without an end, and nothing follows: it is shown all the same.
+                // An incomplete line that isn't continued is written all the same.
                 self.state().backlog.break_off();
             }
         }
     }
 
-    /// Writes lines in one go, then lets others have their turn; for longer, if these cost more than there was to spend.
+    /// Writes lines in one go, then lets other tasks run; waits longer if the lines cost more than the allowance had.
     async fn write(&self, turn: Turn) {
         if turn.cost == 0 {
             return;
@@ -190,14 +192,14 @@ mod tests {
         files: 1,
     };
 
-    /// Calls that print and end faster than the log takes it: nothing is taken for another's, and what is missing is told.
+    /// Calls print and end faster than the log takes it: no output is taken for another call's, and the log says how much is missing.
     #[tokio::test]
     async fn a_call_that_ends_leaves_nothing_in_the_pipe() {
         let folder = tempfile::tempdir().expect("a directory");
         let name = FunctionName::parse("f").expect("a name");
         let all = Arc::new(Allowance::new(1 << 30));
         let log = Arc::new(Log::new(folder.path(), &name, RETENTION, all));
-        // So much is spent that nothing is written while this test prints.
+        // Spend so much that nothing is written while this test prints.
         let _ = log.spend(1 << 23);
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         let reader = pipe::Receiver::from_owned_fd(reader.into()).expect("a pipe");

@@ -1,12 +1,14 @@
-//! Whose a printed line is (docs/reference/logs.md says it for people, docs/reference/guest-protocol.md for runtimes).
+//! Finds the call that a printed line belongs to.
+//!
+//! The rules are in docs/reference/logs.md for people, in docs/reference/guest-protocol.md for runtimes.
 //!
 //! A call may start what outlives it. Threads, tasks and forked processes name their call in each line, by a tag. Other programs
-//! don't, but the guest says with the end of a call whether any is left, and then lines without a tag are nobody's.
+//! don't; but at the end of a call the guest says whether any such process is left, and then lines without a tag belong to no call.
 
 use crate::invocation::InvocationId;
 use memchr::memchr;
 
-/// Begins and ends the number of a call before a line.
+/// The characters before and after the number of a call that tags a line.
 const TAG: (u8, u8) = (0x1e, 0x1f);
 
 /// The calls that ended last: what they started may still print.
@@ -25,19 +27,20 @@ impl Past {
     }
 }
 
-/// Who may have written a line.
+/// The calls that may have written a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Writers<'a> {
-    /// Those in flight.
+    /// The calls in flight.
     pub calls: &'a [(u32, InvocationId)],
     pub past: &'a Past,
-    /// Processes are left that an ended call or the import started.
+    /// Processes are still running that an ended call or the import started.
     pub left: bool,
 }
 
 impl Writers<'_> {
-    /// Whose `line` is, and the line without its tag. One without belongs to the only call in flight, unless processes are left that
-    /// may have written it.
+    /// The invocation that `line` belongs to, and the line without its tag.
+    ///
+    /// A line without a tag belongs to the only call in flight, unless processes are left that may have written it.
     pub(super) fn owner<'a>(&self, line: &'a [u8]) -> (Option<InvocationId>, &'a [u8]) {
         if let Some((tag, text)) = tagged(line) {
             let mut all = self.calls.iter().chain(self.past.calls.iter().flatten());
@@ -52,7 +55,7 @@ impl Writers<'_> {
     }
 }
 
-/// The call that `line` names (`None` if it says that it is none's), and the rest of it; `None` if it says nothing.
+/// Parses the tag of `line`: the call that it names (`None` if it says no call), and the rest; `None` if there is no tag.
 fn tagged(line: &[u8]) -> Option<(Option<u32>, &[u8])> {
     let (first, rest) = line.split_first()?;
     if *first != TAG.0 {
@@ -66,7 +69,7 @@ fn tagged(line: &[u8]) -> Option<(Option<u32>, &[u8])> {
     Some((number, &rest[end + 1..]))
 }
 
-/// Where in a line without a tag one begins: somebody wrote the beginning of a line, and another's whole line followed.
+/// Where a tag begins within an untagged line: one process wrote the beginning of a line, and then another wrote a whole line.
 pub(super) fn change_of_writer(line: &[u8]) -> Option<usize> {
     let at = memchr(TAG.0, line)?;
     (at > 0 && tagged(&line[at..]).is_some()).then_some(at)

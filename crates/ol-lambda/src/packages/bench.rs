@@ -1,5 +1,6 @@
-//! What every installer sandbox is made of: the installer's program as a version of a function, with uv beside it, and what is known
-//! of the interpreter.
+//! What every installer sandbox is made from.
+//!
+//! That is the installer's program as a version of a function, with uv beside it, and what is known of the interpreter.
 
 use super::Packages;
 use super::failure::Failure;
@@ -16,47 +17,49 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// Where its files are inside.
+/// Where the program's files are inside a sandbox.
 const HANDLER: &str = "/handler";
 const UV: &str = "uv";
 const SEED: &str = "seed";
-/// Of the package store: wheels while they are installed.
+/// The folder of the package store with the wheels that are being installed.
 const WHEELS_FOLDER: &str = ".wheels";
 const CERTIFICATES: &str = "certificates.pem";
 
-/// Made when it is first needed, once.
+/// The tools of all jobs, made once, when they are first needed.
 #[derive(Debug, Default)]
 pub(super) struct Bench(OnceCell<Arc<Tools>>);
 
 /// What jobs need.
 #[derive(Debug)]
 pub(super) struct Tools {
-    /// Of sandboxes with a way to the index.
+    /// For sandboxes that reach the index.
     pub online: Base,
-    /// Of those without any network.
+    /// For sandboxes without any network.
     pub offline: Base,
     pub interpreter: Interpreter,
-    /// Asks the index, from outside any sandbox.
+    /// Fetches from the index, outside any sandbox.
     pub client: Client,
 }
 
-/// What a sandbox is made of, and what every order to it says.
+/// What an installer sandbox is made from, and the constant part of every order to it.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
     pub version: Arc<Version>,
-    /// The part of each order that is always the same. With a way to the index it may hold passwords.
+    /// The part of each order that is always the same. If the sandbox reaches the index, it may hold passwords.
     pub order: Map<String, Value>,
     pub policy: Policy,
 }
 
 impl Bench {
-    /// The tools, made now if they aren't. A failure is not kept: the index may be back the next time.
+    /// The tools, made now if they don't exist. A failure is not kept: the index may be back the next time.
     pub(super) async fn tools(&self, packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
         self.0.get_or_try_init(|| make(packages)).await.cloned()
     }
 }
 
-/// Twice, for what a sandbox of the first learns is laid beside the program of all others.
+/// Makes the tools.
+///
+/// Lays out the program twice: what the first sandbox learns of the interpreter is laid beside the program of all others.
 async fn make(packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
     let settings = &packages.settings;
     let index = settings.index.clone();
@@ -109,7 +112,7 @@ fn unmade(error: &dyn std::fmt::Display) -> Failure {
     Failure(text.to_owned())
 }
 
-/// `None` if there is none for this host, once and for all; not when the index just can't be reached.
+/// Finds or fetches uv; `None` if none can be had for this host, but an error if the index just can't be reached.
 fn find_uv(packages: &Packages, index: &Index) -> Result<Option<PathBuf>, Failure> {
     let state = packages.settings.state.join("tools");
     let found = Uv::find_or_fetch(&state, index, &mut |step| tracing::debug!("uv: {step:?}"));
@@ -146,7 +149,7 @@ fn lay_out(
     files.extend(seed.map(|(name, content)| (format!("{SEED}/{name}"), content.clone())));
     let programs: Vec<_> = uv.iter().map(|path| (UV, *path)).collect();
     let limits = settings.limits.clone();
-    // What has a way to the index needs nothing that lies here, and may run a package's own code to build it.
+    // A sandbox that reaches the index needs no wheels, and may run a package's own code to build it.
     let sees = if online { None } else { Some(WHEELS_FOLDER) };
     let version = Version::of_ours(
         &packages.resources.settings,

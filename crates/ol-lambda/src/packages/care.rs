@@ -1,4 +1,4 @@
-//! What the store holds, how it stays within its quota, and who says that packages are used.
+//! What the store holds, how it stays within its quota, and how it learns that packages are used.
 
 use super::Packages;
 use crate::chain::chain;
@@ -10,29 +10,29 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use tokio::time::MissedTickBehavior;
 
-/// How often packages that calls use are touched; the store doesn't know their last use more exactly either.
+/// How often packages that calls use are touched; the store doesn't know their last use more exactly than this.
 const TOUCH: Duration = Duration::from_secs(60);
 
-/// How many of these pass between two collections that nothing has called for.
+/// After how many rounds of [`TOUCH`] packages are collected even if nothing asked for it.
 const COLLECT: u32 = 10;
 
 /// A package in the store.
 #[derive(Clone, Debug)]
 pub struct StoredPackage {
-    /// Its name and version.
+    /// The package's name and version.
     pub pin: Pin,
-    /// The lengths of its files together.
+    /// The total length of its files.
     pub bytes: u64,
-    /// How many files it has.
+    /// How many files the package has.
     pub files: u64,
-    /// When it was last used, give or take a minute.
+    /// When the package was last used, to within a minute.
     pub last_used: SystemTime,
-    /// The functions that hold it, sorted.
+    /// The functions that hold the package, sorted.
     pub in_use: Vec<String>,
 }
 
 impl Packages {
-    /// Removes what nobody uses until the store is within its quota, the longest unused first. Blocking.
+    /// Removes unused packages until the store is within its quota, the longest unused first. Blocking.
     pub(crate) fn collect(&self) {
         if let Err(error) = self.collect_to(self.settings.quota) {
             tracing::error!(
@@ -42,7 +42,7 @@ impl Packages {
         }
     }
 
-    /// The same, to `quota` bytes each of packages and of packed copies; says which packages were removed. Blocking.
+    /// Like [`Self::collect`], to `quota` bytes each for packages and for packed copies; returns the packages removed. Blocking.
     pub(crate) fn collect_to(&self, quota: u64) -> Result<Vec<Pin>, StoreError> {
         let _alone = self
             .collecting
@@ -62,7 +62,7 @@ impl Packages {
         Ok(removed)
     }
 
-    /// What is installed, sorted. Blocking.
+    /// The installed packages, sorted. Blocking.
     pub(crate) fn list(&self) -> Result<Vec<StoredPackage>, StoreError> {
         let store = &self.settings.store;
         let installed = store.list()?.into_iter();
@@ -76,7 +76,7 @@ impl Packages {
         Ok(described.collect())
     }
 
-    /// Removes one; false when it isn't there. Blocking.
+    /// Removes a package; returns false if it isn't there. Blocking.
     pub(crate) fn remove(&self, pin: &Pin) -> Result<bool, StoreError> {
         let removed = self.settings.store.remove(pin)?;
         if removed {
@@ -86,7 +86,9 @@ impl Packages {
     }
 }
 
-/// Touches what calls have used and collects what nobody does, now and then, until the worker ends. `versions` are those that serve.
+/// Touches the packages that calls have used, and collects unused ones, from time to time, until the worker ends.
+///
+/// `versions` returns the versions that serve.
 pub(crate) async fn care(
     packages: Weak<Packages>,
     versions: impl Fn() -> Vec<Arc<Version>> + Clone + Send + 'static,
@@ -105,7 +107,7 @@ pub(crate) async fn care(
                 packages.collect();
             }
         });
-        // A panic is in the log; the next turn comes.
+        // A panic is in the log already; the next round comes anyway.
         let _ = work.await;
     }
 }

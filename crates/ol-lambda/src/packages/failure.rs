@@ -1,4 +1,4 @@
-//! Why packages can't be had: what the installer said, with what would help.
+//! Why packages can't be had: what the installer said, and what would help.
 
 use crate::invoke::InvokeError;
 use ol_packages::proxy::Report;
@@ -6,22 +6,22 @@ use ol_packages::store::StoreError;
 use ol_packages::wheels::WheelError;
 use std::fmt::Write as _;
 
-/// Why the packages of a function can't be had. `Display` is for its owner.
+/// Why the packages of a function can't be resolved or installed. `Display` is for the function's owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Failure(pub String);
 
-/// What an installer answers when it failed.
+/// An installer's answer when it failed.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Said {
-    /// One of those in [`remedy`].
+    /// One of the codes in [`remedy`].
     pub code: String,
-    /// The words of the installer, or of whoever fetches.
+    /// The words of the installer, or of the code that fetches.
     pub words: String,
 }
 
 impl Failure {
-    /// `doing` failed as the installer says; `report` is what its proxy saw.
+    /// `doing` failed, and the installer said why; `report` is what its proxy saw.
     pub(super) fn of(doing: &str, said: &Said, report: Option<&Report>) -> Self {
         let (what, remedy) = remedy(&said.code);
         let mut text = format!("{doing}: {what}; {remedy}");

@@ -1,8 +1,8 @@
-//! Installs what of a lock isn't in the store yet: each package once, whoever wants it, a few at a time.
+//! Installs the packages of a lock that aren't in the store yet: each package once, for all who want it, a few at a time.
 //!
-//! The worker fetches a wheel and checks its hash; a sandbox without any network unpacks and compiles it, and what it answers is
-//! kept packed for the next time. Each in a sandbox of its own, which is never used again: one that a package took over could hand out
-//! anything as the next one.
+//! The worker fetches a wheel and checks its hash. A sandbox without any network unpacks and compiles it, and its answer is
+//! kept packed for the next time. Each package gets a sandbox of its own, which is never used again: a sandbox that a package took over
+//! could hand out anything as the next package.
 
 use super::Packages;
 use super::bench::Tools;
@@ -19,13 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
-/// Packages of one function that are fetched at once; sandboxes wait for their turn.
+/// How many packages of one function are fetched at once; sandboxes wait for their turn.
 const AT_ONCE: usize = 8;
 
 /// Where sandboxes see the folder of [`Wheels`](ol_packages::wheels::Wheels).
 const WHEELS: &str = "/packages/.wheels";
 
-/// Leases all packages of `lock` for `holder`; `says` is told how far it is.
+/// Leases all packages of `lock` for `holder`; reports progress to `says`.
 pub(super) async fn install(
     packages: &Arc<Packages>,
     holder: &str,
@@ -61,7 +61,7 @@ pub(super) async fn install(
         .try_collect()
         .await;
     if new.load(Ordering::Relaxed) {
-        // The store has grown; what is leased stays. After a failure too, for others may have been installed before it.
+        // The store has grown; leased packages stay. Done after a failure too, for other packages may have been installed before it.
         let packages = Arc::clone(packages);
         tokio::task::spawn_blocking(move || packages.collect());
     }
@@ -75,7 +75,7 @@ async fn run(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failu
         Ok(filled) => return Ok(filled),
         Err(partial) => partial,
     };
-    // Held until it is installed, so that few wheels lie on the disk at once.
+    // Held until the package is installed, so that few wheels lie on the disk at once.
     let fetching = packages.fetching.acquire().await;
     let _fetching = fetching.map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
     let wheel = match fetch(packages, &tools, partial.pin()).await? {
@@ -93,7 +93,7 @@ async fn run(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failu
     let (filled, packed) = tokio::join!(fill(&doing, partial, tar, moving), packing);
     let filled = filled?;
     if let Some(packed) = packed {
-        // Beside everything else: it may go wrong.
+        // In the background, and a failure only gives a warning: the package itself is complete.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = packed.keep() {
                 tracing::warn!("no copy of a package is kept: {error}");
@@ -107,7 +107,7 @@ fn tags(tools: &Tools) -> &Tags {
     &tools.interpreter.tags
 }
 
-/// From the copy of what its wheel became before. `Err(partial)` if no good one is kept.
+/// Installs from the packed copy of an earlier installation. `Err(partial)` if there is no good copy.
 async fn unpack(
     packages: &Arc<Packages>,
     tools: &Arc<Tools>,
@@ -137,7 +137,7 @@ async fn unpack(
         .map_err(|error| Failure::store(&error))
 }
 
-/// Copies a package while it is unpacked. What is installed is none the worse without.
+/// Copies a package while it is unpacked. If that fails, the installed package is still good.
 async fn pack(
     packages: &Arc<Packages>,
     tools: &Arc<Tools>,
@@ -160,7 +160,7 @@ async fn pack(
         .ok()
 }
 
-/// Ends a fetch when nobody waits for it any more.
+/// Ends a fetch when it is dropped: nobody waits for the fetch any more.
 #[derive(Default)]
 struct Stop(Arc<AtomicBool>);
 
@@ -170,7 +170,7 @@ impl Drop for Stop {
     }
 }
 
-/// Has the wheel of `pin` at hand. The outer error is that nothing can be fetched at all.
+/// Fetches the wheel of `pin`, unless it is there. The outer error means that nothing can be fetched at all.
 async fn fetch(
     packages: &Arc<Packages>,
     tools: &Arc<Tools>,
@@ -180,7 +180,7 @@ async fn fetch(
     let stop = Stop::default();
     let limits = WheelLimits {
         within: settings.limits.runtime,
-        // What isn't smaller than a sandbox's memory can't be unpacked in it.
+        // A wheel as large as a sandbox's memory can't be unpacked in it.
         bytes: u64::from(settings.limits.mem.0) << 20,
         stop: Arc::clone(&stop.0),
     };
@@ -193,7 +193,7 @@ async fn fetch(
         .map_err(|error| Failure(format!("a wheel can't be fetched: {error}\n")))
 }
 
-/// From sources: their author's program runs, so once everything is fetched it has no way out.
+/// Builds a package from sources. Its author's program runs, so once everything is fetched the sandbox loses its way to the index.
 async fn build(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failure> {
     let mut job = Job::online(packages).await?;
     let doing = format!("building {}", partial.pin());
@@ -201,7 +201,7 @@ async fn build(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Fai
     job.close();
     let mut order = order(&partial);
     order["fetched"] = true.into();
-    // What a build made is not kept: another may make something else.
+    // A build's result is not kept packed: another build may give another result.
     let ([tar, _], moving) = job.order_tar("/install", &doing, order).await?;
     fill(&doing, partial, tar, moving).await
 }

@@ -1,6 +1,8 @@
-//! What is learned of the interpreter before the first package: which wheels it can use, and what spares uv from asking it each time.
+//! Learns what is needed of the interpreter before the first package is installed.
 //!
-//! By a sandbox that does nothing else: what it says is believed by all that come after it.
+//! That is which wheels the interpreter can use, and data that spares uv from asking it each time.
+//!
+//! A sandbox that does nothing else reports them, since all later sandboxes rely on them.
 
 use super::Packages;
 use super::bench::Base;
@@ -18,7 +20,7 @@ const DOING: &str = "looking at the base's Python";
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// What it tells at most.
+/// Limits of what the sandbox may report.
 const LIMITS: ExtractLimits = ExtractLimits {
     bytes: 4 << 20,
     entries: 200,
@@ -26,20 +28,20 @@ const LIMITS: ExtractLimits = ExtractLimits {
     ratio: 200,
 };
 
-/// What is known of it.
+/// What is known of the interpreter.
 #[derive(Debug)]
 pub(super) struct Interpreter {
     pub tags: Tags,
-    /// Files that uv finds in its cache: path and content.
+    /// Files for uv's cache: path and content.
     pub seed: Vec<(String, Vec<u8>)>,
 }
 
-/// Asks a sandbox of `base`.
+/// Asks a sandbox made from `base`.
 pub(super) async fn learn(packages: &Arc<Packages>, base: Base) -> Result<Interpreter, Failure> {
     let mut job = Job::of(packages, base)?;
     let order = serde_json::json!({});
     let ([tar, _], moving) = job.order_tar("/interpreter", DOING, order).await?;
-    // Nobody else's, not even of an attempt before this one that was given up.
+    // Used by no other attempt, not even by an earlier one that was given up.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = packages
         .settings
@@ -52,7 +54,7 @@ pub(super) async fn learn(packages: &Arc<Packages>, base: Base) -> Result<Interp
         .map_err(|error| failed(&error))
 }
 
-/// Through `folder`, which is emptied before and gone afterwards.
+/// Reads the report by way of `folder`, which is emptied before and removed afterwards.
 fn read(folder: &Path, tar: impl Read) -> io::Result<Interpreter> {
     let empty = || match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,6 +1,6 @@
-//! One installer sandbox, without a network or with nothing but a proxy of ours to the package index, and orders to the program in it.
+//! One installer sandbox and orders to the program in it. It has no network, or only the worker's proxy to the package index.
 //!
-//! It is an instance like a function's, without a function: made, limited, logged and ended as those are.
+//! It is an instance like a function's, but without a function: made, limited, logged and ended in the same way.
 
 use super::Packages;
 use super::bench::Base;
@@ -18,28 +18,28 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use tokio::sync::{SemaphorePermit, mpsc};
 
-/// The longest answer that isn't a tar, in bytes: a lock of a thousand packages with all their hashes.
+/// The longest answer that isn't a tar, in bytes: enough for a lock of a thousand packages with all their hashes.
 const LONGEST: usize = 16 << 20;
 
-/// A sandbox at work.
+/// One installer sandbox at work.
 pub(super) struct Job<'a> {
     instances: Arc<Instances>,
     base: Base,
     proxy: Option<Proxy>,
-    /// No way to the index any more.
+    /// The way to the index was taken away.
     closed: bool,
-    /// Kept until the end.
+    /// The job's place among those that run at once; kept until the end.
     turn: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Job<'a> {
-    /// One with a way to the index. Waits for its turn; the sandbox is made with the first order.
+    /// A job that reaches the index. Waits for its turn; the sandbox is made with the first order.
     pub(super) async fn online(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
         let tools = packages.bench.tools(packages).await?;
         Self::in_turn(packages, tools.online.clone()).await
     }
 
-    /// The same without any network.
+    /// Like [`Self::online`], but without any network.
     pub(super) async fn offline(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
         let tools = packages.bench.tools(packages).await?;
         Self::in_turn(packages, tools.offline.clone()).await
@@ -53,7 +53,7 @@ impl<'a> Job<'a> {
         Ok(job)
     }
 
-    /// Without a turn, for the first of all.
+    /// A job that waits for no turn, for the very first one.
     pub(super) fn of(packages: &Arc<Packages>, base: Base) -> Result<Self, Failure> {
         let version = Arc::clone(&base.version);
         let instances = Instances::of_ours(name(), Arc::clone(&packages.resources), version)
@@ -73,7 +73,7 @@ impl<'a> Job<'a> {
         self.proxy = None;
     }
 
-    /// Gives an order; the answer is JSON.
+    /// Gives an order whose answer is JSON.
     pub(super) async fn order(
         &mut self,
         path: &str,
@@ -84,8 +84,10 @@ impl<'a> Job<'a> {
         collect(doing, answer.body).await
     }
 
-    /// Gives an order; the answer is a tar, to be read by threads that may block while this future runs beside them. It ends when the
-    /// first does; the second may be dropped.
+    /// Gives an order whose answer is a tar, returned twice.
+    ///
+    /// Threads that may block read both copies while the returned future runs beside them. The future ends when the reader of the
+    /// first copy does; the second copy may be dropped.
     pub(super) async fn order_tar(
         &mut self,
         path: &str,
@@ -105,7 +107,7 @@ impl<'a> Job<'a> {
             };
             while let Some(part) = stream.next().await {
                 let part = part.map_err(|error| error.to_string());
-                // Whoever reads has seen enough; the other only listens.
+                // The first reader has seen enough; the second only follows it.
                 if first.send(part.clone()).await.is_err() {
                     return;
                 }
@@ -182,7 +184,7 @@ async fn collect(doing: &str, body: AnswerBody) -> Result<Bytes, Failure> {
     Ok(all.freeze())
 }
 
-/// A tar as it comes.
+/// A tar as it arrives.
 pub(super) struct Tar {
     parts: mpsc::Receiver<Result<Bytes, String>>,
     part: Bytes,
@@ -210,7 +212,7 @@ impl Read for Tar {
     }
 }
 
-/// What it is called in its log.
+/// The name of the installer in its log.
 fn name() -> FunctionName {
     FunctionName::parse("installer").expect("letters make a name")
 }

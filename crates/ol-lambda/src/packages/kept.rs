@@ -1,4 +1,4 @@
-//! The locks of functions on disk, so that a function has the same packages after a restart, without asking anybody.
+//! The locks of functions on disk, so that a function has the same packages after a restart, without asking the index.
 
 use ol_model::FunctionName;
 use ol_packages::lock::Lock;
@@ -8,18 +8,18 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-/// Where they lie: `NAME.json` each.
+/// The folder of the locks: `NAME.json` each.
 #[derive(Debug)]
 pub(super) struct Kept {
     folder: PathBuf,
 }
 
-/// What a lock answers; for another question another lock is needed.
+/// What a lock is an answer to; another question needs another lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Question {
     /// Digest of the requirements.
     requirements: String,
-    /// Which Python functions have.
+    /// The Python that functions run on.
     python: String,
     /// May sources be built?
     allow_sdist: bool,
@@ -50,7 +50,7 @@ impl Kept {
         self.folder.join(format!("{name}.json"))
     }
 
-    /// The lock that `name` has had since it asked the same. One that can't be read is none: it is then found anew. Blocking.
+    /// The lock of `name`, if it was found for the same question. One that can't be read is ignored, thus found anew. Blocking.
     pub(super) fn of(&self, name: &FunctionName, question: &Question) -> Option<Lock> {
         let text = fs::read(self.path(name)).ok()?;
         let entry: Entry = serde_json::from_slice(&text).ok()?;
@@ -66,7 +66,7 @@ impl Kept {
         }
     }
 
-    /// Keeps it, durably: whole or not at all. Blocking.
+    /// Saves a lock, durably: whole or not at all. Blocking.
     pub(super) fn keep(
         &self,
         name: &FunctionName,
@@ -79,7 +79,7 @@ impl Kept {
             lock: lock.to_json(),
         };
         let path = self.path(name);
-        // No function's name has a slash or is that long, so this is nobody's.
+        // No function's name has a slash or is long enough to make this the name of another lock.
         let new = self.folder.join(format!("{name}.json.new"));
         let mut file = File::create(&new)?;
         file.write_all(&serde_json::to_vec(&entry)?)?;
@@ -89,7 +89,7 @@ impl Kept {
     }
 
     pub(super) fn forget(&self, name: &FunctionName) {
-        // Nothing is lost if it stays: it answers one question only.
+        // A failure does no harm: the lock answers only one question.
         let _ = fs::remove_file(self.path(name));
     }
 }

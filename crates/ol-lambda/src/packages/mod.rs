@@ -1,16 +1,16 @@
-//! The packages of functions: found out, installed, held while a version uses them.
+//! The packages of functions: resolved, installed, and held while a version uses them.
 //!
 //! ```text
 //!   Requirements ──▶ Lock (kept since the last time, or resolved) ──▶ each in the store, or installed ──▶ PackageSet
 //!                            └── a Job with a way to the index      └── its wheel, fetched here, a Job without one     of a Version
 //! ```
 //!
-//! - [`prepare`]: the whole way for one version
+//! - [`prepare`]: all steps for one version
 //! - [`resolve`]: from requirements to a lock, once for all who ask for the same
-//! - [`install`]: what is missing, once for all who want it
+//! - [`install`]: installs what is missing, once for all who want it
 //! - [`job`]: one installer sandbox, and orders to it
-//! - [`bench`]: what installer sandboxes are made of
-//! - [`interpreter`]: what is learned of the base's Python before the first of them
+//! - [`bench`]: what installer sandboxes are made from
+//! - [`interpreter`]: what is learned of the base image's Python before the first of them
 //! - [`kept`]: the locks of functions on disk
 //! - [`care`]: what the store holds, and how it is kept small
 //! - [`failure`]: what went wrong, in words for a function's owner
@@ -42,42 +42,42 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
-/// Installer sandboxes at once; more would take the cores and the memory of calls.
+/// How many installer sandboxes run at once; more would take the cores and the memory of calls.
 const JOBS: usize = 2;
 
-/// Wheels that are fetched or wait for a sandbox at once, of all functions.
+/// How many wheels are fetched or wait for a sandbox at once, for all functions together.
 const FETCHES: usize = 8;
 
-/// What packages are got with.
+/// What packages are resolved and installed with.
 #[derive(Debug)]
 pub struct PackagesSettings {
-    /// Where installed packages lie; sandboxes see it as `/packages`.
+    /// The folder of installed packages; sandboxes see it as `/packages`.
     pub store: Store,
-    /// Where wheels lie while they are installed: `.wheels` of the store's folder.
+    /// The folder of wheels that are being installed: `.wheels` of the store's folder.
     pub wheels: Wheels,
     /// Packed copies of packages.
     pub packed: Packed,
-    /// A directory of ours that outlives the worker: locks, and uv if it had to be fetched.
+    /// A directory of the lambda layer that outlives the worker: locks, and uv if it had to be fetched.
     pub state: PathBuf,
-    /// The index, or why there is none: what is set on this host can't be used.
+    /// The package index, or why there is none: the setting on this host can't be used.
     pub index: Result<Index, String>,
-    /// Which Python functions have; a lock is made for one.
+    /// The Python that functions run on; a lock is made for one.
     pub python: String,
-    /// What an installer sandbox may use; its files count on top of its memory.
+    /// What an installer sandbox may use; the limit of its memory includes its files.
     pub limits: Limits,
     /// May code of packages be run to build them?
     pub allow_sdist: bool,
-    /// The store's size in bytes beyond which unused packages are removed.
+    /// The size of the store, in bytes, beyond which unused packages are removed.
     pub quota: u64,
 }
 
 impl PackagesSettings {
-    /// The limits of an installer sandbox by `config`.
+    /// The limits of an installer sandbox according to `config`.
     #[must_use]
     pub fn limits(config: &WorkerConfig) -> Limits {
         let mut limits = config.installer_limits();
         let whole = limits.mem.0.saturating_add(limits.scratch.0);
-        // The pool could never hold more.
+        // The pool could never hold a sandbox with more.
         limits.mem.0 = whole.min(config.mem_pool().0);
         limits
     }
@@ -92,7 +92,7 @@ pub(crate) struct Packages {
     resolving: resolve::Resolving,
     jobs: Semaphore,
     fetching: Semaphore,
-    /// Held while packages are collected: two at once would each see the store too large, and remove twice as much.
+    /// Held while packages are collected: two collections at once would each find the store too large, and remove twice as much.
     collecting: Mutex<()>,
 }
 
@@ -110,13 +110,13 @@ impl Packages {
         }
     }
 
-    /// What a lock for `wanted` answers.
+    /// The question that a lock for `wanted` answers.
     fn question(&self, wanted: &Requirements) -> Question {
         let Self { settings, .. } = self;
         Question::new(wanted.digest(), &settings.python, settings.allow_sdist)
     }
 
-    /// Forgets what was locked for a function that is deleted. Blocking, for a moment.
+    /// Removes the kept lock of a function that is deleted. Blocks for a moment.
     pub(crate) fn forget(&self, name: &ol_model::FunctionName) {
         self.kept.forget(name);
     }

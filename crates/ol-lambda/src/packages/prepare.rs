@@ -1,4 +1,4 @@
-//! The packages of one version: locked, in the store, leased.
+//! Prepares the packages of one version: locked, in the store, leased.
 
 use super::Packages;
 use super::failure::Failure;
@@ -11,7 +11,7 @@ use ol_packages::lock::Lock;
 use ol_packages::requirements::Requirements;
 use std::sync::Arc;
 
-/// Gets the packages that `wanted` asks for; `says` is told what is being done.
+/// Gets the packages that `wanted` asks for; reports progress to `says`.
 pub(crate) async fn prepare(
     packages: &Arc<Packages>,
     name: &FunctionName,
@@ -33,8 +33,8 @@ pub(crate) async fn prepare(
         None => {
             says("finding out which packages are needed".to_owned());
             let lock = resolve(packages, &question, wanted).await?;
-            // What the index said is believed for good only once it has been had: it may have told of a broken file, which
-            // is then replaced.
+            // The index's answer is kept only once the packages could be installed: it may have named a broken file, which
+            // will then be replaced.
             let held = install(packages, name.as_str(), &lock, says)
                 .await
                 .inspect_err(|_| packages.resolving.forget(&question))?;
@@ -63,8 +63,9 @@ async fn lay_out(packages: &Arc<Packages>, lock: &Arc<Lock>) -> Result<View, Fai
         })
 }
 
-/// Keeps the lock of `set`, which answers what `wanted` asks, for after a restart. Not for a version that was replaced or deleted
-/// while its packages were got: its lock would take the place of its successor's.
+/// Keeps the lock of `set`, which answers what `wanted` asks, for a restart.
+///
+/// Not for a version that was replaced or deleted while its packages were being installed: its lock would replace its successor's.
 pub(crate) async fn keep(
     packages: &Arc<Packages>,
     name: &FunctionName,

@@ -1,4 +1,4 @@
-//! From requirements to a lock. Of all who ask the same within a while one has it looked up, and all get the same answer.
+//! From requirements to a lock. If several functions ask the same within a while, one looks it up, and all get the same answer.
 
 use super::Packages;
 use super::failure::Failure;
@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an answer is good for others who ask the same.
+/// How long an answer is reused for others who ask the same.
 const FRESH: Duration = Duration::from_secs(600);
 
-/// Answers that are kept for others; the older half goes when there are more.
+/// How many answers are kept for others; beyond that, all that no task is waiting for are dropped.
 const MOST: usize = 256;
 
-/// Locked while it is looked up.
+/// Locked while the answer is being looked up.
 type Answer = Arc<tokio::sync::Mutex<Option<(Instant, Arc<Lock>)>>>;
 
 /// Answers, and those being looked up.
@@ -35,13 +35,13 @@ impl Resolving {
     fn seat(&self, question: &Question) -> Answer {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= MOST {
-            // Those that nobody is waiting for.
+            // Drop the answers that no task is waiting for.
             answers.retain(|_, answer| Arc::strong_count(answer) > 1);
         }
         Arc::clone(answers.entry(question.clone()).or_default())
     }
 
-    /// An answer was of no use: whoever asks next has it looked up.
+    /// Forgets a useless answer: the next who asks looks it up again.
     pub(super) fn forget(&self, question: &Question) {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         answers.remove(question);

@@ -1,4 +1,4 @@
-//! What a registry offers to the lambda layer, wherever it keeps its bundles.
+//! What a registry offers to the lambda layer, wherever the registry keeps its bundles.
 
 use super::RegistryError;
 use ol_model::FunctionName;
@@ -10,19 +10,20 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A future in a box, so that registries of different kinds share one type.
+/// A boxed future, so that different kinds of registries share one type.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Told the name of a function whose bundle has changed.
+/// A callback that is told the name of a function whose bundle has changed.
 pub type Announce = Box<dyn Fn(&FunctionName) + Send + Sync>;
 
-/// What tells one stored bundle from the next, as far as its registry can tell without reading it. Equal as long as nobody replaced or
-/// touched it.
+/// Tells one stored bundle from the next, as far as the registry can tell without reading it.
+///
+/// Two stamps are equal as long as nobody replaced or touched the bundle.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Stamp(Arc<[u8]>);
 
 impl Stamp {
-    /// One that holds what its registry goes by, which nobody else looks into.
+    /// A stamp made of the bytes that a registry compares; nobody else interprets them.
     pub fn new(tag: impl Into<Arc<[u8]>>) -> Self {
         Self(tag.into())
     }
@@ -35,13 +36,15 @@ impl fmt::Debug for Stamp {
     }
 }
 
-/// The bytes of a bundle, from its beginning to its end. Reading may block.
+/// The bytes of a bundle, from the beginning to the end. Reading may block.
 pub trait Content: Read + Send + 'static {
-    /// The stamp of what is read, as it is now. To be compared with the one before once all has been read: when they differ, somebody
-    /// was still writing, and what was read is a mixture. May block for a moment.
+    /// The stamp of the bundle being read, as it is now.
+    ///
+    /// Compare it with the earlier one once all has been read: if they differ, somebody was still writing, and what was read is a mixture.
+    /// May block for a moment.
     ///
     /// # Errors
-    /// When that can't be found out.
+    /// When the stamp can't be found out.
     fn stamp(&self) -> io::Result<Stamp>;
 }
 
@@ -49,7 +52,7 @@ pub trait Content: Read + Send + 'static {
 pub struct Bundle {
     /// The stamp of this very content, so that a replacement a moment later can't pair new content with an old stamp.
     pub stamp: Stamp,
-    /// What is in it.
+    /// The bytes of the bundle.
     pub content: Box<dyn Content>,
 }
 
@@ -60,18 +63,18 @@ impl Bundle {
     }
 }
 
-/// The bundles that a worker serves. Calls need no order among themselves.
+/// The bundles that a worker serves. Concurrent calls need no particular order.
 pub trait Registry: Send + Sync + 'static {
-    /// The functions that have a bundle, sorted.
+    /// The names of the functions that have a bundle, sorted.
     ///
     /// # Errors
-    /// When they can't be listed.
+    /// When the functions can't be listed.
     fn list(&self) -> Pending<'_, Result<Vec<FunctionName>, RegistryError>>;
 
     /// The stamp of the bundle that is stored now; `None` when there is no such function.
     ///
     /// # Errors
-    /// When that can't be found out.
+    /// When the stamp can't be found out.
     fn look<'a>(
         &'a self,
         name: &'a FunctionName,
@@ -86,8 +89,9 @@ pub trait Registry: Send + Sync + 'static {
         name: &'a FunctionName,
     ) -> Pending<'a, Result<Option<Bundle>, RegistryError>>;
 
-    /// Stores a copy of the file `from` as the bundle of `name`, durably and whole or not at all. The stamp is of what is stored on
-    /// return: of this upload, unless another one was faster.
+    /// Stores a copy of the file `from` as the bundle of `name`, durably and whole or not at all.
+    ///
+    /// The returned stamp is of what is stored on return: of this upload, unless another one was faster.
     ///
     /// # Errors
     /// When `from` can't be read or the bundle can't be stored.
@@ -97,35 +101,36 @@ pub trait Registry: Send + Sync + 'static {
         from: &'a Path,
     ) -> Pending<'a, Result<Stamp, RegistryError>>;
 
-    /// Deletes the bundle of `name`, durably, and what was kept of the one before; false when there was none.
+    /// Deletes the bundle of `name`, durably, and the kept previous bundle; returns false if there was none.
     ///
     /// # Errors
-    /// When it can't be deleted, or perhaps not durably: it may come back after a power cut.
+    /// When the bundle can't be deleted, or perhaps not durably: it may come back after a power cut.
     fn delete<'a>(&'a self, name: &'a FunctionName) -> Pending<'a, Result<bool, RegistryError>>;
 
-    /// Keeps the bundle that is stored now, beside the one that will take its place.
+    /// Keeps the bundle that is stored now, beside the one that will replace it.
     ///
     /// # Errors
-    /// When it can't.
+    /// When the bundle can't be kept.
     fn keep_before<'a>(&'a self, name: &'a FunctionName) -> Pending<'a, io::Result<()>>;
 
-    /// Forgets what was kept, if anything was.
+    /// Removes the kept bundle, if there is one.
     ///
     /// # Errors
-    /// When it can't.
+    /// When the kept bundle can't be removed.
     fn forget_before<'a>(&'a self, name: &'a FunctionName) -> Pending<'a, io::Result<()>>;
 
-    /// Opens what was kept.
+    /// Opens the kept bundle.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// When the kept bundle can't be opened.
     fn read_before<'a>(
         &'a self,
         name: &'a FunctionName,
     ) -> Pending<'a, Result<Option<Bundle>, RegistryError>>;
 
-    /// From now on `announce` is told of each bundle that was stored, replaced or deleted, by whomever. A registry that doesn't hear of
-    /// that announces nothing; it is looked at again after `registry_cache_ms` all the same.
+    /// From now on, calls `announce` for each bundle that was stored, replaced or deleted, by anybody.
+    ///
+    /// A registry that doesn't learn of changes announces nothing; it is still looked at again after `registry_cache_ms`.
     fn announce_to(&self, announce: Announce) {
         drop(announce);
     }

@@ -1,4 +1,4 @@
-//! Why a registry could not do what was asked, in words for whoever runs the worker: no path is told but that of the folder, once.
+//! Why a registry could not do what was asked, in words for the operator; the only path told is the folder's, once.
 
 use ol_model::FunctionName;
 use std::io;
@@ -8,8 +8,9 @@ use thiserror::Error;
 /// Why the registry could not do what was asked.
 #[derive(Debug, Error)]
 pub enum RegistryError {
-    /// The folder can't be used at all. Seen when the worker starts and by its operator only, so it
-    /// names the path, which the others never do.
+    /// The folder can't be used at all.
+    ///
+    /// This happens when the worker starts and only the operator sees it, so the message names the path, which the others never do.
     #[error("failed to open the registry {folder:?}; make it a directory that this user may write")]
     Open {
         /// The folder.
@@ -23,7 +24,7 @@ pub enum RegistryError {
         /// What the file system said.
         source: io::Error,
     },
-    /// Something else lies where the bundle should: a link would let the folder point anywhere.
+    /// The bundle's file isn't a regular file: a link would let the folder point anywhere.
     #[error(
         "{name}.tar.gz in the registry is not a regular file; replace it with the bundle itself"
     )]
@@ -39,8 +40,9 @@ pub enum RegistryError {
         /// What the file system said.
         source: io::Error,
     },
-    /// A bundle could not be stored. The one before it is still in place, unless only the last step
-    /// failed: making the new one durable.
+    /// A bundle could not be stored.
+    ///
+    /// The previous one is still in place, unless only the last step failed: making the new one durable.
     #[error("failed to store the bundle of {name}; check the registry's disk and upload it again")]
     Put {
         /// The function.
@@ -48,7 +50,7 @@ pub enum RegistryError {
         /// What the file system said.
         source: io::Error,
     },
-    /// Stored, and removed by somebody else before this call returned.
+    /// The bundle was stored, and removed by somebody else before this call returned.
     #[error("the bundle of {name} was deleted while it was stored; upload it again")]
     Vanished {
         /// The function.

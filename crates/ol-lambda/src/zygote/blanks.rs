@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   start ── take() ──▶ a blank, given code and limits by the pool: bound, and never shared again
-//!              └ demand ─▶ the task here forks as many as are wanted, when nobody waits for a start
+//!              └ demand ─▶ the task here forks as many as are wanted, while nobody waits for a start
 //! ```
 
 use super::demand::Demand;
@@ -20,9 +20,9 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// After a start, so long nothing is forked ahead: the start is to have the cores for itself.
+/// How long after a start nothing is forked ahead: the start should have the cores for itself.
 const COURTESY: Duration = Duration::from_millis(3);
-/// How often it is looked whether there are more than are wanted.
+/// How often to check whether there are more blanks than wanted.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a blank may take to warm up.
 const WARMING: Duration = Duration::from_secs(5);
@@ -32,16 +32,16 @@ pub(crate) struct Blank {
     pub sandbox: Running,
     pub channel: Channel,
     pub output: pipe::Receiver,
-    /// Its zygote.
+    /// The zygote that it was forked from.
     pub zygote: Arc<Zygote>,
 }
 
-/// What blanks are like, and how many there may be.
+/// How blanks are made, and how many there may be.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub limits: Limits,
     pub most: usize,
-    /// They have it from the beginning, for laying a link takes longer than all else that a blank has yet to get.
+    /// The network of every blank. Blanks have it from the beginning: to set up a link takes longer than all else that a start adds.
     pub network: Network,
 }
 
@@ -59,7 +59,7 @@ struct State {
 }
 
 impl Blanks {
-    /// Keeps blanks of what `zygotes` has, from now on until it is dropped.
+    /// Keeps blanks forked from `zygotes`, from now on until the returned handle is dropped.
     pub(crate) fn keep(kept: Kept, zygotes: &Arc<Zygotes>, pool: &Arc<dyn Pool>) -> Arc<Self> {
         let blanks = Arc::new(Self {
             kept,
@@ -77,7 +77,7 @@ impl Blanks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A start begins: takes a blank if there is one with that network.
+    /// A start begins: takes a blank with that network, if there is one.
     pub(crate) fn take(&self, network: Network) -> Option<Blank> {
         if network != self.kept.network {
             return None;
@@ -91,19 +91,19 @@ impl Blanks {
         blank
     }
 
-    /// Lets go of all of them: memory is short, or the end is near. Says how much comes back.
+    /// Drops all blanks, because memory is short or the worker ends; returns how much memory that frees.
     pub(crate) fn let_go(&self) -> MiB {
         let mut state = self.state();
         let ready = std::mem::take(&mut state.ready);
         if !ready.is_empty() {
-            // Not again at once: it starts anew with the next start.
+            // Blanks are made again only after the next start, not at once.
             state.demand = Demand::default();
         }
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
         MiB(count.saturating_mul(self.kept.limits.mem.0))
     }
 
-    /// For people: those that stand ready.
+    /// For people: the blanks that are ready.
     pub(crate) fn describe(&self) -> Vec<String> {
         let state = self.state();
         let line = |blank: &Blank| {
@@ -113,7 +113,7 @@ impl Blanks {
         state.ready.iter().map(line).collect()
     }
 
-    /// Is one more to be made? Lets go of those that are too many or of a zygote that isn't `zygote`.
+    /// Is another blank to be made? Also drops surplus blanks, and those forked from another zygote than `zygote`.
     fn lacks(&self, zygote: Option<&Arc<Zygote>>, pool: &dyn Pool) -> bool {
         let mut state = self.state();
         state

@@ -1,28 +1,28 @@
 //! How many blanks to keep; pure.
 //!
-//! A blank costs memory that nobody uses, and saves one start the fork. So there are as many as starts are likely to come before new
-//! ones can be made, and none when nobody has started anything for a while.
+//! A blank costs memory that is otherwise unused, and saves one start the fork. Thus there are as many blanks as starts are likely to come
+//! before new ones can be made, and none when there was no start for a while.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Over what time the rate of starts is taken.
+/// The period over which the rate of starts is measured.
 const MEMORY: Duration = Duration::from_secs(4);
-/// Starts of so much time are kept ready for: making one takes a few milliseconds, but starts come in bunches.
+/// Blanks are kept for the starts of this period: making one takes a few milliseconds, but starts come in bunches.
 const AHEAD: Duration = Duration::from_millis(250);
-/// After so long without a start, none are kept.
+/// After this long without a start, no blanks are kept.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// What is known of the demand.
+/// The recent demand for starts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Demand {
-    /// Starts, each weighing less the longer it is ago.
+    /// The number of starts, each weighing less the older it is.
     weight: f64,
     last: Option<Instant>,
 }
 
 impl Demand {
-    /// Somebody starts an instance.
+    /// Counts the start of an instance.
     pub(crate) fn arrived(&mut self, now: Instant) {
         self.weight = self.weight_at(now) + 1.0;
         self.last = Some(now);
@@ -35,7 +35,7 @@ impl Demand {
         self.weight * (-age / MEMORY.as_secs_f64()).exp()
     }
 
-    /// How many blanks to keep, when there are `most` allowed and memory for `room` of them beside what runs.
+    /// How many blanks to keep, if `most` are allowed and the free memory has room for `room` of them.
     pub(crate) fn wanted(&self, now: Instant, most: usize, room: usize) -> usize {
         let Some(last) = self.last else { return 0 };
         if now.saturating_duration_since(last) > FORGOTTEN {
@@ -43,7 +43,7 @@ impl Demand {
         }
         let per_second = self.weight_at(now) / MEMORY.as_secs_f64();
         let ahead = (per_second * AHEAD.as_secs_f64()).ceil().max(1.0);
-        // A quarter of what is free at most: memory is for those who are called.
+        // At most a quarter of the free memory: memory is for functions that are called.
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a float turns into the nearest whole number there is"

@@ -1,15 +1,15 @@
-//! Zygotes: sandboxes that have imported and fork others, so that a function starts for the price of a fork.
+//! Zygotes: sandboxes that have imported modules and fork others, so that starting a function costs only a fork.
 //!
 //! ```text
 //!   provision ── parent() ──▶ Zygotes ◀── keeps one root zygote alive ── a task
-//!        └── a fork that failed: suspect() ──▶ replaced; whoever asked starts afresh meanwhile
+//!        └── a fork that failed: suspect() ──▶ replaced; starts are fresh meanwhile
 //! ```
-//! - `root`: the one zygote that there is by now, which has imported the runtime and nothing else
-//! - `spawn`: making any zygote
+//! - `root`: keeps the root zygote, the only one at present, which has imported the runtime and nothing else
+//! - `spawn`: makes a zygote
 //! - `blanks`: leaves forked ahead, which a start takes instead of a fork; `demand` says how many there should be
 //!
-//! A zygote is not trusted: it may hang, lie or die. What is forked from it is checked, and bounded in time, by the pool,
-//! and nobody's call fails because of it.
+//! A zygote is not trusted: it may hang, lie or die. The pool checks what is forked from it and limits the time of a fork,
+//! and no call fails because of a zygote.
 
 mod blanks;
 mod demand;

@@ -1,4 +1,4 @@
-//! The root zygote, kept alive: made at start, replaced when it dies or fails too often.
+//! Keeps the root zygote alive: it is made at start, and replaced when it dies or fails too often.
 
 use super::spawn::{Recipe, Zygote};
 use ol_model::{Limits, MiB};
@@ -9,17 +9,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Forks that may fail in a row before a zygote is given up: one may fail for a reason of its own, such as a limit too small for a
-/// process.
+/// How many forks may fail in a row before a zygote is replaced.
+///
+/// One fork may fail for a reason of its own, such as a limit too small for a process.
 const FAILURES_IN_A_ROW: u32 = 3;
 
-/// How long to wait before a zygote that lived shortly is made anew; doubles up to the longest.
+/// How long to wait before a zygote that died early is replaced; doubles up to the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// One that lived this long didn't die of what it is.
+/// If a zygote lived this long, nothing that the next one shares caused its death.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 
-/// The root has imported nothing of anybody's: this is plenty for Python itself.
+/// The root zygote has imported no tenant's or package's code: this is plenty for Python itself.
 const ROOT_MEMORY: MiB = MiB(64);
 
 /// The zygotes of a worker.
@@ -27,7 +28,7 @@ const ROOT_MEMORY: MiB = MiB(64);
 pub(crate) struct Zygotes {
     current: Mutex<Current>,
     failures: AtomicU32,
-    /// The one that serves is to be replaced, or all of it is to end.
+    /// Notified when the zygote in service is to be replaced, or when everything is to end.
     changed: Notify,
 }
 
@@ -38,8 +39,9 @@ struct Current {
 }
 
 impl Zygotes {
-    /// Keeps a root zygote alive, from now until [`Self::end`]; until the first is there, everything starts afresh. `limits` are those
-    /// of a zygote.
+    /// Keeps a root zygote alive, from now until [`Self::end`]; until the first one is ready, every start is fresh.
+    ///
+    /// `limits` are the limits of a zygote.
     pub(crate) fn keep(self: &Arc<Self>, pool: &Arc<dyn Pool>, limits: Limits, shells: u16) {
         let most = limits.mem;
         let limits = Limits {
@@ -67,12 +69,12 @@ impl Zygotes {
         self.current().zygote.clone()
     }
 
-    /// `zygote` forked somebody.
+    /// Notes that a fork succeeded.
     pub(crate) fn praise(&self) {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// `zygote` failed to fork somebody, and why.
+    /// Notes that a fork from `zygote` failed, and why.
     pub(crate) fn suspect(&self, zygote: &Arc<Zygote>, why: &str) {
         tracing::warn!("the zygote in sandbox {} failed: {why}", zygote.id());
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 < FAILURES_IN_A_ROW {
@@ -83,7 +85,7 @@ impl Zygotes {
         }
     }
 
-    /// Lets go of all zygotes, for good.
+    /// Drops all zygotes, for good.
     pub(crate) fn end(&self) {
         let mut current = self.current();
         current.ended = true;
@@ -91,12 +93,12 @@ impl Zygotes {
         self.changed.notify_one();
     }
 
-    /// For people: what there is.
+    /// For people: the zygote, if there is one.
     pub(crate) fn describe(&self) -> Option<String> {
         self.current().zygote.as_ref().map(|z| z.describe())
     }
 
-    /// Puts `zygote` in service; false if all of it has ended.
+    /// Puts `zygote` in service; returns false if everything has ended.
     fn serve(&self, zygote: &Arc<Zygote>) -> bool {
         let mut current = self.current();
         if !current.ended {
@@ -106,7 +108,7 @@ impl Zygotes {
         !current.ended
     }
 
-    /// Takes `zygote` out of service; false if it wasn't in it.
+    /// Takes `zygote` out of service; returns false if it wasn't in service.
     fn dismiss(&self, zygote: &Arc<Zygote>) -> bool {
         let serving = &mut self.current().zygote;
         let dismissed = serving.take_if(|serving| Arc::ptr_eq(serving, zygote));

@@ -1,4 +1,4 @@
-//! Making a zygote: a sandbox that is told to import and then to fork.
+//! Makes a zygote: a sandbox that is told what to import and then to fork.
 
 use crate::guest::frame::sections;
 use crate::guest::{Channel, ChannelError, Kind};
@@ -9,25 +9,25 @@ use ol_sandbox::{
 };
 use std::time::Duration;
 
-/// How long a zygote may take until it greets, and again until it has imported what it should.
+/// How long a zygote may take to greet, and again to import its modules.
 const IMPORTS: Duration = Duration::from_secs(60);
 
-/// How long memory for one is waited for.
+/// How long to wait for a zygote's memory.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a zygote may need beyond what it uses once it has imported: each fork makes it copy some pages.
+/// How much memory a zygote may need beyond what it uses after its imports: each fork makes it copy some pages.
 const ROOM: MiB = MiB(8);
 
-/// A zygote that forks.
+/// A zygote that can fork.
 pub(crate) struct Zygote {
     sandbox: Running,
-    /// Held open: a guest whose connection ends, ends.
+    /// Held open: a guest ends when its connection ends.
     channel: Channel,
-    /// Which compiled code its Python takes, and so that of its children.
+    /// Which kind of compiled code its Python, and thus that of its children, accepts.
     magic: String,
 }
 
-/// What to make of a sandbox.
+/// What a zygote is made from.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub parent: Parent,
@@ -36,9 +36,9 @@ pub(crate) struct Recipe {
     pub most: MiB,
     /// Shells to keep ready for its leaves.
     pub shells: u16,
-    /// What of the package store it sees.
+    /// What the zygote sees of the package store.
     pub packages: Packages,
-    /// What to add to the module search path, as paths inside.
+    /// What to add to the module search path, as paths inside the sandbox.
     pub path: Vec<String>,
     /// Modules to import.
     pub imports: Vec<String>,
@@ -60,7 +60,7 @@ pub(crate) enum SpawnError {
 }
 
 impl Zygote {
-    /// Makes one.
+    /// Makes a zygote.
     pub(crate) async fn spawn(pool: &dyn Pool, recipe: Recipe) -> Result<Self, SpawnError> {
         let spec = SandboxSpec {
             parent: recipe.parent,
@@ -112,17 +112,17 @@ impl Zygote {
         })
     }
 
-    /// Its sandbox, and the connection that has to be held open.
+    /// Its sandbox, and the connection, which has to be held open.
     pub(crate) fn into_parts(self) -> (Running, Channel) {
         (self.sandbox, self.channel)
     }
 
-    /// It as the parent of others.
+    /// The zygote as the parent of other sandboxes.
     pub(crate) fn as_parent(&self) -> Parent {
         self.sandbox.as_parent()
     }
 
-    /// Which compiled code its children take.
+    /// Which kind of compiled code its children accept.
     pub(crate) fn magic(&self) -> &str {
         &self.magic
     }
@@ -132,12 +132,12 @@ impl Zygote {
         self.sandbox.id().0
     }
 
-    /// Where its death is told.
+    /// Where the zygote's death will be reported.
     pub(crate) fn obituary(&self) -> Obituary {
         self.sandbox.obituary()
     }
 
-    /// For people: what it is.
+    /// For people: what the zygote is.
     pub(crate) fn describe(&self) -> String {
         format!(
             "zygote in sandbox {}: {}",

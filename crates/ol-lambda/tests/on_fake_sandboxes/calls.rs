@@ -1,4 +1,4 @@
-//! Calls: answered, given up at each point, and what becomes of an instance then.
+//! Calls: they are answered, or given up at each point, and their instances stay usable or end.
 
 use crate::world::{RUNTIME, World, call, plain};
 use futures_util::FutureExt;
@@ -58,7 +58,7 @@ async fn what_a_call_does_to_its_instance_is_its_own_affair() {
     world.end().await;
 }
 
-/// However far a call has come when its caller leaves, the next one is answered and nothing is lost.
+/// However far a call has come when its caller leaves, the next call is answered and nothing is lost.
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_leave_at_every_await() {
     for event in ["say it", "sleep 20 it"] {
@@ -129,7 +129,7 @@ async fn a_zygote_that_fails_its_child_is_passed_over() {
     world.end().await;
 }
 
-/// What makes sandboxes is gone: who waits or is being served is told that he may try elsewhere, or that his function died.
+/// The pool has ended: calls that wait are told that the worker is ending, calls in flight that their function died.
 #[tokio::test(start_paused = true)]
 async fn all_are_told_when_nothing_can_be_made_any_more() {
     let world = World::new(plain());

@@ -1,7 +1,7 @@
-//! What a fake sandbox runs: a guest (docs/reference/guest-protocol.md) of a function that does what its event says.
+//! The guest that a fake sandbox runs (docs/reference/guest-protocol.md); its function does what its event says.
 //!
-//! The event is one word, and what follows it: `say TEXT` is answered by TEXT, `sleep MS TEXT` later, `die` ends the process, `hang`
-//! is never answered, `raise` is an error of the function's, `twist` breaks the protocol.
+//! An event is one word and an argument: `say TEXT` is answered by TEXT, `sleep MS TEXT` by TEXT after that time, `die` ends the process,
+//! `hang` is never answered, `raise` is an error of the function, `twist` breaks the protocol.
 
 use ol_sandbox_fake::Inside;
 use std::io;
@@ -21,9 +21,9 @@ const RESULT: u8 = 19;
 const FAULT: u8 = 20;
 const WARMED: u8 = 22;
 
-/// Runs until its worker or its function wants it to end.
+/// Runs until the worker or the function ends it.
 pub(crate) async fn run(mut inside: Inside) {
-    // A connection that breaks ends a guest, as it should.
+    // A broken connection ends a guest; that is no failure.
     let _ = serve(&mut inside).await;
 }
 
@@ -54,7 +54,7 @@ async fn serve(inside: &mut Inside) -> io::Result<()> {
     }
 }
 
-/// Does what `event` says; false if the process is to end.
+/// Does what `event` says; returns false if the process is to end.
 async fn answer(inside: &mut Inside, id: u32, event: &str) -> io::Result<bool> {
     let (word, rest) = event.split_once(' ').unwrap_or((event, ""));
     let text = match word {
@@ -72,7 +72,7 @@ async fn answer(inside: &mut Inside, id: u32, event: &str) -> io::Result<bool> {
         "sleep" => {
             let (time, text) = rest.split_once(' ').unwrap_or((rest, ""));
             tokio::time::sleep(Duration::from_millis(time.parse().expect("a number"))).await;
-            // One that was paused over it answers when it runs again.
+            // If the guest was paused meanwhile, it answers when it runs again.
             inside.runs().await;
             text
         }

@@ -1,4 +1,4 @@
-//! Bounds: on who waits, how long, and how much memory there is.
+//! Limits: on how many calls wait, how long they wait, and how much memory there is.
 
 use crate::world::{EACH, QUEUE_WAIT, ROOM, World, call, named, plain};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How much later than it should somebody may be told that he waited too long.
+/// How late a caller may be told that the call waited too long.
 const LATE: Duration = Duration::from_millis(60);
 
 #[tokio::test(start_paused = true)]
@@ -58,7 +58,7 @@ async fn who_has_left_takes_no_place_from_who_comes() {
     let busy = world.call("echo", "sleep 100 it");
     let later = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        // They give up in the same instant in which the next comes, before anything looks after the queue.
+        // The callers give up in the same instant in which the next call comes, before anything looks at the queue.
         let waiting = join_all((0..most).map(|_| world.call("echo", "say it")));
         let left = tokio::time::timeout(Duration::from_millis(3), waiting).await;
         assert!(left.is_err(), "{left:?}");
@@ -87,7 +87,7 @@ async fn calls_are_served_in_the_order_in_which_they_came() {
     world.end().await;
 }
 
-/// Twice as many functions as the pool holds: what is idle makes room for who waits.
+/// There are twice as many functions as the pool holds: idle instances make room for calls that wait.
 #[tokio::test(start_paused = true)]
 async fn what_is_idle_makes_room() {
     for abilities in [FakePool::able(), plain()] {
@@ -106,7 +106,7 @@ async fn what_is_idle_makes_room() {
     }
 }
 
-/// The functions that have a sandbox.
+/// The names of the functions that have a sandbox.
 fn alive(world: &World) -> Vec<String> {
     let described = world.lambdas.describe().into_iter();
     described
@@ -189,7 +189,7 @@ async fn what_stays_paused_gives_back_what_it_does_not_use() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = world.pool.free_memory();
     assert!(after.0 > before.0 + EACH.0 / 2, "{before:?} {after:?}");
-    // It has all of it again while it is called.
+    // The instance has all its memory again while it is called.
     let calling = world.call("echo", "sleep 100 it");
     let looking = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -236,7 +236,7 @@ async fn instances_follow_the_load_within_their_bounds() {
     let calls = join_all((0..30).map(|_| world.call("echo", "sleep 200 it")));
     assert!(calls.await.iter().all(Result::is_ok));
     assert_eq!(world.pool.counts().most_alive, 3);
-    // Nobody needs them any more.
+    // The instances are no longer needed.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(world.pool.counts().alive, 0);
     assert_eq!(world.pool.free_memory(), MiB(EACH.0 * ROOM));

@@ -1,5 +1,6 @@
-//! The lambda layer over sandboxes that are tasks of this process, under a clock that stands still until everybody waits: who waits is
-//! answered, nobody twice, all memory comes back, and no wait is longer than it may be.
+//! Runs the lambda layer over sandboxes that are tasks of this process, under a clock that advances only when every task waits.
+//!
+//! Checks that each waiting call is answered exactly once, that all memory comes back, and that no wait is longer than allowed.
 
 mod guest;
 mod world;

@@ -1,4 +1,4 @@
-//! Callers who do as they like, against what may be said of any of them.
+//! Random calls, checked against what must hold for each of them.
 
 use crate::world::{QUEUE_WAIT, World, call, plain};
 use ol_lambda::InvokeError;
@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One thing that happens.
+/// One random action.
 #[derive(Clone, Debug)]
 enum Act {
-    /// A call of that function with that event, whose caller leaves after so many ms.
+    /// A call of that function with that event; the caller leaves after that many ms, if given.
     Call(usize, String, Option<u64>),
     /// That function is installed anew.
     Install(usize),
-    /// Starts fail, so many.
+    /// That many starts fail; if true and sandboxes are forked, with the error of a failed fork.
     Fail(usize, bool),
 }
 
@@ -38,12 +38,12 @@ fn act() -> impl Strategy<Value = (u64, Act)> {
         1 => (0..FUNCTIONS).prop_map(Act::Install),
         1 => (1..4_usize, any::<bool>()).prop_map(|(count, fork)| Act::Fail(count, fork)),
     ];
-    // Many at the same instant, and now and then a pause in which things become idle and are paused.
+    // Many actions in the same instant, and now and then a pause in which instances become idle and are paused.
     let wait = prop_oneof![8 => Just(0), 4 => 0..50_u64, 1 => 500..3000_u64];
     (wait, act)
 }
 
-/// What `event` may be answered by.
+/// May the result of a call with `event` be `told`?
 fn may_be(event: &str, told: &Result<String, InvokeError>) -> bool {
     use InvokeError::{Died, Internal, NoMemory, Raised, TimeLimit, Waited};
     let (word, rest) = event.split_once(' ').unwrap_or((event, ""));
@@ -52,7 +52,7 @@ fn may_be(event: &str, told: &Result<String, InvokeError>) -> bool {
         Ok(said) => matches!(word, "say" | "sleep") && said == text,
         Err(Raised(_)) => word == "raise",
         Err(TimeLimit { .. }) => word == "hang",
-        // Another call broke the protocol or died on the same instance: never, since one is served at a time.
+        // Only the call's own event may end its instance, since an instance serves one call at a time.
         Err(Died { .. }) => matches!(word, "die" | "twist"),
         Err(Waited { .. } | NoMemory(_) | Internal(_)) => true,
         Err(_) => false,
@@ -107,11 +107,11 @@ async fn play(acts: Vec<(u64, Act)>, forks: bool) {
     for told in calls {
         told.await.expect("no answer that may not be");
     }
-    // All that was asked for is over; whoever comes now is served.
+    // All earlier calls are over; new calls are served.
     tokio::time::sleep(QUEUE_WAIT).await;
     for which in 0..FUNCTIONS {
         let name = format!("f{which}");
-        // Failures that no start has met yet are met now.
+        // Use up the failures that no start has met yet.
         while let Err(error) = world.call(&name, "say it").await {
             assert!(matches!(error, InvokeError::Internal(_)), "{error}");
         }

@@ -1,4 +1,4 @@
-//! A registry of another kind: in memory, and one that announces what changes.
+//! Registries of another kind: one in memory, which may announce changes.
 
 use crate::world::{World, named, plain};
 use ol_lambda::registry::{
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Bundles by name, each with the number of its change; and what was kept of those before.
+/// Bundles by name, each with the number of its change; and the previous bundles that were kept.
 #[derive(Default)]
 struct Bundles {
     now: BTreeMap<FunctionName, (u64, Vec<u8>)>,
@@ -26,7 +26,7 @@ struct Bundles {
 pub(crate) struct InMemory {
     bundles: Mutex<Bundles>,
     announce: Mutex<Option<Announce>>,
-    /// While true, who reads waits.
+    /// While true, readers wait.
     held: watch::Sender<bool>,
 }
 
@@ -60,7 +60,7 @@ impl InMemory {
         work(&mut self.bundles.lock().expect("no panic"))
     }
 
-    /// What somebody else does, and nobody tells the worker.
+    /// A change by somebody else that isn't announced to the worker.
     pub(crate) fn change_silently(&self, name: &FunctionName, bytes: Vec<u8>) {
         self.with(|bundles| {
             bundles.changes += 1;
@@ -68,7 +68,7 @@ impl InMemory {
         });
     }
 
-    /// What somebody else does.
+    /// A change by somebody else that is announced.
     pub(crate) fn change(&self, name: &FunctionName, bytes: Option<Vec<u8>>) {
         self.with(|bundles| {
             bundles.changes += 1;
@@ -151,7 +151,7 @@ impl Registry for InMemory {
     }
 }
 
-/// What a registry announces is seen by the next call, however long a version may be used unexamined.
+/// An announced change is seen by the next call, however long a version may be used without a look at the registry.
 #[tokio::test(start_paused = true)]
 async fn what_is_announced_is_seen_at_once() {
     let registry = Arc::new(InMemory::default());
@@ -172,12 +172,12 @@ async fn what_is_announced_is_seen_at_once() {
     world.end().await;
 }
 
-/// So long a version may be used unexamined.
+/// Sets how long a version may be used without a look at the registry: one hour.
 fn an_hour(config: &mut WorkerConfig) {
     config.registry_cache_ms = 3_600_000;
 }
 
-/// An announcement counts although it comes while an earlier bundle is being read: for the first time, and one that can't be started.
+/// An announcement counts even if it comes while an earlier bundle is being read, be it the first or one that can't be started.
 #[tokio::test(start_paused = true)]
 async fn what_is_announced_during_an_attempt_is_seen_after_it() {
     let registry = Arc::new(InMemory::default());
@@ -204,7 +204,7 @@ async fn what_is_announced_during_an_attempt_is_seen_after_it() {
     world.end().await;
 }
 
-/// One that announces nothing is looked at when the time is over.
+/// A registry that announces nothing is looked at again when `registry_cache_ms` is over.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_announced_is_seen_after_the_time_that_is_set() {
     let mut folder = None;

@@ -1,4 +1,4 @@
-//! A source of events that isn't HTTP: it learns of functions by subscription, and calls them unasked.
+//! A source of events that isn't HTTP: it learns of functions by subscription and calls them by itself.
 
 use crate::registries::InMemory;
 use crate::world::{World, call, named, plain};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// With `n` cron triggers.
+/// An `ol.yaml` with `n` cron triggers.
 fn yaml(n: usize) -> String {
     let trigger = "    - {schedule: \"*/5 * * * *\"}\n";
     match n {
@@ -20,7 +20,7 @@ fn yaml(n: usize) -> String {
     }
 }
 
-/// The next change, as words: a function with how many cron triggers, or none any more.
+/// The next change in words: a function with its number of cron triggers, or that it is gone.
 async fn next(changes: &mut Changes) -> String {
     let change = timeout(Duration::from_secs(5), changes.next());
     match change

@@ -22,11 +22,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The memory of each function, and how many of them the pool holds.
+/// The memory of each function, and how many functions the pool has room for.
 pub(crate) const EACH: MiB = MiB(50);
 pub(crate) const ROOM: u32 = 4;
 
-/// How long a call may wait for its turn, and a function for its answer.
+/// How long a call may wait for an instance, and how long a function may take to answer.
 pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(3);
 pub(crate) const RUNTIME: Duration = Duration::from_secs(5);
 
@@ -40,19 +40,19 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// One whose sandboxes can do what `abilities` says; they are forked if they can.
+    /// A world whose sandboxes can do what `abilities` says; sandboxes are forked if they can be.
     pub(crate) fn new(abilities: Abilities) -> Self {
         Self::configured(abilities, |_| {})
     }
 
-    /// The same with a configuration of its own.
+    /// Like [`Self::new`], with a configuration that `change` may edit.
     pub(crate) fn configured(abilities: Abilities, change: impl FnOnce(&mut WorkerConfig)) -> Self {
         Self::with_registry(abilities, change, |folder| {
             Arc::new(FolderRegistry::open(folder).expect("a registry"))
         })
     }
 
-    /// The same with the registry that `open` makes, of a folder if it wants one.
+    /// Like [`Self::configured`], with the registry that `open` makes; `open` gets a folder that the registry may use.
     pub(crate) fn with_registry(
         abilities: Abilities,
         change: impl FnOnce(&mut WorkerConfig),
@@ -108,7 +108,7 @@ impl World {
 
     /// Installs `name`, with `yaml` as its configuration.
     pub(crate) async fn install(&self, name: &str, yaml: &str) -> Uploaded {
-        // Others may be installing the same name.
+        // Another task may be installing the same name.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.path().join(format!("{number}.tar.gz"));
         let code = "it does what its event says";
@@ -117,12 +117,12 @@ impl World {
         uploaded.expect("a sound bundle")
     }
 
-    /// Calls `name`; what it answered, as text.
+    /// Calls `name`; returns the answer as text.
     pub(crate) async fn call(&self, name: &str, event: &str) -> Result<String, InvokeError> {
         call(&self.lambdas, name, event).await
     }
 
-    /// Ends all; nothing may be left of anything.
+    /// Ends everything, and checks that nothing is left.
     pub(crate) async fn end(self) {
         assert!(self.lambdas.end(Duration::from_secs(60)).await);
         assert_eq!(self.pool.counts().alive, 0);
@@ -130,7 +130,7 @@ impl World {
     }
 }
 
-/// Calls `name`; what it answered, as text. An answer later than it may be is a failure of the test.
+/// Calls `name`; returns the answer as text. A late answer fails the test.
 pub(crate) async fn call(
     lambdas: &Lambdas,
     name: &str,
@@ -165,7 +165,7 @@ pub(crate) fn named(name: &str) -> FunctionName {
     FunctionName::parse(name).expect("a name")
 }
 
-/// Sandboxes that can only run a program.
+/// The abilities of sandboxes that can only run a program.
 pub(crate) fn plain() -> Abilities {
     Abilities {
         fork: false,

@@ -1,7 +1,9 @@
-//! The bundle that served before the newest, kept beside it as `NAME.tar.gz#before` until the newest has shown that it can be started.
-//! A worker that is started meanwhile has something that works.
+//! Keeps the bundle that served before the newest, until the newest has shown that it can be started.
 //!
-//! The name is no bundle's and no upload's, so nobody else takes it for one.
+//! It is kept beside the newest as `NAME.tar.gz#before`.
+//!
+//! Thus a worker that is started meanwhile has a bundle that works. No bundle and no upload can have such a name, so the file is never
+//! taken for one.
 
 use super::{FolderRegistry, blocking, read_error, remove_if_there};
 use crate::registry::{Bundle, Content, RegistryError};
@@ -19,10 +21,10 @@ impl FolderRegistry {
         path.into()
     }
 
-    /// Keeps the bundle that is stored now, beside the one that will take its place. A second name of the same file costs no space.
+    /// Keeps the bundle that is stored now, beside the one that will replace it: a second name of the same file costs no space.
     ///
     /// # Errors
-    /// When the file system can't.
+    /// When the file system fails.
     pub(super) async fn do_keep_before(&self, name: &FunctionName) -> io::Result<()> {
         let (from, to) = (self.path(name), self.before(name));
         blocking(move || {
@@ -32,7 +34,7 @@ impl FolderRegistry {
         .await
     }
 
-    /// Forgets what was kept, if anything was.
+    /// Removes the kept bundle, if there is one.
     ///
     /// # Errors
     /// When the file can't be removed.
@@ -41,10 +43,10 @@ impl FolderRegistry {
         blocking(move || remove_if_there(&path).map(drop)).await
     }
 
-    /// Opens what was kept.
+    /// Opens the kept bundle.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// When the kept bundle can't be opened.
     pub(super) async fn do_read_before(
         &self,
         name: &FunctionName,

@@ -1,13 +1,13 @@
-//! The registry that is a folder of `NAME.tar.gz`, flat, shared with people and scripts who know nothing of us.
+//! A registry that is a flat folder of `NAME.tar.gz`, shared with people and scripts that know nothing of workers.
 //!
-//! - `put`: storing, atomically and durably
-//! - `before`: what served before a bundle that has not shown yet that it works
-//! - `stamp`: what tells one stored bundle from the next
+//! - `put`: stores a bundle, atomically and durably
+//! - `before`: keeps the previous bundle until the newest has shown that it works
+//! - `stamp`: tells one stored bundle from the next
 //!
-//! A library for object stores could put, and does without the rest: those that know folders follow links, wait for ever on a named
+//! A library for object stores could store bundles, but lacks the rest: those that support folders follow links, wait for ever on a named
 //! pipe, and list nothing if one file's name isn't UTF-8.
 //!
-//! Two workers must not share a folder: each removes the other's uploads in flight when it starts.
+//! Two workers must not share a folder: when one starts, it removes the other's uploads in flight.
 
 mod before;
 mod put;
@@ -27,15 +27,16 @@ use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".tar.gz";
 
-/// The bundles in a folder. Cheap to clone; calls need no order among themselves.
+/// The bundles in a folder. Cheap to clone; concurrent calls need no particular order.
 #[derive(Debug, Clone)]
 pub struct FolderRegistry {
     folder: PathBuf,
 }
 
 impl FolderRegistry {
-    /// Opens the registry in `folder`, creating it, and removes what uploads left behind that a
-    /// killed worker had not finished. Blocking.
+    /// Opens the registry in `folder`, creating it if needed. Blocking.
+    ///
+    /// Removes what is left of uploads that a killed worker had not finished.
     ///
     /// # Errors
     /// When the folder can't be created, read or cleaned.
@@ -52,7 +53,7 @@ impl FolderRegistry {
         })
     }
 
-    /// The functions that have a bundle, sorted. Any other file is none of our business.
+    /// The names of the functions that have a bundle, sorted. Other files are ignored.
     ///
     /// # Errors
     /// When the folder can't be read.
@@ -62,7 +63,7 @@ impl FolderRegistry {
             let mut names = Vec::new();
             for entry in std::fs::read_dir(folder)? {
                 let entry = entry?;
-                // Not followed, like `look` and `read`. A file may go while we list.
+                // Links are not followed, as in `look` and `read`. A file may disappear while the folder is listed.
                 if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
                     continue;
                 }
@@ -75,10 +76,10 @@ impl FolderRegistry {
         .map_err(|source| RegistryError::List { source })
     }
 
-    /// The stamp of the bundle that is stored now; `None` when there is no such function. One stat.
+    /// The stamp of the bundle that is stored now; `None` when there is no such function. Costs one stat.
     ///
     /// # Errors
-    /// When something that is not a file lies there, or it can't be examined.
+    /// When the path is not a regular file, or it can't be examined.
     async fn do_look(&self, name: &FunctionName) -> Result<Option<Stamp>, RegistryError> {
         let path = self.path(name);
         let stat =
@@ -99,16 +100,17 @@ impl FolderRegistry {
         }
     }
 
-    /// Opens the bundle that is stored now. The stamp is the opened file's own, so a replacement a
-    /// moment later can't pair new contents with an old stamp.
+    /// Opens the bundle that is stored now.
+    ///
+    /// The stamp is the opened file's own, so a replacement a moment later can't pair new contents with an old stamp.
     ///
     /// A script may still be writing the file in place: see [`Content::stamp`](super::Content::stamp).
     ///
     /// # Errors
-    /// When something that is not a file lies there, or it can't be opened.
+    /// When the path is not a regular file, or it can't be opened.
     async fn do_read(&self, name: &FunctionName) -> Result<Option<Bundle>, RegistryError> {
-        // NONBLOCK: a named pipe would hold this thread until somebody writes to it. It has no
-        // effect on regular files, the only ones we go on with.
+        // NONBLOCK: a named pipe would hold this thread until somebody writes to it. The flag has no
+        // effect on regular files, and nothing else is accepted below.
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let path = self.path(name);
@@ -116,7 +118,7 @@ impl FolderRegistry {
             let file = match rustix::fs::open(path, flags, Mode::empty()) {
                 Ok(fd) => File::from(fd),
                 Err(Errno::NOENT) => return Ok(None),
-                // How open(2) says "a link" and "a socket".
+                // How open(2) reports a link and a socket.
                 Err(Errno::LOOP | Errno::NXIO) => return Ok(Some(None)),
                 Err(errno) => return Err(errno.into()),
             };
@@ -133,9 +135,10 @@ impl FolderRegistry {
         }
     }
 
-    /// Stores a copy of the file `from` as the bundle of `name`. When this returns the bundle
-    /// survives a power cut; killed at any point, the old one or the new one is there, whole.
+    /// Stores a copy of the file `from` as the bundle of `name`.
     ///
+    /// When this returns, the bundle survives a power cut. If the worker is killed at any point, the old bundle or the new one is
+    /// there, whole.
     /// The stamp is of what is stored on return: of this upload, unless another one was faster.
     ///
     /// # Errors
@@ -145,7 +148,7 @@ impl FolderRegistry {
             name: name.clone(),
             source,
         };
-        // A link would be replaced unasked, a directory fail only at the end.
+        // Check first: a rename would silently replace a link, and would fail on a directory only at the end.
         self.do_look(name).await?;
         let (folder, file) = (self.folder.clone(), file_name(name));
         put::replace_file(folder, file, from.to_owned())
@@ -155,10 +158,10 @@ impl FolderRegistry {
         stamp.ok_or_else(|| RegistryError::Vanished { name: name.clone() })
     }
 
-    /// Deletes the bundle of `name`, durably; false when there was none.
+    /// Deletes the bundle of `name`, durably; returns false if there was none.
     ///
     /// # Errors
-    /// When it can't be deleted, or perhaps not durably: it may come back after a power cut.
+    /// When the bundle can't be deleted, or perhaps not durably: it may come back after a power cut.
     async fn do_delete(&self, name: &FunctionName) -> Result<bool, RegistryError> {
         let failed = |source| RegistryError::Delete {
             name: name.clone(),
@@ -168,7 +171,7 @@ impl FolderRegistry {
         let (folder, path) = (self.folder.clone(), self.path(name));
         let deleted = blocking(move || {
             let was_there = remove_if_there(&path)?;
-            // Also when there was none: perhaps a delete before this one got no further than the unlink.
+            // Also if there was no file: perhaps an earlier delete was interrupted after the unlink.
             sync(&folder)?;
             Ok(was_there)
         });
@@ -231,7 +234,7 @@ fn file_name(name: &FunctionName) -> String {
     format!("{name}{SUFFIX}")
 }
 
-/// Says whether there was one.
+/// Removes the file at `path`; returns whether it existed.
 fn remove_if_there(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -247,13 +250,14 @@ fn read_error(name: &FunctionName, source: io::Error) -> RegistryError {
     }
 }
 
-/// The function whose bundle has this file name, if it is one.
+/// The function whose bundle has this file name; `None` if it isn't a bundle's name.
 fn bundle_name(file: &OsStr) -> Option<FunctionName> {
     FunctionName::parse(file.to_str()?.strip_suffix(SUFFIX)?).ok()
 }
 
-/// Whether this is an upload's staging file: `NAME.tar.gz#DIGITS`. No
-/// function name holds a `#`, so nothing else here ever takes it for a bundle.
+/// Is this an upload's staging file, `NAME.tar.gz#DIGITS`?
+///
+/// No function name holds a `#`, so a staging file is never taken for a bundle.
 fn is_staging(file: &OsStr) -> bool {
     let parts = file.to_str().and_then(|file| file.rsplit_once('#'));
     parts.is_some_and(|(bundle, number)| {
@@ -274,8 +278,9 @@ fn remove_cut_uploads(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates `folder` such that it survives a power cut as well as the bundles in it will: each new
-/// directory's name lies in its parent, so the parent is what must be synced.
+/// Creates `folder` so that it survives a power cut as well as the bundles in it will.
+///
+/// Each new directory's name is stored in its parent, so the parent must be synced.
 fn create_durably(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let missing = folder.ancestors().take_while(|above| !above.exists());
@@ -288,7 +293,7 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Runs file system calls where they may take their time.
+/// Runs file system calls on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

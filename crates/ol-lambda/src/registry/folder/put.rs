@@ -1,4 +1,4 @@
-//! Storing a bundle: into a file beside it, which takes its name when all of it is on the disk.
+//! Stores a bundle: writes a file beside it, which takes the bundle's name when all of it is on the disk.
 
 use super::{blocking, sync};
 use std::fs::{self, File, OpenOptions};
@@ -8,21 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Held while a file takes its name: one that nobody waits for any more can't come after the next that somebody waited for.
+/// Held while a file takes its name. Thus an abandoned upload can't take the name after a later one that somebody waited for.
 static NAMING: Mutex<()> = Mutex::new(());
 
-/// Tells staging files of this process apart.
+/// Numbers the staging files of this process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// Copies `from` to `file` in `folder`. When this returns the copy survives a power cut; killed at any point, the old file or the new
-/// one is there, whole. Dropped before, it changes nothing, unless the new one is just taking its name.
+/// Copies `from` to `file` in `folder`.
+///
+/// When this returns, the copy survives a power cut. If the process is killed at any point, the old file or the new one is there, whole.
+/// If the future is dropped before it returns, nothing changes, unless the new file is just taking its name.
 pub(super) async fn replace_file(folder: PathBuf, file: String, from: PathBuf) -> io::Result<()> {
     let wanted = Wanted(Arc::new(AtomicBool::new(true)));
     let still = Arc::clone(&wanted.0);
     blocking(move || replace(&folder, &file, &from, &still)).await
 }
 
-/// Lowered when it is dropped, for the thread that works on.
+/// Tells the thread, by being dropped, that nobody waits for the upload any more.
 struct Wanted(Arc<AtomicBool>);
 
 impl Drop for Wanted {
@@ -45,13 +47,13 @@ fn replace(folder: &Path, file: &str, from: &Path, wanted: &AtomicBool) -> io::R
             }
         });
     if stored.is_err() {
-        // The first error is the one to tell; what stays behind, the next start removes.
+        // The first error is the one to report; if the file can't be removed, the next start removes it.
         let _ = fs::remove_file(&staging);
     }
     stored.and_then(|()| sync(folder))
 }
 
-/// A new file for what is to be called `file`.
+/// Creates a staging file for what will be called `file`.
 fn stage(folder: &Path, file: &str) -> io::Result<(PathBuf, File)> {
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,13 +1,13 @@
-//! What tells one stored file from the next, without reading it.
+//! Tells one stored file from the next without reading it.
 //!
-//! It holds more than an HTTP etag (inode, size, modification time) would: `cp -p` and `rsync` of a
+//! A stamp holds more than an HTTP etag (inode, size, modification time) would: `cp -p` and `rsync` of a
 //! reproducible build write a new bundle of the same size and the same modification time into the
-//! same inode, and only the change time, which no program can set, gives that away. The price is
-//! that a `chmod` looks like a new version; it is then prepared once more, to no effect.
+//! same inode, and only the change time, which no program can set, reveals that. The price is
+//! that a bundle looks new after a `chmod`; it is then prepared once more, to no effect.
 //!
-//! File systems keep these times in steps (a few milliseconds on kernels before 6.13). A bundle
-//! overwritten *in place* twice within one step, at the same size, looks like one; a rename never
-//! does, as the inode differs.
+//! File systems keep these times in steps (a few milliseconds on kernels before 6.13). If a bundle is
+//! overwritten *in place* twice within one step, at the same size, the second change isn't seen. A rename
+//! is always seen, as the inode differs.
 
 use crate::registry::{Content, Stamp};
 use rustix::fs::Stat;

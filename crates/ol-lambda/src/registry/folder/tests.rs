@@ -1,4 +1,4 @@
-//! The folder: what other hands put there is seen, and a put is never half seen.
+//! The folder registry: changes by other programs are seen, and a put is never half seen.
 
 use std::fs;
 use std::io::Read;
@@ -64,7 +64,7 @@ async fn put_look_read_delete() {
     assert!(registry.read(&f).await.expect("opens").is_none());
     assert!(!registry.delete(&f).await.expect("deletes"));
 
-    // Larger than the pieces it is copied in.
+    // Larger than the buffer that it is copied with.
     let large = vec![7; (2 << 20) + 1];
     let first = registry
         .put(&f, &upload(&root, &large))
@@ -112,8 +112,8 @@ async fn what_a_script_does_shows_in_the_stamp() {
     let first = look().await;
     assert_eq!(first, look().await);
 
-    // As `cp -p` of a reproducible build: same inode, size and modification time. Past the file
-    // system's step, which only the clock can take us over.
+    // As after `cp -p` of a reproducible build: same inode, size and modification time. Sleep longer than the file
+    // system's time step, which only waiting can pass.
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&path, "two").expect("writes");
     let file = fs::OpenOptions::new()
@@ -200,7 +200,7 @@ async fn what_is_no_file_is_refused_everywhere_and_never_waited_for() {
             assert!(!error.to_string().contains(&*root.path().to_string_lossy()));
         }
     }
-    // Nothing was replaced, nothing left behind.
+    // Nothing was replaced, nothing was left behind.
     assert_eq!(names_in(&folder).len(), 5);
 }
 
@@ -227,7 +227,7 @@ async fn a_cut_upload_is_unseen_and_swept() {
         std::slice::from_ref(&f)
     );
     assert_eq!(registry.look(&name("g")).await.expect("looks"), None);
-    // They are in nobody's way either.
+    // Uploads that were left behind don't hinder new ones either.
     registry
         .put(&f, &upload(&root, b"newer"))
         .await
