@@ -54,7 +54,7 @@ pub(super) async fn remove(
     }
 }
 
-/// Removes packages until the store fits into `?quota_mb=MIB`, or into the configured quota.
+/// Removes unused packages until the store fits into `?quota_mb=MIB`, or into the configured quota.
 pub(super) async fn collect(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
