@@ -93,7 +93,7 @@ fn every_kind(suite: &str, python: &str) {
         let (root, archive) = (made.join("lambda"), place.own("image.tar"));
         let debian = format!("debian:{suite}");
         run(Command::new("cp").arg("-a").arg(&made).arg(place.dir()));
-        // `init` again, so that the configuration names the copied program. The base stays.
+        // `init` again, so that the copied configuration names the paths of the copy. The base stays.
         let said = place.ol(&["worker", "init", "-i", &debian]);
         assert!(
             said.ok()

@@ -98,7 +98,7 @@ fn a_body_that_breaks_off_is_400() {
     with_worker(&[], |worker| {
         install_neighbour(worker);
         let count = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
-        // The only instance learns later than the caller that the call is off: the next call waits for it, and no second instance is needed.
+        // The only instance learns later than the caller that the call is off: the next call waits for it, so one instance is enough.
         let only_one = "instances: {max: 1}\n";
         worker.install("count", &[("f.py", count), ("ol.yaml", only_one)]);
         assert_eq!(worker.call("count", &json!(1)).ok(), json!(1));

@@ -125,7 +125,7 @@ fn bombs() {
             "{text}"
         );
         drop(zeros);
-        // A directory with contents, which some tar readers skip and others don't: one that checks could see another archive than one that unpacks.
+        // A directory with contents, which only some tar readers skip: two readers would see different archives in the same bytes.
         let text = refused(
             worker,
             &with_member("d/", EntryType::Directory, "", b"with contents"),
