@@ -138,7 +138,8 @@ fn an_upload_that_is_cut_changes_nothing() {
         for cut in cuts {
             for (name, all) in [("f", true), ("new", true), ("f", false)] {
                 let mut connection = worker.connect();
-                // Either the whole length is announced and the body cut, or the shorter length is announced, so that the bundle itself ends too early.
+                // Either the whole length is announced and the body cut, or the shorter length is announced, so that the bundle itself
+                // ends too early.
                 let length = if all { new.len() } else { cut };
                 connection
                     .send_part("POST", &format!("/registry/{name}"), length, &new[..cut])

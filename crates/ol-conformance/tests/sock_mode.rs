@@ -277,7 +277,8 @@ fn paused_sandboxes_give_back_what_they_do_not_use() {
             done(worker, &format!("/pause/{id}"));
             paused.push(id);
         }
-        // Beside the paused sandboxes, fifteen clients make and destroy sandboxes at once: if no memory had been given back, ten would fill the pool.
+        // Beside the paused sandboxes, fifteen clients make and destroy sandboxes at once. If the paused ones hadn't given back memory, ten
+        // sandboxes would fill the pool.
         std::thread::scope(|scope| {
             for _ in 0..15 {
                 scope.spawn(|| {
