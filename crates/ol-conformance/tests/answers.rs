@@ -155,7 +155,7 @@ fn due(method: &str, status: u16, parts: &[usize], length: Option<usize>) -> Got
         }
         // Nothing of the answer was sent yet, so the error can be told by a status.
         _ if whole => got(502, None, false, None),
-        // The announced length has arrived when more follows: the answer looks complete, or is cut with the rest.
+        // The first part alone has the announced length, so the client has a complete body when the surplus makes the worker cut the answer.
         _ if length.is_some_and(|length| length == parts[0]) => got(status, length, false, length),
         // The status was sent: only a cut connection can tell the client.
         _ => got(status, length, false, None),

@@ -75,7 +75,7 @@ fn up_or_words(place: &Place, file: &str, what: &str) -> bool {
 }
 
 fn names(said: &Said, file: &str) -> bool {
-    // Without `base.json`, which says where the image is, the directory counts as one without an image.
+    // Without `base.json`, which says where the image is, `lambda` counts as a folder without an image, and is what the error names.
     let file = if file == "lambda/base.json" {
         "w/lambda"
     } else {

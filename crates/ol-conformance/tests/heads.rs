@@ -219,7 +219,7 @@ fn heads_that_never_end_take_little_and_give_it_back() {
             connection.send(part).expect("taken");
             all.push(connection);
         }
-        // At least one client is told that there is no room, and a client from another address is served.
+        // At least one client is told that there is no room, while a request with a short head is still served.
         let refused = eventually("one to be refused", 20.0, || {
             all.pop().and_then(|mut last| last.reply().ok())
         });

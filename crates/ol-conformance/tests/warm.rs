@@ -96,7 +96,7 @@ def f(event):
             assert_eq!(groups.len(), 8);
             drop(connections);
         });
-        // The callers of the eight waiting calls have left; a ninth is served at once.
+        // The callers of the eight calls have left; a ninth call is served at once all the same.
         assert_eq!(
             worker
                 .call("alone", &json!({"number": 9, "release": true}))
