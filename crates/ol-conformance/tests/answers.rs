@@ -1,5 +1,7 @@
-//! What a function answers, and what of it is sent: RFC 9110 §6.4, §8.6 and §15 for each kind of function, in one part, in many and
-//! without any, to GET and to HEAD; and what becomes of an answer that HTTP doesn't allow.
+//! What a function answers, and what of that is sent (RFC 9110, 6.4, 8.6 and 15).
+//!
+//! Tested for each kind of function, for bodies in one part, in many and without any, and for GET and HEAD; and what becomes of an answer
+//! that HTTP doesn't allow.
 
 use ol_testkit::{Client, Reply, Worker, eventually, with_worker};
 use serde_json::{Value, json};
@@ -155,7 +157,7 @@ fn due(method: &str, status: u16, parts: &[usize], length: Option<usize>) -> Got
         }
         // Nothing of the answer was sent yet, so the error can be told by a status.
         _ if whole => got(502, None, false, None),
-        // The first part alone has the announced length, so the client has a complete body when the surplus makes the worker cut the answer.
+        // The first part alone has the announced length, so the client has a complete body when the worker cuts off the surplus.
         _ if length.is_some_and(|length| length == parts[0]) => got(status, length, false, length),
         // The status was sent: only a cut connection can tell the client.
         _ => got(status, length, false, None),

@@ -1,6 +1,6 @@
-//! What one function could use up beyond its memory limit. Each of these was possible once.
+//! What one function must not use up beyond its memory limit.
 //!
-//! Socket buffers, root's own quotas, an instance whose answer nobody reads, a log.
+//! These are socket buffers, root's own quotas, an instance whose answer nobody reads, and a log. Each of them could be used up once.
 
 use ol_testkit::{eventually, patience, with_worker};
 use serde_json::json;

@@ -232,7 +232,7 @@ fn files_given_beside_it_take_their_place() {
         );
         assert!(notes[1].contains("any.txt takes the place of"), "{said:?}");
         assert_eq!(answer(worker, "greet"), json!(["new", "# new"]));
-        // To a repository, too, where there was none.
+        // The file is also added to a repository that has no `ol.yaml` of its own.
         let repository = Repository::make(place);
         let said = install(
             place,

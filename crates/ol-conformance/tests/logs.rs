@@ -290,7 +290,7 @@ fn a_log_ends_with_its_function() {
             eventually("its line", 10.0, || {
                 worker.log_of("f").contains("old").then_some(())
             });
-            // As a rotation would leave it.
+            // A second file, as a rotation would leave it.
             fs::copy(logs.join("f.log"), logs.join("f.log.1")).expect("copied");
             remove();
             let said = worker.place.ol(&["logs", "f"]);

@@ -37,7 +37,7 @@ impl Route {
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It asks for a host name that isn't this worker's.
+    /// The request asks for a host name that isn't this worker's.
     Host,
     /// A web page made it, as this header shows.
     Page(&'static str),

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) enum Verdict {
     /// hyper would have answered with this status.
     Status(StatusCode),
-    /// Its head exceeds a limit of [`Heads`](crate::heads::Heads).
+    /// The request's head exceeds a limit of [`Heads`](crate::heads::Heads).
     NoRoom,
 }
 

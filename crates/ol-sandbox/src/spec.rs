@@ -59,7 +59,7 @@ pub enum Parent {
 /// A zygote as its children see it. While a child lives, its zygote's memory stays reserved, because they share pages.
 #[derive(Clone, Debug)]
 pub struct Ancestor {
-    /// Its number.
+    /// The zygote's number.
     pub id: SandboxId,
     /// The zygote's memory.
     pub hold: Hold,
