@@ -1,36 +1,62 @@
-//! Black box tests of the worker: its command line, its HTTP, and what the kernel says about it. Nothing of ours is
-//! imported but the test kit, so that a test can't agree with the code by sharing it.
+//! Black box tests of the worker: its command line, its HTTP, and what the kernel says about its processes.
+//!
+//! The tests import no crate of this project but the test kit, so that a test can't agree with the code by sharing it.
 //!
 //! | file of `tests/` | asks |
 //! |---|---|
-//! | `slice` | does the whole path work? The part that also runs on a slow machine with cgroup v2 only |
-//! | `lifecycle` | does a worker start and stop as its commands say, and finish what it began? |
-//! | `takeover` | are directories that exist, also the original's, taken as they are? |
+//! | `slice` | does the whole path work? This test also runs on a slow machine that has cgroup v2 only |
+//! | `lifecycle` | does a worker start and stop as its commands say, and finish the calls that it began? |
+//! | `signals` | does each signal do the same to the worker and to the warden? |
+//! | `takeover` | are existing directories, also the original OpenLambda's, used as they are? |
+//! | `directory_files` | is each damaged file of a worker's directory repaired, or refused by name? |
+//! | `bases` | can base images be made from every kind of source, on each supported Python? |
 //! | `refusals` | is what can't work refused in one sentence, with its remedy? |
 //! | `errors` | is each error what the contract says, for people and for programs? |
-//! | `http` | do answers of any size arrive, and what do the routes beside `/run` say? |
-//! | `answers` | is what functions answer sent as HTTP has it, and what HTTP does not allow refused for one call? |
+//! | `door` | what can web pages ask of the worker, and what can other local users read? |
+//! | `crowds` | can one client keep others out by many connections or uploads? |
+//! | `heads` | are broken heads answered, and endless ones bounded in memory? |
+//! | `unread` | does an answer arrive although the request wasn't read to its end? |
+//! | `http` | do answers of any size arrive, and what do the routes other than `/run` say? |
+//! | `answers` | are functions' answers sent as HTTP requires, and is one that HTTP doesn't allow refused for that call only? |
 //! | `webapps` | which app is found, what is it told, what of its answer arrives? |
-//! | `streaming` | do bodies flow both ways in little memory, soon, and past slow callers? |
-//! | `callers` | who hears of a caller that left, or of an answer that broke? |
-//! | `instances` | how many are there, when do they come and go? |
-//! | `output` | under whose invocation is a printed line kept? |
-//! | `python` | does Python's own library work inside? |
+//! | `streaming` | do bodies flow both ways in little memory, without delay, and past slow callers? |
+//! | `callers` | does a function learn that its caller left, and a caller that its answer broke off? |
+//! | `instances` | how many instances are there, and when are they started and ended? |
+//! | `output` | is a printed line kept under the invocation that printed it? |
+//! | `logs` | does `ol logs` show what a function wrote, in order and whole? |
+//! | `log_floods` | is a function bounded that prints more than the worker can handle? |
+//! | `terminal` | is foreign output shown on a terminal without being obeyed? |
+//! | `python` | does Python's standard library work in a sandbox? |
+//! | `pythons` | does every kind of function work on every supported Python? |
+//! | `helpers` | do programs that a function starts find what it finds? |
 //! | `examples` | do the examples do what their README says? |
-//! | `docs` | does what README and the first pages tell a newcomer to type work, and print what they say? |
-//! | `package_care` | is the way of packages shown, and are those in use kept? |
+//! | `docs` | do the commands in README and the first pages work, and print what the pages say? |
+//! | `install` | does `ol admin install` take directories, archives and git repositories? |
+//! | `packages` | are packages installed once, in the versions that each function asks for? |
+//! | `package_archives` | what if an index serves another archive for a version that is locked? |
+//! | `package_care` | is the progress of an installation shown, and are packages in use kept? |
+//! | `package_examples` | do the examples with packages work with those of PyPI? |
+//! | `package_failures` | does a package that can't be had fail its own function only? |
+//! | `package_harm` | is a harmful package confined to its sandbox? |
+//! | `package_suites` | do the test suites of large packages pass in a function as they do outside? |
 //! | `registry` | does new code take effect at once, wholly or not at all? |
-//! | `trials` | does a version that can not be started leave the one before in service? |
-//! | `encodings` | are encoded bodies decoded, or refused in words? |
-//! | `versions` | does new code under load cost a call? |
-//! | `hostile` | are bundles that try to get out refused? |
+//! | `trials` | does the previous version stay in service if a new one can't be started? |
+//! | `encodings` | are encoded bodies decoded, or refused with a reason? |
+//! | `versions` | does a new version under load make no call fail? |
+//! | `hostile` | are bundles refused that try to write outside of their folder? |
 //! | `sandbox_view` | what does a function see, and what not? |
-//! | `system_calls` | which system calls does it not have, and what works without them? |
-//! | `faults` | who notices when a process is killed, and what is left then? |
-//! | `timing` | is it told where a call's time went, to who asks and nobody else? |
-//! | `bench` | do the original's benchmarks run, and say what they found? |
-//! | `downsizing` | do idle functions give back memory, and have it again when called? |
+//! | `system_calls` | which system calls can't a function make, and what works without them? |
+//! | `network` | what do functions reach over the network, and what not? |
+//! | `network_host` | what if the host lacks what functions' networks need? |
+//! | `network_pip` | does pip work in a function with a network, and reach nothing forbidden? |
+//! | `exhaustion` | can a function use up anything that its memory limit doesn't bound? |
+//! | `faults` | is it noticed when a process is killed, and is nothing left then? |
+//! | `timing` | are callers that ask for it told where a call's time went, and no others? |
+//! | `bench` | do the original OpenLambda's benchmarks run, and report their results? |
+//! | `downsizing` | do idle functions give back memory, and get it again when called? |
 //! | `sock_mode` | do sandboxes that are driven one by one do what they are told? |
-//! | `forks` | whose child is a leaf, what is a blank, and what if a zygote dies or hangs? |
+//! | `sock_session` | does the original OpenLambda's test of sock mode pass? |
+//! | `starts_alike` | does a function see the same, in whatever way its sandbox was started? |
+//! | `forks` | which process is a leaf's parent, what is a blank, and what if a zygote dies or hangs? |
 //! | `zygotes` | do siblings share anything random, and what can a hostile zygote do? |
-//! | `warm` | many calls: none lost, none confused, nothing kept |
+//! | `warm` | is each of many calls answered, with its own answer, and is nothing kept? |

@@ -1,11 +1,13 @@
-//! What a function answers, and what of it is sent: RFC 9110 §6.4, §8.6 and §15 for each kind of function, in one part, in many and
-//! without any, to GET and to HEAD; and what becomes of an answer that HTTP doesn't allow.
+//! What a function answers, and what of that is sent (RFC 9110, 6.4, 8.6 and 15).
+//!
+//! Tested for each kind of function, for bodies in one part, in many and without any, and for GET and HEAD; and what becomes of an answer
+//! that HTTP doesn't allow.
 
 use ol_testkit::{Client, Reply, Worker, eventually, with_worker};
 use serde_json::{Value, json};
 use std::io::{self, Read as _};
 
-/// Answers as the request says: `status`, `parts` (sizes of them), `length`, further headers; or what was wrong with that.
+/// Answers as the request says: `status`, `parts` (their sizes), `length`, further headers; or tells what was wrong with that.
 const WSGI: &str = r#"
 import os, json
 
@@ -26,7 +28,7 @@ def app(environ, start_response):
     return parts if len(parts) < 2 else iter(parts)
 "#;
 
-/// The same.
+/// The same as an ASGI app.
 const ASGI: &str = r#"
 import os, json
 
@@ -57,7 +59,7 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": b"x" * size, "more_body": number < len(parts)})
 "#;
 
-/// Makes of either a guest that isn't ours any more: nothing in it looks at what it says.
+/// Turns either app into a hostile guest, whose runtime doesn't check the answers any more.
 const HOSTILE: &str = r#"
 import sys
 def unheeded():
@@ -94,7 +96,7 @@ async def app(scope, receive, send):
     await honest(scope, receive, send)
 "#;
 
-/// What is read of one answer.
+/// What a client read of one answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Got {
     status: u16,
@@ -131,7 +133,7 @@ fn ask(connection: &mut Client, method: &str, name: &str, told: &Value) -> (Repl
     (head, got)
 }
 
-/// What has to come of an answer of `parts` that says `length`.
+/// What a client must get if the function answers with these `parts` and announces `length`.
 fn due(method: &str, status: u16, parts: &[usize], length: Option<usize>) -> Got {
     let sum: usize = parts.iter().sum();
     let whole = parts.len() < 2;
@@ -144,7 +146,7 @@ fn due(method: &str, status: u16, parts: &[usize], length: Option<usize>) -> Got
     match (status, method) {
         (204 | 304, _) => got(status, None, false, Some(0)),
         (205, _) => got(status, Some(0), false, Some(0)),
-        // What GET would have had, as far as that is known.
+        // The length that GET would have had, if it is known.
         (_, "HEAD") => {
             let known = length.or_else(|| Some(sum).filter(|sum| whole && *sum > 0));
             got(status, known, false, Some(0))
@@ -153,11 +155,11 @@ fn due(method: &str, status: u16, parts: &[usize], length: Option<usize>) -> Got
             let length = if whole { Some(sum) } else { length };
             got(status, length, !whole && length.is_none(), Some(sum))
         }
-        // Nothing of it was sent, so it can be said.
+        // Nothing of the answer was sent yet, so the error can be told by a status.
         _ if whole => got(502, None, false, None),
-        // What was announced has come when more follows, or is cut with it.
+        // The first part alone has the announced length, so the client has a complete body when the worker cuts off the surplus.
         _ if length.is_some_and(|length| length == parts[0]) => got(status, length, false, length),
-        // The status was sent: a cut connection is the only honest sign left.
+        // The status was sent: only a cut connection can tell the client.
         _ => got(status, length, false, None),
     }
 }
@@ -211,13 +213,13 @@ fn what_asgi_apps_answer() {
     with_worker(&[], |worker| {
         worker.install("asgi", &[("f.py", ASGI)]);
         follow_the_table(worker, "asgi");
-        // Several at once are sent in windows; nothing else differs.
+        // Answers of an app that takes several calls at once are sent in windows; nothing else differs.
         worker.install("many", &[("f.py", ASGI), ("ol.yaml", "concurrency: 16\n")]);
         follow_the_table(worker, "many");
     });
 }
 
-/// The worker alone holds a guest to the same that doesn't do so itself.
+/// If the guest doesn't check its answers, the worker alone enforces the same rules.
 #[test]
 fn what_hostile_guests_answer() {
     with_worker(&[], |worker| {
@@ -257,7 +259,7 @@ fn what_plain_functions_answer() {
     });
 }
 
-/// (status, headers, what is said of it)
+/// Answers that HTTP doesn't allow: (status, headers, a part of the error's text).
 fn not_allowed() -> Vec<(i64, Vec<[String; 2]>, &'static str)> {
     let pair = |name: &str, value: &str| vec![[name.to_owned(), value.to_owned()]];
     let mut all: Vec<_> = [0, 99, 100, 101, 103, 199, 1000, 100_000]
@@ -279,7 +281,7 @@ fn not_allowed() -> Vec<(i64, Vec<[String; 2]>, &'static str)> {
     all
 }
 
-/// In the runtime, where the app can see it.
+/// The Python runtime checks the answer first, so that the app itself gets an exception.
 #[test]
 fn an_app_sees_what_is_wrong_with_its_answer() {
     with_worker(&[], |worker| {
@@ -296,12 +298,12 @@ fn an_app_sees_what_is_wrong_with_its_answer() {
     });
 }
 
-/// In the worker, for a guest that is anybody's: refused for this call, named in the log, and the neighbours live.
+/// The worker checks the answers of a hostile guest: it refuses this one call and logs why, and the other calls go on.
 #[test]
 fn an_answer_that_can_not_be_sent_is_refused_alone() {
     with_worker(&[], |worker| {
         let source = [ASGI, HOSTILE, HOSTILE_ASGI].concat();
-        // The held call lasts as long as all the others take together.
+        // One call is held for as long as all the others take together.
         let yaml = "concurrency: 16\ninstances: {max: 1}\nlimits: {runtime_sec: 300}\n";
         worker.install("app", &[("f.py", &source), ("ol.yaml", yaml)]);
         let pid = || worker.request("GET", "/run/app/pid", b"").text();
@@ -315,7 +317,7 @@ fn an_answer_that_can_not_be_sent_is_refused_alone() {
         held.read_exact(&mut said).expect("a part");
         assert_eq!(&said, b"held");
         for (status, headers, part) in not_allowed() {
-            // With much to follow, which somebody has to take, or the guest would be stuck with it.
+            // Also with a long body, which the worker has to read and discard, or the guest would block on it.
             for parts in [vec![1], vec![100_000; 8]] {
                 let told = json!({"status": status, "headers": headers, "parts": parts});
                 let text = worker.call("app", &told).error(502, "bad-answer");

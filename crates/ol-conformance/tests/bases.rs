@@ -1,4 +1,4 @@
-//! Base images of every kind, on each Python that is supported: made, changed, refused, and killed in the making.
+//! Base images from every kind of source, on each supported Python: made, changed, refused, and killed while they are made.
 
 use ol_testkit::bases::{SUITES, base, has_mmdebstrap_or_skip};
 use ol_testkit::process::descendants;
@@ -36,7 +36,7 @@ def f(event):
     }
 ";
 
-/// Starts a worker on what was made of `source`, looks from inside, and ends it.
+/// Starts a worker on the base image made from `source`, checks it from inside a function, and stops the worker.
 fn assert_serves(place: &Place, source: &str, python: &str) {
     let doctor = place.ol(&["doctor"]);
     let said = format!("{python} in the base image {source}");
@@ -68,7 +68,7 @@ fn record(place: &Place) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// An archive of these members of `root`.
+/// Packs these members of `root` into `archive`.
 fn pack(root: &Path, archive: &Path, members: &[&str]) {
     run(Command::new("tar")
         .arg("-C")
@@ -86,14 +86,14 @@ fn run(command: &mut Command) {
     );
 }
 
-/// The kinds that lead to a Debian, in turn in one directory.
+/// Makes a Debian base from each kind of source, one after the other in the same directory.
 fn every_kind(suite: &str, python: &str) {
     in_place(|place| {
         let Some(made) = base(suite) else { return };
         let (root, archive) = (made.join("lambda"), place.own("image.tar"));
         let debian = format!("debian:{suite}");
         run(Command::new("cp").arg("-a").arg(&made).arg(place.dir()));
-        // Made again, so that the configuration names the copy. The base stays.
+        // `init` again, so that the copied configuration names the paths of the copy. The base stays.
         let said = place.ol(&["worker", "init", "-i", &debian]);
         assert!(
             said.ok()
@@ -119,7 +119,7 @@ fn every_kind(suite: &str, python: &str) {
         let _ = place.ol(&["worker", "init", "-b", "-i", &dir]).ok();
         assert!(package.is_dir() && !place.dir().join("lambda/usr").exists());
         assert_serves(place, &dir, python);
-        // Without -i: the same again.
+        // Without -i the same base is made again.
         let said = place.ol(&["worker", "init", "-b"]);
         assert!(
             said.ok().contains(&format!("{dir}; Python {python}")),
@@ -144,7 +144,7 @@ fn python_3_13_of_trixie() {
     every_kind(SUITES[2].0, SUITES[2].1);
 }
 
-/// What other suites use, and `up` making the directory on the way.
+/// Uses the bases of the other test files; here `up` also makes the directory.
 #[test]
 fn up_takes_a_base_for_a_new_directory() {
     for (python, root) in bases() {
@@ -162,7 +162,7 @@ fn up_takes_a_base_for_a_new_directory() {
     }
 }
 
-/// An archive without Python, as large as wanted.
+/// An archive without Python that holds a file of `bytes` bytes.
 fn lame(place: &Place, name: &str, bytes: usize) -> PathBuf {
     let root = place.own("lame");
     fs::create_dir_all(root.join("usr/bin")).expect("made");
@@ -172,7 +172,7 @@ fn lame(place: &Place, name: &str, bytes: usize) -> PathBuf {
     archive
 }
 
-/// Each is refused in one sentence; a new directory is not there afterwards, an old one as it was.
+/// Each archive is refused in one sentence; afterwards a new directory isn't there, and an old one is as it was.
 #[test]
 fn archives_that_are_no_base() {
     in_place(|place| {
@@ -221,7 +221,7 @@ fn archives_that_are_no_base() {
             assert_eq!(record(place), json!({"kind": "host"}));
             assert!(package.is_dir() && !place.dir().join(".ol-base-new").exists());
         }
-        // A mistake doesn't stop a worker either.
+        // A refused command doesn't stop a running worker either.
         let worker = place.up(&[]);
         refused(&cases[0].0, cases[0].1);
         assert!(place.ol(&["worker", "status"]).ok().contains("ready"));
@@ -229,7 +229,7 @@ fn archives_that_are_no_base() {
     });
 }
 
-/// A base with a shell, and as its Python a script.
+/// A base with a shell, whose `python3` is this script.
 fn scripted(place: &Place, made: &Path, script: &str) -> PathBuf {
     const SHELL: [&str; 8] = [
         "./bin",
@@ -246,7 +246,7 @@ fn scripted(place: &Place, made: &Path, script: &str) -> PathBuf {
     let more = place.own("more");
     fs::create_dir_all(more.join("usr/bin")).expect("made");
     executable(&more.join("usr/bin/python3"), script);
-    // As one appends to an archive: what comes later counts.
+    // Appended to the archive: of two members with the same name the later one counts.
     run(Command::new("tar")
         .arg("-C")
         .arg(&more)
@@ -261,7 +261,7 @@ fn executable(path: &Path, script: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
 }
 
-/// A Python is tried, not believed.
+/// The base's Python is run to see whether it works, not only looked for.
 #[test]
 fn archives_whose_python_does_not_serve() {
     in_place(|place| {
@@ -323,7 +323,7 @@ fn killed_in_the_making(place: &Place, file: &str) {
     kill_process(Pid::from_raw(pid).expect("not zero"), Signal::KILL).expect("our own child");
     let status = init.wait().expect("our own child");
     assert!(!status.success(), "{status}");
-    // What it had started goes too, long before it would have come to its end, and with its mounts.
+    // The processes that `init` had started die too, long before they would have ended by themselves, and their mounts go.
     eventually("what it started to die", 3.0, || {
         started.iter().all(|process| !process.lives()).then_some(())
     });
@@ -344,7 +344,7 @@ fn a_kill_in_the_making_harms_nothing() {
         let package = place.dir().join("lambda/packages/mine==1");
         fs::create_dir_all(&package).expect("made");
 
-        // What was there before serves on, and the next start clears up.
+        // The base from before still serves, and the next start removes what is left.
         killed_in_the_making(place, "usr/bin/dpkg");
         assert_eq!(record(place), json!({"kind": "host"}));
         let worker = place.up(&[]);
@@ -364,7 +364,7 @@ fn a_release_that_is_none() {
     in_place(|place| {
         let said = place.ol(&["worker", "init", "-i", "debian:none-such"]);
         let sentence = said.refusal();
-        // The words of apt, which mmdebstrap runs.
+        // These are the words of apt, which mmdebstrap runs.
         for part in [
             "debian:none-such",
             "does not have a Release file",
@@ -401,7 +401,7 @@ fn without_the_program_that_makes_it() {
     });
 }
 
-/// A client without its engine lies in the PATH like one that works.
+/// A container client without its engine is found in the PATH like one that works.
 #[test]
 fn doctor_asks_programs_and_does_not_trust_their_presence() {
     in_place(|place| {
@@ -428,7 +428,7 @@ fn doctor_asks_programs_and_does_not_trust_their_presence() {
     });
 }
 
-/// There is no engine where tests run: a script answers as the command does, with a real image.
+/// Tests run without a container engine: a script answers as the `docker` command does, with a real image.
 #[test]
 fn an_image_of_dockers() {
     in_place(|place| {

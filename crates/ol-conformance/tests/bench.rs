@@ -1,11 +1,12 @@
-//! `ol bench`: the original's benchmarks by its names and with its flags, run for real, if only for a moment. How fast anything is,
-//! is asked nowhere here.
+//! `ol bench`: the original OpenLambda's benchmarks, with its names and flags, really run, but only for a moment.
+//!
+//! No test here depends on how fast anything is.
 
 use ol_testkit::{Said, Worker, in_place, with_worker};
 use serde_json::{Value, json};
 use std::fs;
 
-/// What scripts for the original read of the result.
+/// The keys of the result that scripts for the original OpenLambda read.
 const KEYS: [&str; 5] = ["benchmark", "seconds", "successes", "errors", "ops/s"];
 
 fn init(worker: &Worker<'_>, functions: &str) -> Value {
@@ -31,7 +32,7 @@ fn result(said: &Said) -> Value {
     value
 }
 
-/// The sentence at the end of what it said while it ran.
+/// The sentence of a refused command: the last line of its standard error.
 fn refusal(said: &Said) -> &str {
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
     let last = said.err.lines().last().unwrap_or_default();
@@ -49,7 +50,7 @@ fn init_puts_both_kinds_into_the_registry_once() {
         assert_eq!(names[5], "bench-py-2");
         assert_eq!(worker.call("bench-py-2", &json!(null)).ok(), json!(2));
         assert_eq!(init(worker, "4"), json!({"functions": 4, "written": 2}));
-        // What somebody else put there by that name is replaced.
+        // A file of that name that something else put there is replaced.
         let file = worker.place.dir().join("registry/bench-py-1.tar.gz");
         fs::write(&file, "broken").expect("written");
         assert_eq!(init(worker, "4"), json!({"functions": 4, "written": 1}));
@@ -82,7 +83,7 @@ fn one_after_the_other_then_by_many_at_once() {
         assert!(successes > 0, "{value}");
         assert_eq!(value["ops/s"].as_f64(), Some(successes as f64 / 0.5));
         assert_eq!(fs::read_to_string(&file).expect("there"), said.out);
-        // Each once before, then the good ones, and at most one that was late.
+        // Each function is called once before, then come the successful calls, and at most one that was too late to count.
         let calls = worker.count("invoke") - before;
         let expected = 64 + successes..=64 + successes + 1;
         assert!(expected.contains(&calls), "{calls}, not {expected:?}");
@@ -107,7 +108,7 @@ fn one_after_the_other_then_by_many_at_once() {
     });
 }
 
-/// How many calls the sandboxes of a function were given, by `/debug`.
+/// How many calls the sandboxes of a function have served, by `/debug`.
 fn calls(worker: &Worker<'_>, name: &str) -> u64 {
     let debug = worker.debug();
     let lines = debug.lines().skip_while(|line| *line != name).skip(1);
@@ -155,7 +156,7 @@ fn a_trace_is_played_in_its_order() {
 
 #[test]
 fn what_is_missing_is_named_with_its_remedy() {
-    // Nothing listens there.
+    // Nothing listens at that address.
     with_worker(&["pip_mirror=http://127.0.0.1:9/simple"], |worker| {
         let place = worker.place;
         for more in ["--warmup=true", "-w=false"] {
@@ -184,7 +185,7 @@ fn what_is_missing_is_named_with_its_remedy() {
     });
 }
 
-/// A function that always fails is no reason to fail for a minute.
+/// A benchmark of a function that always fails ends soon instead of failing for its whole time.
 #[test]
 fn what_only_fails_ends_soon() {
     with_worker(&[], |worker| {

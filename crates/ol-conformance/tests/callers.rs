@@ -1,11 +1,11 @@
-//! Callers who leave, answers that break, and work that goes on after an answer: who hears of it, and what is left.
+//! Callers that leave, answers that break off, and work that goes on after an answer: who is told, and what is left behind.
 
 use ol_testkit::process::Process;
 use ol_testkit::{Client, Worker, eventually, with_worker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// An ASGI app: `/wait` says what it heard when its caller left, `/stream` writes for ever, `/seen` tells.
+/// An ASGI app: `/wait` waits until its caller leaves and notes what it was told, `/stream` writes for ever, `/seen` returns the notes.
 const ASGI: &str = r#"
 import asyncio, json, os, subprocess
 
@@ -74,7 +74,7 @@ def app(environ, start_response):
     return [json.dumps([os.getpid(), seen]).encode()]
 "#;
 
-/// Counts its calls, holds when told, and tells what it did.
+/// Counts its calls, waits if the event says so, and returns what it did.
 const F: &str = "
 import os, subprocess
 
@@ -103,7 +103,7 @@ fn seen(worker: &Worker<'_>, path: &str) -> (Value, Value) {
     (answer[0].clone(), answer[1].clone())
 }
 
-/// The host's counts that a leak would show in.
+/// Counts in which a leak would show: the worker's descriptors and its leaves.
 fn holdings(worker: &Worker<'_>) -> (usize, usize) {
     (worker.process.descriptors().len(), worker.leaves().len())
 }
@@ -150,7 +150,7 @@ fn an_asgi_app_hears_that_its_caller_left() {
         eventually("it to hear", 5.0, || {
             (seen(worker, "/run/web/seen").1 == json!(["left"])).then_some(())
         });
-        // One who left before all of the request was sent.
+        // This caller leaves before it has sent the whole request.
         let mut connection = worker.connect();
         connection
             .send_part("POST", "/run/web/wait", 1 << 20, &[b' '; 100_000])
@@ -223,7 +223,7 @@ fn nothing_is_left_of_a_hundred_callers_who_left() {
     });
 }
 
-/// The status is sent, so a cut is the only honest sign.
+/// The status is sent already, so only a cut connection can tell the caller that the answer failed.
 #[test]
 fn a_fault_in_the_middle_of_an_answer_cuts_it_off() {
     with_worker(&[], |worker| {
@@ -253,7 +253,7 @@ fn a_fault_in_the_middle_of_an_answer_cuts_it_off() {
     });
 }
 
-/// Paused 10 ms after its last call, it would never come to an end.
+/// If the app were paused 10 ms after its last call, what it does after the answer would never finish.
 #[test]
 fn what_an_app_does_after_its_answer_is_done() {
     with_worker(&[], |worker| {
@@ -262,7 +262,7 @@ fn what_an_app_does_after_its_answer_is_done() {
         let reply = worker.request("GET", "/run/web/later", b"");
         assert_eq!(reply.ok(), json!("answered"));
         let sleep = worker.program("sleep");
-        // It has one lane, and that is in use: the next call waits for it.
+        // The app takes one call at a time, and one is running: the next call waits.
         let mut next = begin(worker, "/run/web/seen", "");
         eventually("the next to wait", 5.0, || {
             worker.debug().contains("1 calls waiting").then_some(())
@@ -272,7 +272,7 @@ fn what_an_app_does_after_its_answer_is_done() {
             next.reply().expect("an answer").ok(),
             json!([pid, ["later"], 0])
         );
-        // And without a next call.
+        // The same without a next call.
         let reply = worker.request("GET", "/run/web/later", b"");
         let id = reply
             .header("x-ol-invocation")
@@ -285,7 +285,7 @@ fn what_an_app_does_after_its_answer_is_done() {
     });
 }
 
-/// The guest can't read while it writes, nor the worker's sender stop before the guest reads.
+/// A hard case: the guest can't read while it writes, and the worker's sending task can't stop before the guest reads.
 #[test]
 fn a_caller_who_leaves_amid_request_and_answer_holds_nothing_up() {
     with_worker(&[], |worker| {

@@ -1,5 +1,4 @@
-//! Many at once: of uploads and of connections one client may have so many that the others get theirs, and the operator always gets
-//! through by the worker's own socket.
+//! Many uploads and connections at once: one client can't take all places, and the operator always gets one by the worker's own socket.
 
 use ol_testkit::{Client, Worker, bundle, eventually, measured, with_worker};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -25,7 +24,7 @@ fn from_elsewhere(worker: &Worker<'_>, last: u8) -> Client {
     Client::of(TcpStream::from(socket), &worker.address).expect("a connection")
 }
 
-/// An upload that says it has `length` bytes, and sends `part`.
+/// Begins an upload that announces `length` bytes, and sends `part` of it.
 fn begin_upload(mut client: Client, length: usize, part: &[u8]) -> Client {
     client
         .send_part("POST", "/registry/slow", length, part)
@@ -48,11 +47,11 @@ fn uploads_that_stall_shut_nobody_out() {
         eventually("both to be taken", 10.0, || {
             (uploads_in(worker) >= 2).then_some(())
         });
-        // By the head: nothing of it has to be sent.
+        // Refused by the head alone: none of the body has to be sent.
         let mut third = begin_upload(worker.connect(), 1 << 30, b"");
         let text = third.reply().expect("an answer").error(429, "uploads-full");
         assert!(text.contains("max_uploads"), "{text}");
-        // Somebody else has a place, and the operator has one whatever the others do.
+        // A client from another address gets a place, and the operator gets one whatever the others do.
         let mine = bundle(&[("f.py", ECHO)]);
         let mut elsewhere = from_elsewhere(worker, 2);
         let reply = elsewhere.request("POST", "/registry/mine", &[], &mine);
@@ -69,7 +68,7 @@ fn uploads_that_stall_shut_nobody_out() {
         let said = worker.place.ol(&["worker", "status"]);
         assert_eq!(said.code, Some(0), "{said:?}");
         assert_eq!(worker.call("echo", &json!(1)).ok(), json!(1));
-        // A place is free when its upload is gone.
+        // A place is free again when its upload is gone.
         drop(stalled);
         eventually("a place", 10.0, || {
             let reply = worker.request("POST", "/registry/mine", &mine);
@@ -107,7 +106,7 @@ fn what_uploads_hold_together_is_bounded() {
 fn one_address_leaves_connections_for_others() {
     with_worker(&["max_connections_per_address=30"], |worker| {
         worker.install("echo", &[("f.py", ECHO)]);
-        // They hold their connections, each within the head of a request.
+        // Thirty clients hold connections, each within the head of a request.
         let mut held: Vec<Client> = (0..30)
             .map(|_| {
                 let mut client = from_elsewhere(worker, 2);
@@ -143,8 +142,7 @@ fn one_address_leaves_connections_for_others() {
     });
 }
 
-/// Half a minute, as a call's body has it.
-/// When all places are taken, whoever asks whether the worker is well is told all the same, and the operator gets through.
+/// When all connections are taken, clients are still told whether the worker is well, and the operator gets through.
 #[test]
 fn a_full_house_tells_that_it_is_well() {
     let few = Rlimit {

@@ -1,5 +1,7 @@
-//! Each file of a worker directory missing, empty, garbage, somebody else's, read-only, another kind of file, or replaced while
-//! a worker runs: it is repaired, or refused in words that name it. docs/howto/operating.md has the table.
+//! Each file of a worker's directory is damaged, and then repaired by the worker, or refused in words that name it.
+//!
+//! A file may be missing, empty, garbage, another user's, read-only, another kind of file, or replaced while a worker runs.
+//! docs/howto/operating.md has the table.
 
 use ol_testkit::{Place, Said, eventually, in_place};
 use serde_json::json;
@@ -36,7 +38,7 @@ fn harm(path: &Path, how: &str) {
         "missing" => remove(path),
         "empty" => fs::write(path, "").expect("written"),
         "garbage" => fs::write(path, GARBAGE).expect("written"),
-        // A file that somebody else keeps to himself.
+        // A file that belongs to another user, who alone may read it.
         "other" => {
             chown(path, Some(65534), Some(65534)).expect("root may");
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("root may");
@@ -55,7 +57,7 @@ fn harm(path: &Path, how: &str) {
     }
 }
 
-/// A worker starts, serves what is installed, and ends; or it is refused in words that name the file.
+/// Checks that a worker starts, serves what is installed, and ends (true); or is refused in words that name the file (false).
 fn up_or_words(place: &Place, file: &str, what: &str) -> bool {
     let up = place.ol(&["worker", "up", "-d", "-o", "worker_port=0"]);
     if up.code == Some(0) {
@@ -73,7 +75,7 @@ fn up_or_words(place: &Place, file: &str, what: &str) -> bool {
 }
 
 fn names(said: &Said, file: &str) -> bool {
-    // Without the note of where it is, no image is there.
+    // Without `base.json`, which says where the image is, `lambda` counts as a folder without an image, and is what the error names.
     let file = if file == "lambda/base.json" {
         "w/lambda"
     } else {
@@ -92,10 +94,10 @@ fn a_harmed_file_is_repaired_or_named_when_a_worker_starts() {
         let _ = place.ol(&["worker", "init"]).ok();
         let at = |name: &str| place.dir().join(name);
         fs::write(at("registry/echo.tar.gz"), ol_testkit::bundle(ECHO)).expect("written");
-        // A run makes the files that only runs make.
+        // A first run, since some files are only made by a run.
         assert!(up_or_words(place, "", "a first run"));
         let config = fs::read(at("config.json")).expect("there");
-        // The file, and the harm that is refused rather than repaired.
+        // Each file, with the kinds of harm that are refused rather than repaired.
         let table: [(&str, &[&str]); 12] = [
             (
                 "config.json",
@@ -130,7 +132,7 @@ fn a_harmed_file_is_repaired_or_named_when_a_worker_starts() {
                 let what = format!("{file} {how}");
                 let started = up_or_words(place, file, &what);
                 assert_eq!(started, !refused.contains(&how), "{what}");
-                // For the next.
+                // Restored for the next kind of harm.
                 remove(&path);
                 fs::write(&path, before).expect("written");
             }
@@ -180,7 +182,7 @@ fn a_harmed_folder_is_repaired_or_named_when_a_worker_starts() {
     });
 }
 
-/// Whatever becomes of the lock and the files that tell who runs: a second worker is refused, and the one that runs is stopped.
+/// Whatever happens to the lock and the files that say which worker runs: a second worker is refused, and the running one can be stopped.
 #[test]
 fn what_runs_stays_alone_and_can_be_stopped() {
     in_place(|place| {
@@ -229,7 +231,7 @@ fn what_runs_stays_alone_and_can_be_stopped() {
             let (status, _) = worker.wait();
             assert!(status.success(), "{what}: {status}");
             place.assert_nothing_left();
-            // What isn't of one run comes back for the next.
+            // The files that don't belong to a single run are restored for the next one.
             let lasting = |file: &str| !file.starts_with("worker/");
             for (file, content) in harmed.iter().zip(kept).filter(|(file, _)| lasting(file)) {
                 remove(&at(file));
@@ -240,7 +242,7 @@ fn what_runs_stays_alone_and_can_be_stopped() {
     });
 }
 
-/// Somebody else's lock on the directory is told from a worker, and nobody is signalled for it.
+/// Another program's lock on the directory isn't taken for a worker's, and that program gets no signal.
 #[test]
 fn a_lock_of_somebody_else_is_not_taken_for_a_worker() {
     in_place(|place| {
@@ -303,7 +305,7 @@ fn a_worker_dir_elsewhere_is_refused_by_name() {
     });
 }
 
-/// What is removed under a running worker comes back when it is needed, or is named.
+/// A folder that is removed under a running worker is made again when it is needed, or named in an error.
 #[test]
 fn folders_that_go_while_a_worker_runs() {
     in_place(|place| {
@@ -317,7 +319,7 @@ fn folders_that_go_while_a_worker_runs() {
         for folder in ["worker/logs", "worker/uploads"] {
             remove(&place.dir().join(folder));
         }
-        // What serves goes on; what is uploaded has a place again, and so has what is printed.
+        // Functions that serve go on; the folders for uploads and logs are made again.
         worker.install("two", print);
         assert_eq!(worker.call("two", &json!(2)).ok(), json!(2));
         eventually("what it printed", 10.0, || {

@@ -1,9 +1,8 @@
-//! What README and the pages in `docs/start/` tell a newcomer to type works, in the order in which they tell it, and prints what they
-//! say that it prints.
+//! The commands in README and the pages in `docs/start/` work in the order of the page, and print what the page says.
 //!
-//! The blocks marked `sh` are run with bash, one after the other, in a folder that is empty at first. A block marked `text` behind one is
-//! what it prints; `…` in it stands for anything. Comments before a block: `<!-- not run: REASON -->`, and `<!-- fails on purpose -->` if
-//! its last command has to fail.
+//! Blocks marked `sh` are run with bash, one after the other, in a folder that is empty at first. If a block marked `text` follows one, it
+//! is what the commands print; `…` in it stands for anything. A comment before a block may be `<!-- not run: REASON -->`, or
+//! `<!-- fails on purpose -->` if the block's last command has to fail.
 
 use ol_testkit::index::uv;
 use ol_testkit::{PackageIndex, Place, Worker, in_place, wheel};
@@ -28,7 +27,7 @@ struct Block {
 fn blocks(page: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let (mut skipped, mut fails) = (false, false);
-    // Does the next `text` tell what the last block of `blocks` prints?
+    // Is the next `text` block what the last block of `blocks` prints?
     let mut told = false;
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -54,7 +53,7 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Is `text` what `pattern` says, in which `…` is anything?
+/// Does `text` match `pattern`, in which `…` stands for anything?
 fn is_like(text: &str, pattern: &str) -> bool {
     match pattern.split_once('…') {
         None => text == pattern,
@@ -65,7 +64,7 @@ fn is_like(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// A folder with `ol` for the worker of this place, and a `sudo` that does nothing.
+/// A folder with an `ol` for the worker of this place, and a `sudo` that just runs its command.
 fn tools(place: &Place) -> PathBuf {
     let folder = place.own("tools");
     fs::create_dir(&folder).expect("made");
@@ -77,7 +76,7 @@ fn tools(place: &Place) -> PathBuf {
         fs::write(&path, script).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
     }
-    // An answer that is an error is a failure, and nobody looks at a progress bar.
+    // curl fails on an answer that is an error, and shows no progress bar.
     fs::write(
         folder.join(".curlrc"),
         "silent\nshow-error\nfail-with-body\n",
@@ -115,7 +114,7 @@ fn run(worker: &Worker<'_>, tools: &Path, folder: &Path, block: &Block) {
     }
 }
 
-/// `roman` as the page needs it, so that its test needs nothing from outside.
+/// A stand-in for the package `roman`, so that the page's test needs no network.
 fn roman() -> ol_testkit::Dist {
     let module = "def toRoman(number):
     letters = ''
@@ -131,7 +130,7 @@ fn roman() -> ol_testkit::Dist {
         .build()
 }
 
-/// Runs the blocks of `page`, of which there are some; `packages` says whether it installs any.
+/// Runs the blocks of `page`, of which there must be some; `packages` says whether the page installs packages.
 fn follow(page: &str, packages: bool) {
     let blocks = blocks(page);
     assert!(!blocks.is_empty(), "nothing to run in: {page}");

@@ -1,4 +1,6 @@
-//! Who may ask what, until there are tokens: what a browser can be tricked into, and what each local user can read.
+//! Who may ask the worker for what, while it doesn't authenticate anybody.
+//!
+//! Tested is what a browser can be tricked into, and what other local users can read.
 
 use ol_testkit::{Reply, Worker, bundle, in_place, with_worker};
 use serde_json::json;
@@ -9,7 +11,7 @@ use std::process::Command;
 
 const ECHO: &str = "def f(event):\n    return event\n";
 
-/// A request whose head is these lines behind the first.
+/// Sends a request whose head is the line `first` followed by `lines`.
 fn ask(worker: &Worker<'_>, first: &str, lines: &[&str], body: &[u8]) -> Reply {
     let mut client = worker.connect();
     let mut head = format!("{first}\r\n");
@@ -61,7 +63,7 @@ fn pages_can_not_use_control_routes_and_programs_can() {
                     "{first} {line}"
                 );
             }
-            // Functions answer whom they like, and health is nobody's secret.
+            // Functions decide themselves whom they answer, and whether the worker is well is no secret.
             let reply = ask(worker, "POST /run/echo HTTP/1.1", &[&host, line], b"[1]");
             assert_eq!(reply.ok(), json!([1]), "{line}");
             assert_eq!(
@@ -149,12 +151,12 @@ fn a_name_that_is_not_the_workers_gets_nothing() {
             );
             assert_eq!(reply.status, 200, "{host}: {}", reply.text());
         }
-        // HTTP/1.0 names none, as load balancers ask.
+        // HTTP/1.0 needs no Host; load balancers ask that way.
         assert_eq!(ask(worker, "GET /healthz HTTP/1.0", &[], b"").status, 200);
     });
 }
 
-/// What a curl on the worker's own socket gets.
+/// The answer to a curl on the worker's own socket.
 fn ask_privately(worker: &Worker<'_>, path: &str) -> String {
     let socket = worker.place.dir().join("worker/ol.sock");
     let mut stream = UnixStream::connect(socket).expect("it listens");
@@ -189,7 +191,7 @@ fn values_of_variables_are_shown_on_the_private_socket_only() {
     });
 }
 
-/// Runs `sh` as nobody, who is in no group.
+/// Runs `sh` as the user nobody, without any supplementary group.
 fn as_nobody(script: &str) -> String {
     let said = Command::new("setpriv")
         .args([
@@ -209,11 +211,11 @@ fn as_nobody(script: &str) -> String {
 fn other_users_of_the_host_read_nothing_of_functions() {
     use std::os::unix::fs::PermissionsExt as _;
     in_place(|place| {
-        // The place itself is closed to others; what counts is what the worker does in it.
+        // The test's own directory is closed to others, so it is opened: the test is about the files that the worker makes in it.
         let top = place.dir().parent().expect("a place").to_owned();
         fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).expect("ours");
         let _ = place.ol(&["worker", "init"]).ok();
-        // As an older worker and scripts leave them.
+        // Wide permissions, as an older worker or a script may have left them.
         let wide = |path: &str, mode| {
             let path = place.dir().join(path);
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
@@ -262,7 +264,7 @@ fn other_users_of_the_host_read_nothing_of_functions() {
             !open.contains(".tar.gz") && !open.contains(".log") && !open.contains("code/1"),
             "{open}"
         );
-        // What is in closed directories is closed itself, should somebody move it.
+        // Files in closed directories are closed themselves too, in case somebody moves them.
         for path in [
             "registry/old.tar.gz",
             "registry/new.tar.gz",

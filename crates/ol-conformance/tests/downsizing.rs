@@ -1,4 +1,4 @@
-//! Idle functions give back memory that they don't use, and have it again before they are called.
+//! Idle functions give back memory that they don't use, and get it again before they are called.
 
 use ol_testkit::{Client, Worker, eventually, with_worker};
 use serde_json::json;
@@ -26,7 +26,7 @@ fn lowered(worker: &Worker<'_>) -> usize {
 fn more_functions_stay_warm_than_the_pool_has_limits_for() {
     let options = ["mem_pool_mb=500", "features.import_cache="];
     with_worker(&options, |worker| {
-        // Five at a time: each needs its whole limit while it runs.
+        // Five functions at a time, because each needs its whole limit while it runs.
         for batch in 0..3 {
             for number in 0..5 {
                 let name = format!("f{batch}-{number}");

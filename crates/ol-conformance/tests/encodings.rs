@@ -1,4 +1,4 @@
-//! Requests whose body is encoded: decoded for `f(event)` in bounded memory, or refused in words; web apps get it as it was sent.
+//! Encoded request bodies: decoded for `f(event)` in bounded memory, or refused with a reason; web apps get them as they were sent.
 
 use ol_testkit::bundle::gzip;
 use ol_testkit::{Reply, Worker, with_worker};
@@ -30,10 +30,10 @@ fn a_body_in_gzip_is_decoded() {
         let plain = event.to_string();
         assert_eq!(send(worker, "f", "identity", plain.as_bytes()).ok(), event);
         assert_eq!(send(worker, "f", "gzip", b"").ok(), json!({}));
-        // Several members are one body (RFC 1952, 2.2).
+        // Several gzip members make one body (RFC 1952, 2.2).
         let two = [gzip(b"[1,"), gzip(b" 2]")].concat();
         assert_eq!(send(worker, "f", "gzip", &two).ok(), json!([1, 2]));
-        // Large enough to come in parts, packed.
+        // Large enough to come in parts even when it is compressed.
         worker.install("length", &[("f.py", LENGTH)]);
         let mut number = 1_u32;
         let noise: String = (0..1_000_000)
@@ -74,7 +74,7 @@ fn what_is_none_is_refused_in_words() {
             );
             assert_eq!(reply.header("accept-encoding"), Some("gzip, identity"));
         }
-        // Bombs: a limit in words, and the sandbox lives.
+        // Decompression bombs: refused with the limit, and the sandbox lives.
         let bomb = gzip(&vec![b' '; 64 << 20]);
         assert!(bomb.len() < 100_000);
         let text = send(worker, "f", "gzip", &bomb).error(413, "too-large");
@@ -92,7 +92,7 @@ fn what_is_none_is_refused_in_words() {
     });
 }
 
-/// By default the function's memory is the bound.
+/// By default the function's memory limit bounds what is decoded.
 #[test]
 fn a_bomb_meets_the_functions_memory() {
     with_worker(&[], |worker| {

@@ -1,5 +1,7 @@
-//! Each error that the worker itself makes, provoked, and read as people read it and as programs do: status, code, text,
-//! the problem document of RFC 9457, and nothing in any of them that is not the caller's business.
+//! Provokes each error that the worker itself makes, and reads it as people and as programs do.
+//!
+//! Checked are the status, the code, the text and the problem document of RFC 9457, and that none of them holds anything that isn't the
+//! caller's business.
 
 use ol_testkit::{Reply, Worker, eventually, in_place, with_worker};
 use rustix::process::Signal;
@@ -8,11 +10,11 @@ use std::thread;
 
 const ECHO: &str = "def f(event):\n    return event\n";
 
-/// Waits for a child that shows on the host, so that the test says when it goes on.
+/// Waits for a child process that the test sees on the host, and ends when the call is to go on.
 const HOLD: &str =
     "import subprocess\ndef f(event):\n    subprocess.run(['sleep', '600'])\n    return event\n";
 
-/// A function whose name, text and variables must not be in another's errors.
+/// Installs a function whose name, text and variables must not appear in another's errors.
 fn install_neighbour(worker: &Worker<'_>) {
     let source = "def f(event):\n    raise ValueError('neighbours-word')\n";
     let files = [
@@ -51,7 +53,7 @@ fn check(worker: &Worker<'_>, reply: &Reply, status: u16, code: &str, parts: &[&
     text
 }
 
-/// Provokes an error twice, by one who accepts anything and one who accepts JSON; returns its text.
+/// Provokes an error twice, by a client that accepts anything and one that accepts JSON; returns its text.
 fn provoke(
     worker: &Worker<'_>,
     (method, path, body): (&str, &str, &str),
@@ -90,13 +92,13 @@ fn malformed_is_400() {
     });
 }
 
-/// A body that breaks off is no call, and the sandbox serves the next one.
+/// A request whose body breaks off isn't a call, and the sandbox serves the next one.
 #[test]
 fn a_body_that_breaks_off_is_400() {
     with_worker(&[], |worker| {
         install_neighbour(worker);
         let count = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
-        // Its only instance is told that the call is off after the caller is: the next call waits for it, and needs no second one.
+        // The only instance learns later than the caller that the call is off: the next call waits for it, so one instance is enough.
         let only_one = "instances: {max: 1}\n";
         worker.install("count", &[("f.py", count), ("ol.yaml", only_one)]);
         assert_eq!(worker.call("count", &json!(1)).ok(), json!(1));
@@ -106,12 +108,12 @@ fn a_body_that_breaks_off_is_400() {
                 .send_part("POST", "/run/count", length, &vec![b' '; sent])
                 .expect("sent");
             connection.finish_sending().expect("open");
-            // It may answer or just close: the other end says that it is gone.
+            // The worker may answer or just close the connection, since the client has closed its side.
             if let Ok(reply) = connection.reply() {
                 check(worker, &reply, 400, "bad-request", &["broke off"]);
             }
         }
-        // One that is no HTTP, with the connection open: this answer has to come.
+        // A body that isn't valid HTTP, while the connection stays open: here the answer has to come.
         let mut connection = worker.connect();
         let mut body = connection.outgoing("POST", "/run/count").expect("sent");
         body.chunk(b"[1,").expect("sent");
@@ -186,7 +188,7 @@ fn a_body_over_the_limit_is_413() {
             .expect("sent");
         let reply = connection.reply().expect("an answer");
         check(worker, &reply, 413, "too-large", &parts);
-        // One that doesn't say how long it is gets the answer when it is too long.
+        // A body of unknown length is refused when it becomes too long.
         let mut connection = worker.connect();
         let mut body = connection.outgoing("POST", "/run/echo").expect("sent");
         for _ in 0..17 {
@@ -226,7 +228,7 @@ fn a_full_queue_and_a_long_wait_are_429() {
 
 #[test]
 fn memory_that_can_not_be_had_in_time_is_429() {
-    // Two functions, what a zygote uses, and not enough for another.
+    // Enough memory for two functions and a zygote, but not for a third function.
     with_worker(&["mem_pool_mb=140", "queue_wait_sec=1"], |worker| {
         worker.install("hold", &[("f.py", HOLD)]);
         let mut held: Vec<_> = (0..2)
@@ -287,7 +289,7 @@ fn what_a_function_raises_is_500_with_its_traceback() {
         let call = ("POST", "/run/divide", "0");
         provoke(worker, call, 500, "raised", &parts);
         assert_eq!(worker.call("divide", &json!(1)).ok(), json!(1.0));
-        // What can't be written as JSON, and what is no ordinary exception.
+        // Answers that can't be written as JSON, and exceptions that aren't ordinary ones.
         let odd = "
 def f(event):
     if event == 'exit':
@@ -423,7 +425,7 @@ fn a_call_while_the_worker_drains_is_503() {
             .expect("sent");
         let json = "POST /run/hold HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nContent-Length: 2\r\n\r\n1";
         late[1].send(json.as_bytes()).expect("sent");
-        // It has taken them before it answers this one, which was sent later.
+        // The worker has accepted the other requests before it answers this one, which was sent later.
         assert_eq!(worker.request("GET", "/status", b"").text(), "ready\n");
         thread::scope(|scope| {
             let down = scope.spawn(|| place.ol(&["worker", "down"]));
@@ -455,7 +457,7 @@ fn past_its_time_is_504() {
         worker.install("hold", &[("f.py", HOLD), ("ol.yaml", yaml)]);
         let call = ("POST", "/run/hold", "1");
         provoke(worker, call, 504, "time-limit", &["limit of 1 s"]);
-        // The import counts too.
+        // The time limit holds for the import too.
         let import = [
             ("f.py", "import time\ntime.sleep(600)\n"),
             ("ol.yaml", yaml),

@@ -1,4 +1,4 @@
-//! Every folder of `examples/` is installed as a reader of its README would, and answers as that says.
+//! Every folder of `examples/` is installed as its README says, and answers as the README says.
 
 use ol_testkit::network::in_world;
 use ol_testkit::{Place, Worker, eventually, in_place, with_worker};
@@ -147,7 +147,7 @@ fn multiprocessing() {
     with_example("multiprocessing", |worker| {
         let said = call(worker, "multiprocessing", json!({}));
         assert_eq!(said["primes"], 9592);
-        // Who is quick takes a second part.
+        // A quick process may take more than one part of the work, so how many processes took part varies.
         assert!(said["processes"].as_u64() > Some(0), "{said}");
         let said = call(
             worker,
@@ -225,12 +225,12 @@ fn asgi_sse() {
         }
         assert_eq!(worker.count("create"), 1);
         drop(listeners);
-        // They have left, and it has noticed.
+        // The clients have left, and the app has noticed it.
         assert_eq!(worker.request("GET", "/run/asgi-sse/", b"").status, 200);
     });
 }
 
-/// `make run`: a worker with all of them, and a line to try.
+/// Runs `make run`'s script: starts a worker with all examples, and returns the line to try that it shows.
 fn run(place: &Place) -> String {
     let ol = place.command::<&str>(&[]);
     let script = repository().join("scripts/run.sh");
@@ -252,7 +252,7 @@ fn run(place: &Place) -> String {
     text
 }
 
-/// As `make run` it has a network, in a world of its own: that of this machine is left as it is.
+/// The script switches on functions' network; the test has network namespaces of its own, so that this machine's are left as they are.
 #[test]
 fn the_script_installs_all_and_shows_a_line_that_works() {
     let forwards =
@@ -272,7 +272,7 @@ fn the_script_installs_all_and_shows_a_line_that_works() {
         assert!(answer.contains("Hello you, from Python"), "{answer}");
         let installed = place.ol(&["ls"]);
         assert_eq!(installed.ok().lines().collect::<Vec<_>>(), names());
-        // Again: the worker that runs is replaced.
+        // A second run replaces the worker that runs.
         let before = place.attach().process;
         let _ = run(place);
         eventually("the first to be gone", 10.0, || {
@@ -283,7 +283,7 @@ fn the_script_installs_all_and_shows_a_line_that_works() {
     assert_eq!(forwards(), before);
 }
 
-/// `make stop` where nothing was built doesn't say that nothing runs.
+/// Where nothing was built, `make stop` can't know what runs, and doesn't claim that nothing does.
 #[test]
 fn stopping_without_a_program_to_stop_with() {
     in_place(|place| {

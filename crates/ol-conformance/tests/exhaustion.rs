@@ -1,11 +1,12 @@
-//! What one function can use up beside its memory limit: socket buffers, root's own quotas, an instance that nobody reads
-//! from, a log. Each of these was a hole once.
+//! What one function must not use up beyond its memory limit.
+//!
+//! These are socket buffers, root's own quotas, an instance whose answer nobody reads, and a log. Each of them could be used up once.
 
 use ol_testkit::{eventually, patience, with_worker};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Fills as many loopback connections as it may, and says how many MiB that took.
+/// Fills the buffers of as many loopback connections as it may, and returns how many MiB they took.
 const SOCKETS: &str = "
 import socket
 
@@ -34,7 +35,7 @@ fn socket_buffers_count_as_memory() {
         let limits = "limits: {mem_mb: 64, runtime_sec: 20}\n";
         worker.install("sockets", &[("f.py", SOCKETS), ("ol.yaml", limits)]);
         let reply = worker.call("sockets", &json!({"enough": 200}));
-        // Told no by the kernel, or killed for it: either way it did not get three times its memory.
+        // Refused by the kernel, or killed: either way the function did not get three times its memory.
         match reply.status {
             200 => assert!(reply.ok().as_u64() < Some(128), "{} MiB", reply.text()),
             _ => drop(reply.error(502, "died")),
@@ -42,7 +43,7 @@ fn socket_buffers_count_as_memory() {
     });
 }
 
-/// Asks for what the kernel counts per user, and keeps it while frozen.
+/// Takes resources that the kernel counts per user, and keeps them while frozen.
 const COUNTERS: &str = "
 import ctypes, os, signal
 
@@ -70,7 +71,7 @@ fn what_is_counted_per_user_is_not_taken_from_root() {
             got[2].as_u64() > Some(0),
             "a function has a quota of its own: {got}"
         );
-        // A user's pending signals show in any process of his; this one is root's.
+        // A user's pending signals are shown in each of the user's processes; this process is root's.
         let status = std::fs::read_to_string("/proc/self/status").expect("proc");
         let pending = status
             .lines()
@@ -87,7 +88,7 @@ fn what_is_counted_per_user_is_not_taken_from_root() {
     });
 }
 
-/// Answers with more than any buffer between it and a caller takes.
+/// Answers with more than fits into the buffers between it and a caller.
 const ENDLESS: &str = "
 def f(event):
     return 'x' * event['bytes']
@@ -122,7 +123,7 @@ fn a_caller_who_does_not_read_holds_an_instance_no_longer_than_it_may_run() {
     });
 }
 
-/// Prints as fast as it can for as long as it is told.
+/// Prints as fast as it can, for as long as the event says.
 const FLOOD: &str = "
 import os, time
 

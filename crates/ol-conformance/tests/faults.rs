@@ -1,4 +1,4 @@
-//! Processes die at the wrong moment: a leaf, the worker, the warden. Somebody notices, says why, and nothing stays.
+//! A leaf, the worker or the warden dies at the wrong moment: that is noticed and explained, and nothing is left behind.
 
 use ol_testkit::patience::within;
 use ol_testkit::process::{Process, descendants};
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// Sleeps for long when told to; it shows that by a child that the host sees.
+/// Sleeps for long if the event says so, in a child process by which the test sees on the host that it sleeps.
 const SLEEPER: &str = "
 import subprocess
 
@@ -63,7 +63,7 @@ fn a_leaf_that_is_killed_between_calls() {
                 for (leaf, _) in &leaves {
                     leaf.signal(Signal::KILL);
                 }
-                // Its end of the socket is closed by then, which is all that the worker can go by.
+                // Then the leaf's end of the socket is closed, and only by that can the worker notice its death.
                 let gone = || leaves.iter().all(|(leaf, _)| !leaf.lives());
                 eventually("its end", 5.0, || gone().then_some(()));
                 assert_eq!(worker.call("sleeper", &json!(0)).ok(), json!(0), "{number}");
@@ -72,7 +72,7 @@ fn a_leaf_that_is_killed_between_calls() {
     }
 }
 
-/// What a function can do to its own process and its line to the worker.
+/// What a function can do to its own process and to its socket to the worker.
 #[test]
 fn functions_that_end_themselves() {
     let source = "
@@ -120,10 +120,10 @@ def f(event):
     });
 }
 
-/// Deaths leave no more behind than the worker had after the first: groups, namespaces, descriptors, threads.
+/// Many deaths leave no more cgroups, namespaces, descriptors and threads behind than there were after the first.
 #[test]
 fn many_deaths_leave_no_trace() {
-    // How many blanks there are follows how often there was a start.
+    // No blanks, because their number depends on how often sandboxes were started.
     with_worker(&["shells_ready=2", "blanks.max=0"], |worker| {
         worker.install(
             "end",
@@ -134,7 +134,7 @@ fn many_deaths_leave_no_trace() {
         );
         let counts = || {
             assert_eq!(worker.call("end", &json!(0)).ok(), json!(0));
-            // Two shells ready, and one that is leased.
+            // Two shells are ready, and one is in use.
             let wanted = Starts::of_this_run().namespaces(2) + 1;
             eventually("one more sandbox than are ready", 5.0, || {
                 let census = worker.place.census();
@@ -156,7 +156,7 @@ fn many_deaths_leave_no_trace() {
         for _ in 0..60 {
             assert_eq!(worker.call("end", &json!(1)).status, 502);
         }
-        // What is on its way to be made or to end may differ by a few from one look to the next; what deaths leave is one for each.
+        // Sandboxes that are being made or ended may change the counts by a few at any moment; a leak would be one for each death.
         let mut now = first;
         let as_before = within(5.0, || {
             now = counts();
@@ -200,7 +200,7 @@ fn a_worker_that_is_killed() {
     });
 }
 
-/// Nobody is left who could clean up, but the kernel ends every process, and the next start finds what remains.
+/// When the warden is killed, nothing is left that could clean up: the kernel ends every process, and the next start removes the rest.
 #[test]
 fn a_warden_that_is_killed() {
     in_place(|place| {
@@ -235,18 +235,19 @@ fn a_warden_that_is_killed() {
     });
 }
 
-/// Callers who wait for a sandbox in the instant in which the warden dies are all answered, and told to come back: 503 with
-/// Retry-After. Of a call that had begun nobody knows how far it came: 502.
+/// Callers that wait for a sandbox at the moment the warden dies are all answered by 503 with Retry-After.
+///
+/// A call that had begun is answered by 502, since nobody knows how far it came.
 #[test]
 fn calls_in_the_instant_in_which_the_warden_dies() {
     in_place(|place| {
-        // Few sandboxes at a time, so that many callers wait when it happens.
+        // Few sandboxes at a time, so that many callers wait when the warden dies.
         let mut worker = place.up(&["shells_ready=1", "blanks.max=0"]);
         for number in 0..8 {
             worker.install_untried(&format!("cold{number}"), &[("f.py", SLEEPER)]);
         }
         let mut callers: Vec<Client> = (0..8).map(|_| worker.connect()).collect();
-        // All is sent before the worker gets to any of it.
+        // All requests are sent before the worker, which is stopped, reads any.
         worker.process.signal(Signal::STOP);
         for (number, caller) in callers.iter_mut().enumerate() {
             let path = format!("/run/cold{number}");
@@ -271,7 +272,7 @@ fn calls_in_the_instant_in_which_the_warden_dies() {
     });
 }
 
-/// Nobody starts it again after a killed warden: the command that cleans up does what a start would have done.
+/// If the worker isn't started again after its warden was killed, `force-cleanup` does what a start would have done.
 #[test]
 fn force_cleanup_after_a_killed_warden() {
     in_place(|place| {

@@ -1,4 +1,4 @@
-//! Starts that are forks: whose children leaves are, what a blank is, and what becomes of calls when a zygote dies, hangs or is stopped.
+//! Starts by forking: which process is a leaf's parent, what a blank is, and what becomes of calls when a zygote dies, hangs or is stopped.
 
 use ol_testkit::http::Reply;
 use ol_testkit::process::Process;
@@ -53,7 +53,7 @@ fn a_start_is_a_fork_and_its_leaf_the_wardens_child() {
         worker.install_untried("pids", &[("f.py", PIDS)]);
         let reply = timed(worker, "pids");
         assert_eq!(kind(&reply), "fork");
-        // As in a sandbox that nobody forked: the leaf is 2, and who made it is out of sight.
+        // As in a sandbox that wasn't forked: the leaf is pid 2, and its parent isn't visible (0).
         assert_eq!(reply.ok(), json!([2, 0, "sandbox"]));
         let (leaf, _) = worker.leaf();
         assert_eq!(leaf.parent(), Some(worker.warden.pid));
@@ -65,7 +65,7 @@ fn a_start_is_a_fork_and_its_leaf_the_wardens_child() {
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
-        // The host's number, that in the zygote's namespace, that in its own.
+        // The pid on the host, that in the zygote's namespace, and that in the leaf's own.
         let (leaf, zygote) = (inside(leaf), inside(zygote));
         assert_eq!((leaf.len(), leaf[2].as_str()), (3, "2"));
         assert_eq!((zygote.len(), zygote[1].as_str()), (2, "1000"));
@@ -139,8 +139,9 @@ fn a_blank_has_the_limits_of_its_function() {
     });
 }
 
-/// Clients call functions that are started anew for every call, while the zygote is treated by `harm` again and again: for so many seconds, and on a
-/// slow machine until there were more than `calls`.
+/// Clients call functions that are started anew for every call, while `harm` is done to the zygote again and again.
+///
+/// This lasts for the given seconds, and on a slow machine until there were more than `calls` calls.
 fn under_load(
     worker: &Worker<'_>,
     seconds: f64,
@@ -187,7 +188,7 @@ fn zygotes_killed_at_any_moment_fail_no_call() {
                 zygote.signal(Signal::KILL);
                 killed += 1;
             }
-            // Each time a little later in what they are at.
+            // Each time at another moment of the calls that are going on.
             thread::sleep(Duration::from_millis(u64::from(7 + killed * 13 % 50)));
         });
         measured(&format!(
@@ -206,7 +207,7 @@ fn a_zygote_that_hangs_is_replaced_and_calls_go_on() {
         worker.install_untried("once", &[("f.py", PIDS), ("ol.yaml", ONCE)]);
         let stopped = zygote(worker).expect("a zygote");
         stopped.signal(Signal::STOP);
-        // Each waits in vain for its fork, then starts in another way.
+        // Each call waits in vain for its fork, then its sandbox is started in another way.
         for _ in 0..3 {
             let reply = timed(worker, "once");
             assert_eq!(kind(&reply), "fresh");
@@ -221,7 +222,7 @@ fn a_zygote_that_hangs_is_replaced_and_calls_go_on() {
     });
 }
 
-/// What was forked lives on when its zygote is gone, and its memory is given back when the last of them is.
+/// Forked leaves live on when their zygote is gone; the zygote's memory is given back when the last leaf is gone.
 #[test]
 fn leaves_outlive_their_zygote() {
     forking(&[], |worker| {

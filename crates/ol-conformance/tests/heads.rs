@@ -1,4 +1,4 @@
-//! Heads of requests: those that break a rule get an answer that says which, and those that never end don't fill the memory.
+//! Heads of requests: one that breaks a rule gets an answer that names the rule, and those that never end don't fill the memory.
 
 use ol_testkit::{Client, Reply, Worker, eventually, measured, with_worker};
 use serde_json::json;
@@ -14,7 +14,7 @@ fn told(worker: &Worker<'_>, bytes: &[u8]) -> Reply {
     reply.unwrap_or_else(|error| panic!("{text:?}: {error}"))
 }
 
-/// Heads, the status and code of what is answered, and a word of its text.
+/// Heads, each with the answer's status and code, and a word of its text.
 const BROKEN: [(&str, u16, &str, &str); 16] = [
     ("GET /status HTTP/1.1\r\n\r\n", 400, "bad-request", "Host"),
     (
@@ -127,7 +127,7 @@ fn a_head_that_breaks_a_rule_is_told_which() {
     with_worker(&["server_mode=sock"], all);
 }
 
-/// A second request that can't be read: the answer to the first is as it was, and the second is told.
+/// If the second request on a connection can't be read, the first is answered as usual, and the second with an error.
 #[test]
 fn a_broken_request_after_a_good_one_spoils_nothing() {
     with_worker(&[], |worker| {
@@ -151,7 +151,7 @@ fn a_broken_request_after_a_good_one_spoils_nothing() {
     });
 }
 
-/// A head of so many bytes.
+/// A head of this many bytes.
 fn head_of(bytes: usize) -> Vec<u8> {
     let mut head = b"GET /status HTTP/1.1\r\nHost: localhost\r\nX-Long: ".to_vec();
     head.resize(bytes - 4, b'a');
@@ -219,7 +219,7 @@ fn heads_that_never_end_take_little_and_give_it_back() {
             connection.send(part).expect("taken");
             all.push(connection);
         }
-        // Somebody is told that there is no room, and whoever is no part of this is served.
+        // At least one client is told that there is no room, while a request with a short head is still served.
         let refused = eventually("one to be refused", 20.0, || {
             all.pop().and_then(|mut last| last.reply().ok())
         });

@@ -1,5 +1,6 @@
-//! Programs that a function starts to help it find what it finds, and are as under a plain `python3` in the same environment:
-//! `multiprocessing` in each of its ways, executors, `sys.executable`, and joblib's loky from PyPI.
+//! Programs that a function starts find the same modules as the function, and behave as under a plain `python3` in the same environment.
+//!
+//! Tested with `multiprocessing` in each of its start methods, executors, `sys.executable`, and joblib's loky from PyPI.
 
 use ol_testkit::{PackageIndex, Worker, wheel, with_worker};
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use std::path::Path;
 
 const ROOMY: &str = "limits: {procs: 60, mem_mb: 400}\n";
 
-/// A process that is started anew imports the function's module to find what it is to do.
+/// A process that isn't forked imports the function's module to find what it is to run.
 const WAYS: &str = r#"
 import concurrent.futures, multiprocessing, os, sys
 import beside, shared
@@ -27,7 +28,7 @@ def f(event):
     return {way: told_by(multiprocessing.get_context(way)) for way in ("fork", "spawn", "forkserver")}
 "#;
 
-/// What a plain program would see of the interpreter's options, of itself and of those that it starts.
+/// Tells the interpreter's options as this process and the ones that it starts see them.
 const OPTIONS: &str = r#"
 import json, os, subprocess, sys
 
@@ -104,13 +105,13 @@ fn a_python_that_a_function_starts_is_as_under_a_plain_one() {
         assert_eq!(told["flags"], told["as at the prompt"][0]);
         assert_eq!(told["uses"], "1 shared\n");
         assert_eq!(told["exit"], 3);
-        // A file there would be run once more by each process that multiprocessing starts.
+        // If `__main__` had a file, each process that multiprocessing starts would run it again.
         let main = told["main"].to_string();
         assert!(!main.contains("__file__"), "{main}");
     });
 }
 
-/// What is in the worker's environment, or in the function's, doesn't run in the function's own Python before its code does.
+/// No variable in the worker's or the function's environment makes the function's Python run code before the function's own.
 #[test]
 fn no_environment_brings_code_into_the_start() {
     let source = "

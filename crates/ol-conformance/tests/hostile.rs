@@ -1,5 +1,6 @@
-//! Bundles that try to get out, or to be more than they seem: refused with the member's name, and nothing of them is
-//! found anywhere afterwards.
+//! Bundles that try to write outside of their folder, or to be more than they seem.
+//!
+//! They are refused with the member's name, and nothing of them is found anywhere afterwards.
 
 use ol_testkit::bundle::{gzip, with_member};
 use ol_testkit::{Worker, bundle, with_worker};
@@ -9,7 +10,7 @@ use tar::EntryType;
 
 const VICTIM: &str = "def f(event):\n    return 'unharmed'\n";
 
-/// Uploads `bytes` over a function that serves and as a new one; returns the refusal.
+/// Uploads `bytes` both as a new version of a function that serves and as a new function; returns the refusal.
 fn refused(worker: &Worker<'_>, bytes: &[u8]) -> String {
     let text = worker
         .request("POST", "/registry/victim", bytes)
@@ -30,7 +31,7 @@ fn refused(worker: &Worker<'_>, bytes: &[u8]) -> String {
     text
 }
 
-/// Nothing is left but the code of the version that serves, and the place around is as it was.
+/// Checks that nothing is left but the code of the version that serves, and that the files around it are as before.
 fn assert_clean(worker: &Worker<'_>) {
     let count = |name: &str| {
         fs::read_dir(worker.place.dir().join("worker").join(name))
@@ -114,8 +115,8 @@ fn a_link_with_a_member_beneath_it() {
 fn bombs() {
     with_worker(&[], |worker| {
         worker.install("victim", &[("f.py", VICTIM)]);
-        // A thousand times what it is. (How many entries there may be is tried in the registry's own tests: on some
-        // disks as many as it takes are made and removed in minutes.)
+        // Unpacked, it is about a thousand times as large. (The limit on the number of entries is tested in the registry's own tests: on
+        // some disks it takes minutes to make and remove so many.)
         let zeros = with_member("zeros", EntryType::Regular, "", &vec![0; 300 << 20]);
         assert!(zeros.len() < 1 << 20);
         let text = refused(worker, &zeros);
@@ -124,7 +125,7 @@ fn bombs() {
             "{text}"
         );
         drop(zeros);
-        // Contents where some readers see none: what one of them checks, another would not.
+        // A directory with contents, which only some tar readers skip: two readers would see different archives in the same bytes.
         let text = refused(
             worker,
             &with_member("d/", EntryType::Directory, "", b"with contents"),

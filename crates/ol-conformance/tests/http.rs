@@ -1,11 +1,11 @@
-//! Answers on the wire, whatever their size and however they are asked for, and the routes beside `/run`.
+//! Answers on the wire, of any size and however they are asked for, and the routes other than `/run`.
 
 use ol_testkit::with_worker;
 use serde_json::{Value, json};
 
 const ECHO: &str = "def f(event):\n    return event\n";
 
-/// Bodies larger than any buffer on their way, told by length or in chunks, there and back.
+/// Bodies larger than any buffer on their way, with a length or in chunks, in both directions.
 #[test]
 fn large_bodies() {
     with_worker(&[], |worker| {
@@ -57,7 +57,7 @@ fn one_connection_for_many_requests() {
                 .expect("an answer");
             assert_eq!(reply.status, 404);
         }
-        // Sent all at once, answered in their order.
+        // All requests are sent at once, and answered in their order.
         for number in 0..5 {
             connection
                 .send_part("POST", "/run/echo", 1, number.to_string().as_bytes())
@@ -105,7 +105,7 @@ fn the_routes_beside_run() {
             "{debug}"
         );
         let stats = worker.request("GET", "/stats", b"").ok();
-        // Each was started once, when it was installed.
+        // Each function was started once, when it was installed.
         assert!(
             worker.count("create") == 2 && stats["create.ms-avg"].is_u64(),
             "{stats}"

@@ -1,5 +1,6 @@
-//! `ol admin install` from wherever functions are kept: directories, archives, git repositories. What is wrong is said
-//! before anything is uploaded, and nothing fetched is left behind.
+//! `ol admin install` from directories, archives and git repositories.
+//!
+//! Mistakes are reported before anything is uploaded, and nothing that was fetched is left behind.
 
 use ol_testkit::place::listing;
 use ol_testkit::{Place, Said, Worker, bundle, eventually, patience, with_worker};
@@ -19,7 +20,7 @@ fn answering(text: &str) -> String {
     format!("def f(event):\n    return {text:?}\n")
 }
 
-/// Where the client may put what it fetches.
+/// The folder where the client may put what it fetches.
 fn scratch(place: &Place) -> PathBuf {
     let path = place.own("tmp");
     fs::create_dir_all(&path).expect("made");
@@ -91,7 +92,7 @@ impl Repository {
         git(&work, &["checkout", "-q", "-b", "topic/new"]);
         fs::write(work.join("f.py"), answering("topic")).expect("written");
         commit("topic");
-        // Not on the default branch: no function may hold links.
+        // The link isn't on the default branch, because no function may contain links.
         git(&work, &["checkout", "-q", "-b", "links"]);
         fs::create_dir_all(work.join("apps")).expect("made");
         symlink("/etc", work.join("apps/link")).expect("linked");
@@ -122,7 +123,7 @@ fn answer(worker: &Worker<'_>, name: &str) -> serde_json::Value {
     worker.call(name, &json!({})).ok()
 }
 
-/// Serves the files below `root` as any web server would; returns its URL. It lasts as long as the test.
+/// Serves the files below `root` over HTTP for as long as the test lasts; returns the server's URL.
 fn serve(root: PathBuf) -> String {
     let listener = TcpListener::bind("localhost:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
@@ -132,7 +133,7 @@ fn serve(root: PathBuf) -> String {
             thread::spawn(move || {
                 let mut lines = BufReader::new(&stream).lines();
                 let first = lines.next().and_then(Result::ok).unwrap_or_default();
-                // To the empty line that ends the head.
+                // Reads up to the empty line that ends the head.
                 let _ = lines.find(|line| line.as_ref().is_ok_and(String::is_empty));
                 let path = first.split(' ').nth(1).unwrap_or_default();
                 let path = path.split('?').next().unwrap_or_default();
@@ -181,11 +182,11 @@ fn from_a_repository_at_any_commit_and_in_any_directory() {
             let _ = install(place, &[&url, "-n", "other.name"]).ok();
             assert_eq!(answer(worker, "other.name"), json!("main"));
         }
-        // What git keeps for itself isn't the function's.
+        // Git's own files don't become files of the function.
         let said = install(place, &["--output", "json", &repository.url()]);
         let value: serde_json::Value = serde_json::from_str(said.ok()).expect("JSON");
         assert_eq!(value["files"], json!(2), "{value}");
-        // Where git runs as a hook, it tells its children of the hook's repository.
+        // In a git hook, git's environment variables name the hook's repository; they must be ignored.
         let mut hooked = command(place, &[&repository.url(), "-n", "hooked"]);
         for variable in [
             "GIT_DIR",
@@ -231,7 +232,7 @@ fn files_given_beside_it_take_their_place() {
         );
         assert!(notes[1].contains("any.txt takes the place of"), "{said:?}");
         assert_eq!(answer(worker, "greet"), json!(["new", "# new"]));
-        // To a repository, too, where there was none.
+        // The file is also added to a repository that has no `ol.yaml` of its own.
         let repository = Repository::make(place);
         let said = install(
             place,
@@ -259,7 +260,7 @@ fn an_archive_is_sent_as_it_is() {
         let place = worker.place;
         let path = place.own("packed.tar.gz");
         let archive = path.to_str().expect("text");
-        // As people pack it, which names the files ./f.py and so on.
+        // Packed as people do it, which names the files ./f.py and so on.
         let source = place.source("source", &[("f.py", &answering("packed")), (".env", "A=1")]);
         let mut tar = Command::new("tar");
         tar.arg("-C").arg(&source).args(["-czf", archive, "."]);
@@ -303,7 +304,7 @@ fn what_a_repository_can_get_wrong() {
             .expect("a free port")
             .local_addr();
         let closed = format!("http://{}/r.git", closed.expect("its address"));
-        // Git has its own words for most of these; they are shown.
+        // Most of these errors are git's, whose text is shown.
         for (url, named) in [
             (with("#nope"), "couldn't find remote ref nope"),
             (with("#0123456789"), "git says: "),
@@ -355,7 +356,7 @@ fn a_machine_without_git() {
     });
 }
 
-/// A server that takes the connection and says nothing holds nobody up, and neither does one when ^C is pressed.
+/// A git server that accepts the connection and then hangs doesn't block `install` for ever, and ^C ends the wait.
 #[test]
 fn a_server_that_hangs() {
     with_worker(&[], |worker| {
@@ -380,7 +381,7 @@ fn a_server_that_hangs() {
                 .spawn()
                 .expect("ol can be run");
             let (mut stream, _) = listener.accept().expect("it comes");
-            // Whichever of the two connections this is: it is git's, which is therefore running.
+            // Whichever of the two connections this is, git made it: git is running.
             let held = listing(&scratch(place));
             assert_eq!(held.len(), 1, "{held:?}");
             let mode = fs::metadata(&held[0]).expect("there").permissions().mode();
@@ -390,7 +391,7 @@ fn a_server_that_hangs() {
             let status = eventually("ol to end", 20.0, || ol.try_wait().expect("our own child"));
             assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
             assert_eq!(listing(&scratch(place)), [] as [PathBuf; 0]);
-            // Nobody holds the other end: git is gone too.
+            // The connection's other end is closed: git is gone too.
             stream.set_read_timeout(Some(patience(20.0))).expect("set");
             stream
                 .read_to_end(&mut Vec::new())
@@ -400,7 +401,7 @@ fn a_server_that_hangs() {
     });
 }
 
-/// Neither what the operator set up for repositories of their own, nor the repository, runs anything.
+/// Neither the operator's own git configuration nor the repository gets any program run.
 #[test]
 fn nothing_runs_on_the_way() {
     with_worker(&[], |worker| {

@@ -1,5 +1,4 @@
-//! How many instances there are: enough at once for a burst, no more than of use under a steady load, and none longer than
-//! they are wanted.
+//! How many instances there are: enough at once for a burst, no more than are of use under a steady load, and none longer than needed.
 
 use ol_testkit::{Over, Worker, eventually, measured, patience, with_worker};
 use rustix::process::Signal;
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const ECHO: &str = "def f(event):\n    return event\n";
 const SLEEPER: &str = "import time\ndef f(event):\n    time.sleep(event)\n    return event\n";
-/// Shows on the host while it runs, and ends when the test ends its child.
+/// Waits for a child process, which the test sees on the host and ends when the call is to go on.
 const HOLD: &str =
     "import subprocess\ndef f(event):\n    subprocess.run(['sleep', '600'])\n    return event\n";
 
@@ -25,7 +24,7 @@ fn sandboxes(worker: &Worker<'_>) -> BTreeSet<String> {
     ids.map(str::to_owned).collect()
 }
 
-/// Calls `name` by as many clients as there are `events`, all at once; returns how long it took until all were answered.
+/// Calls `name` with all `events` at once, each from its own client; returns how long it took until all were answered.
 fn burst(worker: &Worker<'_>, name: &str, events: &[f64]) -> Duration {
     let together = Barrier::new(events.len() + 1);
     thread::scope(|scope| {
@@ -65,8 +64,9 @@ fn a_first_burst_of_sixteen_long_calls_has_an_instance_each() {
 
 const CLIENTS: usize = 32;
 
-/// Lets the clients call until `seconds` after the first second, in which nothing may be made or ended. Where others use the
-/// processors too that second may not be enough, so the next tries wait longer for it.
+/// Clients call for a second, and then for `seconds`, in which no instance may be started or ended.
+///
+/// Where other programs use the processors too that first second may not be enough, so later tries give it more time.
 fn settles(name: &str, source: &str, body: &str, seconds: f64) {
     let tries = [1.0, 2.0, 4.0];
     let settled = tries
@@ -78,7 +78,7 @@ fn settles(name: &str, source: &str, body: &str, seconds: f64) {
     );
 }
 
-/// Do the instances that are there after `first` seconds stay, and no others come, for `seconds`?
+/// For `seconds` after the first `first` seconds, do the same instances stay, without new ones?
 fn stays(name: &str, source: &str, body: &str, first: f64, seconds: f64) -> bool {
     let mut seen = Vec::new();
     let calls = AtomicU64::new(0);
@@ -98,7 +98,7 @@ fn stays(name: &str, source: &str, body: &str, first: f64, seconds: f64) -> bool
                     }
                 });
             }
-            // Here time itself is what is asked about.
+            // Fixed sleeps, because this test is about time itself.
             thread::sleep(patience(first));
             let begun = Instant::now();
             while begun.elapsed() < patience(seconds) {
@@ -117,7 +117,7 @@ fn stays(name: &str, source: &str, body: &str, first: f64, seconds: f64) -> bool
     seen.iter().all(|now| *now == seen[0]) && seen[0].1.len() <= most(name)
 }
 
-/// Short calls share a few instances: as many as there are callers would only be in each other's way.
+/// The most instances that a function of short calls may have: as many as callers would only be in each other's way.
 fn most(name: &str) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     match name {
@@ -143,7 +143,7 @@ fn steady_calls_settle_for_long() {
     settles("nap", SLEEPER, "0.01", 15.0);
 }
 
-/// Those that nobody uses go after `scaling.keep_idle_sec`, down to `instances.min`.
+/// Idle instances are ended after `scaling.keep_idle_sec`, down to `instances.min`.
 #[test]
 fn idle_instances_go_and_the_fewest_stay() {
     with_worker(&["scaling.keep_idle_sec=1"], |worker| {
@@ -166,7 +166,7 @@ fn idle_instances_go_and_the_fewest_stay() {
             "{}",
             worker.debug()
         );
-        // Another second in which they might go.
+        // Another second, in which the remaining ones might be ended by mistake.
         let (made, kept) = (worker.count("create"), sandboxes(worker));
         let used = worker.call("none", &json!(1.2)).ok();
         assert_eq!(used, json!(1.2));
@@ -186,7 +186,7 @@ fn there_are_never_more_than_the_most() {
     });
 }
 
-/// The Go worker's rule: one at first, and one more each second while they aren't enough.
+/// The rule of the original OpenLambda: one instance at first, and one more each second while they aren't enough.
 #[test]
 fn the_original_policy_starts_one_a_second() {
     with_worker(&["scaling.policy=original"], |worker| {
@@ -212,7 +212,7 @@ fn the_original_policy_starts_one_a_second() {
             times
         });
         measured(&format!("policy original: instances after {times:?}"));
-        // The call that is answered first says how long one takes; each may be a little late.
+        // The call that is answered first shows how long a call takes; each may be a little late.
         for (number, time) in (0..).zip(&times) {
             assert!(*time >= Duration::from_secs(number), "too early: {times:?}");
             assert!(
@@ -228,7 +228,7 @@ fn long_calls_do_not_hold_up_short_ones() {
     with_worker(&[], |worker| {
         let source = "import time\ndef f(event):\n    time.sleep(event)\n    return event\n";
         worker.install("mixed", &[("f.py", source)]);
-        // It is known for short calls; then come long ones.
+        // The worker has learnt that the calls are short; then long ones come.
         for _ in 0..20 {
             assert_eq!(worker.call("mixed", &json!(0)).ok(), json!(0));
         }
@@ -258,7 +258,7 @@ fn long_calls_do_not_hold_up_short_ones() {
     });
 }
 
-/// `reuse-sandbox: false`: nothing that a call did is there for the next one.
+/// With `reuse-sandbox: false` the next call finds nothing of what a call did.
 #[test]
 fn a_fresh_sandbox_for_every_call() {
     let source = "n = 0\ndef f(event):\n    global n\n    n += 1\n    return n\n";
@@ -276,10 +276,10 @@ fn a_fresh_sandbox_for_every_call() {
     });
 }
 
-/// The pool has room for two. The idlest goes for another function; a busy one never does.
+/// The memory pool has room for two instances. The one idle longest is ended for another function; a busy one never is.
 #[test]
 fn memory_is_taken_from_the_idle_only() {
-    // Two functions, what a zygote uses, and not enough for another.
+    // Enough memory for two functions and a zygote, but not for a third function.
     with_worker(&["mem_pool_mb=140", "queue_wait_sec=1"], |worker| {
         for name in ["a", "b", "c"] {
             worker.install(name, &[("f.py", ECHO)]);
@@ -333,10 +333,10 @@ fn the_fewest_that_can_not_start_are_tried_ever_later() {
         eventually("the third try", 10.0, || {
             (worker.count("create") >= 3).then_some(())
         });
-        // After one second, then after two; it is looked after every quarter of one.
+        // The next attempts are after one second, then after two; the worker checks every quarter of a second.
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(2900), "{took:?}");
-        // The pause was for that version: a good one is started at once.
+        // The delay was that version's only: a good version is started at once.
         let begun = Instant::now();
         worker.install(
             "broken",

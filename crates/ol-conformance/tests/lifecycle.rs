@@ -1,11 +1,11 @@
-//! Starting and stopping: what the commands promise, and that calls which began are finished.
+//! Starts and stops workers: the commands do what they promise, and calls that have begun are finished.
 
 use ol_testkit::{Client, Place, Worker, eventually, in_place, with_worker};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 
-/// Says that it runs, in a file that shows on the host as a process in the sandbox: a child of its own.
+/// Starts a child process, by which the test sees on the host that the call runs.
 const SLEEPER: &str = "
 import subprocess
 
@@ -14,7 +14,7 @@ def f(event):
     return event
 ";
 
-/// Begins a call of half a second; returns when it runs.
+/// Begins a call of half a second; returns when the function is running.
 fn begin_a_call(worker: &Worker<'_>) -> Client {
     worker.install("sleeper", &[("f.py", SLEEPER)]);
     let mut connection = worker.connect();
@@ -35,7 +35,7 @@ fn down_finishes_a_call_that_runs() {
     });
 }
 
-/// What Ctrl-C sends to the process in the foreground, and what a supervisor sends.
+/// A signal drains and stops the worker: what Ctrl-C sends to the process in the foreground, or what a supervisor sends.
 fn a_signal_stops_in_order(signal: Signal) {
     in_place(|place| {
         let mut worker = place.up(&[]);
@@ -58,7 +58,7 @@ fn a_termination_finishes_a_call_that_runs() {
     a_signal_stops_in_order(Signal::TERM);
 }
 
-/// A terminal sends its interrupt to the whole group, so both processes get it.
+/// A terminal sends its interrupt to the whole process group, so both processes get it.
 #[test]
 fn an_interrupt_of_both_processes_is_one_interrupt() {
     in_place(|place| {
@@ -118,7 +118,7 @@ fn a_detached_worker_answers_when_up_returns() {
             (&status["state"], &status["pid"]),
             (&json!("ready"), &said["pid"])
         );
-        // Its session is its own, so that it outlives the terminal.
+        // The worker has its own session, so that it outlives the terminal.
         assert_ne!(worker.warden.status("NSsid"), None);
         assert_eq!(
             worker.warden.status("NSsid"),
@@ -141,7 +141,7 @@ fn a_detached_worker_answers_when_up_returns() {
     });
 }
 
-/// The worker's own socket says who it is, to its user only.
+/// The worker's own socket tells the worker's pid, and only the worker's user may open it.
 #[test]
 fn the_private_socket_tells_the_pid() {
     use std::io::{Read, Write};

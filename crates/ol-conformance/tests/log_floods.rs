@@ -1,12 +1,13 @@
-//! Functions that print, fail and answer in ways that cost the worker more than their bytes tell: what they get through is
-//! bounded by what it costs, and a neighbour doesn't wait for it.
+//! Functions that print, fail and answer in ways that cost the worker more than the number of their bytes suggests.
+//!
+//! How much they get through is bounded by what it costs, and no other function waits for it.
 
 use ol_testkit::{Worker, measured, with_worker};
 use serde_json::json;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Writes newlines for a time; says how many were taken.
+/// Writes newlines for a time; returns how many were accepted.
 const NEWLINES: &str = "
 import os, time
 
@@ -17,7 +18,7 @@ def f(seconds):
     return written
 ";
 
-/// How many bytes a function's log has, its predecessors included.
+/// How many bytes a function's log has, rotated files included.
 fn logged(worker: &Worker<'_>, name: &str) -> u64 {
     let logs = worker.place.dir().join("worker/logs");
     let files = std::fs::read_dir(logs).expect("a worker's own");
@@ -38,7 +39,7 @@ fn an_empty_line_costs_as_much_as_one_with_words() {
         let reply = worker.call("newlines", &json!(2));
         let lines = reply.ok().as_u64().expect("a number");
         let seconds = begun.elapsed().as_secs_f64();
-        // 2 MiB at once, 2 MiB more each second, at 64 bytes a line and its own; and what lies in pipes and buffers.
+        // 2 MiB at once and 2 MiB more each second, where a line costs 64 bytes plus its own; and in addition what is in pipes and buffers.
         let most = (f64::from(2 << 20) * (1.0 + seconds) / 65.0).ceil();
         let most = most + f64::from(512 << 10);
         measured(&format!(
@@ -50,7 +51,7 @@ fn an_empty_line_costs_as_much_as_one_with_words() {
     });
 }
 
-/// A pipe can be told to keep apart what was written apart: then each read of the worker's gets a single byte.
+/// A pipe can be set to keep separate writes apart (`O_DIRECT`): then each of the worker's reads gets a single byte.
 #[test]
 fn bytes_that_are_read_one_by_one_cost_a_read_each() {
     let source = "
@@ -78,8 +79,9 @@ def f(seconds):
     });
 }
 
-/// Calls that print and end at once are not made to wait; what no log can take is counted instead of written, and nothing is lost
-/// without being counted.
+/// Calls that print and end at once don't wait for the log.
+///
+/// What the log can't take is counted instead of written, and nothing is lost without being counted.
 #[test]
 fn what_short_calls_print_beyond_measure_is_counted() {
     const CALLS: usize = 100;
@@ -112,7 +114,7 @@ fn what_short_calls_print_beyond_measure_is_counted() {
     });
 }
 
-/// Why a call failed is told in the log too, and its text is the function's.
+/// The log also tells why a call failed, in a text that the function chooses.
 #[test]
 fn failures_of_many_lines_are_cut() {
     let source = "def f(event):\n    raise ValueError('\\n' * 15000)\n";
@@ -127,8 +129,10 @@ fn failures_of_many_lines_are_cut() {
     });
 }
 
-/// Four functions print empty lines all the time. The numbers are printed; the bound is so wide that only a worker which stands still
-/// for the flood's sake breaks it (before lines were accounted, the middle call took more than a second).
+/// Four functions print empty lines all the time while another is called.
+///
+/// The measured times are printed; the bound is so wide that only a worker that is blocked by the floods exceeds it (before lines had a
+/// cost of their own, the median call took more than a second).
 #[test]
 fn a_neighbour_of_four_floods() {
     let options = ["log_file_mb=100", "limits.runtime_sec=30"];

@@ -1,4 +1,4 @@
-//! `ol logs`: what a function wrote, in order, over all files of its log, of one invocation if asked for.
+//! `ol logs`: shows what a function wrote, in order, from all files of its log, or what one invocation wrote.
 
 use ol_testkit::{Place, eventually, in_place, with_worker};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Log {
     }
 }
 
-/// Puts something into the registry's folder that makes `name` a function's.
+/// Puts a file into the registry's folder, so that `name` counts as a function.
 fn register(place: &Place, name: &str) {
     let bundle = place.dir().join(format!("registry/{name}.tar.gz"));
     fs::write(bundle, "").expect("written");
@@ -76,7 +76,7 @@ fn all_files_of_a_log_in_order() {
         log.line("worker", "five");
         log.line("4 6743a1f0-10", "six [3 other] x");
         log.file.write_all(b"nobody's\n").expect("written");
-        // Another function's is none of ours.
+        // Another function's log must not be shown.
         Log::make(place, "f.log").line("1", "other");
 
         let all = [
@@ -135,7 +135,7 @@ impl Following {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                // The test has ended when nobody takes it.
+                // Fails only when the test has ended and nobody receives.
                 let _ = sender.send(line);
             }
         });
@@ -160,7 +160,7 @@ fn a_log_is_followed_across_its_rotation() {
     in_place(|place| {
         let _ = place.ol(&["worker", "init"]).ok();
         register(place, "f");
-        // It may be there before the log is.
+        // `ol logs -f` may be started before the log exists.
         let early = Following::start(place, &[]);
         let mut log = Log::make(place, "f");
         log.line("3 a-1", "one");
@@ -175,7 +175,7 @@ fn a_log_is_followed_across_its_rotation() {
             .expect("written");
         log.file.write_all(b"ree\n").expect("written");
         assert_eq!([all.next(), some.next()], ["three", "three"]);
-        // Written just before a rotation, and rotated twice before anybody looks.
+        // Lines are written just before a rotation, and the log is rotated twice before `ol` looks again.
         for n in 0..4 {
             log.line("3 a-1", &format!("x{n}"));
             log.line("worker a-2", &format!("y{n}"));
@@ -198,7 +198,7 @@ fn what_a_function_printed() {
         worker.install("f", &[("f.py", source)]);
         let _ = worker.call("f", &json!(2)).ok();
         assert_eq!(worker.call("f", &json!(0)).status, 500);
-        // The sandbox's output takes a way of its own.
+        // The sandbox's output reaches the log independently of the call's answer, so it may be late.
         let said = eventually("both calls' lines", 10.0, || {
             let said = ol(worker.place, &["--output", "json"]);
             let seen = ["hello 2", "0.5", "hello 0"]
@@ -215,7 +215,7 @@ fn what_a_function_printed() {
     });
 }
 
-/// A name that nothing is registered under: said so, with or without a worker, followed or not.
+/// For a name that isn't registered, `ol logs` says so, with or without a worker, and with or without `-f`.
 #[test]
 fn an_unknown_function_has_no_log() {
     with_worker(&[], |worker| {
@@ -226,7 +226,7 @@ fn an_unknown_function_has_no_log() {
                 "{said:?}"
             );
         }
-        // Called, it still has none.
+        // Calling the unknown function doesn't make a log.
         assert_eq!(worker.call("nobody", &json!(1)).status, 404);
         let said = worker.place.ol(&["logs", "nobody"]);
         assert!(
@@ -247,7 +247,7 @@ fn an_unknown_function_has_no_log() {
     });
 }
 
-/// However a function is removed, its log goes with it, rotated files and all, and a new one of its name begins with nothing.
+/// However a function is removed, its log is removed with all rotated files, and a new function of that name begins with an empty one.
 #[test]
 fn a_log_ends_with_its_function() {
     let prints = |what: &str| format!("def f(event):\n    print('{what}')\n");
@@ -290,7 +290,7 @@ fn a_log_ends_with_its_function() {
             eventually("its line", 10.0, || {
                 worker.log_of("f").contains("old").then_some(())
             });
-            // As a rotation would leave it.
+            // A second file, as a rotation would leave it.
             fs::copy(logs.join("f.log"), logs.join("f.log.1")).expect("copied");
             remove();
             let said = worker.place.ol(&["logs", "f"]);
@@ -313,7 +313,7 @@ fn a_log_ends_with_its_function() {
     });
 }
 
-/// A call that outlives its function prints to nowhere, and surely not to the log of the next function of that name.
+/// What a call prints after its function was removed is dropped, and doesn't get into the log of the next function of that name.
 #[test]
 fn a_call_that_outlives_its_function_writes_to_no_log() {
     let slow = "import subprocess\n\ndef f(event):\n    print('begun')\n    subprocess.run(['sleep', '600'])\n    print('late')\n";

@@ -1,11 +1,11 @@
-//! What functions reach over the network, and what they don't. All of it happens in a world of network namespaces of the test's own.
+//! What functions reach over the network, and what they don't. Each test makes network namespaces of its own for that.
 
 use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, in_world, rules, sh};
 use ol_testkit::{Starts, Worker, eventually, in_place};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Evaluates what it is asked.
+/// Evaluates the expression that it is sent.
 const PROBE: &str = r#"
 import os, socket, struct, errno
 kept = {}
@@ -112,7 +112,7 @@ fn egress_reaches_the_outside_however_it_was_started() {
                 ask("outcome(lambda: socket.gethostbyname('nobody.example'))"),
                 "gaierror"
             );
-            // By name, and by a stream: the answer is too long for a datagram.
+            // A DNS query over TCP, because the answer is too long for a datagram.
             let text = "(lambda s, q: (s.sendall(struct.pack('>H', len(q)) + q), len(s.makefile('rb').read(5000)))[1])(socket.create_connection(('100.127.0.1', 53), 2), bytes.fromhex('000701000001000000000000067075626c6963076578616d706c650000100001'))";
             assert_eq!(ask(text), 5000);
             assert_eq!(
@@ -131,7 +131,7 @@ fn egress_reaches_the_outside_however_it_was_started() {
 #[test]
 fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
     in_world(|place, _| {
-        // On every address, so that its port can be tried by each.
+        // The worker listens on every address, so that its port can be tried by each of them.
         let worker = place.up(&[RESOLVER, "worker_url=0.0.0.0"]);
         for name in ["probe", "other"] {
             install(&worker, name, "egress");
@@ -174,7 +174,7 @@ fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
             &format!("udp('203.0.113.1', {HOST_PORT})"),
         );
         assert!(refused(said.as_str().expect("text")), "{said}");
-        // The router itself answers questions of names and nothing else; the relay passes nothing else on.
+        // The router itself answers DNS queries and nothing else, and the relay passes on nothing else.
         for what in [
             "tcp('100.127.0.1', 80)",
             "udp('100.127.0.1', 53, b'no question at all, but long enough')",
@@ -182,7 +182,7 @@ fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
             let said = ask(&worker, "probe", what);
             assert!(refused(said.as_str().expect("text")), "{what}: {said}");
         }
-        // Nobody outside gets in.
+        // No function gets raw sockets.
         for what in [
             "socket.AF_PACKET, socket.SOCK_RAW",
             "socket.AF_INET, socket.SOCK_RAW, 1",
@@ -196,12 +196,12 @@ fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
         }
         spoofing(&worker, false);
 
-        // Each of these was refused by a rule: without the rules they answer.
+        // Each target was refused by a rule: without the rules they answer.
         rules::flush(&worker);
         for target in &targets {
             let said = reach(target);
             if target.0 == other {
-                // Its kernel takes the connection, and nobody answers.
+                // The kernel there accepts the connection, but no program answers.
                 assert_eq!(said, "TimeoutError", "{target:?}");
                 continue;
             }
@@ -216,7 +216,7 @@ fn egress_reaches_nothing_private_and_nothing_of_the_hosts() {
     });
 }
 
-/// Sends a datagram from a sandbox's namespace, as root, under another's address, and looks whether it comes out.
+/// Sends a datagram from a sandbox's namespace, as root, with another sandbox's source address, and checks whether it gets out.
 fn spoofing(worker: &Worker<'_>, arrives: bool) {
     let text = if arrives { "forged2" } else { "forged1" };
     let (leaf, _) = worker.leaves().remove(0);
@@ -233,7 +233,7 @@ s.sendto(head + struct.pack('>HHHH', 1234, {PUBLIC_PORT}, 8 + len(body), 0) + bo
         "nsenter --net=/proc/{}/ns/net python3 -c \"{script}\"",
         leaf.pid
     ));
-    // Another that is honest goes the same way after it.
+    // An honest datagram follows on the same way, so that the forged one would have arrived before it.
     let after = format!("udp('203.0.113.5', {PUBLIC_PORT}, b'{text}-after')");
     let _ = ask(worker, "probe", &after);
     let log = sh(&format!(
@@ -257,7 +257,7 @@ fn what_is_allowed_is_reached_and_nothing_beside_it() {
             |host: &str, port: u16| ask(&worker, "probe", &format!("tcp({host:?}, {port})"));
         assert_eq!(reach("10.9.9.9", PUBLIC_PORT), "public:hi");
         assert_eq!(reach("10.9.9.10", PUBLIC_PORT), "EHOSTUNREACH");
-        // An address of the host's that is named alone is meant; one in a network that is allowed isn't.
+        // An address of the host is allowed if it is configured by itself, not if it only lies in an allowed network.
         assert_eq!(reach("192.0.2.77", HOST_PORT), "host:hi");
         assert_eq!(reach("203.0.113.1", HOST_PORT), "EHOSTUNREACH");
         worker.down();
@@ -294,7 +294,7 @@ fn none_reaches_nothing_and_host_what_the_host_does() {
             ask(&worker, "at_home", "open('/etc/resolv.conf').read()"),
             json!(resolvers)
         );
-        // It has the host's network and none of its privilege.
+        // The function has the host's network but no privilege over it.
         let raw = "str(outcome(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)))";
         assert_eq!(ask(&worker, "at_home", raw), "EPERM");
         assert_eq!(ask(&worker, "at_home", "os.listdir('/proc').count('1')"), 0);
@@ -362,7 +362,7 @@ fn a_network_that_can_not_be_had_is_refused_with_the_remedy() {
                 .error(400, "bad-bundle");
             assert!(text.contains(said), "{text}");
         }
-        // Who doesn't ask has none.
+        // A function that doesn't ask for a network has none.
         worker.install("probe", &[("f.py", PROBE)]);
         assert_eq!(
             ask(&worker, "probe", "[n for _, n in socket.if_nameindex()]"),
@@ -388,7 +388,7 @@ fn nothing_is_left_after_everything_was_killed() {
         worker.process.signal(Signal::KILL);
         let _ = worker.wait();
         drop(worker);
-        // The uplink goes with the router; the table stays.
+        // The uplink disappears with the router; the table of rules stays.
         eventually("the uplink to go", 10.0, || {
             (place.census().network.len() == 1 && place.census().processes.is_empty()).then_some(())
         });

@@ -1,4 +1,4 @@
-//! What functions' networks need of the host, where it is missing or otherwise than usual: no nft, a resolver on the host's loopback.
+//! Functions' networks on a host that lacks something or is set up unusually: no nft, a resolver on the host's loopback.
 
 use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, in_world};
 use ol_testkit::{Place, Worker};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Says what it hears from somewhere, by name or address.
+/// Returns what it receives from a name or address.
 const PROBE: &str = r#"
 import errno, socket
 
@@ -43,7 +43,7 @@ fn ask(worker: &Worker<'_>, name: &str, what: &Value) -> Value {
 fn without_nft(place: &Place) {
     let empty = place.own("sbin");
     fs::create_dir(&empty).expect("made");
-    // The rest of what is there nobody needs here.
+    // Nothing else in that folder is needed here.
     place.cover(&[(empty, "/usr/sbin")]);
 }
 
@@ -61,7 +61,7 @@ fn without_nft_there_is_no_egress_and_everything_else() {
             "{doctor:?}"
         );
 
-        // One that was there before.
+        // A function that was installed before.
         let registry = place.dir().join("registry");
         let worker = place.up(&["network.host=true"]);
         let log = place.log_text();
@@ -69,7 +69,7 @@ fn without_nft_there_is_no_egress_and_everything_else() {
         fs::write(registry.join("before.tar.gz"), bundle("egress")).expect("written");
         let text = worker.call("before", &json!(null)).text();
         assert!(text.contains(REMEDY), "{text}");
-        // One that is uploaded.
+        // A function that is uploaded.
         let text = worker
             .request("POST", "/registry/probe", &bundle("egress"))
             .error(400, "bad-bundle");
@@ -86,7 +86,7 @@ fn without_nft_there_is_no_egress_and_everything_else() {
             ask(&worker, "at_home", &json!(["127.0.0.1", HOST_PORT])),
             "host:hi"
         );
-        // Who doesn't ask has none.
+        // A function that doesn't ask for a network has none.
         worker.install("whatever", &[("f.py", PROBE)]);
         assert_eq!(ask(&worker, "whatever", &json!(null)), json!(["lo"]));
         worker.down();
@@ -107,14 +107,14 @@ fn without_nft_an_egress_that_was_asked_for_outright_is_no_silent_none() {
     });
 }
 
-/// Answers on the host's loopback, as systemd-resolved does, by asking the resolver outside; counts the questions.
+/// A resolver on the host's loopback, like systemd-resolved's, which asks the one outside; returns the count of its queries.
 fn stub() -> Arc<AtomicUsize> {
     let at_home = UdpSocket::bind("127.0.0.53:53").expect("nobody else is there");
     let out = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
     out.connect("203.0.113.5:53").expect("it is in the world");
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    // It ends with the test's process.
+    // The thread ends with the test's process.
     thread::spawn(move || {
         let mut text = [0; 1500];
         while let Ok((length, from)) = at_home.recv_from(&mut text) {
@@ -145,12 +145,12 @@ fn a_resolver_on_the_hosts_loopback_is_asked_for_functions_and_not_reached_by_th
             ask(&worker, "probe", &json!(["nobody.example", 80])),
             "gaierror"
         );
-        // That address is its own loopback, and nobody is there.
+        // In the sandbox that address is its own loopback, where nothing listens.
         assert_eq!(
             ask(&worker, "probe", &json!(["127.0.0.53", 53])),
             "ECONNREFUSED"
         );
-        // With the host's network it asks there itself.
+        // A function with the host's network asks that resolver itself.
         install(&worker, "at_home", "host");
         let before = asked.load(Ordering::SeqCst);
         assert_eq!(ask(&worker, "at_home", &by_name), "public:hi");

@@ -1,5 +1,6 @@
-//! A real pip in a function with a network: it installs from an index outside of the host, by name, and what the function must not reach
-//! it doesn't, though somebody listens there. All of it happens in a world of network namespaces of the test's own.
+//! A real pip in a function with a network installs from an index outside of the host, by its name.
+//!
+//! The function doesn't reach what it must not, though something listens there. Each test makes network namespaces of its own for that.
 
 use ol_testkit::index::{pypi_wheel, uv};
 use ol_testkit::network::{HOST_PORT, PUBLIC_PORT, in_world, rules, sh};
@@ -11,7 +12,7 @@ use std::path::Path;
 
 const PIP: &str = "25.1.1";
 
-/// Runs pip, or talks to somebody.
+/// Runs pip, or connects to an address.
 const USER: &str = r#"
 import errno, os, pip, socket, subprocess, sys
 
@@ -36,7 +37,7 @@ def f(event):
         return errno.errorcode.get(error.errno, type(error).__name__)
 "#;
 
-/// Answers on port 7000 while its one call lasts, until it is told `end`.
+/// Answers on port 7000 while its only call lasts, which is until something sends it `end`.
 const PEER: &str = r#"
 import socket
 
@@ -53,11 +54,11 @@ def f(event):
             c.sendall(b'peer')
 "#;
 
-/// One that ends by its time limit, if by nothing else.
+/// Ends by its time limit, if by nothing else.
 const PEER_YAML: &str = "network: egress\nlimits:\n  runtime_sec: 120\n";
 const USER_YAML: &str = "network: egress\nlimits:\n  mem_mb: 256\n  procs: 32\n  runtime_sec: 60\n";
 
-/// Has pip install `word` into `/tmp/FOLDER` from this index.
+/// Has pip install the package `word` into `/tmp/FOLDER` from this index.
 fn pip_install(worker: &Worker<'_>, host: &str, port: u16, folder: &str) -> Value {
     let arguments = json!([
         "--no-cache-dir",
@@ -72,7 +73,7 @@ fn pip_install(worker: &Worker<'_>, host: &str, port: u16, folder: &str) -> Valu
     worker.call("user", &json!({ "pip": arguments })).ok()
 }
 
-/// What the user hears from there.
+/// What the function `user` gets as an answer from there.
 fn reach(worker: &Worker<'_>, to: &Value) -> String {
     let said = worker.call("user", &json!({ "to": to })).ok();
     said.as_str().expect("text").to_owned()
@@ -89,7 +90,7 @@ fn talk(mut stream: impl std::io::Read + std::io::Write) -> String {
     said
 }
 
-/// Everything that isn't the outside, each with somebody who listens.
+/// Addresses that must not be reached, at each of which something listens.
 fn forbidden(port: u16, peer: &str) -> Vec<Value> {
     let mut all = vec![json!([peer, 7000])];
     // The worker and another service, by each of the host's addresses.
@@ -106,7 +107,7 @@ fn forbidden(port: u16, peer: &str) -> Vec<Value> {
 #[test]
 fn pip_reaches_its_index_and_nothing_that_it_must_not() {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Fetched before there is a world, from which nothing of this is reached.
+    // Fetched before the test's network namespaces are entered, from which PyPI can't be reached.
     let (installer, pip) = (uv(kept), pypi_wheel(kept, "pip", PIP));
     in_world(|place, world| {
         place.find_first(&installer);
@@ -131,7 +132,7 @@ fn pip_reaches_its_index_and_nothing_that_it_must_not() {
             ],
         );
         worker.install("peer", &[("f.py", PEER), ("ol.yaml", PEER_YAML)]);
-        // A call that lasts: a function that isn't called is paused, and answers nobody.
+        // A call that lasts: a function without a running call is paused, and couldn't answer.
         let mut serving = worker.connect();
         serving
             .send_part("POST", "/run/peer", 4, b"null")
@@ -155,7 +156,7 @@ fn pip_reaches_its_index_and_nothing_that_it_must_not() {
         assert_eq!(index.requests("word-1.0-py3-none-any.whl"), 1);
         assert_eq!(index.requests("/simple/word/"), 1);
 
-        // The same index is in private networks too, and isn't reached there.
+        // The same index also listens at private addresses, where it isn't reached.
         let private = |folder: &str| pip_install(&worker, "10.9.9.9", at.port(), folder);
         let done = private("b");
         assert_ne!(done["code"], 0, "{done}");
@@ -167,7 +168,7 @@ fn pip_reaches_its_index_and_nothing_that_it_must_not() {
             let said = reach(&worker, to);
             assert!(refused(&said), "{to}: {said}");
         }
-        // Its own loopback isn't the host's, and the admin socket lies nowhere inside.
+        // The function's loopback isn't the host's, and the worker's socket file isn't visible in the sandbox.
         assert_eq!(reach(&worker, &json!(["127.0.0.1", port])), "ECONNREFUSED");
         let socket = place.dir().join("worker/ol.sock");
         assert_eq!(reach(&worker, &json!(socket)), "ENOENT");
@@ -183,7 +184,7 @@ fn pip_reaches_its_index_and_nothing_that_it_must_not() {
             "{said}"
         );
 
-        // It was the rules that refused: without them each answers.
+        // The firewall's rules were what refused: without them each address answers.
         rules::flush(&worker);
         for to in &all {
             let said = reach(&worker, to);
@@ -201,7 +202,7 @@ fn pip_reaches_its_index_and_nothing_that_it_must_not() {
     });
 }
 
-/// As on a stock Ubuntu: the file that says whom to ask for names is a link into `/run`, of which the worker sees nothing else.
+/// As on a stock Ubuntu, `/etc/resolv.conf` is a link into `/run`, of which the worker sees nothing else.
 #[test]
 fn an_index_has_a_name_where_resolv_conf_is_a_link_into_run() {
     let installer = uv(Path::new(env!("CARGO_TARGET_TMPDIR")));

@@ -1,5 +1,6 @@
-//! What functions print, and whose it is: each line in the log bears the invocation during which it was printed, whoever in
-//! the sandbox printed it and however many calls ran at once.
+//! What functions print: each line in the log bears the invocation that printed it.
+//!
+//! That holds for every process, thread or task in the sandbox, and for any number of calls at once.
 
 use ol_testkit::{Worker, eventually, with_worker};
 use serde_json::json;
@@ -8,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::thread;
 
-/// Each invocation's lines, by `ol logs`.
+/// The lines of each invocation, as `ol logs` shows them.
 fn printed(worker: &Worker<'_>, name: &str) -> BTreeMap<String, Vec<String>> {
     let said = worker
         .place
@@ -36,7 +37,7 @@ fn expect(worker: &Worker<'_>, name: &str, expected: &BTreeMap<String, Vec<Strin
     assert_eq!(last, *expected);
 }
 
-/// The same, where what prints has no order; `expected` is sorted.
+/// As [`expect`], for lines that are printed in no fixed order; `expected` is sorted.
 fn expect_in_any_order(worker: &Worker<'_>, name: &str, expected: &BTreeMap<String, Vec<String>>) {
     let mut last = BTreeMap::new();
     let deadline = std::time::Instant::now() + ol_testkit::patience(10.0);
@@ -100,7 +101,7 @@ def f(event):
     });
 }
 
-/// What a call started goes on while the next runs: threads, a forked process, a pool's work, a logger, another program.
+/// What a call starts goes on while the next call runs: threads, a forked process, a pool's work, a logger, another program.
 const OUTLIVING: &str = r#"
 import concurrent.futures, logging, os, subprocess, sys, threading
 
@@ -172,7 +173,7 @@ fn lines_of_what_outlives_its_call() {
             expected.insert(id.to_owned(), lines(texts));
             let _ = reply.ok();
         }
-        // Two programs wrote to one pipe, and nobody can tell which wrote which.
+        // Two programs wrote to one pipe, so nobody can tell which of them wrote which line.
         let nobody = lines(&["late by a program", "whose?"]);
         expected.insert("nobody".to_owned(), nobody);
         expect_in_any_order(worker, "f", &expected);
@@ -181,7 +182,7 @@ fn lines_of_what_outlives_its_call() {
     });
 }
 
-/// An app that takes one call at a time answers, and has a task that goes on; so has its startup, and its import left a program.
+/// An app that takes one call at a time, whose calls and whose startup leave tasks that go on, and whose import leaves a program.
 const TASKS: &str = r#"
 import asyncio, os, subprocess
 

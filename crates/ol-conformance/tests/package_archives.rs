@@ -1,4 +1,4 @@
-//! A version of a package that an index serves from another archive than before: who locked the one never gets the other.
+//! An index serves another archive for a package's version than before: a function whose lock has the one never gets the other.
 
 use ol_testkit::index::uv;
 use ol_testkit::{Dist, PackageIndex, Worker, eventually, in_place, wheel};
@@ -30,7 +30,7 @@ fn a_version_from_another_archive_is_refused_with_the_remedy() {
         place.find_first(&uv(Path::new(env!("CARGO_TARGET_TMPDIR"))));
         let worker = place.up(&[&mirror, "registry_cache_ms=100"]);
         let who = |name: &str| worker.call(name, &json!(null));
-        // What failed, or was found out a while ago for another, is tried anew after a moment.
+        // A failed preparation is repeated after a moment, and so is a resolution that was cached for another function.
         let had = |name: &str| {
             eventually(&format!("{name} to be had"), 20.0, || {
                 let reply = who(name);
@@ -57,14 +57,14 @@ fn a_version_from_another_archive_is_refused_with_the_remedy() {
             }
         }
         assert_eq!(who("old").ok(), "before");
-        // The remedy: not while it is used.
+        // The remedy is to remove the package, which isn't possible while it is used.
         let remove = || place.ol(&["packages", "rm", "left==1.0"]);
         assert!(remove().refusal().contains("old"), "{:?}", remove());
         let _ = place.ol(&["rm", "old"]).ok();
         let _ = remove().ok();
         had("new");
 
-        // Which of several archives it came from doesn't matter.
+        // It doesn't matter which of several archives of the version the package came from.
         index.add(Dist {
             filename: "left-1.0-1-py3-none-any.whl".to_owned(),
             ..left("built again")

@@ -1,5 +1,4 @@
-//! Packages from an upload to their removal: who waits sees how far it is, who asks is told what a function has, and what is in use
-//! stays.
+//! Packages from an upload to their removal: progress is shown to whoever waits, a function's packages are listed, and those in use stay.
 
 use ol_testkit::index::{Gate, Mischief, wheel};
 use ol_testkit::{PackageIndex, Said, Worker, eventually, with_worker};
@@ -8,7 +7,7 @@ use std::path::Path;
 
 const FUNCTION: &str = "import left\ndef f(event):\n    return left.WHO\n";
 
-/// An index that has `left` 1.0 and 2.0, which needs `right`, and what PyPI has.
+/// An index that has `left` 1.0 and 2.0, which require `right`, and PyPI's packages.
 fn index() -> PackageIndex {
     let index = PackageIndex::passing_pypi(Path::new(env!("CARGO_TARGET_TMPDIR")));
     for version in ["1.0", "2.0"] {
@@ -28,7 +27,7 @@ fn with_packages(test: impl FnOnce(&Worker<'_>, &PackageIndex)) {
     with_worker(&[&mirror], |worker| test(worker, &index));
 }
 
-/// `ol admin install` of a function that wants `requirements`.
+/// Runs `ol admin install` for a function with these `requirements`.
 fn install(worker: &Worker<'_>, name: &str, requirements: &str, options: &[&str]) -> Said {
     let files = [("f.py", FUNCTION), ("requirements.txt", requirements)];
     let source = worker.place.source(name, &files);
@@ -53,7 +52,7 @@ fn installing_waits_for_the_packages_and_says_what_it_does() {
     with_packages(|worker, _| {
         let said = install(worker, "fn", "left==1.0\n", &[]);
         assert!(said.ok().contains("2 packages"), "{said:?}");
-        // Two are installed at once, so of their steps one may go by unseen.
+        // Two packages are installed at once, so one of the two steps may not be shown.
         for step in ["finding out which packages", "installing ", "of 2)"] {
             assert!(said.err.contains(step), "{said:?}");
         }
@@ -81,7 +80,7 @@ fn installing_waits_for_the_packages_and_says_what_it_does() {
         );
         assert_eq!(packages[0]["sha256"][0].as_str().map(str::len), Some(64));
 
-        // What is there needs no steps but is reported all the same.
+        // Packages that are installed already need no steps, but are reported all the same.
         let said = install(worker, "second", "left==1.0\n", &["--output", "json"]);
         assert_eq!(json(&said)["packages"], json!(["left==1.0", "right==3.0"]));
         assert_eq!(json(&said)["state"], "ready");
@@ -140,7 +139,7 @@ fn a_preparation_that_runs_is_shown_and_not_waited_for() {
             state["Packages"]["packages"][0]["version"], "1.0",
             "the one in service"
         );
-        // One that has no version yet.
+        // A function that has no version yet.
         let _ = install(worker, "new", "left==2.0\n", &["--no-wait"]).ok();
         let state = config(worker, "new/config");
         assert_eq!(state["Preparation"]["state"], "preparing", "{state}");
@@ -168,7 +167,7 @@ fn packages_are_listed_removed_and_collected_but_not_those_in_use() {
         let ol = |arguments: &[&str]| worker.place.ol(&[&["packages"], arguments].concat());
         assert_eq!(json(&ol(&["ls", "--output", "json"])), json!([]));
         let _ = install(worker, "fn", "left==1.0\n", &[]).ok();
-        // Its code imports what it doesn't ask for.
+        // The code of this function imports a package that it doesn't ask for.
         let _ = install(worker, "other", "right\n", &["--force"]).ok();
 
         let listed = json(&ol(&["ls", "--output", "json"]));
@@ -187,7 +186,7 @@ fn packages_are_listed_removed_and_collected_but_not_those_in_use() {
         let none = json(&ol(&["gc", "--quota", "0", "--output", "json"]));
         assert_eq!(none["removed"], json!([]), "all are in use");
 
-        // The bundle's version goes with its last call.
+        // The version of the removed function is gone after its last call.
         let _ = worker.place.ol(&["rm", "fn"]).ok();
         eventually("the version lets go", 10.0, || {
             ol(&["rm", "left==1.0"]).code.filter(|code| *code == 0)
@@ -200,7 +199,7 @@ fn packages_are_listed_removed_and_collected_but_not_those_in_use() {
             (collected["left"] == 0).then_some(())
         });
         assert_eq!(json(&ol(&["ls", "--output", "json"])), json!([]));
-        // What was removed is installed anew.
+        // A removed package is installed anew.
         let _ = install(worker, "fn", "left==1.0\n", &[]).ok();
     });
 }
@@ -238,7 +237,7 @@ fn a_quota_removes_what_nobody_uses_when_something_is_installed() {
         assert!(has_big(), "the store didn't grow, so nothing was collected");
         let _ = install(worker, "next", "left==2.0\n", &[]).ok();
         eventually("the big one is gone", 10.0, || (!has_big()).then_some(()));
-        // It loses its name first; the line comes when it is deleted.
+        // The package loses its name first; the log line comes when its files are deleted.
         eventually("the log says so", 10.0, || {
             let log = worker.place.log_text();
             log.contains("removed big==1.0").then_some(())
@@ -246,7 +245,7 @@ fn a_quota_removes_what_nobody_uses_when_something_is_installed() {
     });
 }
 
-/// What is in the folder of packed copies.
+/// The files in the folder of packed copies.
 fn copies(worker: &Worker<'_>) -> Vec<std::path::PathBuf> {
     let folder = worker.place.dir().join("worker/packages/packed");
     let entries = std::fs::read_dir(folder).expect("there");
@@ -270,7 +269,7 @@ fn a_package_that_was_removed_comes_back_from_its_copy() {
         again("fn");
         let (asked, made) = (index.asked().len(), sandboxes());
         let _ = install(worker, "fn", "left==1.0\n", &[]).ok();
-        // The function's own, in which it was tried, and none of an installer.
+        // One new sandbox: the function's own, in which it was tried, and none of an installer.
         assert_eq!((index.asked().len(), sandboxes()), (asked, made + 1));
         assert_eq!(worker.call("fn", &json!({})).ok(), "left 1.0");
 
@@ -279,7 +278,7 @@ fn a_package_that_was_removed_comes_back_from_its_copy() {
             let whole = std::fs::read(&copy).expect("readable");
             std::fs::write(&copy, &whole[..whole.len() / 2]).expect("written");
         }
-        // Nobody but the log is told.
+        // Only the log tells of it.
         let _ = install(worker, "fn", "left==1.0\n", &[]).ok();
         assert!(
             worker
@@ -290,7 +289,7 @@ fn a_package_that_was_removed_comes_back_from_its_copy() {
         assert!(index.asked().len() > asked);
         assert_eq!(worker.call("fn", &json!({})).ok(), "left 1.0");
 
-        // Who asks for the disk back gets all of it.
+        // `gc` with a quota of 0 removes all packed copies too.
         let _ = worker.place.ol(&["rm", "fn"]).ok();
         let _ = worker.place.ol(&["packages", "gc", "--quota", "0"]).ok();
         assert_eq!(copies(worker), Vec::<std::path::PathBuf>::new());

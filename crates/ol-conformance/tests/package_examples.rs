@@ -1,5 +1,6 @@
-//! The examples that have packages, each with those that PyPI really has (each file fetched once per machine), and what their
-//! owner is told when they need more memory than they ask for.
+//! The examples with packages, run with the real ones from PyPI (each file is fetched once per machine).
+//!
+//! Also, what their owner is told when they need more memory than they ask for.
 
 use ol_testkit::{PackageIndex, Place, Reply, Worker, wheel, with_worker};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ fn example(name: &str) -> PathBuf {
     repository.join("examples").join(name)
 }
 
-/// A worker whose index has what PyPI has.
+/// Runs `test` with a worker whose index passes on PyPI's packages.
 fn with_pypi(test: impl FnOnce(&Worker<'_>)) {
     let index = PackageIndex::passing_pypi(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let mirror = format!("pip_mirror={}", index.url());
@@ -38,7 +39,7 @@ fn copy(place: &Place, name: &str) -> PathBuf {
     copy
 }
 
-/// Web frameworks want to be told that it is JSON.
+/// Posts JSON with its content type, which web frameworks require.
 fn post(worker: &Worker<'_>, path: &str, body: &Value) -> Reply {
     let (kind, body) = ([("content-type", "application/json")], body.to_string());
     let reply = worker
@@ -95,7 +96,7 @@ fn requests() {
             (&said["status"], &said["text"]),
             (&json!(200), &json!("hello from the loopback"))
         );
-        // This worker's sandboxes reach nothing outside of themselves: not this port of the host, either.
+        // This worker's sandboxes have no network, so they don't reach this port of the host either.
         let url = format!("http://{}/status", worker.address);
         let said = call(worker, "requests", json!({"url": url}));
         assert_eq!(said, json!({"url": url, "error": "ConnectionError"}));
@@ -110,7 +111,7 @@ fn two_versions_of_numpy_side_by_side() {
             let said = call(worker, name, json!({"numbers": [1, 2, 6]}));
             assert_eq!(said, json!({"numpy": version, "sum": 9.0, "mean": 3.0}));
         }
-        // Neither has taken the other's place.
+        // Neither version has replaced the other.
         assert_eq!(call(worker, "numpy-2.1", json!({}))["numpy"], "2.1.3");
     });
 }
@@ -146,7 +147,7 @@ fn too_little_memory_for_a_package_is_said_with_the_limit() {
             let text = reply.error(502, "cannot-start");
             assert!(text.contains("limits.mem_mb is 24"), "{text}");
         }
-        // The remedy helps.
+        // The remedy that the error names helps.
         install(worker.place, &example("pandas"));
         let _ = call(worker, "pandas", json!({}));
     });
@@ -166,14 +167,14 @@ fn wsgi_templates() {
 #[test]
 fn pip_compile() {
     with_pypi(|worker| {
-        // As it is it needs a network, which these sandboxes don't have; and says so.
+        // The unchanged example needs a network, which these sandboxes don't have, and says so.
         prepare(worker, "pip-compile");
         let wanted = json!({"requirements": ["front>=1", "back<2"]});
         let said = call(worker, "pip-compile", wanted.clone());
         let error = said["error"].as_str().expect("an error");
         assert!(error.contains("https://pypi.org/simple/"), "{error}");
 
-        // With an index of its own, which here is a folder of the bundle.
+        // The copy has its own index: a folder of the bundle.
         let folder = copy(worker.place, "pip-compile");
         let wheels = folder.join("wheels");
         fs::create_dir(&wheels).expect("made");

@@ -1,5 +1,7 @@
-//! Packages that can't be had: each failure is its own function's and has a name, another function keeps answering, nothing half-done
-//! is seen, and what was wrong can be put right. (Honest packages: `packages`; harmful ones: `package_harm`.)
+//! Packages that can't be had: each failure is named and is its own function's only.
+//!
+//! Another function keeps answering, nothing unfinished is seen, and what was wrong can be put right. (Honest packages: `packages`; harmful
+//! ones: `package_harm`.)
 
 use ol_testkit::index::Gate;
 use ol_testkit::{Dist, Mischief, Place, Worker, eventually, wheel, with_victim};
@@ -21,7 +23,7 @@ fn install(worker: &Worker<'_>, name: &str) {
     worker.install(name, &[("f.py", &source), ("requirements.txt", &wanted)]);
 }
 
-/// What of this package is in the store, as `start` has it.
+/// The store's entries of this package whose names begin with `start`.
 fn traces(place: &Place, start: &str, name: &str) -> Vec<String> {
     let entries = fs::read_dir(place.dir().join("lambda/packages"));
     let names = entries.into_iter().flatten().filter_map(Result::ok);
@@ -31,7 +33,7 @@ fn traces(place: &Place, start: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Nothing that anybody sees is there, and what was unfinished goes.
+/// Checks that no finished entry of the package is in the store, and that unfinished ones disappear.
 fn no_traces(place: &Place, name: &str) {
     assert_eq!(traces(place, "", name), Vec::<String>::new(), "{name}");
     eventually("what is unfinished to go", 20.0, || {
@@ -45,7 +47,7 @@ fn fails(worker: &Worker<'_>, name: &str, words: &str) {
     no_traces(worker.place, name);
 }
 
-/// The same upload, without another word.
+/// Waits until the function works, without another upload.
 fn works_now(worker: &Worker<'_>, name: &str) {
     eventually(&format!("{name} to work"), 30.0, || {
         let reply = worker.call(name, &json!(null));
@@ -141,7 +143,7 @@ fn wheels_that_can_t_be_installed_have_a_name_and_may_be_replaced() {
             for (dist, _) in &all {
                 works_now(worker, &dist.project);
             }
-            // A member that would climb out is left out; the rest is a package as any other.
+            // A member with a path outside of the package is left out; the rest is a package like any other.
             index.add(of("climber").file("../climbed.py", "").build());
             install(worker, "climber");
             works_now(worker, "climber");
@@ -159,7 +161,7 @@ fn a_disk_that_fails_is_told_without_a_path_of_the_host() {
         index.add(plain("first"));
         install(worker, "first");
         works_now(worker, "first");
-        // Root can write anywhere, but not a folder where a file lies.
+        // Root can write anywhere, but can't make a folder where a file is.
         let wheels = worker.place.dir().join("lambda/packages/.wheels");
         eventually("the wheel to go", 20.0, || fs::remove_dir(&wheels).ok());
         fs::write(&wheels, "").expect("written");

@@ -1,5 +1,7 @@
-//! Packages that do harm when they are built or imported: it stays in their sandbox, their owner is told which limit they met, and another
-//! function keeps answering. (Those that can't be had: `package_failures`.)
+//! Packages that do harm when they are built or imported.
+//!
+//! The harm stays in their sandbox, the function's owner is told which limit was reached, and another function keeps answering. (Packages
+//! that can't be had: `package_failures`.)
 
 use ol_testkit::{Hostile, Worker, eventually, measured, sdist, wheel, with_victim};
 use serde_json::json;
@@ -17,7 +19,7 @@ fn install(worker: &Worker<'_>, name: &str) {
     worker.install(name, &[("f.py", &source), ("requirements.txt", &wanted)]);
 }
 
-/// Nothing of it is in the store, and what was unfinished goes.
+/// Checks that nothing of the package is in the store, and that unfinished files disappear.
 fn no_traces(worker: &Worker<'_>, name: &str) {
     let store = worker.place.dir().join("lambda/packages");
     eventually("everything of it to go", 20.0, || {
@@ -29,8 +31,9 @@ fn no_traces(worker: &Worker<'_>, name: &str) {
     assert!(!store.join(format!("{name}==1.0")).exists());
 }
 
-/// What a package may do, and what its owner is then told, and nobody else: when it is built, when it is imported. Those that can end
-/// well may, for what they made is a package as any other.
+/// A harm that a package may do, and what only the owner of its function is told then: when it is built, and when it is imported.
+///
+/// A build that can succeed all the same may, because what it made is a package like any other.
 struct Harm {
     name: &'static str,
     does: Hostile,
@@ -85,7 +88,7 @@ const fn harm(
 /// Seconds that an attack may take in the two tests below.
 const LIMIT: u32 = 8;
 
-/// Only its own reason is given, and none but the one for time was waited for.
+/// Checks that the text gives the reason of this harm only, and that only the time limit was waited for.
 fn told(harm: &Harm, reason: fn(&Harm) -> Option<&'static str>, text: &str, took: Duration) {
     for other in &HARM {
         if let Some(words) = reason(other) {
@@ -104,7 +107,7 @@ fn told(harm: &Harm, reason: fn(&Harm) -> Option<&'static str>, text: &str, took
     assert!(!timed || took >= limit, "{} took {took:?}", harm.name);
 }
 
-/// What a build does stays in its sandbox: when it is run to find out what it needs, and when it is run to be installed.
+/// The harm of a build stays in its sandbox: when the package is built to find its requirements, and when it is built to be installed.
 #[test]
 fn hostile_sources_do_no_harm_when_they_are_built() {
     let limit = format!("installer_limits.runtime_sec={LIMIT}");
@@ -143,7 +146,7 @@ fn hostile_sources_do_no_harm_when_they_are_built() {
     );
 }
 
-/// What a package does when it is imported is its function's doing.
+/// The harm that a package does when it is imported is treated as its function's.
 #[test]
 fn hostile_modules_do_no_harm_when_they_are_imported() {
     let limit = format!("limits.runtime_sec={LIMIT}");
@@ -170,7 +173,7 @@ fn hostile_modules_do_no_harm_when_they_are_imported() {
                 });
                 let called = Instant::now();
                 let reply = worker.call(name, &json!(null));
-                // Its import begins as soon as the package is there, whether anybody calls or not.
+                // The import begins as soon as the package is installed, whether anybody calls or not.
                 let endless = harm.does == Hostile::RunsForever;
                 let took = if endless { uploaded } else { called }.elapsed();
                 let text = reply.text();

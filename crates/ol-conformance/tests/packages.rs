@@ -1,5 +1,7 @@
-//! Packages, honest ones: each is installed once for all who ask for it, in the versions that they ask for, seen by functions as
-//! told, and kept over restarts, crashes and replacements. (What is broken or hostile: `package_failures`.)
+//! Honest packages: each is installed once for all functions that ask for it, in the versions that they ask for.
+//!
+//! Functions see them as documented, and they are kept over restarts, crashes and replacements. (Broken packages: `package_failures`;
+//! hostile ones: `package_harm`.)
 
 use ol_testkit::index::{Gate, uv};
 use ol_testkit::{Mischief, PackageIndex, Place, Worker, bundle, eventually, in_place, wheel};
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
-/// Runs `test` in a place where workers find uv, beside an index with nothing in it.
+/// Runs `test` in a place where workers find uv, with an empty index.
 fn with_index(test: impl FnOnce(&Place, &PackageIndex)) {
     in_place(|place| {
         place.find_first(&uv(Path::new(env!("CARGO_TARGET_TMPDIR"))));
@@ -23,14 +25,14 @@ fn up<'a>(place: &'a Place, index: &PackageIndex, options: &[&str]) -> Worker<'a
     place.up(&[&[mirror.as_str()][..], options].concat())
 }
 
-/// A package with one module of its name, that knows its version.
+/// A package with one module of the same name, which has its version.
 fn plain(name: &str, version: &str) -> ol_testkit::Dist {
     wheel(name, version)
         .file(&format!("{name}.py"), format!("version = '{version}'\n"))
         .build()
 }
 
-/// Tells the versions of these modules.
+/// A function that returns the versions of these modules.
 fn versions_of(modules: &[&str]) -> String {
     let list = modules.join(", ");
     let told: Vec<_> = modules
@@ -43,7 +45,7 @@ fn versions_of(modules: &[&str]) -> String {
     )
 }
 
-/// The packages in the store, finished or not, and wheels that are being installed.
+/// The packages in the store, finished or not, and the wheels that are being installed.
 fn store(place: &Place) -> Vec<String> {
     let packages = place.dir().join("lambda/packages");
     let names = |folder: PathBuf| {
@@ -62,7 +64,7 @@ fn store(place: &Place) -> Vec<String> {
     all
 }
 
-/// All that installers have written; empty when there was none.
+/// All that installers have written to their logs; empty if no installer ran.
 fn installers_log(place: &Place) -> Vec<(String, u64)> {
     let folder = place.dir().join("worker/logs/worker");
     let files = ol_testkit::place::listing(&folder).into_iter();
@@ -81,7 +83,7 @@ fn call(worker: &Worker<'_>, name: &str) -> Value {
 const FIVE: &str = "a==1.0\nb==1.0\nc==1.0\nd==1.0\ne==1.0\n";
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "g"];
 
-/// What `/stats` and `/metrics` count of functions: calls, sandboxes made and bound, starts and calls of all kinds.
+/// The counts of functions in `/stats` and `/metrics`: calls, sandboxes made and bound, starts and calls of all kinds.
 fn functions_only(worker: &Worker<'_>) -> [u64; 5] {
     let metrics = worker.request("GET", "/metrics", b"").text();
     let total = |counter: &str| {
@@ -115,7 +117,7 @@ fn packages_are_counted_once_and_a_restarted_worker_installs_none() {
         for name in ["one", "two", "three"] {
             assert_eq!(call(&worker, name), json!(vec!["1.0"; 5]));
         }
-        // Seven sandboxes of installers came and went: they are no calls and no starts of functions.
+        // Seven sandboxes of installers came and went: they don't count as calls or starts of functions.
         let after = functions_only(&worker);
         let new: Vec<u64> = after
             .iter()
@@ -124,7 +126,7 @@ fn packages_are_counted_once_and_a_restarted_worker_installs_none() {
             .collect();
         assert_eq!(new, [3; 5]);
         let stats = worker.request("GET", "/stats", b"").ok();
-        // What was fetched and unpacked took its time.
+        // Fetching and unpacking took a measurable time.
         assert!(
             stats["pull-package.us-avg"].as_u64() > Some(1000),
             "{stats}"
@@ -245,7 +247,7 @@ def f(event):
         worker.install("child", &files);
         let seen = "1.0 ['/packages/m==1.0/files']\n";
         assert_eq!(call(&worker, "child"), seen);
-        // What the function names itself stays, and comes first.
+        // The function's own PYTHONPATH is kept, and comes first.
         let own = "environment:\n  PYTHONPATH: /tmp/own\n";
         worker.install("own", &[&files[..], &[("ol.yaml", own)]].concat());
         let seen = "1.0 ['/tmp/own', '/packages/m==1.0/files']\n";
@@ -372,7 +374,7 @@ fn a_worker_killed_while_it_installs_leaves_nothing_by_halves() {
         index.add(plain("a", "1.0"));
         index.add(plain("b", "1.0"));
         let worker = up(place, index, &[]);
-        // The metadata is there, the page opens once, and the file comes only when the gate opens.
+        // The index serves the metadata and the page, but the file only when the gate opens.
         let gate = Gate::closed();
         index.misbehave_for_files("b", Mischief::Waits(gate.clone()));
         worker.install(
@@ -436,7 +438,7 @@ fn a_function_can_be_deleted_or_replaced_while_it_is_prepared() {
         assert_eq!(call(&worker, "replaced"), json!("newest"));
         assert_eq!(worker.call("deleted", &json!(null)).status, 404);
         worker.down();
-        // What comes of an attempt that nobody waits for is of no use after a restart, and its name may be another's by then.
+        // The result of an attempt that nobody waits for isn't kept for a restart, by which time another function may have the name.
         let locks = place.dir().join("worker/packages/locks");
         let kept = |name: &str| fs::read_to_string(locks.join(name)).unwrap_or_default();
         assert_eq!(kept("deleted.json"), "");
@@ -448,7 +450,7 @@ fn a_function_can_be_deleted_or_replaced_while_it_is_prepared() {
     });
 }
 
-/// It is told, in the log, and nobody who calls notices.
+/// If the packages of a new version can't be had, the log tells of it, and callers don't notice.
 #[test]
 fn a_version_whose_packages_fail_leaves_the_one_before_in_service() {
     with_index(|place, index| {
@@ -474,7 +476,7 @@ fn a_version_whose_packages_fail_leaves_the_one_before_in_service() {
     });
 }
 
-/// What others have installed, and when they used it last, is nobody's business.
+/// A function can't see which packages others have installed, nor when they used them last.
 #[test]
 fn a_function_sees_its_own_packages_and_no_others() {
     const LOOK: &str = "
@@ -494,7 +496,7 @@ def f(event):
             ("one", "m\n", &["m==1.0"]),
             ("none", "", &[]),
         ] {
-            // Of a second version too: it has its own, however it starts.
+            // Also with a second version: each has its own packages, in whatever way its sandbox is started.
             for version in ["first", "second"] {
                 let files = [
                     ("f.py", LOOK),
@@ -517,7 +519,7 @@ def f(event):
     });
 }
 
-/// Each package is a mount; what a hundred of them cost a start is printed.
+/// Each package is a mount; prints how much a hundred of them slow down a start.
 #[test]
 #[ignore = "installs 120 packages; run it with `make test-long`"]
 fn a_function_of_many_packages() {
@@ -532,7 +534,7 @@ fn a_function_of_many_packages() {
         worker.install("many", &[("f.py", source), ("requirements.txt", &wanted)]);
         worker.install("none", &[("f.py", source)]);
         assert_eq!(worker.call("many", &json!(names)).ok(), json!(120));
-        // New versions, so that each call starts a sandbox; and no module is imported.
+        // Each call is of a new version, so that it starts a sandbox; no module of the packages is imported.
         for version in 0..5 {
             for (name, wanted) in [("many", wanted.as_str()), ("none", "")] {
                 let version = version.to_string();

@@ -1,12 +1,12 @@
-//! What Python's own library does inside a sandbox, where a missing device, a filtered system call or a full `/tmp` would show.
+//! Python's standard library in a sandbox, where a missing device, a filtered system call or a full `/tmp` would show.
 
 use ol_testkit::with_worker;
 use serde_json::{Value, json};
 
-/// A key that is good for nothing else, and a certificate by it for the name `me`.
+/// A key that is used for nothing else, and a certificate with it for the name `me`.
 const PEM: &str = include_str!("me.pem");
 
-/// Installs `source` with these limits and returns what it answers, twice: the second call finds what the first left.
+/// Installs `source` with these limits, calls it twice, since the second call finds what the first left, and returns the answer.
 fn answer(source: &str, limits: &str) -> Value {
     let mut answers = Vec::new();
     with_worker(&[], |worker| {
@@ -186,7 +186,7 @@ def f(event):
     assert_eq!(answer(source, "mem_mb: 50"), json!([row, row]));
 }
 
-/// A server and a client with a certificate of their own, over a pair of sockets and without any.
+/// A TLS server and client with their own certificate, over a pair of sockets and without any socket.
 #[test]
 fn tls_works() {
     let source = r#"

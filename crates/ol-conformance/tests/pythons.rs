@@ -1,4 +1,4 @@
-//! Every kind of function on every Python that is supported: 3.9, 3.11 and 3.13 of three Debian releases.
+//! Every kind of function on every supported Python: 3.9, 3.11 and 3.13 of three Debian releases.
 
 use ol_testkit::{Worker, bases, eventually, in_place};
 use serde_json::json;
@@ -82,7 +82,7 @@ fn assert_serves_every_kind(worker: &Worker<'_>, python: &str) {
     assert_eq!(reply.header("x-path"), Some("/a b"));
 
     worker.install("asgi", &[("f.py", ASGI), ("ol.yaml", "concurrency: 2\n")]);
-    // The first is answered only if the second reaches the same process meanwhile.
+    // The first call is answered only if the second reaches the same process meanwhile.
     std::thread::scope(|scope| {
         let first = scope.spawn(|| worker.request("POST", "/run/asgi/first", b"one"));
         eventually("the first to run", 10.0, || {

@@ -1,5 +1,4 @@
-//! What can't work is refused at once: one sentence that names the matter and the remedy, an exit code, and nothing
-//! left behind.
+//! What can't work is refused at once: with one sentence that names the problem and the remedy, an exit code, and nothing left behind.
 
 use ol_testkit::{in_place, with_worker};
 use serde_json::json;
@@ -21,7 +20,7 @@ fn a_second_worker_on_a_directory() {
                 "{said:?}"
             );
         }
-        // The first is none the worse for it.
+        // The first worker isn't affected.
         worker.install("echo", &[("f.py", "def f(event):\n    return event\n")]);
         assert_eq!(worker.call("echo", &json!(1)).ok(), json!(1));
         assert!(place.ol(&["worker", "status"]).ok().contains("ready"));
@@ -48,7 +47,7 @@ fn a_port_that_is_taken() {
     });
 }
 
-/// A mistake in an option leaves no directory behind either.
+/// A wrong option is refused before a directory is made.
 #[test]
 fn options_that_are_wrong() {
     in_place(|place| {
@@ -105,7 +104,7 @@ fn a_configuration_that_is_wrong() {
     });
 }
 
-/// Images without Python, in the ways in which one can be without it.
+/// Images that lack Python in various ways.
 #[test]
 fn a_base_without_python() {
     in_place(|place| {
@@ -132,7 +131,7 @@ fn a_base_without_python() {
     });
 }
 
-/// The Python of a base can go after `init` looked.
+/// The Python of a base can disappear after `init` has checked it.
 #[test]
 fn a_base_whose_python_went_away() {
     in_place(|place| {
@@ -184,15 +183,16 @@ fn commands_for_a_worker_that_is_not_there() {
     });
 }
 
-/// What is meant for a worker that doesn't run must not reach another, which has its port: by the configuration, or in a
-/// file that a crash left.
+/// A command for a worker that doesn't run must not reach another program that has its port.
+///
+/// The port may come from the configuration, or from a file that a crash left.
 #[test]
 fn commands_do_not_reach_the_worker_of_another_directory() {
     in_place(|place| {
         let _ = place.ol(&["worker", "init"]).ok();
         let other = TcpListener::bind("localhost:0").expect("a free port");
         let address = other.local_addr().expect("its address");
-        // It takes connections and closes them; it has no end of its own, so it lasts as long as this process.
+        // The other program accepts connections and closes them. It runs for as long as this process.
         let reached = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reached);
         thread::spawn(move || {
@@ -229,7 +229,7 @@ fn commands_do_not_reach_the_worker_of_another_directory() {
     });
 }
 
-/// What `install` can see itself needs no upload to be refused.
+/// What `ol admin install` can check itself is refused without an upload.
 #[test]
 fn functions_that_cannot_be_installed() {
     with_worker(&[], |worker| {

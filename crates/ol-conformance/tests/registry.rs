@@ -1,4 +1,4 @@
-//! Uploads: in service when the answer comes, wholly or not at all, whatever happens on the way.
+//! Uploads: a new version is in service when the upload is answered, wholly or not at all, whatever happens on the way.
 
 use ol_testkit::{Client, Worker, bundle, eventually, in_place, with_worker};
 use rustix::process::Signal;
@@ -15,8 +15,10 @@ fn called(worker: &Worker<'_>, name: &str) -> Value {
     worker.call(name, &json!({})).ok()
 }
 
-/// Callers hammer the function all the while: each answer is that of a version between the last one that was answered
-/// 201 when the call began and the newest one that was sent when it ended.
+/// An update is in service as soon as its upload is answered, while callers hammer the function.
+///
+/// Each call's answer must be that of a version between the newest whose upload was answered 201 when the call began, and the newest
+/// that was sent when the call ended.
 #[test]
 fn an_update_is_in_service_when_it_is_answered() {
     with_worker(&[], |worker| {
@@ -59,7 +61,7 @@ fn an_update_is_in_service_when_it_is_answered() {
                 .sum();
             assert!(calls > 15, "{calls} calls prove little");
         });
-        // Code that nobody uses any more goes.
+        // The code of versions that nothing uses any more is removed.
         let code = worker.place.dir().join("worker/code");
         let versions = || fs::read_dir(&code).expect("there").count();
         eventually("old versions to be removed", 10.0, || {
@@ -68,7 +70,7 @@ fn an_update_is_in_service_when_it_is_answered() {
     });
 }
 
-/// A call that runs keeps the version with which it began, files included.
+/// A running call keeps the version with which it began, files included.
 #[test]
 fn a_running_call_keeps_its_version() {
     with_worker(&[], |worker| {
@@ -110,7 +112,7 @@ fn a_deleted_function_is_unknown() {
     });
 }
 
-/// The end of an upload may come at any byte. What was there before serves on; a new name stays unknown.
+/// An upload may break off at any byte: the version from before still serves, and a new name stays unknown.
 #[test]
 fn an_upload_that_is_cut_changes_nothing() {
     with_worker(&[], |worker| {
@@ -136,7 +138,8 @@ fn an_upload_that_is_cut_changes_nothing() {
         for cut in cuts {
             for (name, all) in [("f", true), ("new", true), ("f", false)] {
                 let mut connection = worker.connect();
-                // Announced in full and cut; or announced short, so that it is the bundle that ends too early.
+                // Either the whole length is announced and the body cut, or the shorter length is announced, so that the bundle itself
+                // ends too early.
                 let length = if all { new.len() } else { cut };
                 connection
                     .send_part("POST", &format!("/registry/{name}"), length, &new[..cut])
@@ -155,7 +158,7 @@ fn an_upload_that_is_cut_changes_nothing() {
                 .call("new", &json!({}))
                 .error(404, "unknown-function");
         }
-        // Reset instead of closed: the worker has answered nothing, and hears nothing more.
+        // The connection is reset instead of closed, before the worker has answered.
         for _ in 0..5 {
             let mut connection = worker.connect();
             connection
@@ -174,7 +177,7 @@ fn an_upload_that_is_cut_changes_nothing() {
     });
 }
 
-/// Killed at any moment of an upload, the worker that starts next serves the old version or the new one.
+/// If the worker is killed at any moment of an upload, the next worker serves the old version or the new one.
 #[test]
 fn a_worker_that_is_killed_while_it_stores() {
     in_place(|place| {
@@ -187,13 +190,13 @@ fn a_worker_that_is_killed_while_it_stores() {
             assert_eq!(called(&worker, "f"), json!(stored));
             let bytes = bundle(&[("f.py", &version(round))]);
             let mut connection = Client::connect(&worker.address).expect("it listens");
-            // All but the last byte, so that what follows it is what is cut.
+            // All but the last byte is sent first, so that the kill hits what the worker does after it.
             let (last, most) = bytes.split_last().expect("not empty");
             connection
                 .send_part("POST", "/registry/f", bytes.len(), most)
                 .expect("sent");
             connection.send(&[*last]).expect("sent");
-            // Later from round to round: from before anything was done to after the answer.
+            // The kill comes later from round to round: from before anything was done to after the answer.
             if round > 4 {
                 let _ = connection.reply();
             } else {
@@ -218,7 +221,7 @@ fn a_worker_that_is_killed_while_it_stores() {
     });
 }
 
-/// People put bundles there with `cp` or `mv`; they are seen when `registry_cache_ms` is over, at the next call.
+/// Bundles that people put into the folder with `cp` or `mv` are noticed at the first call after `registry_cache_ms`.
 #[test]
 fn a_bundle_put_into_the_folder() {
     with_worker(&["registry_cache_ms=50"], |worker| {
@@ -233,7 +236,7 @@ fn a_bundle_put_into_the_folder() {
         eventually("the new bundle to be seen", 5.0, || {
             (called(worker, "f") == json!(2)).then_some(())
         });
-        // What can't be read leaves the version before it in service.
+        // A bundle that can't be read leaves the version before it in service.
         put(b"no bundle");
         let complaint = "the version before stays in service";
         eventually("the bad bundle to be looked at", 5.0, || {

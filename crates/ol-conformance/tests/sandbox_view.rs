@@ -1,4 +1,4 @@
-//! What a function sees: asked of the function, and of the kernel about it.
+//! What a function sees, as the function itself tells it and as the kernel tells it of the function's process.
 
 use ol_testkit::process::Process;
 use ol_testkit::{Worker, with_worker};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Evaluates what it is sent, so that a test reads as one list of questions.
+/// Evaluates the expression that it is sent, so that a test reads as one list of questions.
 const ASK: &str = "
 import errno, os, socket
 
@@ -71,7 +71,7 @@ fn a_leaf_has_no_privilege() {
     });
 }
 
-/// No two sandboxes share a uid of the host, no keeper has that of its leaf, and none is anybody's.
+/// No two sandboxes share a uid of the host, no keeper has its leaf's uid, and no user of the host has any of them.
 #[test]
 fn every_sandbox_has_its_own_user() {
     with_worker(&[], |worker| {
@@ -83,7 +83,7 @@ fn every_sandbox_has_its_own_user() {
         let children = ol_testkit::process::descendants(worker.warden.pid);
         let sandboxed: Vec<Process> = children
             .into_iter()
-            // The maker of a zygote's shells is in no sandbox, and has two uids of that zygote's.
+            // The shell maker of a zygote is in no sandbox, and has two uids of that zygote.
             .filter(|child| {
                 *child != worker.process && child.status("Name").as_deref() != Some("ol-maker")
             })
@@ -242,7 +242,7 @@ fn only_scratch_can_be_written() {
             ask(worker, "os.path.samefile('/tmp', '/host/tmp')"),
             json!(true)
         );
-        // Refused by more than one layer: the mounts themselves are read-only too, all but these.
+        // Writing is refused by more than one layer: all mounts but these are read-only too.
         let mounts = ask(worker, "read('/proc/self/mountinfo')");
         let mounts = mounts.as_str().expect("text").lines().map(|line| {
             let mut fields = line.split(' ').skip(4);
@@ -269,7 +269,7 @@ fn only_scratch_can_be_written() {
     });
 }
 
-/// Bytes and files both have an end, and the function finds an ordinary error there.
+/// Both bytes and files are limited, and the function gets an ordinary error at the limit.
 #[test]
 fn scratch_is_limited() {
     let fill = "
@@ -325,7 +325,7 @@ fn descriptors_and_processes_are_only_its_own() {
             fds["3"].as_str().expect("text").starts_with("socket:"),
             "{fds:?}"
         );
-        // As the kernel tells it, not the function.
+        // As the kernel counts them, not the function.
         assert_eq!(worker.leaf().0.descriptors().len(), 4);
         assert_eq!(
             ask(
@@ -349,7 +349,7 @@ fn there_is_no_network_but_its_own_loopback() {
         let connect = |to: &str, port: &str| {
             format!("outcome(lambda: socket.create_connection(({to:?}, {port}), 5))[0]")
         };
-        // The worker's own port answers on the host's loopback, which is another.
+        // The worker's port is on the host's loopback, which isn't the sandbox's.
         assert_eq!(ask(worker, &connect("127.0.0.1", port)), "ECONNREFUSED");
         assert_eq!(
             ask(worker, &connect("169.254.169.254", "80")),
@@ -374,7 +374,7 @@ fn the_worker_itself_has_no_privilege() {
             );
         }
         assert_eq!(worker.process.status("NoNewPrivs").as_deref(), Some("1"));
-        // Every thread, since each has capabilities of its own.
+        // Every thread is checked, since each has its own capabilities.
         for entry in fs::read_dir(format!("/proc/{}/task", worker.process.pid)).expect("it lives") {
             let status = fs::read_to_string(entry.expect("a thread").path().join("status"))
                 .expect("it lives");
@@ -386,8 +386,9 @@ fn the_worker_itself_has_no_privilege() {
     });
 }
 
-/// What is set on an open file, or locked in it, is seen by all who share it. So no sandbox has a device of the host's, nor an open file of
-/// another sandbox's.
+/// No sandbox shares a device with the host, or an open file with another sandbox.
+///
+/// Whatever is set on an open file, or locked in it, is seen by all who share it.
 #[test]
 fn devices_are_not_the_hosts_and_open_files_not_each_others() {
     use std::os::unix::fs::MetadataExt as _;
@@ -409,7 +410,7 @@ def f(event):
 ";
     with_worker(&[], |worker| {
         let host = fs::metadata("/dev/null").expect("this host has one");
-        // Locked here: a sandbox that has the same one could not lock it.
+        // The host's device is locked here: a sandbox that had the same device couldn't lock it.
         let held = fs::File::open("/dev/null").expect("this host has one");
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("locked");
         for name in ["one", "two"] {

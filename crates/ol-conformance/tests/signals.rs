@@ -1,4 +1,4 @@
-//! Each signal to each of the two processes: it drains, it ends at once, or it means nothing.
+//! Sends each signal to the worker and to the warden: the worker drains, or ends at once, or nothing happens.
 
 use ol_testkit::process::Process;
 use ol_testkit::{Client, Worker, eventually, in_place, patience, with_worker};
@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::time::Instant;
 
-/// Waits until the test ends its child, and shows on the host that it runs.
+/// Waits for a child process, which the test sees on the host and ends when the call is to go on.
 const WAITER: &str = "
 import subprocess
 
@@ -32,7 +32,7 @@ fn begin_a_call(worker: &Worker<'_>) -> (Client, Process) {
     (connection, worker.program("sleep"))
 }
 
-/// It takes no new connection, which is the first thing that draining does.
+/// Waits until the worker takes no new connection, which is how draining begins.
 fn await_drain(worker: &Worker<'_>) {
     eventually("the worker to take nothing new", 10.0, || {
         Client::connect(&worker.address).is_err().then_some(())
@@ -84,7 +84,7 @@ fn a_second_signal_and_a_quit_do_not_wait() {
                 assert!(connection.reply().is_err(), "{signals:?} to the {name}");
                 let (status, _) = worker.wait();
                 assert!(status.success(), "{signals:?} to the {name}: {status}");
-                // Ten minutes were allowed.
+                // The drain was allowed to take ten minutes.
                 assert!(begun.elapsed() < patience(30.0), "{:?}", begun.elapsed());
                 place.assert_nothing_left();
             });
@@ -92,7 +92,7 @@ fn a_second_signal_and_a_quit_do_not_wait() {
     }
 }
 
-/// As a service manager stops a group: both are told, which is once.
+/// A service manager signals the whole group: if both processes get the signal, that counts as one signal.
 #[test]
 fn both_told_is_told_once_and_twice_is_twice() {
     in_place(|place| {
@@ -102,7 +102,7 @@ fn both_told_is_told_once_and_twice_is_twice() {
             which.signal(Signal::TERM);
         }
         await_drain(&worker);
-        // And whoever asks for its end by the command line while it drains only waits.
+        // `ol worker down` while the worker drains only waits for its end.
         let mut down = place
             .command(&["worker", "down"])
             .spawn()
@@ -143,7 +143,7 @@ fn other_signals_mean_nothing() {
                 );
                 assert!(which(worker).lives(), "{signal:?} to the {name}");
             }
-            // Ctrl-Z and fg. What has a terminal stops; here the kernel drops it where a group is orphaned.
+            // Ctrl-Z and fg. A process with a terminal would stop; here the kernel drops the signal if the process group is orphaned.
             let process = which(worker);
             process.signal(Signal::TSTP);
             process.signal(Signal::CONT);
@@ -156,7 +156,7 @@ fn other_signals_mean_nothing() {
                 "the {name} after a stop"
             );
         }
-        // Both in turn had them, and a new sandbox can still be made.
+        // Both processes got the signals in turn, and a new sandbox can still be made.
         worker.install("other", &[("f.py", "def f(event):\n    return 'new'\n")]);
         assert_eq!(worker.call("other", &json!(1)).ok(), json!("new"));
     });

@@ -1,5 +1,7 @@
-//! The slice: one path through everything, and each limit. It must also pass on a slow machine that has cgroup v2 and
-//! nothing else, so every name here begins with `slice`, by which that machine's run chooses its tests.
+//! The slice: one path through every part of the worker, and each limit.
+//!
+//! It must also pass on a slow machine that has cgroup v2 only. Every test's name begins with `slice`, because the run on that machine
+//! chooses its tests by that.
 
 use ol_testkit::{eventually, in_place, patience, slowness, with_worker};
 use rustix::process::Signal;
@@ -48,7 +50,7 @@ fn slice_from_an_empty_path_to_an_answer_and_back() {
     });
 }
 
-/// Memory is asked for page by page, so that it is the kernel that says no.
+/// Uses memory page by page, so that the kernel's limit is what stops it.
 const EATER: &str = "
 def f(event):
     kept = []
@@ -74,7 +76,7 @@ fn slice_memory_is_limited() {
     });
 }
 
-/// Children that wait to be told to end; the answer is how many there could be.
+/// Starts as many children as possible, which wait to be told to end; the answer is how many there were.
 const BOMB: &str = "
 import os
 
@@ -118,7 +120,7 @@ fn slice_processes_are_limited() {
             worker.call("bomb", &json!({"stay": true})).ok(),
             json!([11, eagain])
         );
-        // The bomb is full, and frozen with all that it made; others are none the wiser.
+        // The bomb has all the processes it may, and is frozen with them; other functions aren't affected.
         assert_eq!(worker.call("victim", &json!(1)).ok(), json!(1));
         let mut population: Vec<usize> = Vec::new();
         let leaves = worker.leaves();
@@ -178,7 +180,7 @@ fn slice_time_is_limited() {
     });
 }
 
-/// How much processor time could be had in a second: a proportion, which a slow machine has too.
+/// Returns which share of a second it got the processor: a proportion, so that it holds on a slow machine too.
 const BURNER: &str = "
 import time
 
@@ -201,7 +203,7 @@ fn slice_processor_time_is_limited() {
             .ok()
             .as_f64()
             .expect("a number");
-        // What starting it used counts too, and a period that has begun may be used up.
+        // The start's processor time counts too, and the quota of the present period may be used up already.
         assert!((0.05..0.35).contains(&share), "{share}");
     });
 }
@@ -237,7 +239,7 @@ fn slice_an_idle_sandbox_is_frozen() {
             is_frozen(&group).then_some(())
         });
         let ticks = leaf.ticks().expect("it lives");
-        // Long enough for a thread that runs to use many ticks: something else takes that time.
+        // Another function runs for so long that the restless thread, if it ran, would use many ticks.
         worker.install("other", &[("f.py", BURNER)]);
         let _ = worker.call("other", &json!({})).ok();
         assert_eq!(leaf.ticks(), Some(ticks));
@@ -270,7 +272,7 @@ fn slice_a_stop_leaves_nothing_of_many_sandboxes() {
             census.processes.len() > 3 && census.network_namespaces.len() >= 3,
             "{census:?}"
         );
-        // One of them is dead when the stop comes.
+        // One of the leaves is dead when the worker is stopped.
         let (leaf, _) = worker.leaves().remove(0);
         leaf.signal(Signal::KILL);
     });

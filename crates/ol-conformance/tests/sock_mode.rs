@@ -1,4 +1,4 @@
-//! `server_mode: "sock"`: sandboxes are made, paused, forked and destroyed one by one, and what can't be is said.
+//! `server_mode: "sock"`: sandboxes are made, paused, forked and destroyed one by one, and what isn't possible is refused.
 
 use ol_testkit::{Reply, Worker, bundle, eventually, patience, with_worker};
 use serde_json::{Value, json};
@@ -18,14 +18,14 @@ fn try_create(worker: &Worker<'_>, order: &Value) -> Reply {
     worker.request("POST", "/create", order.to_string().as_bytes())
 }
 
-/// Makes a sandbox; its number.
+/// Makes a sandbox and returns its number.
 fn create(worker: &Worker<'_>, order: &Value) -> String {
     let reply = try_create(worker, order);
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply.text().trim().to_owned()
 }
 
-/// Does what has no answer but that it is done.
+/// Posts a request whose answer is empty.
 fn done(worker: &Worker<'_>, path: &str) {
     let reply = post(worker, path);
     assert_eq!((reply.status, reply.text().as_str()), (200, ""));
@@ -44,7 +44,7 @@ fn line(worker: &Worker<'_>, id: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The function of a directory in the test's place.
+/// Writes a function's directory in the test's place and returns its path.
 fn code(worker: &Worker<'_>, name: &str, files: &[(&str, &str)]) -> String {
     let path = worker.place.source(name, files);
     path.to_str().expect("UTF-8").to_owned()
@@ -59,7 +59,7 @@ fn numbers_count_from_one_and_a_life_has_its_stations() {
             create(worker, &json!({"code": "", "leaf": true, "parent": ""})),
             "2"
         );
-        // One that can't be made takes no number.
+        // A sandbox that can't be made uses up no number.
         assert_eq!(try_create(worker, &json!({"parent": "9"})).status, 404);
         assert_eq!(create(worker, &json!({"leaf": false})), "3");
 
@@ -277,7 +277,8 @@ fn paused_sandboxes_give_back_what_they_do_not_use() {
             done(worker, &format!("/pause/{id}"));
             paused.push(id);
         }
-        // Beside them fifteen who make and drop sandboxes at once: without what was given back, the pool would be full of ten.
+        // Beside the paused sandboxes, fifteen clients make and destroy sandboxes at once. If the paused ones hadn't given back memory, ten
+        // sandboxes would fill the pool.
         std::thread::scope(|scope| {
             for _ in 0..15 {
                 scope.spawn(|| {
@@ -326,8 +327,9 @@ fn who_can_not_get_its_memory_back_stays_paused() {
     });
 }
 
-/// Whose directory is packed may read less than the worker: he exchanges a folder and a link while it happens, and what the link leads to
-/// never comes into a sandbox.
+/// The owner of a directory exchanges a folder and a link while the worker packs it: what the link leads to never gets into a sandbox.
+///
+/// The owner may read less than the worker can, and must not read more that way.
 #[test]
 fn links_exchanged_while_a_directory_is_packed_lead_nowhere() {
     const SECRET: &str = "only root reads this";
@@ -336,7 +338,7 @@ fn links_exchanged_while_a_directory_is_packed_lead_nowhere() {
         fs::create_dir(&secret).expect("made");
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).expect("closed");
         let look = "import os\n\ndef f(event):\n    return [open(at + '/' + name).read() for at, _, names in os.walk('/handler/x') for name in names]\n";
-        // Many before it, so that there is time between the listing and the opening.
+        // Many files come before the exchanged folder, so that time passes between listing it and opening it.
         let names: Vec<String> = (0..200).map(|n| format!("x/{n:03}")).collect();
         let code = code(worker, "exchanged", &[("f.py", look)]);
         fs::create_dir(std::path::Path::new(&code).join("x")).expect("made");
@@ -358,7 +360,7 @@ fn links_exchanged_while_a_directory_is_packed_lead_nowhere() {
             let exchanging = scope.spawn(|| {
                 let mut times = 0;
                 while !over.is() || times % 2 == 1 {
-                    // In one step, so that there is always one of the two.
+                    // Exchanged in one step, so that there is always either of the two.
                     let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
                     rustix::fs::renameat_with(cwd, &folder, cwd, &link, exchange).expect("ours");
                     times += 1;
@@ -393,7 +395,7 @@ fn links_exchanged_while_a_directory_is_packed_lead_nowhere() {
     });
 }
 
-/// A pipe in the place of a bundle would be waited for until somebody writes into it.
+/// Opening a named pipe instead of a bundle would block until somebody writes into it.
 #[test]
 fn code_that_is_no_file_is_not_waited_for() {
     with_worker(&[SOCK], |worker| {

@@ -1,12 +1,14 @@
-//! What the original's `sock_test.py` does: fifteen processes, each with one connection that it keeps, make sandboxes and destroy them,
-//! one after the other, and send a body of four bytes where none is looked for. No request may go unanswered.
+//! What the original OpenLambda's `sock_test.py` does; no request may go unanswered.
+//!
+//! Fifteen processes, each with one connection that it keeps, make sandboxes and destroy them one after the other, and send a body of
+//! four bytes where none is expected.
 
 use ol_testkit::{measured, with_worker};
 use serde_json::json;
 use std::process::Command;
 use std::time::Instant;
 
-/// As that test does: `post(path, None)` sends "null", and `http.client`, which `requests` stands on, sends the head by itself.
+/// As in that test, `post(path, None)` sends "null"; `http.client`, which `requests` uses, sends the head in a piece of its own.
 const SESSIONS: &str = r#"
 import http.client, json, os, sys
 
@@ -86,7 +88,7 @@ def f(event):
         return type(error).__name__
 ";
 
-/// Each fork leaves processes in its zygote's group for a moment; they don't count against what the zygote itself may start.
+/// Each fork leaves processes in its zygote's cgroup for a moment; they don't count for the zygote's own limit of processes.
 #[test]
 fn a_zygote_that_may_be_one_process_has_children() {
     with_worker(&["server_mode=sock", "limits.procs=1"], |worker| {
@@ -99,7 +101,7 @@ fn a_zygote_that_may_be_one_process_has_children() {
         for _ in 0..20 {
             create(json!({"code": "", "leaf": true, "parent": zygote}));
         }
-        // The child itself is held to its one process all the same.
+        // The child itself is limited to its one process all the same.
         let code = worker.place.source("forker", &[("f.py", FORKER)]);
         let leaf = create(json!({"code": code, "leaf": true, "parent": zygote}));
         let said = worker.request("POST", &format!("/run/{leaf}"), b"null");

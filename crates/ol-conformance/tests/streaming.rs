@@ -1,5 +1,7 @@
-//! Bodies as they come, in both directions: neither the worker nor the function has more of one than fits its windows, what is
-//! written is read soon, and nobody has to wait for somebody else's body.
+//! Streamed bodies in both directions.
+//!
+//! Neither the worker nor the function holds more of a body than fits into its windows, what is written is read soon, and no call
+//! waits for another call's body.
 
 use ol_testkit::{Client, Worker, measured, patience, slowness, with_worker};
 use serde_json::json;
@@ -7,8 +9,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// `/echo` sends back what comes, as it comes; `/take` counts it; `/give/N` sends N bytes; `/clock` says the time, ten times;
-/// `/pid` and everything else say which process it is, whatever the body.
+/// `/echo` sends back what comes, as it comes; `/take` counts it; `/give/N` sends N bytes; `/clock` sends the time ten times;
+/// `/pid` and every other path answer with the process's pid, whatever the body.
 const ASGI: &str = r#"
 import asyncio, os, time
 
@@ -76,7 +78,7 @@ def app(environ, start_response):
     return [b"%d" % os.getpid()]
 "#;
 
-/// What is sent and read in each of the large tests, in whole pieces: a GiB, unless this machine is slow.
+/// How many bytes each of the large tests transfers, in whole pieces: 1 GiB, less on a slow machine.
 fn large() -> u64 {
     let piece = PIECE as u64;
     (1 << 30) / u64::from(slowness()) / piece * piece
@@ -84,14 +86,14 @@ fn large() -> u64 {
 
 const PIECE: usize = 1 << 16;
 
-/// Runs `transfer` and says how much more memory the worker ever had than before.
+/// Runs `transfer` and reports by how much the worker's memory grew at its peak.
 fn measure(worker: &Worker<'_>, what: &str, transfer: impl FnOnce()) {
     let resident = || worker.process.number("VmRSS");
     let before = resident();
     let begun = Instant::now();
     transfer();
     let took = begun.elapsed();
-    // The most it ever had, from this test on: nothing large was done before.
+    // The process's peak so far; it is this transfer's, since nothing large was done before.
     let grown = worker.process.number("VmHWM").saturating_sub(before);
     let mib = large() >> 20;
     measured(&format!(
@@ -101,7 +103,7 @@ fn measure(worker: &Worker<'_>, what: &str, transfer: impl FnOnce()) {
     assert_eq!(worker.leaves().len(), 1, "the guest lives");
 }
 
-/// Sends and checks a pattern that no shift or loss would leave as it is.
+/// A piece of a pattern by which any shift or loss of bytes shows.
 fn piece_at(at: u64) -> Vec<u8> {
     let words = at / 8..(at + PIECE as u64) / 8;
     words.flat_map(u64::to_le_bytes).collect()
@@ -128,7 +130,7 @@ fn expect_pieces(connection: &mut Client) {
     assert_eq!(incoming.read(&mut piece).expect("the end"), 0);
 }
 
-/// The guest has the default limit of 50 MiB all the while.
+/// The function has the default memory limit of 50 MiB during the whole transfer.
 #[test]
 fn a_gibibyte_is_echoed_by_an_asgi_app_in_chunks_and_by_length() {
     with_worker(&[], |worker| {
@@ -241,7 +243,7 @@ fn a_conversation_within_one_request() {
         worker.install("web", &[("f.py", ASGI)]);
         let mut connection = worker.connect();
         let mut body = connection.outgoing("POST", "/run/web/echo").expect("sent");
-        // An app's head leaves with the first part of its body.
+        // The head of an app's answer is sent with the first part of the body.
         body.chunk(b"one").expect("sent");
         let mut incoming = connection.incoming().expect("an answer");
         for word in ["one", "two", "three"] {
@@ -257,7 +259,7 @@ fn a_conversation_within_one_request() {
     });
 }
 
-/// An app that doesn't care for the body answers, and is there for the next call.
+/// An app that answers without reading the body can serve the next call.
 #[test]
 fn an_answer_before_the_body_is_read_leaves_the_instance_usable() {
     with_worker(&[], |worker| {
@@ -283,7 +285,7 @@ fn an_answer_before_the_body_is_read_leaves_the_instance_usable() {
                     "{name} {length}"
                 );
             }
-            // One who sends all of it first.
+            // This client sends the whole body before it reads.
             let whole = worker.request("POST", &path, &vec![b'x'; 200_000]);
             assert_eq!(whole.ok(), pid, "{name}");
         }
@@ -291,7 +293,7 @@ fn an_answer_before_the_body_is_read_leaves_the_instance_usable() {
     });
 }
 
-/// Eight lanes: one whose reader is asleep, one whose sender is; the others never notice.
+/// Eight calls at once: one whose client doesn't read, one whose client doesn't send; the others aren't delayed.
 #[test]
 fn a_slow_reader_and_a_slow_sender_hold_up_nobody() {
     with_worker(&[], |worker| {

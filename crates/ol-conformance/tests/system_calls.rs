@@ -1,9 +1,9 @@
-//! System calls that a function doesn't have, and programs that must work without them.
+//! System calls that a function can't make, and programs that must work without them.
 
 use ol_testkit::with_worker;
 use serde_json::{Value, json};
 
-/// Makes system calls by number (x86-64). Each is made by a child, so that one that ends its caller is seen as that.
+/// Makes system calls by number (x86-64). Each is made by a child process, so that one that kills its caller can be reported.
 const CALL: &str = "
 import ctypes, errno, os
 
@@ -93,7 +93,7 @@ fn calls_that_reach_out_of_a_sandbox() {
         ("iopl", json!([172, 3])),
         ("fanotify_init", json!([300, 0, 0])),
         ("clone3", json!([435, null, 88])),
-        // SIGCHLD in the low byte, so that these are forks in all but the namespace.
+        // SIGCHLD (17) in the low byte, so that these are forks in all but the namespace.
         ("clone user", json!([56, newuser | 17, 0, 0, 0, 0])),
         ("clone mount", json!([56, 0x2_0000 | 17, 0, 0, 0, 0])),
         ("clone net", json!([56, 0x4000_0000 | 17, 0, 0, 0, 0])),
@@ -107,14 +107,14 @@ fn calls_that_reach_out_of_a_sandbox() {
         ("personality", json!([135, 0x0004_0000])),
         ("ioctl TIOCSTI", json!([16, 0, 0x5412, ""])),
         ("unheard of", json!([999])),
-        // What would tell which of the shared files others use.
+        // Calls that would tell which of the shared files other sandboxes use.
         ("inotify_init1", json!([294, 0])),
         ("fcntl F_NOTIFY", json!([72, 0, 1026, 1])),
         ("mincore", json!([27, 0, 4096, null])),
         ("cachestat", json!([451, 0, null, null, 0])),
         ("process_madvise", json!([440, 0, null, 1, 21, 0])),
         ("sync", json!([162])),
-        // Huge pages, by each way to one.
+        // Each way to get huge pages.
         (
             "mmap MAP_HUGETLB",
             json!([9, 0, 2 << 20, 3, 0x4_0022, -1, 0]),
@@ -135,7 +135,7 @@ fn calls_that_reach_out_of_a_sandbox() {
         let outcome = got[name].as_str().expect("text");
         assert!(allowed.contains(&outcome), "{name}: {outcome}");
     }
-    // Which of the two it is matters to programs: the absent is worked around, the forbidden ends them.
+    // The difference matters to programs: they work around an absent call (ENOSYS), but fail on a forbidden one (EPERM).
     for (name, outcome) in [
         ("clone3", "ENOSYS"),
         ("clone user", "EPERM"),
@@ -149,8 +149,9 @@ fn calls_that_reach_out_of_a_sandbox() {
     }
 }
 
-/// Files of the base lie in memory that all share. What tells whether one does, or removes it from there, tells what other tenants
-/// import, and slows them down.
+/// No call tells which files of the base are in the shared page cache, or drops them from there.
+///
+/// Otherwise a function could see what other tenants import, and slow them down.
 #[test]
 fn the_memory_of_shared_files_is_not_shown_nor_emptied() {
     let source = "
@@ -197,12 +198,12 @@ def f(event):
             "look",
             &[("f.py", source), ("ol.yaml", "limits: {mem_mb: 128}\n")],
         );
-        // A file of the base that nobody has mapped just now.
+        // A file of the base that probably no process has mapped.
         let file = "/usr/share/zoneinfo/Antarctica/Troll";
         let there = std::path::Path::new(file).is_file();
         let file = if there { file } else { "/usr/bin/env" };
         let got = worker.call("look", &json!(file)).ok();
-        // As errors are told by the kernel: EPERM, ENOSYS, EOPNOTSUPP.
+        // The kernel's negative numbers of EPERM, ENOSYS and EOPNOTSUPP.
         let (forbidden, absent, unsupported) = (-1, -38, -95);
         let expected = json!({
             "plain": 16, "NOWAIT": unsupported, "DONTCACHE": unsupported, "unknown": unsupported, "python": unsupported,
@@ -210,12 +211,12 @@ def f(event):
             "RANDOM": 0, "syncfs": 0, "fsync": 0, "fdatasync": 0, "NOTIFY": forbidden
         });
         assert_eq!(got, expected);
-        // Read a moment ago, so it lies in memory: the advice to drop it was not taken.
+        // The file was read a moment ago; if it is still in the page cache, the advice to drop it wasn't followed.
         assert!(resident(file), "{file} was dropped from the host's memory");
     });
 }
 
-/// Is the first page of a file in this host's memory?
+/// Is the first page of a file in this host's page cache?
 fn resident(path: &str) -> bool {
     let file = std::fs::File::open(path).expect("it is there");
     let mut buffer = [0_u8; 16];
@@ -227,8 +228,9 @@ fn resident(path: &str) -> bool {
     }
 }
 
-/// `sysinfo` tells the host's memory and load, and is left: the C library reads the size of memory with it and doesn't look whether that
-/// failed, so programs would work with a number of chance.
+/// `sysinfo` stays allowed although it tells the host's memory and load.
+///
+/// The C library reads the size of memory with it and doesn't check for failure, so programs would work with a random number.
 #[test]
 fn the_size_of_memory_is_a_number() {
     let source = "import os\n\ndef f(event):\n    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')\n";
@@ -245,7 +247,7 @@ fn the_size_of_memory_is_a_number() {
     });
 }
 
-/// The same harness with what a function may do: if it called nothing right, the test above would prove nothing.
+/// Makes allowed calls with the same [`CALL`]: if it made no call correctly, the tests above would prove nothing.
 #[test]
 fn calls_that_a_function_has() {
     let calls = json!({
@@ -258,7 +260,7 @@ fn calls_that_a_function_has() {
     }
 }
 
-/// A call through another architecture's door has other numbers, which no list here means: the caller is ended.
+/// System calls by another architecture's entry have other numbers, for which there is no list: the caller is killed.
 #[test]
 fn calls_of_another_architecture() {
     let source = "
@@ -279,7 +281,7 @@ def f(event):
             "raw",
             &[("f.py", source), ("ol.yaml", "limits: {mem_mb: 128}\n")],
         );
-        // mov eax, 39; syscall; ret: getpid as it should be.
+        // mov eax, 39; syscall; ret: getpid as usual.
         assert_eq!(
             worker.call("raw", &json!("b8270000000f05c3")).ok(),
             json!(0)
@@ -297,7 +299,7 @@ def f(event):
     });
 }
 
-/// What real functions use that is nearest to the edge.
+/// What real functions use that comes closest to the forbidden calls.
 #[test]
 fn ordinary_programs_work() {
     let source = r#"

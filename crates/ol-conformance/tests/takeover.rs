@@ -1,4 +1,4 @@
-//! Directories that exist: one of ours made anew, one that the original worker made, and what is neither.
+//! Existing directories: a worker's, on which `init` is run again; one that the original OpenLambda made; and one that is neither.
 
 use ol_testkit::{Place, bundle, in_place};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ fn init_keeps_bundles_and_settings() {
             worker.request("GET", "/registry/echo/config", b"").ok()["Granted"]["mem_mb"],
             77
         );
-        // It stops the worker that runs there.
+        // `init` stops the worker that runs there.
         let _ = place.ol(&["worker", "init"]).ok();
         let (status, _) = worker.wait();
         assert!(status.success(), "{status}");
@@ -51,7 +51,7 @@ fn init_keeps_bundles_and_settings() {
     });
 }
 
-/// Nothing is done to a directory in which something else lies.
+/// A directory that holds anything else is left untouched.
 #[test]
 fn what_is_no_workers_directory_stays_as_it_is() {
     in_place(|place| {
@@ -119,7 +119,7 @@ fn make_image(folder: &Path) {
     for entry in fs::read_dir(library.trim()).expect("there") {
         let path = entry.expect("read").path();
         let name = path.file_name().expect("a name").to_string_lossy();
-        // What every start reads; the rest is large.
+        // Only the modules that every start reads; the rest is large.
         if name.ends_with(".py")
             || [
                 "encodings",
@@ -167,13 +167,15 @@ def f(event):
     return texts + [sorted(os.listdir('/usr')), os.path.exists('/base.json')]
 ";
 
-/// What [`LOOK`] sees in [`make_image`]'s: the image, without its secrets, and nothing of the host.
+/// What [`LOOK`] sees in the image of [`make_image`]: the image without its secrets, and nothing of the host.
 fn seen() -> Value {
     json!(["hello from the image", "tool", "", ["bin", "lib"], false])
 }
 
-/// As `ol worker init` of the original leaves it: a configuration with its keys only, one of which we don't know; a base
-/// image in `lambda/`; a bundle in the registry.
+/// A directory as the original OpenLambda's `ol worker init` leaves it.
+///
+/// It has a configuration with the original's keys only, one of which this worker doesn't know; a base image in `lambda/`; and a bundle
+/// in the registry.
 #[test]
 fn a_directory_of_the_originals_is_taken_over() {
     in_place(|place| {
@@ -216,7 +218,7 @@ fn a_directory_of_the_originals_is_taken_over() {
         worker.down();
         let kept = fs::read_to_string(dir.join("config.json")).expect("there");
         assert_eq!(kept, original.to_string());
-        // Made anew, it keeps the image too.
+        // Another `init` keeps the image too.
         let said = place.ol(&["worker", "init"]);
         assert!(said.ok().contains("renewed"), "{said:?}");
         let worker = place.up(&[]);
@@ -237,7 +239,7 @@ fn a_directory_can_be_the_base_image() {
         worker.install("look", &[("f.py", LOOK)]);
         assert_eq!(worker.call("look", &json!({})).ok(), seen());
         worker.down();
-        // -b makes it another.
+        // With -b the base is replaced.
         let _ = place.ol(&["worker", "init", "-b", "-i", "host"]).ok();
         let worker = place.up(&[]);
         let text = worker.call("look", &json!({})).error(500, "raised");

@@ -1,11 +1,11 @@
-//! What others wrote is shown, and not obeyed: a function's output and errors reach a terminal through `ol`.
+//! `ol` shows a function's output and errors on a terminal with control characters escaped, so that the terminal doesn't obey them.
 
 use ol_testkit::{eventually, with_worker};
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-/// Clears a screen, turns around what follows, hides a letter, rings; and is no ASCII where that is honest.
+/// Clears the screen, reverses the direction of text, hides a letter, rings the bell; and has harmless letters that aren't ASCII.
 const HARM: &str = "\u{1b}[2J\u{202e}gro.live\u{2066}\u{200b}\u{9b}31m\u{7}Grüße";
 
 const SHOWN: &str = r"\u{1b}[2J\u{202e}gro.live\u{2066}\u{200b}\u{9b}31m\u{7}Grüße";
@@ -35,7 +35,7 @@ def f(event):
             worker.log_of("loud").contains("gro.live").then_some(())
         });
         assert_eq!(obeyed(&worker.log_of("loud")), []);
-        // As an older worker wrote it, or somebody else.
+        // A line as an older worker, or something else, may have written it.
         let path = worker.place.dir().join("worker/logs/loud.log");
         let mut file = OpenOptions::new().append(true).open(path).expect("the log");
         writeln!(
@@ -57,7 +57,7 @@ def f(event):
             .lines()
             .map(|line| serde_json::from_str(line).expect("JSON"))
             .collect();
-        // A program finds what was written.
+        // In JSON, for programs, the text is as it was written.
         assert!(
             texts
                 .iter()
@@ -68,7 +68,7 @@ def f(event):
     });
 }
 
-/// A function's answer is data: a program gets exactly that.
+/// A function's answer is data: a program that reads it from a pipe gets it unchanged.
 #[test]
 fn an_answer_in_a_pipe_stays_as_it_is() {
     with_worker(&[], |worker| {

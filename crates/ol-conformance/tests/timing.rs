@@ -1,5 +1,7 @@
-//! Where a call's time went, for whoever asks with `X-OL-Timing: 1`: which phases are told of, that they are plausible beside
-//! what is seen from outside, and that nobody else is told or can tell of them.
+//! `X-OL-Timing: 1`, by which a caller asks where a call's time went.
+//!
+//! Tested is which phases are reported, that they are plausible compared with times measured outside, that other callers aren't told,
+//! and that functions can't set the header.
 
 use ol_testkit::{Reply, Worker, eventually, with_worker};
 use rustix::process::Signal;
@@ -9,11 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const ECHO: &str = "def f(event):\n    return event\n";
-/// Shows on the host while it runs, and ends when the test ends its child.
+/// Waits for a child process, which the test sees on the host and ends when the call is to go on.
 const HOLD: &str =
     "import subprocess\ndef f(event):\n    subprocess.run(['sleep', '600'])\n    return event\n";
 
-/// The kind and the phases, in µs.
+/// The kind of start and the phases in µs, as the header tells them.
 #[derive(Debug)]
 struct Phases {
     kind: String,
@@ -39,7 +41,7 @@ impl Phases {
         self.us.keys().map(String::as_str).collect()
     }
 
-    /// Of those that follow each other: what they add up to.
+    /// The sum of the phases that follow each other.
     fn sum(&self) -> Duration {
         let apart = ["code", "queue", "create", "bind", "call"];
         Duration::from_micros(apart.iter().filter_map(|name| self.us.get(*name)).sum())
@@ -100,7 +102,7 @@ fn a_start_then_a_warm_call_then_a_thawed_one() {
     });
 }
 
-/// A call that waits for one that another has, is told of its wait and not of a start, which nobody waited for here.
+/// A call that waits for an instance that another call uses is told of its wait, but of no start, since it waited for none.
 #[test]
 fn a_wait_for_a_running_instance_is_all_queue() {
     with_worker(&[], |worker| {
@@ -116,7 +118,7 @@ fn a_wait_for_a_running_instance_is_all_queue() {
                 worker.debug().contains("1 calls waiting").then_some(())
             });
             let waits = Instant::now();
-            // What it is seen to wait at least.
+            // The least time that the call has waited, as measured here.
             let _ = worker.debug();
             let least = waits.elapsed();
             sleep.signal(Signal::KILL);
@@ -136,14 +138,14 @@ fn a_wait_for_a_running_instance_is_all_queue() {
     });
 }
 
-/// Waits until the one instance is there, and frozen.
+/// Waits until the only instance is there, and frozen.
 fn stands_by(worker: &Worker<'_>) {
     eventually("it to be frozen", 20.0, || {
         worker.debug().contains("paused").then_some(())
     });
 }
 
-/// An instance that stood by was not waited for.
+/// A call that finds an instance ready waits for no start.
 #[test]
 fn one_that_stood_by_is_no_start_of_the_call() {
     with_worker(&[], |worker| {
@@ -158,7 +160,7 @@ fn one_that_stood_by_is_no_start_of_the_call() {
     });
 }
 
-/// The look at the registry is a phase of the calls that wait for it.
+/// The look at the registry is reported as a phase of the calls that wait for it.
 #[test]
 fn the_look_at_the_registry_is_told_of() {
     with_worker(&["registry_cache_ms=0"], |worker| {
@@ -187,7 +189,7 @@ def app(environ, start_response):
         let reply = connection.request("POST", "/run/app", &other, b"1");
         assert_eq!(reply.expect("an answer").header("x-ol-timing"), None);
 
-        // An error of the function's has taken its time as well.
+        // A call that ends with the function's error has phases too.
         worker.install("raises", &[("f.py", raises)]);
         let failed = asked(worker, "raises", &json!(1));
         let _ = failed.error(500, "raised");

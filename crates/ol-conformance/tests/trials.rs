@@ -1,4 +1,4 @@
-//! A version that can't be started takes no working one's place, whichever way it comes, and who installs it is told why.
+//! A version that can't be started doesn't replace one that works, in whatever way it is installed, and the installer is told why.
 
 use ol_testkit::{Worker, bundle, eventually, in_place, with_worker};
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ fn called(worker: &Worker<'_>, name: &str) -> Value {
     worker.call(name, &json!({})).ok()
 }
 
-/// What can't be started, and what is said of it.
+/// Versions that can't be started, each with a part of the error.
 fn broken() -> Vec<(Vec<(&'static str, &'static str)>, &'static str)> {
     let f = |source| vec![("f.py", source)];
     vec![
@@ -95,7 +95,7 @@ fn a_version_that_can_not_be_started_is_not_installed() {
     });
 }
 
-/// Where there is nothing to keep, it serves: its calls say why, and the install too.
+/// Without an earlier version, the broken one is in service: its calls and its installation say what is wrong.
 #[test]
 fn the_first_version_of_a_function_says_what_is_wrong_with_it() {
     with_worker(&[], |worker| {
@@ -134,7 +134,7 @@ fn who_insists_has_it_served() {
     });
 }
 
-/// A restart finds the version that works, until a newer one does.
+/// After a restart the version that works serves again, until a newer one works.
 #[test]
 fn the_version_before_outlives_a_restart() {
     in_place(|place| {
@@ -164,7 +164,7 @@ fn the_version_before_outlives_a_restart() {
     });
 }
 
-/// The sandbox of the trial is the first instance: nothing is started twice.
+/// The sandbox of the trial becomes the first instance: nothing is started twice.
 #[test]
 fn what_a_version_was_tried_in_serves_its_first_call() {
     with_worker(&[], |worker| {
@@ -178,7 +178,7 @@ fn what_a_version_was_tried_in_serves_its_first_call() {
     });
 }
 
-/// Files that are put into the folder follow the same rule; and what failed once is not started at every look.
+/// Bundles that are put into the registry's folder are tried too; one that failed isn't tried again at every look at the folder.
 #[test]
 fn a_bundle_in_the_folder_is_tried_as_well() {
     with_worker(&["registry_cache_ms=20"], |worker| {
@@ -209,7 +209,7 @@ fn a_bundle_in_the_folder_is_tried_as_well() {
     });
 }
 
-/// While one is tried the version before serves; the next upload ends a trial that hangs.
+/// While a version is tried, the one before serves; the next upload ends a trial that hangs.
 #[test]
 fn a_trial_holds_nobody_up() {
     with_worker(&[], |worker| {
@@ -233,13 +233,13 @@ fn a_trial_holds_nobody_up() {
         eventually("the trial to end", 10.0, || {
             (worker.leaves().len() == 1).then_some(())
         });
-        // Nor does the worker's end wait for one.
+        // The worker's end doesn't wait for a trial either.
         worker.install("f", &[("f.py", hangs), ("ol.yaml", yaml)]);
         let _ = worker.program("sleep");
     });
 }
 
-/// Memory that isn't there is not the version's fault.
+/// A version that can't be tried for want of memory serves untried: that isn't its fault.
 #[test]
 fn what_can_not_be_tried_for_want_of_memory_serves() {
     let options = [

@@ -1,5 +1,6 @@
-//! Requests that are answered before they were read to their end: the answer arrives, and what is sent next on the connection is answered
-//! too, or the answer says that nothing will be. On every route, for every error, whoever the client is.
+//! Requests that are answered before they were read to their end: the answer arrives, on every route, for every error and kind of client.
+//!
+//! The next request on the connection is answered too, unless the first answer says that the connection is closed.
 
 use ol_testkit::{Client, Reply, Worker, eventually, in_place, measured, slowness, with_worker};
 use rustix::process::Signal;
@@ -14,7 +15,7 @@ const HOLD: &str =
 
 const GET_ONLY: (&str, &str) = ("ol.yaml", "triggers:\n  http: [{method: GET}]\n");
 
-/// An app that answers without reading.
+/// An app that answers without reading the body.
 const DEAF: &str = r#"
 async def app(scope, receive, send):
     if scope["type"] == "http":
@@ -24,7 +25,7 @@ async def app(scope, receive, send):
 
 const LONG: usize = 10 << 20;
 
-/// What is answered by the head alone: method, path, status.
+/// Requests that are answered by the head alone: method, path, status.
 const BY_THE_HEAD: [(&str, &str, u16); 17] = [
     ("POST", "/run/nobody", 404),
     ("POST", "/run/bad%20name", 400),
@@ -45,7 +46,7 @@ const BY_THE_HEAD: [(&str, &str, u16); 17] = [
     ("POST", "/packages/gc", 200),
 ];
 
-/// The same of `server_mode: "sock"`.
+/// The same in `server_mode: "sock"`.
 const SOCK_BY_THE_HEAD: [(&str, &str, u16); 8] = [
     ("POST", "/run/9", 404),
     ("POST", "/destroy/9", 404),
@@ -67,7 +68,7 @@ fn with_both(test: impl Fn(&Worker<'_>, &[(&str, &str, u16)])) {
     });
 }
 
-/// Sends a head that announces `length` bytes, with `extra` lines, and reads what is answered to that alone.
+/// Sends a head that announces `length` bytes, with `extra` lines, and reads the answer without sending the body.
 fn ask(connection: &mut Client, (method, path): (&str, &str), length: usize, extra: &str) -> Reply {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{extra}\r\n"
@@ -111,7 +112,7 @@ fn whoever_sends_a_long_body_first_gets_the_answer_then() {
             assert_eq!(reply.status, *status, "{method} {path}: {}", reply.text());
             assert!(closes(&reply), "{method} {path}");
             connection.expect_end().expect("closed");
-            // In chunks, which don't say how many there will be.
+            // In chunks, so that the body's length isn't announced.
             let mut connection = worker.connect();
             let parts: Vec<&[u8]> = long.chunks(1 << 20).collect();
             let reply = connection.request_in_chunks(method, path, &parts);
@@ -172,7 +173,7 @@ fn a_full_queue_and_a_drain_are_told_whatever_is_sent() {
         eventually("the second to wait", 5.0, || {
             worker.debug().contains("1 calls waiting").then_some(())
         });
-        // By the head alone, and at once; whether the client asks for leave or not.
+        // Answered by the head alone, and at once, whether the client waits for `100 Continue` or not.
         for (length, extra) in [(4, ""), (4, "Expect: 100-continue\r\n"), (LONG, "")] {
             let mut connection = worker.connect();
             let reply = ask(&mut connection, ("POST", "/run/one"), length, extra);
@@ -182,7 +183,7 @@ fn a_full_queue_and_a_drain_are_told_whatever_is_sent() {
         let reply = worker.request("POST", "/run/one", &vec![b' '; LONG]);
         let _ = reply.error(429, "queue-full");
 
-        // A request of which the head began to come keeps its connection over the beginning of a drain.
+        // A connection on which a head has begun to arrive stays open when the drain begins.
         let mut late = worker.connect();
         late.send(b"POST /run/one HTTP/1.1\r\nHost: localhost\r\n")
             .expect("sent");
@@ -216,7 +217,7 @@ fn an_announced_body_is_not_waited_for_when_the_head_decides() {
                 let reply = ask(&mut connection, (method, path), 4, extra);
                 assert_eq!(reply.status, *status, "{method} {path} {extra}");
                 assert_eq!(closes(&reply), !extra.is_empty(), "{method} {path} {extra}");
-                // The least that any server would wait is far longer.
+                // Far less than any server's timeout: the answer didn't wait for the body.
                 assert!(begun.elapsed().as_secs() < 5 * u64::from(slowness()));
             }
         }
@@ -260,7 +261,7 @@ fn an_app_that_does_not_read_is_heard_all_the_same() {
     });
 }
 
-/// A body that is wrong in the middle: the answer says so, and that nothing more is read.
+/// A body that is malformed in the middle: the answer says so, and that the connection is closed.
 #[test]
 fn a_body_that_breaks_off_is_answered_and_the_connection_closed() {
     with_worker(&[], |worker| {
@@ -281,7 +282,7 @@ fn a_body_that_breaks_off_is_answered_and_the_connection_closed() {
     });
 }
 
-/// `http.client` sends the head and the body in two pieces, and reads only then: nothing of what it asks may be lost.
+/// Uses `http.client`, which sends the head and the body in two pieces before it reads: no answer may be lost.
 const HTTP_CLIENT: &str = r#"
 import http.client, sys
 
@@ -320,7 +321,7 @@ fn pythons_client_and_curl_get_every_answer() {
         std::fs::write(&file, vec![b'x'; LONG]).expect("written");
         for route in &routes {
             let parts: Vec<&str> = route.split(' ').collect();
-            // With its own `Expect: 100-continue`, and without; from a pipe, in chunks.
+            // With curl's own `Expect: 100-continue`, and without; from a pipe, in chunks.
             for extra in [
                 &[][..],
                 &["-H", "Expect:"],

@@ -1,5 +1,7 @@
-//! New code under load: no call fails, none that begins after the new version is in service is answered by an old one, and
-//! what began before is finished as it began. (Uploads of all kinds, cut and killed: `registry`.)
+//! New code under load: no call fails, and each is answered by the right version.
+//!
+//! A call that begins after the new version is in service isn't answered by an old one, and a call that began before is finished by the
+//! version that it began with. (Uploads that are cut or killed: `registry`.)
 
 use ol_testkit::{Over, Worker, bundle, eventually, measured, with_worker};
 use serde_json::json;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The same answer by each kind of function, a moment after the call.
+/// Each kind of function, which answers with `number` a moment after the call.
 fn sources(number: u64) -> [(&'static str, String); 3] {
     let f = format!("import time\ndef f(event):\n    time.sleep(0.005)\n    return {number}\n");
     let wsgi = format!(
@@ -40,10 +42,12 @@ async def app(scope, receive, send):
 
 const YAML: (&str, &str) = ("ol.yaml", "concurrency: 4\n");
 
-/// Lets two callers hammer each of the functions while `change` brings version after version. Each answer has to be of a
-/// version between the newest that was in service when the call began, and the newest that might be when it ended.
+/// Two callers hammer each of the functions while `change` brings version after version.
+///
+/// Each answer has to be of a version between the newest that was in service when the call began, and the newest that might be in
+/// service when it ended.
 struct Hammer {
-    /// The newest version that may serve, and that which does for certain.
+    /// The newest version that may serve; `serves` is the newest that certainly does.
     sent: AtomicU64,
     serves: AtomicU64,
     over: Over,
@@ -122,7 +126,7 @@ fn an_upload_under_load_fails_no_call_of_any_kind() {
     });
 }
 
-/// Put into the folder, a bundle serves from the first call on that begins when `registry_cache_ms` is over.
+/// A bundle that is put into the folder serves from the first call on that begins when `registry_cache_ms` is over.
 #[test]
 fn a_file_replaced_under_load_fails_no_call_of_any_kind() {
     const CACHE: Duration = Duration::from_millis(100);
@@ -140,7 +144,7 @@ fn a_file_replaced_under_load_fails_no_call_of_any_kind() {
         };
         put_all(0);
         Hammer::run(worker, 6, |_, number| {
-            // Unreadable first: what is there before stays in service, for the callers see no failure.
+            // An unreadable bundle first: the version from before stays in service, since the callers see no failure.
             if number % 2 == 0 {
                 for (name, _) in sources(0) {
                     put(name, b"no bundle");
@@ -148,7 +152,7 @@ fn a_file_replaced_under_load_fails_no_call_of_any_kind() {
                 thread::sleep(CACHE);
             }
             put_all(number);
-            // Time is what is asked about: after it, the next call must be answered by the new version.
+            // A fixed sleep, because this test is about time: after it, the next call must be answered by the new version.
             let since = Instant::now();
             thread::sleep(CACHE);
             assert!(since.elapsed() >= CACHE);
@@ -162,7 +166,7 @@ fn a_file_replaced_under_load_fails_no_call_of_any_kind() {
     });
 }
 
-/// An answer that is being written when the new version comes is written to its end by the old one.
+/// An answer that is being written when a new version comes is written to its end by the old version.
 #[test]
 fn an_answer_in_the_making_is_finished_by_its_version() {
     let source = |number: u64| {

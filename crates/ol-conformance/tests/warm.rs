@@ -1,4 +1,4 @@
-//! Many calls: every one answered, with its own answer, and nothing kept of what was never there.
+//! Many calls: every one is answered with its own answer, and nothing is kept of functions that don't exist.
 
 use ol_testkit::{Reply, Starts, Worker, eventually, patience, slowness, with_worker};
 use rustix::process::Signal;
@@ -44,7 +44,7 @@ fn four_thousand_calls_from_sixteen_clients() {
     });
 }
 
-/// Calls of one function at once are served by sandboxes of their own, never two by one.
+/// Simultaneous calls of one function are each served by a sandbox of their own.
 #[test]
 fn calls_at_once_have_a_sandbox_each() {
     let source = "
@@ -96,7 +96,7 @@ def f(event):
             assert_eq!(groups.len(), 8);
             drop(connections);
         });
-        // Their callers have left; a ninth is served at once all the same.
+        // The callers of the eight calls have left; a ninth call is served at once all the same.
         assert_eq!(
             worker
                 .call("alone", &json!({"number": 9, "release": true}))
@@ -106,7 +106,7 @@ def f(event):
     });
 }
 
-/// With one instance, calls wait in line for it; with a full line they are told so.
+/// With one instance, calls wait in a queue for it; when the queue is full, further calls are refused.
 #[test]
 fn calls_wait_in_line_and_the_line_has_an_end() {
     let source = "
@@ -154,7 +154,7 @@ def f(event):
     });
 }
 
-/// What would name it, if the worker kept anything of an unknown function.
+/// Where the worker would show that it keeps something of an unknown function.
 fn traces(worker: &Worker<'_>) -> (String, Vec<PathBuf>, usize) {
     let debug = worker.request("GET", "/debug", b"").text();
     let cgroups = worker.place.census().cgroups.len();
@@ -192,9 +192,9 @@ fn unknown_functions_cost_nothing() {
             let wanted = Starts::of_this_run().namespaces(2) + 1;
             (worker.place.census().network_namespaces.len() == wanted).then_some(())
         });
-        // What starts at the first such request, as a thread for files, is not kept per name.
+        // Warms up first: what starts at the first such request, such as a thread for files, isn't kept per name.
         ask_for_unknown(worker, 0..200);
-        // Nor is what the paused sandbox gives back meanwhile an effect of them.
+        // Waits until the paused sandbox has given back memory, which isn't an effect of these requests either.
         eventually("the memory of what is paused to be lowered", 10.0, || {
             (!worker.debug().contains(" 50 MiB")).then_some(())
         });
@@ -205,7 +205,7 @@ fn unknown_functions_cost_nothing() {
         ask_for_unknown(worker, 1000..3000);
         assert_eq!(traces(worker), before);
         let [threads, memory] = ["Threads", "VmRSS"].map(|key| worker.process.number(key));
-        // Threads for files come and go with the load; there is no need for one more per hundred names.
+        // Threads for files come and go with the load, but there must not be one more per hundred names.
         assert!(
             threads < counts[0] + 20,
             "{} threads, then {threads}",
@@ -216,7 +216,7 @@ fn unknown_functions_cost_nothing() {
             "{} KiB, then {memory}",
             counts[1]
         );
-        // Those of the connections that the test itself made close a moment later.
+        // The descriptors of the test's own connections are closed a moment later.
         eventually("descriptors to be closed", 10.0, || {
             (worker.process.descriptors().len() <= descriptors).then_some(())
         });

@@ -3,7 +3,7 @@
 use ol_testkit::{Reply, Worker, with_worker};
 use serde_json::{Value, json};
 
-/// What PEP 3333 tells an app.
+/// Returns what a WSGI app is told by PEP 3333.
 const WSGI: &str = r#"
 import json
 
@@ -20,7 +20,7 @@ def other(environ, start_response):
     return [b'"other"']
 "#;
 
-/// What ASGI does.
+/// Returns what an ASGI app is told.
 const ASGI: &str = r#"
 import json
 
@@ -133,7 +133,7 @@ fn what_an_asgi_app_is_told() {
             assert!(headers.contains(&json!(pair)), "{pair:?}: {headers:?}");
         }
         assert!(told["client"][1].is_u64() && told["server"][1].is_u64());
-        // Its end is told too: by a new version, while the worker goes on.
+        // The app is also told of its end, here by a new version, while the worker goes on.
         worker.install("web", &[("f.py", WSGI)]);
         ol_testkit::eventually("the app's last words", 10.0, || {
             worker
@@ -144,7 +144,7 @@ fn what_an_asgi_app_is_told() {
     });
 }
 
-/// (files, what GET /run/web/ answers): 200 with this JSON, or an error with this text.
+/// Bundles, and what GET answers for each: 200 with this JSON, or an error with this text.
 #[test]
 fn which_app_is_found() {
     let env = |pairs: &str| format!("environment: {{{pairs}}}\n");
@@ -153,7 +153,7 @@ fn which_app_is_found() {
     let installed = std::cell::Cell::new(0);
     with_worker(&[], |worker| {
         let expect = |files: &[(&str, &str)], want: Result<&str, &str>| {
-            // A name of its own: one that can't be started would take no other's place.
+            // Each has a name of its own, because a version that can't be started wouldn't replace one that serves.
             let name = format!("web{}", installed.replace(installed.get() + 1));
             worker.install(&name, files);
             let reply = worker.request("GET", &format!("/run/{name}/"), b"");
@@ -168,7 +168,7 @@ fn which_app_is_found() {
         let (wsgi, asgi) = (env("OL_WSGI_ENTRY: other"), env("OL_ASGI_ENTRY: other"));
         expect(&[("f.py", WSGI), ("ol.yaml", &wsgi)], Ok("other"));
         expect(&[("f.py", ASGI), ("ol.yaml", &asgi)], Ok("other"));
-        // f is what serves, unless an app is named.
+        // f serves, unless an app is named.
         expect(&[("f.py", &both)], Ok("f"));
         expect(&[("f.py", &both), ("ol.yaml", &wsgi)], Ok("other"));
         let absent = env("OL_WSGI_ENTRY: absent");
@@ -192,7 +192,7 @@ fn which_app_is_found() {
             Ok("g"),
         );
         expect(&[("f.py", f), ("ol.yaml", &file)], Err("no g.py"));
-        // Objects and classes, as frameworks have them.
+        // Apps that are objects or classes, as frameworks have them.
         let object = "
 class App:
     async def __call__(self, scope, receive, send):
@@ -237,7 +237,7 @@ fn a_bundled_env_counts_when_ol_yaml_sets_no_environment() {
             json!(["yaml", null])
         );
         assert_eq!(told(Some("environment: {}\n")), json!([null, null]));
-        // An entry may be named there too.
+        // The entry may also be named in `.env`.
         let files = [
             ("main.py", source),
             (".env", "OL_ENTRY_FILE=main.py\nA=1\n"),
@@ -247,7 +247,7 @@ fn a_bundled_env_counts_when_ol_yaml_sets_no_environment() {
     });
 }
 
-/// Of an answer to HEAD only the head is sent, and the length is the function's.
+/// A length that an app announces is sent; for HEAD, only the head with that length is sent.
 #[test]
 fn a_length_that_an_app_says_is_kept() {
     let asgi = r#"
@@ -294,12 +294,12 @@ def app(environ, start_response):
                 (200, Some("10")),
                 "{name}"
             );
-            // The connection is still in step.
+            // The connection is still usable: the next answer is read from its beginning.
             let reply = connection
                 .request("GET", &path, &[], b"")
                 .expect("an answer");
             assert_eq!(reply.text(), "1234567890", "{name}");
-            // More than was said, or less, must not seem complete.
+            // A body that is longer or shorter than announced must not seem complete.
             for length in [9, 11] {
                 let mut connection = worker.connect();
                 connection
@@ -311,7 +311,7 @@ def app(environ, start_response):
             }
             assert_eq!(worker.request("GET", &path, b"").status, 200);
         }
-        // A plain function answers HEAD as well.
+        // A plain function answers HEAD too.
         worker.install("f", &[("f.py", "def f(event):\n    return event\n")]);
         let mut connection = worker.connect();
         connection

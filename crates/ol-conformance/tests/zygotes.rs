@@ -1,4 +1,4 @@
-//! Zygotes that have imported: their children have nothing random in common, and a hostile one harms nobody but its own children.
+//! Zygotes that have imported packages: their children share nothing random, and a hostile zygote harms only its own children.
 
 use ol_testkit::{PackageIndex, Worker, measured, patience, with_worker};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 const OPTIONS: [&str; 2] = ["server_mode=sock", "mem_pool_mb=4000"];
 
-/// Python packages for tests, fetched and installed once for all runs; the folder that goes on the module search path.
+/// The folder of these Python packages for the module search path; fetched and installed once for all runs.
 fn installed(names: &[&str]) -> PathBuf {
     let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
     let target = store.join(names.join("+"));
@@ -40,7 +40,7 @@ fn installed(names: &[&str]) -> PathBuf {
             .status();
         let made = made.expect("pip is needed: install python3-pip");
         assert!(made.success(), "pip could not install {names:?}");
-        // Another run may have been quicker.
+        // Fails if another run was quicker, whose folder is as good.
         let _ = fs::rename(&making, &target);
     }
     target
@@ -69,7 +69,7 @@ fn create(worker: &Worker<'_>, order: &Value) -> String {
     text
 }
 
-/// Uses everything that is random, as a package may when it is imported.
+/// Uses every source of randomness, as a package may when it is imported.
 const USED: &str = "
 import random, ssl, tempfile, uuid
 import numpy
@@ -100,7 +100,7 @@ def f(event):
 
 const PKGS: [&str; 2] = ["libraries", "used"];
 
-/// Draws from `count` children of each of three zygotes, each of which was forked from the one before; says what came twice.
+/// Draws random values from `count` children of each of three zygotes, each forked from the one before, and checks that none comes twice.
 fn siblings(count: usize) {
     let packages = installed(&["numpy", "cryptography"]);
     with_worker(&OPTIONS, |worker| {
@@ -149,15 +149,16 @@ fn siblings_have_nothing_random_in_common() {
     siblings(60);
 }
 
-/// `make test-long`.
+/// Run by `make test-long`.
 #[test]
 #[ignore = "takes minutes; run by make test-long"]
 fn a_thousand_siblings_have_nothing_random_in_common() {
     siblings(1000);
 }
 
-/// Takes the place of what forks in the zygote that imports it, and does `BODY` with each order: `status` is where the child would say that it
-/// lives, `keeper` its shell.
+/// Replaces the code that forks in the zygote that imports this module, and does `BODY` with each order to fork.
+///
+/// `status` is the descriptor by which the child would report that it lives, `keeper` that of its shell.
 const HOSTILE: &str = "
 import _socket, array, os, signal, sys, threading, time
 
@@ -183,7 +184,7 @@ sys.modules['_ol_guest'].native = Forker
 
 #[test]
 fn a_hostile_zygote_harms_its_own_children_only() {
-    // Each holds on to all descriptors that it gets.
+    // Each hostile zygote keeps all descriptors that it gets.
     let cases = [
         (
             "forged",
@@ -226,7 +227,7 @@ fn a_hostile_zygote_harms_its_own_children_only() {
                 begun.elapsed()
             );
             measured(&format!("{name}: {status} {text}"));
-            // Others are none the wiser, while it lives and when it is gone.
+            // Other functions aren't affected, while the hostile zygote lives and when it is gone.
             for _ in 0..2 {
                 let path = format!("/run/{victim}");
                 assert_eq!(
@@ -259,7 +260,7 @@ fn a_zygote_with_threads_forks_nobody_and_says_why() {
     });
 }
 
-/// What a package leaves behind in its zygote for its children: hooks and descriptors.
+/// A package leaves hooks and descriptors behind in its zygote: a child runs and has none of them.
 #[test]
 fn a_child_runs_nothing_of_its_zygotes_before_it_is_confined() {
     let source = "
@@ -298,7 +299,7 @@ os.fork = lambda: 0
         ] {
             assert!(state.contains(line), "{line} when the hook ran: {state}");
         }
-        // Input, output, errors, the guest socket, and the look itself.
+        // Standard input, output and error, the guest socket, and the listing's own descriptor.
         assert_eq!(seen[1].as_array().map(Vec::len), Some(5), "{}", seen[1]);
     });
 }

@@ -1,4 +1,4 @@
-//! The response bodies: a function's answer, whole or as it comes, or what the control routes say.
+//! Response bodies: a function's answer, whole or in parts as it comes, or the answer of a control route.
 
 use crate::exchange::Exchange;
 use bytes::Bytes;
@@ -43,7 +43,7 @@ impl Body for ResponseBody {
             Self::Whole(full) => Pin::new(full)
                 .poll_frame(context)
                 .map_err(|never| match never {}),
-            // An error here cuts the connection: the status is sent, so it is the only honest sign left.
+            // An error here cuts the connection: the status is sent already, so nothing else can tell the client that the answer failed.
             Self::Parts(parts) => parts
                 .as_mut()
                 .poll_next(context)
@@ -70,7 +70,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// A response body on its way; the connection's exchange hears of its end.
+/// A response body that is being sent; its drop tells the connection's [`Exchange`].
 pub(crate) struct Answering {
     body: ResponseBody,
     exchange: Arc<Exchange>,

@@ -1,4 +1,4 @@
-//! One connection: its requests, one after the other, and its end, in which no answer is lost.
+//! Serves one connection: its requests one after the other, and its end, so that no answer is lost.
 
 use crate::api::run::Ends;
 use crate::body::{Answering, ResponseBody};
@@ -29,17 +29,18 @@ use tokio::time::timeout;
 /// How long a client may take to send the head of a request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long connections are taken, and requests on those that are idle, once it is time to stop: what callers have sent by then is answered,
-/// if only by 503. A connection that is closed over it would leave them in the dark.
+/// How long new connections, and requests on idle ones, are still accepted after the worker was told to stop.
+///
+/// What callers have sent by then is answered, if only by 503. If their connection were just closed, they wouldn't know what happened.
 const LAST_CALL: Duration = Duration::from_millis(50);
 
-/// How long a word of ours about a request that can't be read may take to leave. It fits any socket's buffer.
+/// How long sending the answer to a request that can't be read may take. The answer fits into any socket's buffer.
 const LAST_WORD: Duration = Duration::from_secs(3);
 
-/// How many header lines hyper takes when nothing is said (`max_headers`).
+/// How many header lines hyper accepts unless `max_headers` is called.
 const HYPERS_HEADER_LINES: usize = 100;
 
-/// Serves `stream` until either side closes it. `public`: it came by the port, not by the worker's own socket.
+/// Serves `stream` until either side closes it. `public` is `None` if it came by the worker's own socket, not by the port.
 pub(crate) async fn serve(
     service: Arc<Service>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -68,7 +69,7 @@ pub(crate) async fn serve(
         });
         let mut http = http1::Builder::new();
         if service.limits.header_lines != HYPERS_HEADER_LINES {
-            // Said even so, it costs every request, since hyper prepares room for them in another way then.
+            // Not called for hyper's own default: after this call hyper allocates the header lines in a way that costs every request.
             http.max_headers(service.limits.header_lines);
         }
         let connection = http
@@ -78,13 +79,13 @@ pub(crate) async fn serve(
             .max_buf_size(service.limits.header_bytes.max(8 << 10))
             .serve_connection(TokioIo::new(&mut wire), answers);
         let mut connection = pin!(connection);
-        // Not at once: a request may be on its way, and its caller would never know whether it ran.
+        // The connection isn't closed at once on a stop: a request may be on its way, and its caller would never know whether it ran.
         let (mut watched, told) = (false, stop.clone());
         let mut closing = pin!(last_call(&mut stop));
         poll_fn(|context| {
             let mut served = connection.as_mut().poll(context);
             if served.is_pending() && !stopping {
-                // This task is woken for every request, and for a stop once.
+                // `closing` isn't polled every time: this task is woken for every request, but only once for a stop.
                 let told = *told.borrow() || told.has_changed().unwrap_or(true);
                 let changed = !watched || told;
                 watched = true;
@@ -115,7 +116,7 @@ pub(crate) async fn serve(
     }
     let refused = word.is_some();
     if let Some(word) = word {
-        // Who doesn't take it doesn't want it.
+        // If the client doesn't read the answer, nothing can be done.
         let _ = timeout(LAST_WORD, wire.stream().write_all(&word.plain())).await;
     }
     let in_order = served.is_ok() && !stopping;
@@ -127,13 +128,13 @@ pub(crate) async fn serve(
     }
 }
 
-/// Resolves [`LAST_CALL`] after it is time to stop, or nobody is left to say so.
+/// Resolves [`LAST_CALL`] after `stop` became true or lost its sender.
 pub(crate) async fn last_call(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
     tokio::time::sleep(LAST_CALL).await;
 }
 
-/// The answer as it leaves.
+/// The answer as hyper sends it.
 fn as_answer(
     response: Response<ResponseBody>,
     exchange: Arc<Exchange>,
@@ -147,7 +148,7 @@ fn as_answer(
     response
 }
 
-/// What is said of a request that can't be read, if there is something to say.
+/// The answer to a request that couldn't be read, if there is one to give.
 fn last_word(
     verdict: Option<Verdict>,
     error: Option<&hyper::Error>,

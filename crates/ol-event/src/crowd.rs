@@ -1,11 +1,11 @@
-//! Who may be inside at once, of connections or of uploads: so many in all, and so many from one address, so that one client can't
-//! shut out all others.
+//! Limits how many connections, or uploads, there are at once: in all, and from one address, so that one client can't shut out all
+//! others.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A room with so many places.
+/// A limited number of places.
 pub(crate) struct Crowd {
     all: usize,
     each: usize,
@@ -18,16 +18,16 @@ struct Inside {
     of: HashMap<IpAddr, usize>,
 }
 
-/// Why somebody can't come in.
+/// Why a client gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     /// There is no place left.
     All,
-    /// His address has as many as one may have.
+    /// The client's address has as many places as one address may have.
     Each,
 }
 
-/// A place inside; its drop leaves it.
+/// A place that is taken; its drop frees it.
 pub(crate) struct Place {
     crowd: Arc<Crowd>,
     from: Option<IpAddr>,
@@ -43,7 +43,7 @@ impl Crowd {
         })
     }
 
-    /// How many one address may have.
+    /// How many places one address may have.
     pub(crate) fn each(&self) -> usize {
         self.each
     }
@@ -53,8 +53,9 @@ impl Crowd {
         self.inside().count < self.all
     }
 
-    /// Takes a place, for somebody at this address. Who has none, since he came by the worker's own socket, is the operator: he gets
-    /// one always, and takes it from nobody.
+    /// Takes a place for a client at this address.
+    ///
+    /// `from` is `None` for the operator, who came by the worker's own socket: he always gets a place, and it isn't counted.
     pub(crate) fn enter(self: &Arc<Self>, from: Option<IpAddr>) -> Result<Place, Full> {
         let from = from.map(network);
         if let Some(from) = from {
@@ -94,7 +95,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: of IPv6 the first half, since one client has the whole second half.
+/// What counts as one address: of IPv6 only the first 64 bits, since one client usually has all addresses that begin with them.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => {
@@ -119,7 +120,7 @@ mod tests {
         let first = crowd.enter(at("10.0.0.1"));
         let second = crowd.enter(at("10.0.0.1"));
         assert!(first.is_ok() && second.is_ok());
-        // The same, written otherwise.
+        // The same address, written otherwise.
         assert_eq!(crowd.enter(at("::ffff:10.0.0.1")).err(), Some(Full::Each));
         let third = crowd.enter(at("10.0.0.2"));
         assert!(third.is_ok() && !crowd.has_room());

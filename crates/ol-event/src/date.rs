@@ -1,20 +1,20 @@
-//! The `Date` of answers, by the clock as it is now.
+//! The `Date` header of answers, always by the present clock.
 //!
-//! hyper (1.x) writes one itself, and keeps it until the clock has passed the next second: after the clock was set back, by an
-//! hour say, every answer bears a time of the future for that hour. So answers get theirs here, and hyper leaves one alone that is there.
+//! hyper (1.x) would write a date itself, but reuses it until the clock has passed the next second: after the clock was set back by
+//! an hour, say, every answer would bear a time in the future for that hour. Therefore the date is set here; hyper keeps one that is set.
 
 use http::header::{DATE, Entry, HeaderMap, HeaderValue};
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// HTTP's dates have four digits for the year.
+/// The first time that HTTP can't write: its dates have four digits for the year.
 const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
 
 thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new(Kept(None)) };
 }
 
-/// Gives an answer the time, unless it has one: a function's is its own.
+/// Sets an answer's `Date`, unless the function set one itself.
 pub(crate) fn stamp(headers: &mut HeaderMap) {
     if let Entry::Vacant(place) = headers.entry(DATE)
         && let Some(date) = KEPT.with_borrow_mut(|kept| kept.at(SystemTime::now()))
@@ -23,11 +23,11 @@ pub(crate) fn stamp(headers: &mut HeaderMap) {
     }
 }
 
-/// The text of the second that was asked for last, which serves until another is asked for, later or earlier.
+/// The text of the second that was asked for last, reused until another second, later or earlier, is asked for.
 struct Kept(Option<(u64, HeaderValue)>);
 
 impl Kept {
-    /// `None` for a clock that HTTP can't write.
+    /// The text for `now`; `None` for a time that HTTP can't write.
     fn at(&mut self, now: SystemTime) -> Option<HeaderValue> {
         let since = now.duration_since(UNIX_EPOCH).ok()?;
         let second = since.as_secs();
@@ -63,7 +63,7 @@ mod tests {
             at(1_709_210_097.0).as_deref(),
             Some("Thu, 29 Feb 2024 12:34:57 GMT")
         );
-        // Set back by an hour.
+        // The clock was set back by an hour.
         assert_eq!(
             at(1_709_206_496.0).as_deref(),
             Some("Thu, 29 Feb 2024 11:34:56 GMT")

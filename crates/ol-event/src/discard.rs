@@ -1,7 +1,7 @@
-//! What nobody wants of a request, read and thrown away within bounds: of a body through hyper, of anything else straight from the socket.
+//! Reads and throws away what nobody wants of a request, within bounds: a body through hyper, anything else straight from the socket.
 //!
-//! The bounds are those that other servers have found to do for real clients: one that sends ten megabytes before it looks for an
-//! answer gets it, and one that stops sending doesn't hold a connection for long.
+//! The bounds are those that other servers have found sufficient for real clients: a client that sends ten megabytes before it looks
+//! for an answer gets the answer, and a client that stops sending doesn't hold a connection for long.
 
 use hyper::body::{Body as _, Incoming};
 use std::pin::Pin;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-/// The most bytes.
+/// How many bytes are thrown away at most.
 const MOST: u64 = 64 << 20;
 
-/// The longest time in all.
+/// For how long at most, in all.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How long a client may send nothing of it, where the connection is going to be closed.
+/// How long a client may send nothing, where the connection is going to be closed.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The rest of a body, being thrown away.
 pub(crate) struct Discard {
     body: Incoming,
-    /// How many bytes may come yet.
+    /// How many more bytes are accepted.
     room: u64,
     silence: Duration,
     end: Instant,
@@ -30,12 +30,12 @@ pub(crate) struct Discard {
 }
 
 impl Discard {
-    /// Of at most `room` bytes, after which the connection goes on: its client may take as long as for a head.
+    /// Discards at most `room` bytes, after which the connection goes on. The client may be silent for as long as within a head.
     pub(crate) fn small(body: Incoming, room: u64) -> Self {
         Self::new(body, room, LONGEST)
     }
 
-    /// Of any length, before the connection is closed.
+    /// Discards a rest of any length up to [`MOST`], before the connection is closed.
     pub(crate) fn large(body: Incoming) -> Self {
         Self::new(body, MOST, SILENCE)
     }
@@ -51,7 +51,7 @@ impl Discard {
         }
     }
 
-    /// Resolves when nothing more is to be read: true if that is the body's end, false if it broke off or went past the bounds.
+    /// Resolves when nothing more is to be read: true at the body's end, false if it broke off or exceeded the bounds.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         loop {
             if self.body.is_end_stream() {
@@ -74,13 +74,15 @@ impl Discard {
         }
     }
 
-    /// What is left.
+    /// The part of the body that wasn't read.
     pub(crate) fn into_rest(self) -> Incoming {
         self.body
     }
 }
 
-/// Reads what a client still sends on a connection that was closed towards it, until it closes its side too, or the bounds are reached.
+/// Reads what a client still sends on a connection whose sending side is shut down.
+///
+/// Ends when the client closes its side too, or the bounds are reached.
 pub(crate) async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
     let mut room = vec![0; 16 << 10];
     let mut left = MOST;
@@ -92,6 +94,6 @@ pub(crate) async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
             }
         }
     };
-    // However it ends, the connection is closed now.
+    // The connection is closed next, whether this timed out or not.
     let _ = timeout_at(Instant::now() + LONGEST, reading).await;
 }

@@ -1,17 +1,16 @@
-//! The request that a connection is at: how far its head and its body were read, and what becomes of a body that nobody reads to
-//! its end.
+//! How far a connection is with its current request, and what becomes of a body that nobody reads to its end.
 //!
 //! ```text
 //!   begin ─▶ RequestBody ── read to its end ─▶ nothing is left
 //!                 │ dropped before
 //!                 ▼
-//!   answered ─▶ a small rest: the connection goes on; the rest is read away while the answer leaves
-//!            └▶ anything else: `Connection: close`; read away within bounds, then the connection is closed
+//!   answered ─▶ a small rest: the connection goes on; the rest is discarded while the answer is sent
+//!            └▶ anything else: `Connection: close`; the rest is discarded within bounds, then the connection is closed
 //! ```
 //!
-//! Why anything is read away: when a socket is closed with bytes in it that nobody read, the kernel resets the connection, and a
-//! client that is still sending never sees the answer. And why a small rest doesn't close the connection: the client is going to
-//! send its next request on it, and may not look for a `Connection: close` before.
+//! Why a rest is read and discarded at all: when a socket is closed with unread bytes in it, the kernel resets the connection, and a
+//! client that is still sending never sees the answer. Why a small rest doesn't close the connection: the client may send its next
+//! request on it without looking for a `Connection: close` first.
 
 use crate::discard::Discard;
 use crate::heads::Head;
@@ -22,13 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A rest of this many bytes is worth a connection: it is read away and the connection stays.
+/// A rest of at most this many bytes is discarded and the connection kept.
 const SMALL: u64 = 256 << 10;
 
-/// How long the end of a body of unknown length is waited for before the answer has to say whether the connection stays.
+/// How long to wait for the end of a body of unknown length before the answer's head says whether the connection stays open.
 const SOON: Duration = Duration::from_millis(10);
 
-/// The length that isn't known.
+/// Stands for a length that isn't known.
 const UNKNOWN: u64 = u64::MAX;
 
 /// Where the connection is in its requests.
@@ -39,41 +38,41 @@ enum Phase {
     Listening,
     /// A request was read as far as its head, and is being answered.
     Answering,
-    /// All of the answer was handed over; some of it may have to be written yet.
+    /// The whole answer was handed to hyper; some of it may not be written to the socket yet.
     Answered,
 }
 
-/// What one connection shares between the bytes that come and go, whoever serves its request, and whoever reads the rest away.
+/// What a connection's [`Wire`](crate::wire::Wire), the task that serves its request, and the discarding of the rest have in common.
 pub(crate) struct Exchange {
     phase: AtomicU8,
-    /// What there is of a head that isn't there whole.
+    /// The head that is arriving.
     head: Head,
     /// The request's body may not have been read to its end.
     open: AtomicBool,
-    /// Its client waits to be told to send it.
+    /// The client waits for `100 Continue` before it sends the body.
     awaits_leave: AtomicBool,
-    /// What comes next on this connection can't be told from its rest.
+    /// The body broke off or came too slowly: where it ends, and thus where the next request begins, can't be known.
     broken: AtomicBool,
-    /// Bytes of it that are to come, or [`UNKNOWN`].
+    /// Bytes of the body that are still to come, or [`UNKNOWN`].
     remaining: AtomicU64,
     rest: Mutex<Rest>,
 }
 
 /// A body that may not have been read to its end.
 enum Rest {
-    /// Whoever serves the request has it, or nobody needs it.
+    /// The task that serves the request has the body, or nothing is left of it.
     Held,
-    /// It was given up before the answer was there.
+    /// The body was dropped before the answer was there.
     Left(Incoming),
-    /// The answer is there, and it is held still. Afterwards it is to be read away, with the connection kept or not; its task is to be
-    /// woken for that.
+    /// The answer is there, and something still holds the body. Once that is dropped, the rest is to be discarded, with the connection
+    /// kept or not; `connection` wakes the connection's task for that.
     Late { keep: bool, connection: Waker },
-    /// It is being read away.
+    /// The rest is being discarded.
     Over(Discard),
 }
 
 impl Exchange {
-    /// For a connection that begins, with its first head.
+    /// The exchange of a new connection, whose first head is `head`.
     pub(crate) fn new(head: Head) -> Arc<Self> {
         Arc::new(Self {
             phase: AtomicU8::new(Phase::Listening as u8),
@@ -86,8 +85,9 @@ impl Exchange {
         })
     }
 
-    /// A request has come as far as its head. `expects`: its client waits to be told before it sends the body. Says whether there is
-    /// something to read of that.
+    /// Notes that a request's head has arrived; true if the request has a body to read.
+    ///
+    /// `expects`: the client waits for `100 Continue` before it sends the body.
     pub(crate) fn begin(&self, body: &Incoming, expects: bool) -> bool {
         self.head.forget();
         self.phase.store(Phase::Answering as u8, Ordering::Release);
@@ -101,7 +101,8 @@ impl Exchange {
         open
     }
 
-    /// Says whether the connection must be closed after the answer that is to be sent now, and sees to the rest of the request.
+    /// Says whether the connection must be closed after the answer that is about to be sent, and arranges what becomes of the rest of
+    /// the request.
     pub(crate) async fn answered(&self) -> bool {
         if !self.open.load(Ordering::Acquire) {
             return self.broken.load(Ordering::Acquire);
@@ -140,43 +141,46 @@ impl Exchange {
         !keep
     }
 
-    /// The body of the answer is over, or was given up.
+    /// Notes that the answer's body has ended or was dropped.
     pub(crate) fn handed_over(&self) {
         self.phase.store(Phase::Answered as u8, Ordering::Release);
     }
 
-    /// All that was handed over is written.
+    /// Notes that everything handed to hyper is written to the socket.
     pub(crate) fn written(&self) {
-        // Between the two there is nothing else that this task could have done.
+        // Only the connection's task changes the phase, so nothing comes between this load and the store.
         if self.phase.load(Ordering::Acquire) == Phase::Answered as u8 {
             self.phase.store(Phase::Listening as u8, Ordering::Release);
         }
     }
 
-    /// Nothing is being answered and no body is under way: what comes belongs to a head, and what is written is hyper's own word.
+    /// Is no request being answered and no body under way? Then incoming bytes belong to a head, and what is written is hyper's own answer.
     pub(crate) fn listens(&self) -> bool {
         self.phase.load(Ordering::Acquire) == Phase::Listening as u8
             && !self.open.load(Ordering::Acquire)
     }
 
-    /// `bytes` more came. False when they are part of a head for which there is no room; one that comes while a request is being
-    /// answered is counted, and refused when its turn comes.
+    /// Notes that `bytes` more arrived; false when they belong to a head that exceeds a limit of [`Head::grow`].
+    ///
+    /// A head that arrives while an earlier request is being answered is counted, and refused when its turn comes.
     pub(crate) fn head_grows(&self, bytes: usize) -> bool {
         self.open.load(Ordering::Acquire) || self.head.grow(bytes as u64) || !self.listens()
     }
 
-    /// A part of a head is there, and not all of it.
+    /// Has a part of a head arrived, but not all of it?
     pub(crate) fn within_head(&self) -> bool {
         self.listens() && self.head.has_begun()
     }
 
-    /// What came was wrong, so that more of it may be coming.
+    /// Did a body break off or come too slowly, so that the client may still be sending?
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Reads away what is left of a request, if there is something. To be polled by the connection's task whenever it is woken, after
-    /// the connection itself: before its answer has begun, reading would tell a client that waits for leave to send its body.
+    /// Discards what is left of a request, if anything is.
+    ///
+    /// The connection's task must poll this whenever it is woken, after the connection itself: reading a body before the answer has begun
+    /// makes hyper send `100 Continue` to a client that waits for it.
     pub(crate) fn poll_rest(&self, context: &mut Context<'_>) {
         if !self.open.load(Ordering::Acquire) {
             return;
@@ -188,33 +192,33 @@ impl Exchange {
             let over = std::mem::replace(&mut *rest, Rest::Held);
             drop(rest);
             self.ended();
-            // If it isn't at its end, hyper closes the connection now.
+            // If the body hasn't ended, dropping it makes hyper close the connection.
             drop(over);
         }
     }
 
-    /// The body is at its end.
+    /// Notes that the body has ended.
     pub(crate) fn ended(&self) {
         self.open.store(false, Ordering::Release);
     }
 
-    /// The body stopped making sense, or came too slowly.
+    /// Notes that the body broke off, is malformed or came too slowly.
     pub(crate) fn broke(&self) {
         self.broken.store(true, Ordering::Release);
     }
 
-    /// So many bytes of the body are still to come, if that is known.
+    /// Notes how many bytes of the body are still to come, if that is known.
     pub(crate) fn is_to_come(&self, bytes: Option<u64>) {
         self.remaining
             .store(bytes.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
-    /// The body is read now, which tells a client that waits for leave to send it.
+    /// Notes that the body is being read, which makes hyper send `100 Continue` to a client that waits for it.
     pub(crate) fn gives_leave(&self) {
         self.awaits_leave.store(false, Ordering::Relaxed);
     }
 
-    /// Nobody wants the rest of the body.
+    /// Takes the rest of a body that was dropped before its end.
     pub(crate) fn give_up(&self, body: Incoming) {
         let mut rest = self.rest();
         match std::mem::replace(&mut *rest, Rest::Held) {

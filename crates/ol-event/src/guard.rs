@@ -1,9 +1,9 @@
-//! The door while nobody is asked who he is: which requests a browser may have been tricked into.
+//! Refuses requests that a browser may have been tricked into making. Nothing here authenticates the client.
 //!
-//! A page from anywhere can make its visitor's browser send requests to this machine, and by a name of its own that it
-//! points here it can even read the answers. So every route wants a name that such a page can't have, and what changes or
-//! tells something of the worker wants a request that no page can make. Only heads are looked at; nothing is allocated
-//! unless a request is refused.
+//! Any web page can make its visitor's browser send requests to this machine; if the page's own host name is pointed to this machine,
+//! the page can even read the answers (DNS rebinding). Therefore every route requires a `Host` that such a page can't have, and routes
+//! that change the worker or tell something of it also require a request that no page can make. Only heads are looked at; nothing is
+//! allocated unless a request is refused.
 
 use crate::respond::Problem;
 use http::header::{HOST, HeaderValue, ORIGIN, REFERER};
@@ -15,7 +15,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// A call of a function: for whomever the function wants to answer, pages of other sites included.
+    /// A call of a function: the function decides whom it answers, pages of other sites included.
     Run,
     /// Whether the worker is well: for load balancers and everybody.
     Health,
@@ -24,7 +24,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// By its path; `functions` says whether `/run` is for functions rather than for sandboxes that are driven directly.
+    /// The route of a path; `functions` says whether `/run` is for functions rather than for sandboxes that are driven directly.
     pub(crate) fn of(path: &str, functions: bool) -> Self {
         match path {
             _ if functions && path.starts_with("/run/") => Self::Run,
@@ -37,35 +37,34 @@ impl Route {
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It asks for a host that this worker isn't.
+    /// The request asks for a host name that isn't this worker's.
     Host,
-    /// A page made it, as this header tells.
+    /// A web page made it, as this header shows.
     Page(&'static str),
 }
 
-/// The names under which a worker may be asked.
+/// Knows the host names that requests may ask for.
 #[derive(Debug)]
 pub(crate) struct Guard {
     names: Vec<String>,
 }
 
 impl Guard {
-    /// `names` beside `localhost` and addresses; `*.NAME` is any below NAME, `*` any at all.
+    /// `names` are allowed beside `localhost` and IP addresses; `*.NAME` means any name below NAME, `*` any at all.
     pub(crate) fn new(names: Vec<String>) -> Self {
         Self { names }
     }
 
-    /// May this request come from the public port? What comes by the worker's own socket needn't ask. `functions` as in
-    /// [`Route::of`].
+    /// Is this request allowed on the public port? Requests by the worker's own socket needn't be checked.
     pub(crate) fn check<B>(&self, route: Route, request: &Request<B>) -> Result<(), Refused> {
         self.judge(route, request.uri(), request.headers())
     }
 
     fn judge(&self, route: Route, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-        // A target that names its host outranks the header (RFC 9112, 3.2.2).
+        // A host in the request's target takes precedence over the header (RFC 9112, 3.2.2).
         let known = match uri.authority() {
             Some(authority) => self.knows(authority.as_str()),
-            // HTTP/1.0 needs none, and no browser speaks that.
+            // No `Host` at all is accepted: HTTP/1.0 needs none, and no browser speaks HTTP/1.0.
             None => headers
                 .get_all(HOST)
                 .iter()
@@ -80,7 +79,7 @@ impl Guard {
         }
     }
 
-    /// `authority` is `HOST[:PORT]`.
+    /// Is the host of `authority`, which is `HOST[:PORT]`, allowed?
     fn knows(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else {
             return false;
@@ -91,8 +90,10 @@ impl Guard {
     }
 }
 
-/// Which header shows that a page made the request. A page can't leave out `Sec-Fetch-Site`, nor `Origin` where it changes
-/// something; its `Referer` it can choose among the paths of its own origin, functions' pages and control routes alike.
+/// Which header shows that a web page made the request.
+///
+/// A page can't leave out `Sec-Fetch-Site`, nor `Origin` in a request that changes something. Its `Referer` can be any path of its own
+/// origin, functions' pages and control routes alike.
 fn page(headers: &HeaderMap) -> Option<&'static str> {
     let not_typed = |site: &HeaderValue| site != "none";
     if headers.get_all(SEC_FETCH_SITE).iter().any(not_typed) {
@@ -104,7 +105,7 @@ fn page(headers: &HeaderMap) -> Option<&'static str> {
     }
 }
 
-/// The host without its port and the dot at its end; `None` where that is no host.
+/// The host of `authority`, without its port and a dot at its end; `None` if there is no valid host.
 fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -122,8 +123,9 @@ fn host_of(authority: &str) -> Option<&str> {
     (is_port && !host.is_empty()).then_some(host)
 }
 
-/// Is it an address rather than a name? No name ends in a number, and what looks so is read as an address
-/// everywhere (`127.1`, `0x7f000001`), so nobody can point it elsewhere.
+/// Is `host` an IP address rather than a name?
+///
+/// No name ends in a number: whatever does is read as an address everywhere (`127.1`, `0x7f000001`), so no attacker's DNS can resolve it.
 fn is_address(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
     let number = match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
@@ -141,7 +143,7 @@ fn matches(host: &str, name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     match name.strip_prefix('*') {
         None => host.eq_ignore_ascii_case(name),
-        // What is left begins with the dot.
+        // `end` begins with the dot.
         Some(end) => {
             let at = host.len().checked_sub(end.len()).filter(|at| *at > 0);
             at.and_then(|at| host.get(at..))
@@ -266,7 +268,7 @@ mod tests {
             Err(Refused::Host)
         );
         assert_eq!(judged(Run, "/", &[good[0], evil[0]]), Err(Refused::Host));
-        // As HTTP/1.0 may.
+        // HTTP/1.0 needs no `Host`.
         assert_eq!(judged(Control, "/", &[]), Ok(()));
     }
 
@@ -276,7 +278,7 @@ mod tests {
         for (headers, control) in [
             (vec![], None),
             (vec![(site, "none")], None),
-            // Node's fetch sends it, and it is a program.
+            // Node's fetch sends this header, and it is a program, not a page.
             (vec![("Sec-Fetch-Mode", "cors")], None),
             (vec![(site, "cross-site")], Some(site)),
             (vec![(site, "same-site")], Some(site)),

@@ -1,4 +1,4 @@
-//! What the head of a request must be like on every route, before anybody looks at what it asks for (RFC 9112; RFC 9110, 9.3.6).
+//! The rules that a request's head must keep on every route; checked before routing (RFC 9112; RFC 9110, 9.3.6).
 
 use crate::respond::Problem;
 use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
@@ -19,7 +19,7 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// One host, or none where HTTP/1.0 permits that.
+/// Checks that there is one valid `Host`, or none in HTTP/1.0, which permits that.
 fn host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
     let bad = |text| Err(Problem::new(StatusCode::BAD_REQUEST, "bad-request", text));
     let mut hosts = headers.get_all(HOST).iter();
@@ -39,7 +39,7 @@ fn host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
         let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
         rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(digits))
     };
-    // Empty where the address has no host.
+    // An empty `Host` is valid: a client sends that when the request's URI has no host.
     let host = host.as_bytes();
     let valid = is_plain(host) || host.is_empty() || Authority::try_from(host).is_ok_and(names);
     if valid {
@@ -49,8 +49,9 @@ fn host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Is it `NAME`, `NAME:PORT` or an IPv4 address, without anything that would have to be looked at closer? Nearly all are, and this is
-/// looked at for every request.
+/// Is `host` a `NAME`, `NAME:PORT` or IPv4 address of plain characters only, so that it needn't be parsed?
+///
+/// Nearly all are, and the check is made for every request.
 fn is_plain(host: &[u8]) -> bool {
     let name = host.iter().position(|byte| *byte == b':');
     let (name, port) = host.split_at(name.unwrap_or(host.len()));
@@ -59,7 +60,7 @@ fn is_plain(host: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(letter) && digits(port.strip_prefix(b":").unwrap_or(port))
 }
 
-/// Of the encodings of a body on its way, the only one that is undone here is `chunked`, once.
+/// Checks that the only transfer coding is `chunked`, applied once: no other one is decoded here.
 fn transfer(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
@@ -83,7 +84,7 @@ fn transfer(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// What is said of a body that is encoded by anything else.
+/// The answer to a body with any other transfer coding.
 pub(crate) fn unknown_coding() -> Problem {
     Problem::new(
         StatusCode::NOT_IMPLEMENTED,

@@ -1,6 +1,8 @@
-//! The room for heads that come in pieces. A head within the buffer that each connection has anyway is free; what is beyond that
-//! comes out of one room for all connections together, of which one address may have half. Otherwise thousands of connections could
-//! each hold `max_header_kb` for half a minute.
+//! Bounds the memory for heads that arrive in pieces.
+//!
+//! A head that fits into the buffer that each connection has anyway isn't counted. What is longer is counted against one limit for
+//! all connections together, of which one address may use half. Otherwise thousands of connections could each hold `max_header_kb`
+//! for half a minute.
 
 use crate::crowd::network;
 use std::collections::HashMap;
@@ -8,13 +10,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of a head that cost nothing: those of the buffer which hyper makes for a connection.
+/// Bytes of a head that aren't counted: they fit into the buffer that hyper makes for each connection.
 const FREE: u64 = 8 << 10;
 
-/// Bytes beyond that of all connections together: five hundred of the longest heads that the default of `max_header_kb` allows.
+/// The limit on bytes beyond [`FREE`] for all connections together: 500 of the longest heads that the default `max_header_kb` allows.
 const ALL: u64 = 32 << 20;
 
-/// The bytes in use.
+/// The counted bytes of all heads that are arriving.
 #[derive(Default)]
 pub(crate) struct Heads(Mutex<Used>);
 
@@ -24,16 +26,16 @@ struct Used {
     of: HashMap<IpAddr, u64>,
 }
 
-/// The head that one connection receives.
+/// The head that one connection is receiving.
 pub(crate) struct Head {
     heads: Arc<Heads>,
-    /// Whose room it takes; `None`: the operator's, who takes none.
+    /// The address that the bytes are counted for; `None` for the operator's socket, whose heads aren't counted.
     from: Option<IpAddr>,
     bytes: AtomicU64,
 }
 
 impl Head {
-    /// None yet, of somebody at this address.
+    /// A head of which nothing has arrived, from a client at this address.
     pub(crate) fn new(heads: Arc<Heads>, from: Option<IpAddr>) -> Self {
         Self {
             heads,
@@ -42,7 +44,7 @@ impl Head {
         }
     }
 
-    /// `bytes` more came; false when there is no room for them. Only one task uses it.
+    /// Counts `bytes` more of the head; false when a limit is exceeded. Only the connection's own task calls this.
     pub(crate) fn grow(&self, bytes: u64) -> bool {
         let before = self.bytes.load(Ordering::Relaxed);
         let after = before + bytes;
@@ -58,7 +60,7 @@ impl Head {
         *of <= ALL / 2 && used.all <= ALL
     }
 
-    /// It is there whole, or nobody waits for it.
+    /// Stops counting this head: it has arrived whole, or isn't waited for any more.
     pub(crate) fn forget(&self) {
         let bytes = beyond(self.bytes.swap(0, Ordering::Relaxed));
         let Some(from) = self.from.filter(|_| bytes > 0) else {
@@ -74,7 +76,7 @@ impl Head {
         }
     }
 
-    /// A part of it is there.
+    /// Has a part of the head arrived?
     pub(crate) fn has_begun(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > 0
     }
@@ -92,7 +94,7 @@ impl Heads {
     }
 }
 
-/// How many of the `bytes` of a head aren't free.
+/// How many of the `bytes` of a head are counted.
 fn beyond(bytes: u64) -> u64 {
     bytes.saturating_sub(FREE)
 }

@@ -1,5 +1,6 @@
-//! A request's body: awaited whole if it is small, else passed on as it comes. Who sends too slowly is cut off, on every route: he may
-//! hold an instance, a file or a place meanwhile.
+//! A request's body: awaited whole if it is small, else passed on as it arrives.
+//!
+//! A client that sends too slowly is cut off on every route, because it may hold an instance, a file or a connection meanwhile.
 
 use crate::exchange::Exchange;
 use bytes::Bytes;
@@ -21,13 +22,13 @@ use tokio::time::{Instant, Sleep, sleep};
 /// Bodies announced up to this size are awaited and sent in one piece, which is quicker than streaming them.
 const SMALL: u64 = 64 << 10;
 
-/// How long a client may be silent within its body.
+/// How long a client may send nothing before its body has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes per second that it has to send on average, over the time in which it was waited for, beyond that.
+/// Bytes per second that a client has to send on average, over the time beyond [`PATIENCE`] for which the worker waited for it.
 const LEAST_RATE: f64 = 16384.0;
 
-/// Why a body isn't there whole.
+/// Why a body didn't arrive whole.
 #[derive(Debug)]
 pub(crate) enum BodyError {
     TooSlow,
@@ -54,22 +55,22 @@ impl From<BodyError> for InvokeError {
     }
 }
 
-/// A request's body. Dropped before its end, it leaves the rest to the connection.
+/// A request's body. If it is dropped before its end, the connection's [`Exchange`] gets the rest.
 pub(crate) struct RequestBody {
-    /// `None` once it is at its end, or broke off.
+    /// `None` once the body has ended or broken off.
     body: Option<Incoming>,
-    /// The client waits to be told before it sends it.
+    /// The client waits for `100 Continue` before it sends the body.
     expects: bool,
     exchange: Arc<Exchange>,
     received: u64,
-    /// How long the client was waited for in all.
+    /// How long the worker has waited for the client, in all.
     waited: Duration,
-    /// While it is waited for: since when, and what ends that.
+    /// While the worker waits for the client: since when, and the timer that ends the wait.
     waits: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl RequestBody {
-    /// `None` is the body of a request that has none.
+    /// `body` is `None` for a request without a body.
     pub(crate) fn new(body: Option<Incoming>, expects: bool, exchange: Arc<Exchange>) -> Self {
         Self {
             body,
@@ -179,7 +180,7 @@ pub(crate) fn fits(body: &RequestBody, max: MiB) -> Result<(), InvokeError> {
     Ok(())
 }
 
-/// Takes `body`, which may hold `max`. Before it is waited for, `look` says whether it is of any use.
+/// Takes `body`, which may hold `max`. Before waiting for the client, `look` checks whether the call could be served at all.
 pub(crate) async fn take(
     body: RequestBody,
     max: MiB,
@@ -192,7 +193,7 @@ pub(crate) async fn take(
     if announced.upper().is_some_and(|size| size <= SMALL) {
         let expects = body.expects;
         let mut whole = pin!(body.collect());
-        // Mostly it came with the head, and then the call itself is the quickest way to find out.
+        // Mostly the body arrived with the head; then the call itself finds out soonest whether it can be served.
         if !expects && let Poll::Ready(whole) = poll!(&mut whole) {
             return Ok(Body::Whole(whole?.to_bytes()));
         }
@@ -219,7 +220,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// The next part. Nobody asks on after an error.
+    /// The next part. Isn't called again after an error.
     async fn next(&mut self) -> Option<Result<Bytes, InvokeError>> {
         let part = match self.body.next().await? {
             Ok(part) => part,
@@ -234,7 +235,7 @@ impl Parts {
     }
 }
 
-/// Is `received` enough for a client that was waited for so long?
+/// Has a client that the worker waited `waited` for sent enough?
 fn keeps_up(received: u64, waited: Duration) -> bool {
     if waited <= PATIENCE {
         return true;

@@ -1,23 +1,24 @@
 //! Events in, invocations out: HTTP today, more triggers later.
 //!
 //! ```text
-//!   TCP ────▶ server ─┬─ /run/… ─▶ api::run ─▶ Lambdas::invoke        hyper alone: the hot path
+//!   TCP ────▶ server ─┬─ /run/… ─▶ api::run ─▶ Target::invoke         hyper alone: the hot path
 //!   ol.sock ─▶        └─ the rest ─▶ api::control (axum)              registry, status, stats, debug
 //! ```
 //!
-//! - [`server`]: who is let in; `service`: what answers a request; `connection`: one connection and its end; `crowd`: so many in all, and so many from one address
-//! - `wire`: its bytes; `heads`: the room for half of a head; `head`: what a head must be like
-//! - `exchange`: the request that a connection is at; `discard`: what nobody wants of it
+//! - [`server`]: which connections are accepted; `service`: what answers a request; `connection`: one connection and its end
+//! - `crowd`: the limits on how many connections or uploads there are at once, in all and from one address
+//! - `wire`: a connection's bytes; `heads`: memory for heads that haven't arrived whole; `head`: which rules every head must keep
+//! - `exchange`: how far a connection is with its current request; `discard`: reads and throws away what nobody wants of a request
 //! - `api`: the routes
-//! - `guard`: which requests a browser may have been tricked into, and which names the worker has
-//! - `metrics`: what `/metrics` says
+//! - `guard`: refuses requests that a browser may have been tricked into, and those for a host name that isn't the worker's
+//! - `metrics`: the document at `/metrics`
 //! - `respond`: the only place where an error becomes a status, a code and a text
-//! - `date`: the time that answers bear
+//! - `date`: the `Date` header of answers
 //! - `incoming`: request bodies; `body`: response bodies
-//! - `seldom`: one line in the log for what happens, not one for each attempt; `sparing`: a bounded number of explanations a second
+//! - `seldom`: warns of the same thing at most once a minute; `sparing`: bounds how many refusals a second are explained
 //!
-//! Failure: a request that breaks off drops its future, and with it its place in the queue. Nothing here is kept for a
-//! name that nobody registered.
+//! Failure: when a request breaks off, its future is dropped, and with it its place in the queue. This crate keeps nothing for
+//! function names that nobody registered.
 
 mod api;
 mod body;

@@ -1,6 +1,7 @@
-//! What `/metrics` says: OpenMetrics text, which Prometheus reads. Steps and kinds are counted where they happen, in `ol-model`; errors are
-//! counted here, where each gets its code. All of it is totals, so that whoever reads them makes rates and quantiles of any stretch of
-//! time.
+//! The document at `/metrics`: OpenMetrics text, which Prometheus reads.
+//!
+//! The counters of steps and kinds are in `ol-model`; errors are counted here, when they get their code. All counters are
+//! totals, so that a reader can compute rates and quantiles over any stretch of time.
 
 use ol_lambda::Gauges;
 use ol_model::kinds::{ServedBy, StartKind};
@@ -23,12 +24,12 @@ type ByCode = Family<[(&'static str, &'static str); 1], Counter>;
 
 static ERRORS: LazyLock<ByCode> = LazyLock::new(ByCode::default);
 
-/// Counts an error that leaves with this code.
+/// Counts an error that is answered with this code.
 pub(crate) fn count_error(code: &'static str) {
     ERRORS.get_or_create(&[("code", code)]).inc();
 }
 
-/// The whole of it, with what the worker holds now.
+/// The whole document; `gauges` is what the worker holds now.
 pub(crate) fn document(gauges: Gauges) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Now(gauges)));
@@ -77,7 +78,7 @@ impl Collector for Now {
     }
 }
 
-/// A counter for each kind, whether there was one of it or not: a rate needs its zero.
+/// Writes a counter for each kind, also for those that are still 0: a rate needs the 0 to start from.
 fn kinds(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -91,7 +92,7 @@ fn kinds(
     Ok(())
 }
 
-/// A histogram for each step.
+/// Writes a histogram for each step.
 fn steps(encoder: &mut DescriptorEncoder<'_>, all: &[&Step]) -> fmt::Result {
     let help = "Time that each step of an invocation took.";
     let unit = Some(&Unit::Seconds);

@@ -32,12 +32,12 @@ impl Problem {
         self
     }
 
-    /// With the advice to try again in a second.
+    /// Adds the advice to try again in a second.
     pub(crate) fn later(self) -> Self {
         self.with(RETRY_AFTER, "1")
     }
 
-    /// All bytes of the response to a request that could not be read, after which the connection is closed.
+    /// All bytes of a response that hyper doesn't write: the connection is closed after it.
     pub(crate) fn plain(self) -> Vec<u8> {
         count_error(self.code);
         let status = self.status;
@@ -66,7 +66,7 @@ impl Problem {
         head
     }
 
-    /// The response: one text, or a problem document (RFC 9457) for those who accept JSON.
+    /// The response: plain text, or a problem document (RFC 9457) for clients that accept JSON.
     pub(crate) fn respond(self, request: &HeaderMap) -> Response<ResponseBody> {
         count_error(self.code);
         let accepts = request

@@ -1,13 +1,13 @@
-//! One line in the log for what happens, not one for each time that somebody tries.
+//! Log warnings that are repeated at most once a minute, however often a client causes them.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long the same isn't said again.
+/// For how long a warning isn't repeated.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Something that is said at most once a minute.
+/// A warning that is logged at most once a minute.
 #[derive(Default)]
 pub(crate) struct Seldom(Mutex<Option<Said>>);
 
@@ -17,7 +17,7 @@ struct Said {
 }
 
 impl Seldom {
-    /// Warns, unless that was done within the last minute.
+    /// Logs `what`, unless this logged something within the last minute.
     pub(crate) fn warn(&self, what: impl Display) {
         match self.kept_back(Instant::now()) {
             None => {}
@@ -26,7 +26,7 @@ impl Seldom {
         }
     }
 
-    /// If it is to be said now: how often it wasn't since it was said last.
+    /// If the warning is to be logged now: how many were suppressed since the last one.
     fn kept_back(&self, now: Instant) -> Option<u64> {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *said {

@@ -1,4 +1,4 @@
-//! Connections: accepted, served, and ended in order.
+//! Accepts connections, has them served, and ends them in order.
 
 use crate::api::control;
 use crate::api::run::Ends;
@@ -22,24 +22,24 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections by the worker's own socket, at once. They are the operator's, and take none from anybody else.
+/// How many connections by the worker's own socket there may be at once. They are the operator's, and don't count for `max_connections`.
 const PRIVATE: usize = 256;
 
-/// Connections that are told at once why they can't stay.
+/// How many connections may at the same time be in the middle of being told why they are refused.
 const TURNED_AWAY: usize = 64;
 
-/// Connections beyond all places, for those who ask whether the worker is well, and how long one may stay.
+/// How many connections beyond `max_connections` are accepted, to be told only whether the worker is well; and how long one may stay.
 const SPARE: usize = 32;
 const SPARE_TIME: Duration = Duration::from_secs(3);
 
-/// How long one of those may take to hear it.
+/// How long a refused connection may take to receive the reason.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where to listen.
 pub struct Listeners {
     /// For everybody.
     pub public: TcpListener,
-    /// For those who may open the worker's socket file.
+    /// For the operator: whoever may open the worker's socket file.
     pub private: UnixListener,
 }
 
@@ -52,8 +52,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server in front of `lambdas`; uploads are kept in `uploads` while they arrive. `names` are those that requests may
-    /// ask for beside `localhost` and addresses; `*.NAME` means all below NAME, `*` any.
+    /// A server in front of `lambdas`; uploads are kept in `uploads` while they arrive.
+    ///
+    /// `names` are the host names that requests may ask for beside `localhost` and IP addresses; `*.NAME` means all below NAME, `*` any.
     #[must_use]
     pub fn new(
         lambdas: Arc<Lambdas>,
@@ -82,8 +83,9 @@ impl Server {
         })
     }
 
-    /// Serves until `stop` becomes true; then soon takes no new connection, lets requests in flight finish for at most
-    /// `patience`, and closes the rest. Returns how many were closed so.
+    /// Serves until `stop` becomes true, and returns how many connections it had to cut off.
+    ///
+    /// Soon after `stop` no new connection is accepted; requests in flight may finish for at most `patience`, then the rest is cut off.
     pub async fn serve(
         self: Arc<Self>,
         listeners: Listeners,
@@ -146,7 +148,7 @@ impl Server {
         0
     }
 
-    /// Serves a connection by the port; a `spare` one only says whether the worker is well.
+    /// Serves a connection by the port; a `spare` one is only told whether the worker is well.
     fn serve_one(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -164,21 +166,21 @@ impl Server {
         connection::serve(Arc::clone(&self.service), stream, Some(ends), stop.clone())
     }
 
-    /// Accepting fails when descriptors run out; trying again at once would only spin.
+    /// Logs why accepting failed, and waits: it fails when descriptors run out, and trying again at once would only spin.
     async fn pause_after(&self, error: &io::Error) {
         self.unable
             .warn(format_args!("a connection can't be accepted: {error}"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    /// What `/stats` shows now, to be kept when the worker ends.
+    /// What `/stats` shows now, to be written to a file when the worker ends.
     #[must_use]
     pub fn stats_text(&self) -> String {
         control::stats_text()
     }
 }
 
-/// Says why a connection can't stay: its address has `each` already.
+/// Tells a client why its connection is refused: its address has `each` connections already.
 async fn turn_away(mut stream: TcpStream, each: usize) {
     let text = format!(
         "your address has {each} connections to this worker, as many as one may have (max_connections_per_address): close some, or use them again"
@@ -189,6 +191,6 @@ async fn turn_away(mut stream: TcpStream, each: usize) {
             linger(&mut stream).await;
         }
     };
-    // Who doesn't listen is cut off.
+    // A client that doesn't read the answer is cut off.
     let _ = tokio::time::timeout(FAREWELL, telling).await;
 }

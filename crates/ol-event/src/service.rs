@@ -1,4 +1,4 @@
-//! What answers a request, whichever connection it came by: the head is checked, the guard asked, and then a route is found.
+//! Answers a request, whichever connection it came by: checks its head, asks the guard, then finds the route.
 
 use crate::api::control::{self, Context, Door};
 use crate::api::run::{self, Ends};
@@ -18,7 +18,7 @@ use ol_lambda::{Direct, Lambdas};
 use ol_model::MiB;
 use std::sync::Arc;
 
-/// What a request may be, and how many there may be.
+/// How large requests may be, and how many connections and uploads there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest body.
@@ -27,19 +27,19 @@ pub struct Limits {
     pub header_bytes: usize,
     /// The most header lines.
     pub header_lines: usize,
-    /// The most connections; more wait in the kernel's queue.
+    /// The most connections; further ones wait in the kernel's queue, but for a few that are only told whether the worker is well.
     pub connections: usize,
-    /// The most of them from one address.
+    /// The most connections from one address.
     pub connections_each: usize,
-    /// Bundles on their way in.
+    /// The limits of bundles that are being uploaded.
     pub uploads: UploadLimits,
 }
 
-/// What is beside `/run`.
+/// The routes other than `/run`.
 pub(crate) struct Routes {
-    /// For everybody, by each door.
+    /// For everybody, by the port and by the socket file.
     open: Router,
-    /// For who looks after the worker: by the port, and by its socket file.
+    /// For whoever administers the worker: `admin` by the port, `private_admin` by the socket file.
     admin: Router,
     private_admin: Router,
 }
@@ -67,13 +67,13 @@ impl Routes {
     }
 }
 
-/// What answers requests.
+/// Answers requests.
 pub(crate) struct Service {
-    /// What `/run` is for, unless sandboxes are driven directly.
+    /// The functions that `/run` calls; `None` when sandboxes are driven directly.
     lambdas: Option<Arc<Lambdas>>,
     pub(crate) limits: Limits,
     pub(crate) heads: Arc<Heads>,
-    /// What is said to those who are turned away.
+    /// Bounds how many refused clients are told why.
     pub(crate) words: Sparing,
     guard: Guard,
     routes: Routes,
@@ -104,7 +104,7 @@ impl Service {
     ) -> Response<ResponseBody> {
         if let Err(problem) = head::check(&request) {
             let mut response = problem.respond(request.headers());
-            // Whoever wrote this head may mean something else by what follows it.
+            // The connection is closed: what follows a wrong head may not be what the worker would take it for (request smuggling).
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
             return response;
@@ -127,11 +127,11 @@ impl Service {
             _ if public.is_some() => &self.routes.admin,
             _ => &self.routes.private_admin,
         };
-        // In a box, since what calls need is small, and is moved for each.
+        // Boxed, to keep this future small: it is moved for each request, and function calls need little.
         Box::pin(control::answer(router.clone(), ends, request)).await
     }
 
-    /// Answers who found no place: one question, whether the worker is well.
+    /// Answers on a spare connection, which was accepted beyond `max_connections`: only whether the worker is well.
     async fn answer_spare(
         &self,
         route: Route,

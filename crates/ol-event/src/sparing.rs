@@ -1,18 +1,20 @@
-//! Explanations to those who are turned away by the thousand: so many a second are given, and who comes beyond that just finds the
-//! connection closed. To say why and to wait until it is heard costs ten times what closing costs, and it is a flood's to choose how often.
+//! Bounds how many refused connections a second are told why.
+//!
+//! Any further connection is just closed. Sending an explanation and waiting until the client has received it costs ten times what
+//! closing costs, and whoever floods the worker decides how often that happens.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many explanations a second are given. A client that does something wrong by mistake doesn't come more often.
+/// How many explanations a second are given. A client that does something wrong by mistake isn't refused more often than that.
 const A_SECOND: u32 = 100;
 
-/// Counts them.
+/// Counts the explanations of the current second.
 #[derive(Default)]
 pub(crate) struct Sparing(Mutex<Option<(Instant, u32)>>);
 
 impl Sparing {
-    /// Is there an explanation for one more?
+    /// May one more explanation be given? Counts it.
     pub(crate) fn take(&self) -> bool {
         self.take_at(Instant::now())
     }

@@ -1,5 +1,7 @@
-//! A connection's bytes, on their way to and from hyper. Here is counted how much of a head came in pieces, and what hyper says on its
-//! own account, a bare status when it can't read a request, is kept back: the connection says it in our words.
+//! A connection's bytes, on their way to and from hyper.
+//!
+//! The bytes of arriving heads are counted here. When hyper can't read a request it answers with a bare status: that is held back,
+//! and `connection` answers with a code and a text instead.
 
 use crate::exchange::Exchange;
 use http::StatusCode;
@@ -9,16 +11,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Why a request is refused before it was read.
+/// Why a request is refused before its head could be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Hyper would have said so.
+    /// hyper would have answered with this status.
     Status(StatusCode),
-    /// There is no room for its head.
+    /// The request's head exceeds a limit of [`Heads`](crate::heads::Heads).
     NoRoom,
 }
 
-/// A stream that tells a connection's [`Exchange`] what passes.
+/// A stream that tells the connection's [`Exchange`] what is read and written.
 pub(crate) struct Wire<S> {
     stream: S,
     exchange: Arc<Exchange>,
@@ -41,7 +43,7 @@ impl<S> Wire<S> {
         self.verdict
     }
 
-    /// Has the client said that it sends nothing more?
+    /// Has the client closed its sending side?
     pub(crate) fn hung_up(&self) -> bool {
         self.hung_up
     }
@@ -51,12 +53,12 @@ impl<S> Wire<S> {
         &mut self.stream
     }
 
-    /// True if `bytes` are hyper's own answer, which is kept back then.
+    /// Are `bytes` hyper's own answer? Then they are held back.
     fn keeps_back(&mut self, bytes: &[u8]) -> bool {
         if !self.exchange.listens() {
             return false;
         }
-        // "HTTP/1.1 431 …"; more of the same answer may follow in another piece.
+        // "HTTP/1.1 431 …"; the rest of that answer may follow in another write.
         let status = bytes.get(9..12).map(StatusCode::from_bytes);
         let status = status
             .and_then(Result::ok)
@@ -113,13 +115,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Hyper flushes when it has nothing more to write.
+        // hyper flushes when it has nothing more to write.
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.exchange.written();
         Poll::Ready(Ok(()))
     }
 
-    /// Leaves it open: there may be a word of ours to say, and the connection closes it.
+    /// Only flushes: `connection` may still have an answer to send, and shuts the stream down itself.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(context)
     }

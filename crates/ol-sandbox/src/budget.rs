@@ -1,7 +1,7 @@
-//! The memory that all sandboxes share. A reservation is a value: while it lives the memory is taken, its drop gives back.
+//! The memory that all sandboxes share. A reservation is a value: the memory is reserved while it lives, and given back by its drop.
 //!
-//! Waiting is fair (first come, first served), so a large request is not starved by small ones, and every release is
-//! looked at by the one who waits longest.
+//! Waiting is fair (first come, first served): a large request is not starved by small ones, because memory that is given back goes
+//! to the request that has waited longest.
 
 use ol_model::MiB;
 use std::sync::{Arc, Mutex};
@@ -15,27 +15,27 @@ pub struct Budget {
     total: MiB,
 }
 
-/// One hold on the budget.
+/// A part of the budget that is reserved.
 #[derive(Debug)]
 pub struct Reservation(OwnedSemaphorePermit);
 
-/// A reservation that several have a part in; the last to let go gives it back.
+/// A reservation with several owners; it is given back when the last of them drops it.
 pub type Hold = Arc<Mutex<Reservation>>;
 
 impl Reservation {
-    /// How much it holds.
+    /// How much is reserved.
     #[must_use]
     pub fn size(&self) -> MiB {
         MiB(u32::try_from(self.0.num_permits()).unwrap_or(u32::MAX))
     }
 
-    /// Gives back what is more than `size`.
+    /// Gives back what exceeds `size`.
     pub fn shrink_to(&mut self, size: MiB) {
         let more = self.size().0.saturating_sub(size.0);
         drop(self.0.split(more as usize));
     }
 
-    /// Adds `other`, a hold on the same budget.
+    /// Adds `other`, a reservation from the same budget.
     pub fn merge(&mut self, other: Self) {
         self.0.merge(other.0);
     }
@@ -51,19 +51,19 @@ impl Budget {
         }
     }
 
-    /// What there is in all.
+    /// The memory of the whole budget.
     #[must_use]
     pub fn total(&self) -> MiB {
         self.total
     }
 
-    /// What nobody holds.
+    /// The memory that isn't reserved.
     #[must_use]
     pub fn free(&self) -> MiB {
         MiB(u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX))
     }
 
-    /// Takes `amount`, waiting at most `patience` for it; `None` if it could not be had, at once if it never can be.
+    /// Reserves `amount`, waiting at most `patience` for it; `None` after that, or at once if the whole budget is smaller.
     pub async fn reserve(&self, amount: MiB, patience: Duration) -> Option<Reservation> {
         if amount.0 > self.total.0 {
             return None;

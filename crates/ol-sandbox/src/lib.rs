@@ -1,4 +1,4 @@
-//! Isolation behind one door: a [`Pool`] makes sandboxes, a sandbox is paused, resumed and destroyed.
+//! Isolation behind one interface: a [`Pool`] makes sandboxes, and a sandbox can be paused, resumed and destroyed.
 //!
 //! ```text
 //!   Pool::create(spec) ──▶ Running ──pause──▶ Paused
@@ -6,18 +6,19 @@
 //!                             └────unpause───────┘      either, dropped or destroyed ──▶ gone, memory given back
 //! ```
 //!
-//! - [`pool`]: the door that every kind of sandbox has
-//! - [`spec`]: what is asked for
-//! - [`lifecycle`]: the two states as two types, so that what a paused sandbox can't do doesn't compile
+//! - [`pool`]: the interface that every kind of sandbox has
+//! - [`spec`]: the description of a sandbox that is to be made
+//! - [`lifecycle`]: the two states as two types, so that asking a paused sandbox for what it can't do doesn't compile
 //! - [`budget`]: the memory that all sandboxes share
-//! - [`line`]: one end of a local socket, as guests and the warden speak by
+//! - [`line`]: one end of a local socket, by which the worker speaks with guests and the warden
 //! - [`sock`]: the SOCK kind, made by the warden
 //!
-//! Failure: a sandbox may die at any moment; its owner learns it from [`lifecycle::Obituary`], keeps the value, and drops
-//! it when done. If what makes sandboxes dies, every pending creation fails and [`Pool::gone`] resolves.
+//! Failure: a sandbox may die at any moment; its owner learns that from [`lifecycle::Obituary`], keeps the [`Running`] or [`Paused`]
+//! value, and drops it when done. If what makes the sandboxes (for SOCK: the warden) dies, every pending creation fails and
+//! [`Pool::gone`] resolves.
 //!
-//! Another kind is a folder beside `sock/`, or a crate of its own: a [`Pool`], a [`Handle`] for each sandbox, and a line where the worker
-//! is put together. `ol-sandbox-fake` is one, for tests.
+//! Another kind of sandbox would be a folder beside `sock/`, or a crate of its own: a [`Pool`], a [`Handle`] for each sandbox, and a line
+//! of code where the worker is put together. `ol-sandbox-fake` is one, for tests.
 
 pub mod budget;
 pub mod lifecycle;

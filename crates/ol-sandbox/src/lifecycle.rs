@@ -1,5 +1,6 @@
-//! A sandbox's life as types: only a [`Running`] one can be paused, only a [`Paused`] one resumed, each once. What that means is its
-//! kind's affair, which gives each sandbox a [`Handle`].
+//! A sandbox's states as types: only a [`Running`] one can be paused, and only a [`Paused`] one resumed.
+//!
+//! How that is done depends on the kind of sandbox, which implements it as a [`Handle`].
 
 use crate::budget::{Hold, Reservation};
 use crate::spec::{Ancestor, Parent, SandboxId};
@@ -12,23 +13,25 @@ use tokio::sync::watch;
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It exited with this status.
+    /// The process exited with this status.
     Exited(i32),
-    /// This signal killed it.
+    /// This signal killed the process.
     Signalled(i32),
-    /// It never ran: the step of its set-up that failed, and why.
+    /// The process never ran: the step of its set-up that failed, and why.
     NotStarted(String),
 }
 
-/// What a kind of sandbox does to one that it made. Its drop has the sandbox destroyed, whatever it does, and doesn't wait for that.
+/// How a kind of sandbox controls one that it made.
+///
+/// Dropping the handle has the sandbox destroyed, whatever it is doing, and doesn't wait for that.
 pub trait Handle: fmt::Debug + Send + Sync + 'static {
-    /// Begins to stop all of its processes, which happens soon, see [`Self::is_frozen`].
+    /// Begins to stop all of the sandbox's processes; [`Self::is_frozen`] says when they have stopped.
     ///
     /// # Errors
     /// When it can't.
     fn freeze(&self) -> io::Result<()>;
 
-    /// Lets them go on.
+    /// Lets the sandbox's processes go on.
     ///
     /// # Errors
     /// When it can't.
@@ -44,14 +47,14 @@ pub trait Handle: fmt::Debug + Send + Sync + 'static {
 /// How a sandbox's first process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// The process's end.
+    /// How the process ended.
     pub cause: Cause,
-    /// Processes of the sandbox that the kernel killed for want of memory, over its life.
+    /// How many processes of the sandbox the kernel killed for want of memory, over its whole life.
     pub oom_kills: u64,
 }
 
 impl Death {
-    /// Did the kernel kill it for want of memory?
+    /// Did the kernel kill the first process for want of memory?
     #[must_use]
     pub fn out_of_memory(&self) -> bool {
         self.oom_kills > 0 && self.cause == Cause::Signalled(9)
@@ -64,30 +67,30 @@ impl fmt::Display for Death {
             Cause::Signalled(_) if self.out_of_memory() => write!(f, "it ran out of memory"),
             Cause::Signalled(signal) => write!(f, "signal {signal} ended it"),
             Cause::Exited(status) => write!(f, "it exited with status {status}"),
-            // The step is for the operator's log; a caller learns only that it never ran.
+            // The step is for the operator's log; a caller learns only that the process never ran.
             Cause::NotStarted(_) => write!(f, "it could not be started"),
         }
     }
 }
 
-/// Where one learns of a sandbox's death; outlives the sandbox.
+/// Tells of a sandbox's death; outlives the sandbox.
 #[derive(Clone, Debug)]
 pub struct Obituary(watch::Receiver<Option<Death>>);
 
 impl Obituary {
-    /// Where `receiver` is told.
+    /// An obituary of the sandbox whose death is sent to `receiver`.
     #[must_use]
     pub fn new(receiver: watch::Receiver<Option<Death>>) -> Self {
         Self(receiver)
     }
 
-    /// Has it died?
+    /// How the sandbox died, if it has.
     #[must_use]
     pub fn death(&self) -> Option<Death> {
         self.0.borrow().clone()
     }
 
-    /// Resolves when it has died; `None` if what makes sandboxes was gone before it could tell.
+    /// Resolves when the sandbox has died; `None` if the maker of the sandboxes ended before it could tell.
     pub async fn wait(&mut self) -> Option<Death> {
         self.0
             .wait_for(Option::is_some)
@@ -97,8 +100,9 @@ impl Obituary {
     }
 }
 
-/// What both states hold. Its drop has the sandbox destroyed and does not wait; its kind gives the memory back when nothing is left
-/// of it.
+/// What both states hold.
+///
+/// Dropping it has the sandbox destroyed and doesn't wait for that; its kind gives the memory back when nothing is left of the sandbox.
 #[derive(Debug)]
 struct Core {
     id: SandboxId,
@@ -117,7 +121,7 @@ impl Core {
     }
 }
 
-/// The memory of a sandbox in either state. Not to be kept: it holds that memory too.
+/// The memory of a sandbox in either state. Not to be kept for long: it keeps that memory reserved too.
 #[derive(Clone, Debug)]
 pub struct Allotment {
     id: SandboxId,
@@ -125,13 +129,13 @@ pub struct Allotment {
 }
 
 impl Allotment {
-    /// Whose it is.
+    /// The sandbox whose memory this is.
     #[must_use]
     pub fn id(&self) -> SandboxId {
         self.id
     }
 
-    /// How much it is.
+    /// How much memory it is.
     #[must_use]
     pub fn size(&self) -> MiB {
         self.hold().size()
@@ -142,7 +146,7 @@ impl Allotment {
         self.hold().shrink_to(size);
     }
 
-    /// Adds `more`, of the same budget.
+    /// Adds `more`, a reservation from the same budget.
     pub fn grow(&self, more: Reservation) {
         self.hold().merge(more);
     }
@@ -161,8 +165,10 @@ pub struct Running(Core);
 pub struct Paused(Core);
 
 impl Running {
-    /// A sandbox that its kind has just made. `pid`: the host's number of its first process, where it has one. `hold`: its memory, which
-    /// its kind keeps a part in until nothing is left of it.
+    /// A sandbox that its kind has just made.
+    ///
+    /// `pid`: the pid, on the host, of its first process, if its kind has processes. `hold`: its memory, of which the kind keeps a clone
+    /// until nothing is left of the sandbox.
     #[must_use]
     pub fn new(
         id: SandboxId,
@@ -186,7 +192,7 @@ impl Running {
         self.0.allotment()
     }
 
-    /// It as the parent of others, which only a zygote can be.
+    /// This sandbox, which must be a zygote, as the parent of others.
     #[must_use]
     pub fn as_parent(&self) -> Parent {
         Parent::Zygote(Ancestor {
@@ -201,20 +207,20 @@ impl Running {
         self.0.id
     }
 
-    /// For people: its first process, by the host's number where it has one.
+    /// Names the sandbox's first process for people, by its pid on the host if it has one.
     #[must_use]
     pub fn process(&self) -> String {
         let pid = self.0.pid.map(|pid| format!("pid {pid}"));
         pid.unwrap_or_else(|| "no process of this host".to_owned())
     }
 
-    /// Where its death will be told.
+    /// Tells of this sandbox's death.
     #[must_use]
     pub fn obituary(&self) -> Obituary {
         self.0.obituary.clone()
     }
 
-    /// Begins to freeze it; its processes stop soon, see [`Paused::frozen`].
+    /// Begins to freeze the sandbox; [`Paused::frozen`] says when its processes have stopped.
     ///
     /// # Errors
     /// When its kind can't; the sandbox is destroyed then.
@@ -237,7 +243,7 @@ impl Paused {
         self.0.allotment()
     }
 
-    /// Thaws it.
+    /// Thaws the sandbox.
     ///
     /// # Errors
     /// When its kind can't; the sandbox is destroyed then.

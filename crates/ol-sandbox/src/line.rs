@@ -1,8 +1,9 @@
-//! One end of a local socket, for one who reads and others who write, none of whom needs it for himself.
+//! One end of a local socket, which one task can read and others write through a shared reference.
 //!
-//! It is watched for arrivals and for room, as every socket of tokio is, although that wakes this process whenever the other end reads
-//! something: once for each call, just as the function begins to work. Watching for arrivals only was tried. It saves that wake-up, and
-//! made a call of a lone client 6% slower: the core that would have been awake has fallen asleep by the time the answer comes.
+//! The socket is watched for arriving bytes and for room to write, as every tokio socket is, although that wakes this process whenever
+//! the other end reads something: once for each call, just as the function begins to work. Watching for arriving bytes only was tried.
+//! That saves the wake-up, but made the calls of a lone client 6% slower: the core that would have been awake has fallen asleep by the
+//! time the answer comes.
 
 use bytes::BytesMut;
 use ol_sys::socket::{receive, watch};
@@ -15,16 +16,16 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug)]
 pub struct Line(AsyncFd<OwnedFd>);
 
-/// What one try to read brought.
+/// What one attempt to read returned.
 pub(crate) enum Got<T> {
     /// Something, and there may be more.
     More(T),
-    /// Something, and it was all.
+    /// Something, and nothing more is there at present.
     All(T),
 }
 
 impl Line {
-    /// Watches `socket`, which must not block. Call it inside a tokio runtime.
+    /// Watches `socket`, which must be non-blocking. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// When the socket can't be watched.
@@ -32,8 +33,9 @@ impl Line {
         watch(socket.into()).map(Self)
     }
 
-    /// Waits until something came, and appends it to `into` as far as that has room, which it must have. Returns how many bytes that
-    /// were: 0 when the other end is closed. Safe to cancel.
+    /// Waits for bytes, and appends them to `into` as far as it has spare capacity, which it must have.
+    ///
+    /// Returns how many bytes were received: 0 when the other end is closed. Safe to cancel.
     ///
     /// # Errors
     /// Those of recv(2).
@@ -41,7 +43,7 @@ impl Line {
         let room = into.capacity() - into.len();
         debug_assert!(room > 0, "nothing received would read as the end");
         self.read(|socket| {
-            // Less than there was room for is all that there was.
+            // If fewer bytes came than there was room for, nothing more is there.
             receive(socket, into).map(|count| match count {
                 _ if count == room => Got::More(count),
                 _ => Got::All(count),
@@ -50,7 +52,7 @@ impl Line {
         .await
     }
 
-    /// Sends all of `bytes`. Not to be dropped half way: what was sent by then can't be taken back.
+    /// Sends all of `bytes`. The future must not be dropped half way: what was sent by then can't be taken back.
     ///
     /// # Errors
     /// Those of send(2).
@@ -87,7 +89,7 @@ impl Line {
         Ok(shutdown(&self.0, Shutdown::Write)?)
     }
 
-    /// Tries to read until there is something.
+    /// Repeats `attempt` until something can be read.
     pub(crate) async fn read<T>(
         &self,
         mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<Got<T>>,
@@ -107,12 +109,12 @@ impl Line {
         }
     }
 
-    /// Tries to write until there is room.
+    /// Repeats `attempt` until there is room to write.
     pub(crate) async fn write<T>(
         &self,
         mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
-        // There is room nearly always, and of a new socket the event loop hasn't said so yet.
+        // The first attempt doesn't wait for the event loop: there is nearly always room, and for a new socket the loop hasn't said so yet.
         match attempt(self.0.as_fd()) {
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}

@@ -1,4 +1,4 @@
-//! The door of the sandbox layer: what every kind of sandbox offers to the layer above.
+//! The interface of the sandbox layer: what every kind of sandbox offers to the layer above.
 
 use crate::lifecycle::{Allotment, Running};
 use crate::line::Line;
@@ -11,49 +11,49 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 
-/// What sandboxes of a kind can do beside running a program. What one can't is not asked of it.
+/// What sandboxes of a kind can do beside running a program. The layer above doesn't ask for what they can't do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
-    /// They can be zygotes, and forked from one; a leaf can be made ahead and given its content by [`Pool::assign`].
+    /// They can be zygotes, and be forked from one; a leaf can be made ahead and given its content by [`Pool::assign`].
     pub fork: bool,
     /// They can be paused.
     pub freeze: bool,
-    /// Their networks.
+    /// The networks that they can have.
     pub networks: &'static [Network],
 }
 
-/// Whether sandboxes have [`Network::Egress`].
+/// Whether sandboxes can have [`Network::Egress`].
 #[derive(Debug)]
 pub enum Egress {
-    /// They have.
+    /// They can.
     On {
-        /// The host forwards packets only since now.
+        /// The host didn't forward packets before; it was switched on for this worker.
         forwarding_is_new: bool,
-        /// Takes their questions of names.
+        /// Receives the sandboxes' DNS queries.
         udp: UdpSocket,
-        /// Takes those that are too long for a datagram.
+        /// Receives DNS queries whose answers don't fit into a datagram.
         tcp: StdTcpListener,
     },
-    /// It was not asked for.
+    /// Egress is not configured.
     Off,
-    /// This machine can't, and why.
+    /// This host can't provide egress, and why.
     Unable(String),
 }
 
-/// A sandbox just made, with the worker's ends of its two lines.
+/// A sandbox that was just made, with the worker's ends of its sockets and pipe.
 #[derive(Debug)]
 pub struct Created {
     /// The sandbox.
     pub sandbox: Running,
-    /// Speaks the guest protocol.
+    /// The socket of the guest protocol.
     pub guest: Line,
-    /// What it writes to standard output and error.
+    /// What the sandbox writes to its standard output and error.
     pub output: pipe::Receiver,
-    /// Of a [`Network::Gate`]: takes the connections that it makes to its own 127.0.0.1:3128, for a proxy.
+    /// With [`Network::Gate`]: accepts the connections that the sandbox makes to its own 127.0.0.1:3128, for a proxy.
     pub gate: Option<TcpListener>,
 }
 
-/// Why there is no sandbox.
+/// Why a sandbox couldn't be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The budget had no room in time.
@@ -61,65 +61,69 @@ pub enum CreateError {
         "no memory for a sandbox of {asked_mb} MiB within {waited:?}: the pool of {pool_mb} MiB is in use"
     )]
     NoMemory {
-        /// What was asked.
+        /// How much was asked for, in MiB.
         asked_mb: u32,
-        /// What there is in all.
+        /// The whole budget, in MiB.
         pool_mb: u32,
-        /// How long it was waited for.
+        /// For how long the call waited.
         waited: Duration,
     },
     /// The mechanism failed; the reason is for the operator's log, not for callers.
     #[error("the sandbox could not be made: {0}")]
     Mechanism(String),
-    /// The zygote failed it: made another way, it may succeed.
+    /// The zygote couldn't fork it. Made in another way, the sandbox may succeed.
     #[error("its zygote could not fork it: {0}")]
     Fork(String),
-    /// What makes them is gone; this worker is about to end.
+    /// What makes sandboxes (for SOCK: the warden) is gone; this worker is about to end.
     #[error("what makes sandboxes is gone")]
     Gone,
 }
 
-/// A future in a box, so that pools of different kinds share one type.
+/// A boxed future, so that [`Pool`] can be used as a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Makes sandboxes of one kind.
 pub trait Pool: Send + Sync + 'static {
-    /// What its sandboxes can do.
+    /// What sandboxes of this pool can do.
     fn abilities(&self) -> Abilities;
 
-    /// Resolves when it is known whether sandboxes can be made: true if so. To be awaited before the first is asked for.
+    /// Resolves when it is known whether sandboxes can be made: true if so. To be awaited before the first [`Self::create`].
     fn ready(&self) -> Pending<'_, bool>;
 
-    /// Resolves when no sandbox can be made any more, and those that there were are gone.
+    /// Resolves when no sandbox can be made any more, and all that there were are gone.
     fn gone(&self) -> Pending<'_, ()>;
 
-    /// Whether its sandboxes have egress, once it is ready. The first who asks gets the sockets by which they ask for names.
+    /// Whether sandboxes of this pool can have egress; known once the pool is ready.
+    ///
+    /// Only the first call gets the sockets that receive their DNS queries.
     fn egress(&self) -> Egress;
 
-    /// Makes one. Dropping the future gives up: what was made by then is destroyed.
+    /// Makes a sandbox. If the future is dropped, what was made by then is destroyed.
     ///
     /// # Errors
     /// See [`CreateError`]; nothing remains of a failed attempt.
     fn create(&self, spec: SandboxSpec) -> Pending<'_, Result<Created, CreateError>>;
 
-    /// Gives a leaf that was made without code its code and its limits. Only asked if its sandboxes can fork.
+    /// Gives its code and limits to a leaf that was made without code. Only called if [`Abilities::fork`].
     ///
     /// # Errors
-    /// See [`CreateError`]; the leaf is of no use then, unless there was no memory.
+    /// See [`CreateError`]; the leaf can't be used afterwards, except after [`CreateError::NoMemory`].
     fn assign<'a>(
         &'a self,
         leaf: &'a Running,
         content: &'a Content,
     ) -> Pending<'a, Result<(), CreateError>>;
 
-    /// Lowers the memory that a sandbox may use to what it uses and `room` more, and gives back what that frees; what it could not give
-    /// up stays its own. For a zygote that has imported what it will, and for what is paused. Not to be dropped half way.
+    /// Lowers a sandbox's memory limit to what it uses plus `room`, and gives the rest back to the budget.
+    ///
+    /// If the limit can't be lowered as far, the sandbox keeps what its limit is then. For zygotes that have imported all that they will,
+    /// and for paused sandboxes. The future must not be dropped before it resolves.
     fn downsize<'a>(&'a self, sandbox: &'a Allotment, room: MiB) -> Pending<'a, ()>;
 
-    /// Gets back what [`Self::downsize`] gave away, up to `memory` in all. Waits for it at most `patience`.
+    /// Reserves again what [`Self::downsize`] gave back, and raises the limit to `memory`. Waits at most `patience` for the budget.
     ///
     /// # Errors
-    /// [`CreateError::NoMemory`], and then it has what it had; [`CreateError::Mechanism`] if the limit can't be raised.
+    /// [`CreateError::NoMemory`], and then the sandbox keeps the memory it had; [`CreateError::Mechanism`] if the limit can't be raised.
     fn regain<'a>(
         &'a self,
         sandbox: &'a Allotment,
@@ -127,9 +131,11 @@ pub trait Pool: Send + Sync + 'static {
         patience: Duration,
     ) -> Pending<'a, Result<(), CreateError>>;
 
-    /// Gives back to the budget what `sandbox` doesn't use, and `room` is not given back; sets its limit to `most` all the same. For a zygote that
-    /// has imported: a page that it writes to while a child still has the old one counts twice in its group. That grows with its children, whose own
-    /// memory in the budget they never use up so.
+    /// Gives back to the budget what `sandbox` doesn't use, except for `room`, but sets its limit to `most`.
+    ///
+    /// For a zygote that has imported all that it will, whose use may exceed its reservation: when it writes to a page that a child still
+    /// shares, the old and the new page both count in the zygote's cgroup. That grows with the number of children, but those pages aren't
+    /// counted in the children's cgroups, so that the children's own reservations aren't used up and cover the excess.
     fn give_back<'a>(&'a self, sandbox: &'a Allotment, room: MiB, most: MiB) -> Pending<'a, ()>;
 
     /// Memory that no sandbox holds.

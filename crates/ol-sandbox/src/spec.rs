@@ -1,4 +1,4 @@
-//! What may be asked of a [`Pool`](crate::Pool): the words for a sandbox that is to be made, the same for every kind.
+//! What may be asked of a [`Pool`](crate::Pool): the description of a sandbox that is to be made, the same for every kind.
 
 use crate::budget::Hold;
 use ol_model::{Limits, OomScope};
@@ -13,9 +13,9 @@ pub struct SandboxId(pub u64);
 /// A directory on this host that a sandbox sees and can't change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
-    /// Its number, which is its name beneath the directory of code: for kinds that know that directory and are told no paths.
+    /// The folder's name in the worker's directory of code; for kinds of sandbox that know that directory and are given no paths.
     pub number: u64,
-    /// Where it is: for kinds that are told.
+    /// The folder's path; for kinds of sandbox that are given paths.
     pub path: Arc<Path>,
 }
 
@@ -25,43 +25,43 @@ pub enum Packages {
     /// Nothing.
     #[default]
     None,
-    /// The entries of the store that have the names of the empty directories in this one: of `NAME` its `files`, and of one that
-    /// begins with a dot all.
+    /// The store's entries that are named by the empty directories in this folder: of an entry `NAME` only its `files`, of an entry whose
+    /// name begins with a dot everything.
     Named(Folder),
-    /// All of it.
+    /// The whole store.
     All,
 }
 
 /// How a sandbox reaches a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// Not at all: loopback only.
+    /// No network but loopback.
     #[default]
     None,
-    /// A network of its own with a way out, and to nothing private.
+    /// A network of its own, from which it reaches public addresses but no private ones.
     Egress,
-    /// That of this host. Only for [`Parent::Root`].
+    /// The network of this host. Only for sandboxes with [`Parent::Root`].
     Host,
-    /// As [`Self::None`], and the worker gets a socket that listens inside, at 127.0.0.1:3128.
+    /// As [`Self::None`], but the worker gets a socket that listens inside the sandbox, at 127.0.0.1:3128.
     Gate,
 }
 
 /// Which process a sandbox descends from.
 #[derive(Clone, Debug, Default)]
 pub enum Parent {
-    /// None: its program is started anew in an empty shell.
+    /// No sandbox: its program is started anew in an empty shell.
     #[default]
     Root,
     /// A zygote, from which it is forked.
     Zygote(Ancestor),
 }
 
-/// A zygote as its children see it. While a child lives, its zygote's memory counts as used: they share it.
+/// A zygote as its children see it. While a child lives, its zygote's memory stays reserved, because they share pages.
 #[derive(Clone, Debug)]
 pub struct Ancestor {
-    /// Its number.
+    /// The zygote's number.
     pub id: SandboxId,
-    /// Its memory.
+    /// The zygote's memory.
     pub hold: Hold,
 }
 
@@ -78,35 +78,35 @@ pub enum Role {
     },
 }
 
-/// What to make.
+/// Describes a sandbox to make.
 #[derive(Clone, Debug)]
 pub struct SandboxSpec {
-    /// Whom it is forked from.
+    /// What the sandbox is forked from.
     pub parent: Parent,
-    /// What it is for.
+    /// What the sandbox is for.
     pub role: Role,
-    /// What is in it.
+    /// What the sandbox contains and may use.
     pub content: Content,
-    /// What its guest socket holds for it from the first instant; empty or at most [`LONGEST_OPENING`] bytes.
+    /// Bytes that the guest finds in its socket when it starts; at most [`LONGEST_OPENING`].
     pub opening: Vec<u8>,
 }
 
-/// So much fits a socket that nobody reads yet, in bytes.
+/// How many bytes fit into a socket that nobody reads yet.
 pub const LONGEST_OPENING: usize = 64 << 10;
 
-/// What of a sandbox can be settled when it is there already.
+/// What can also be set when the sandbox exists already, by [`Pool::assign`](crate::Pool::assign).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// What it may use; its memory is reserved from the budget for as long as it exists.
+    /// What the sandbox may use; its memory is reserved from the budget for as long as the sandbox exists.
     pub limits: Limits,
-    /// What dies when it runs out of memory.
+    /// What is killed when the sandbox runs out of memory.
     pub oom: OomScope,
-    /// The code at `/handler`; nothing if `None`.
+    /// The code at `/handler`; no code if `None`.
     pub code: Option<Folder>,
     /// What of the package store lies at `/packages`.
     pub packages: Packages,
-    /// How it reaches a network. [`Network::Host`] and [`Network::Gate`] can't be assigned later, and zygotes have [`Network::None`].
+    /// The sandbox's network. [`Network::Host`] and [`Network::Gate`] can't be assigned later, and zygotes have [`Network::None`].
     pub network: Network,
-    /// How long to wait for memory before giving up.
+    /// How long to wait for the budget to have the memory.
     pub patience: Duration,
 }

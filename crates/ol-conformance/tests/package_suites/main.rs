@@ -1,13 +1,15 @@
-//! The own tests of numpy, pandas and requests, run in a function and at the same time, by the same Python, with the same packages, without a
-//! sandbox. What has another outcome inside is ours: to be mended, or to be told in docs/contributing/package-suites.md with its reason.
+//! Runs the test suites of numpy, pandas and requests in a function, and at the same time without a sandbox.
+//!
+//! Both use the same Python and the same packages. A test whose outcome differs inside shows a fault of the worker: it has to be mended, or
+//! listed in docs/contributing/package-suites.md with its reason.
 //!
 //! ```text
 //!   order (package, paths, options) ─┬─▶ POST /run/suite ─▶ f.py in a sandbox ───────▶ outcomes ─┐
 //!                                    └─▶ unshare, setpriv ─▶ f.py, an ordinary user ─▶ outcomes ─┴▶ compared
 //! ```
 //!
-//! - `places`: the two places
-//! - `outcomes`: what came of each test, counted and compared
+//! - `places`: runs tests in the function, and without a sandbox
+//! - `outcomes`: counts and compares the outcomes of the tests
 
 mod outcomes;
 mod places;
@@ -20,22 +22,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// Runs tests; what it does is said there.
+/// The function that runs the tests; its own comments describe it.
 const RUNNER: &str = include_str!("f.py");
 const SETTINGS: &str = include_str!("ol.yaml");
 
-/// Tests to be run together.
+/// Tests that are run together.
 struct Part {
     package: &'static str,
     paths: &'static [&'static str],
     options: &'static [&'static str],
-    /// Whether they expect to be run in the folder of the package.
+    /// Whether the tests expect to be run in the package's folder.
     there: bool,
-    /// Fewer that pass mean that something else was tested than is thought.
+    /// How many tests must pass at least: fewer would mean that something else was tested than intended.
     passing: usize,
 }
 
-/// A worker with the function `suite`, which has these packages and files.
+/// Compares `parts` on a worker with the function `suite`, which has these packages and files.
 fn with_suite(requirements: &str, prepare: impl FnOnce(&PackageIndex, &Path), parts: &[Part]) {
     let index = PackageIndex::passing_pypi(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let mirror = format!("pip_mirror={}", index.url());
@@ -62,7 +64,7 @@ fn with_suite(requirements: &str, prepare: impl FnOnce(&PackageIndex, &Path), pa
     });
 }
 
-/// Runs `part` in both places at once; returns a text for each difference that isn't told, and each that is told and isn't there.
+/// Runs `part` in both places at once; returns a text for each difference that isn't listed, and for each listed one that isn't there.
 fn compare(worker: &Worker<'_>, folder: &Path, part: &Part) -> Vec<String> {
     let order = json!({
         "package": part.package,
@@ -90,7 +92,7 @@ fn compare(worker: &Worker<'_>, folder: &Path, part: &Part) -> Vec<String> {
     inside.differences(&outside)
 }
 
-/// Its main part is a test of its own.
+/// numpy and what its tests need. The main part of numpy's suite is a test of its own here.
 const NUMPY: &str = "numpy==2.2.6\npytest==8.4.2\nhypothesis==6.170.17\npytest-timeout==2.4.0\n";
 
 const fn part_of_numpy(paths: &'static [&'static str], passing: usize) -> Part {
@@ -122,7 +124,7 @@ fn numpy_core() {
     with_suite(NUMPY, |_, _| (), &parts);
 }
 
-/// Nothing that wants a network or takes long; what needs files that the wheel doesn't have is skipped.
+/// Excludes tests that need a network or take long, and skips those that need files which the wheel doesn't have.
 const PANDAS: &[&str] = &[
     "--no-strict-data-files",
     "-m",
@@ -139,7 +141,7 @@ fn pandas() {
         there: false,
         passing,
     };
-    // Version 4 of dateutil is newer than this pandas, and 200 of these tests fail with it, anywhere.
+    // Version 4 of dateutil is newer than this pandas: 200 of these tests fail with it, inside and outside of a sandbox.
     let requirements = "pandas==2.3.3\nnumpy==2.2.6\npython-dateutil==2.9.0.post0\n\
                         pytest==8.4.2\nhypothesis==6.170.17\n";
     let parts = [
@@ -161,7 +163,7 @@ fn pandas() {
     with_suite(requirements, |_, _| (), &parts);
 }
 
-/// Its tests aren't in the wheel, but in the sources, whose hash this is.
+/// The source archive of requests, which holds the tests that the wheel doesn't, and its SHA-256.
 const REQUESTS: (&str, &str) = (
     "requests-2.34.2.tar.gz",
     "f288924cae4e29463698d6d60bc6a4da69c89185ad1e0bcc4104f584e960b9ed",
@@ -188,7 +190,7 @@ fn fetch_tests_of_requests(index: &PackageIndex, folder: &Path) {
         let reply = client.and_then(|mut client| client.request("GET", path, &[], b""));
         reply.expect("the index answers")
     };
-    // An index knows where a file is once it has had the page.
+    // The index knows where a file is only after it has fetched the package's page.
     let _ = get("/simple/requests/");
     let (name, expected) = REQUESTS;
     let sources = get(&format!("/files/{name}"));

@@ -1,4 +1,4 @@
-//! What came of each test of a run, as the runner tells it; and what differs from another run's.
+//! The outcome of each test of a run, as the runner reports it, and the differences between two runs.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,10 +6,10 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader, Read};
 use std::time::Instant;
 
-/// Where the differences that remain are told, each test by its name.
+/// The page that lists the remaining differences, each test by its name.
 const TOLD: &str = include_str!("../../../../docs/contributing/package-suites.md");
 
-/// Of one run.
+/// The outcomes of one run.
 pub struct Outcomes {
     /// Outcome (`passed`, `failed`, `skipped`) and report of each test.
     tests: BTreeMap<String, (String, String)>,
@@ -17,10 +17,10 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Reads what the runner tells, to its end.
+    /// Reads the runner's whole report.
     ///
     /// # Errors
-    /// When it breaks off (the last test that was told of is named), or the tests weren't run.
+    /// When the report breaks off (the last reported test is named), or the tests weren't run.
     pub fn read(told: impl Read) -> Result<Self, String> {
         let begun = Instant::now();
         let mut tests = BTreeMap::new();
@@ -32,7 +32,7 @@ impl Outcomes {
             let text = |at: usize| told[at].as_str().unwrap_or_default().to_owned();
             if told[0] == "exit" {
                 let seconds = begun.elapsed().as_secs_f64();
-                // All passed, or some failed; anything else means that they weren't run.
+                // 0: all passed; 1: some failed; anything else means that the tests weren't run.
                 return match told[1].as_i64() {
                     Some(0 | 1) => Ok(Self { tests, seconds }),
                     code => Err(format!("pytest ended with {code:?} after {tests:?}")),
@@ -44,18 +44,18 @@ impl Outcomes {
         Err(format!("it ended after {last}"))
     }
 
-    /// How many had this outcome.
+    /// How many tests had this outcome.
     pub fn count(&self, outcome: &str) -> usize {
         self.tests.values().filter(|(is, _)| is == outcome).count()
     }
 
-    /// Those that failed, each with its report's last line.
+    /// The tests that failed, each with the last line of its report.
     pub fn failed(&self) -> impl Iterator<Item = (&str, &str)> {
         let failed = self.tests.iter().filter(|(_, (is, _))| is == "failed");
         failed.map(|(test, (_, why))| (test.as_str(), why.lines().last().unwrap_or_default()))
     }
 
-    /// A text for each test that has another outcome here than in `outside` and isn't told, or is told and has not.
+    /// A text for each test whose outcome differs from that in `outside` and isn't listed in [`TOLD`], or is listed and doesn't differ.
     pub fn differences(&self, outside: &Self) -> Vec<String> {
         let missing = ("missing".to_owned(), String::new());
         let all: BTreeSet<&String> = self.tests.keys().chain(outside.tests.keys()).collect();

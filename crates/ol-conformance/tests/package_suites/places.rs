@@ -1,4 +1,4 @@
-//! Where tests are run: in a function, and without a sandbox.
+//! Runs tests in a function, and without a sandbox.
 
 use crate::outcomes::Outcomes;
 use ol_testkit::Worker;
@@ -9,10 +9,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// In the function `suite`.
+/// Runs the tests of `order` in the function `suite`.
 ///
 /// # Panics
-/// When it doesn't answer, or not to the end.
+/// When the function doesn't answer, or its answer breaks off.
 pub fn inside(worker: &Worker<'_>, order: &str) -> Outcomes {
     let mut client = worker.connect();
     client
@@ -28,15 +28,15 @@ pub fn inside(worker: &Worker<'_>, order: &str) -> Outcomes {
         .unwrap_or_else(|error| panic!("inside: {error}; its log:\n{}", worker.log_of("suite")))
 }
 
-/// As an ordinary user without rights, with the function's environment, and with no network but a loopback.
+/// Runs the tests as an ordinary user, with the function's environment, and with no network but loopback.
 ///
 /// # Panics
-/// When it can't be run, or not to the end.
+/// When the runner can't be started, or doesn't come to its end.
 pub fn outside(worker: &Worker<'_>, folder: &Path, order: &str) -> Outcomes {
     let permit = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own");
     };
-    // Nobody but root may pass a test's place; this user may.
+    // Only root may enter a test's directories; here this user has to.
     for path in folder.ancestors().skip(1).take(2) {
         permit(path, 0o711);
     }

@@ -1,10 +1,11 @@
-//! What may differ between the kinds of start, each with the reason. Whatever isn't here must be the same, byte for byte.
+//! What may differ between the kinds of start, each with the reason. Everything else must be the same, byte for byte.
+//!
 //! docs/explain/starts.md has the same list.
 
 const AUXILIARY: &str = "the kernel told it to the zygote's program when that started; nothing tells it to a process that is forked, \
                          and os.getuid() asks anew";
 
-/// Name of what the probe tells (after `import.` or `call.`), and why it may differ.
+/// The name of a value that the probe tells (after `import.` or `call.`), and why it may differ.
 pub(crate) const ALLOWED: [(&str, &str); 7] = [
     ("auxiliary.11", AUXILIARY),
     ("auxiliary.12", AUXILIARY),

@@ -1,6 +1,6 @@
-//! The functions that look: one of each kind, with the same files beside it.
+//! The functions that run the probe: one of each kind, with the same files beside it.
 
-/// What looks; see there.
+/// The module that tells everything a program can see of itself; its own comments describe it.
 const PROBE: &str = include_str!("probe.py");
 
 const F: &str = "
@@ -34,13 +34,13 @@ async def app(scope, receive, send):
     await send({'type': 'http.response.body', 'body': json.dumps({'import': at_import, 'call': probe.look()}).encode()})
 ";
 
-/// It asks for some of what a function may have set for itself.
+/// An `ol.yaml` with some of the settings that a function may have.
 const SETTINGS: &str = "
 environment: {TZ: Europe/Prague, PYTHONPATH: '/handler/own', GREETING: hello}
 limits: {procs: 32, mem_mb: 100, scratch_mb: 32}
 ";
 
-/// Their names, and how each is installed.
+/// The functions' names, and the files that each is installed with.
 pub(crate) fn all() -> [(&'static str, Vec<(&'static str, &'static str)>); 3] {
     [("f", F), ("wsgi", WSGI), ("asgi", ASGI)].map(|(name, source)| {
         let files = vec![

@@ -1,5 +1,7 @@
-//! However a function's sandbox began, the function sees the same: a probe tells everything that a program can see of itself, at
-//! import and in a call, and the kinds of start are compared byte for byte, but for a written-down list ([`differences`]).
+//! A function sees the same, in whatever way its sandbox was started.
+//!
+//! A probe tells everything that a program can see of itself, at import and in a call. The kinds of start are compared byte for byte,
+//! except for a list of allowed differences ([`differences`]).
 
 use ol_testkit::{Place, Starts, Worker, bases, eventually, in_place};
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ mod functions;
 /// What the probe told: name → value.
 type Told = BTreeMap<String, Value>;
 
-/// Each function's answer for each kind of start that `starts` leads to: the first call's, and one's after a pause.
+/// Collects each function's answers for the kinds of start that `starts` leads to: that of the first call, and of one after a pause.
 fn ask(place: &Place, starts: Starts, told: &mut BTreeMap<(String, String), Told>) {
     let worker = place.up_with(starts, &["mem_pool_mb=1000"]);
     for (name, files) in functions::all() {
@@ -52,7 +54,7 @@ fn call(worker: &Worker<'_>, name: &str, kind: &str) -> Told {
     told
 }
 
-/// The names whose values differ, that may not.
+/// The names whose values differ although they may not.
 fn differing(one: &Told, other: &Told) -> Vec<String> {
     let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
     let may = |name: &str| {
@@ -69,7 +71,7 @@ fn differing(one: &Told, other: &Told) -> Vec<String> {
     names.iter().filter(differ).map(|name| line(name)).collect()
 }
 
-/// Compares all kinds of start on the base that `place` is made with.
+/// Compares all kinds of start on the base of `place`.
 fn compare(place: &Place, python: &str) {
     let mut told = BTreeMap::new();
     for starts in [Starts::Fresh, Starts::Fork, Starts::Blank] {
@@ -82,7 +84,7 @@ fn compare(place: &Place, python: &str) {
             json!("found"),
             "{python} {name} {kind}"
         );
-        // A resumed one is compared with its own first call, so that a difference is told once.
+        // A resumed instance is compared with its own first call, so that each difference is reported once.
         let with = kind.strip_prefix("resume of ").unwrap_or("fresh");
         for line in differing(&told[&(name.clone(), with.to_owned())], seen) {
             found.push(format!(

@@ -1,5 +1,6 @@
-//! The routes beside `/run`, in two routers: [`open`] for everybody, and [`admin`] for who looks after the worker. Off the hot path, so
-//! written with axum.
+//! The routes other than `/run`, in two routers: [`open`] for everybody, and [`admin`] for whoever administers the worker.
+//!
+//! They aren't on the hot path, so they are written with axum.
 
 use super::run::Ends;
 use super::upload::{self, Uploads};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 pub(crate) struct Context {
     pub lambdas: Arc<Lambdas>,
     pub uploads: Arc<Uploads>,
-    /// By whom it is asked.
+    /// How requests to these routes come in.
     pub door: Door,
 }
 
@@ -40,15 +41,15 @@ pub(crate) enum Door {
     Socket,
 }
 
-/// What the routes of [`open`] are to be used with.
+/// What a client is told that uses a wrong method for a route of [`open`].
 const OPEN_METHODS: &str = "whether the worker is well is for GET";
 
-/// Whether the worker is well. Nothing guards these: they tell nothing else.
+/// The routes that tell whether the worker is well. The guard lets web pages ask them, since they tell nothing else.
 pub(crate) fn open(lambdas: Arc<Lambdas>) -> Router {
     health(move || lambdas.accepts())
 }
 
-/// The same of whatever `accepts` calls.
+/// The routes of [`open`] for anything whose `accepts` says whether it takes calls.
 pub(crate) fn health(accepts: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
     let ready = async move |headers: HeaderMap| {
         if accepts() {
@@ -64,7 +65,9 @@ pub(crate) fn health(accepts: impl Fn() -> bool + Clone + Send + Sync + 'static)
         .method_not_allowed_fallback(wrong_method(OPEN_METHODS))
 }
 
-/// What changes the worker or tells something of it. A guard that asks who sends a request belongs around what this returns.
+/// The routes that change the worker or tell something of it.
+///
+/// An authentication of clients would belong around the router that this returns.
 pub(crate) fn admin(context: Context) -> Router {
     let door = context.door;
     let router = Router::new()
@@ -89,11 +92,11 @@ pub(crate) fn admin(context: Context) -> Router {
     by(door, router)
 }
 
-/// `admin`, as it is by that door.
+/// `admin` with the routes that only that door has.
 pub(crate) fn by(door: Door, admin: Router) -> Router {
     match door {
         Door::Port => admin,
-        // Who asks there wants to be sure whom he asked.
+        // A client of the socket file wants to be sure which worker answers.
         Door::Socket => admin.route("/pid", get(async || format!("{}\n", std::process::id()))),
     }
 }
@@ -156,7 +159,7 @@ async fn store(
     };
     let from = parts.extensions.get::<Ends>().and_then(|ends| ends.client);
     let stored = async {
-        // Before it is waited for.
+        // Checked before waiting for the body.
         if !context.lambdas.accepts() {
             return Err(UploadError::Draining.into());
         }
@@ -197,7 +200,9 @@ async fn delete(
     }
 }
 
-/// `NAME.cnt` and `NAME.ms-avg` as the original has them; the quantiles in µs are ours. Integers.
+/// Answers `GET /stats`: all values are integers.
+///
+/// `NAME.cnt` and `NAME.ms-avg` are the original OpenLambda's; the values in µs are this project's.
 pub(crate) async fn stats() -> impl IntoResponse {
     Json(Value::Object(stats_document()))
 }
@@ -224,7 +229,7 @@ fn stats_document() -> Map<String, Value> {
     document
 }
 
-/// What `/stats` shows, as the text that is kept when the worker ends.
+/// What `/stats` shows, as the text that is written to a file when the worker ends.
 pub(crate) fn stats_text() -> String {
     format!("{:#}\n", Value::Object(stats_document()))
 }
@@ -259,7 +264,7 @@ async fn debug(State(context): State<Context>) -> String {
     text
 }
 
-/// Answers a method that a route doesn't have; `remedy` says which has which.
+/// Answers a method that a route doesn't have; `remedy` says which methods are for what.
 pub(crate) fn wrong_method(
     remedy: &'static str,
 ) -> impl Fn(Request<Body>) -> Ready<axum::response::Response> + Clone + Send + Sync + 'static {
@@ -274,7 +279,7 @@ pub(crate) fn wrong_method(
     }
 }
 
-/// Answers where there is no route; `remedy` says where there is one.
+/// Answers a path without a route; `remedy` names some that exist.
 pub(crate) fn nowhere(
     remedy: &'static str,
 ) -> impl Fn(Request<Body>) -> Ready<axum::response::Response> + Clone + Send + Sync + 'static {
@@ -288,7 +293,7 @@ pub(crate) fn nowhere(
     }
 }
 
-/// Answers one control request, from a client at one of the `ends`.
+/// Answers one control request of a connection with these `ends`.
 pub(crate) async fn answer(
     router: Router,
     ends: Ends,

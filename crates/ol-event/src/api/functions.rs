@@ -1,4 +1,4 @@
-//! What a function is: its configuration, its packages, and how far a newer version is.
+//! What the worker tells of a function: its configuration, its packages, and how far the preparation of a newer version is.
 
 use super::control::{Context, Door, Refusal, named, refuse};
 use crate::respond::Problem;
@@ -10,17 +10,20 @@ use ol_lambda::{FunctionState, Preparation};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The longest that an answer is held back.
+/// How many seconds an answer may wait at most.
 const LONGEST: u64 = 60;
 
-/// What stands for a variable's value where it isn't shown.
+/// What is shown instead of a variable's value.
 const HIDDEN: &str = "***";
 
-/// The original's keys, then ours, then what was granted, the packages, and how far the newest version is.
+/// Answers `GET /registry/NAME/config`.
 ///
-/// `?values=1`: with the values of variables, which are often secrets; on the worker's own socket only.
+/// The document has the original OpenLambda's keys, then this project's, the granted limits, the packages, and the newest version's
+/// preparation.
 ///
-/// `?wait=SECONDS&after=NUMBER`: as long as its preparation is at the step of that number, the answer waits.
+/// `?values=1`: also shows the values of variables, which are often secrets; on the worker's own socket only.
+///
+/// `?wait=SECONDS&after=NUMBER`: the answer waits, for at most SECONDS, while the preparation is still at the step of that number.
 pub(super) async fn config(
     State(context): State<Context>,
     Path(name): Path<String>,
@@ -43,7 +46,7 @@ pub(super) async fn config(
     }
 }
 
-/// Which step the caller has seen, and how long it waits for the next.
+/// The number of the step that the caller has seen, and how long it waits for the next one.
 fn seen(query: &str) -> Result<Option<(u64, Duration)>, String> {
     let (mut wait, mut after) = (None, 0);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -55,7 +58,7 @@ fn seen(query: &str) -> Result<Option<(u64, Duration)>, String> {
         match key {
             "wait" => wait = Some(number()?),
             "after" => after = number()?,
-            // As every other route does.
+            // Unknown keys are ignored, as on every other route.
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! The routes: [`run`] on the hot path, [`control`] for everything else (with [`functions`] and [`packages`]); [`sandboxes`] instead of both in `server_mode: "sock"`.
+//! The routes: [`run`] on the hot path, [`control`] for everything else (with [`functions`], [`packages`] and [`upload`]); [`sandboxes`]
+//! instead of both in `server_mode: "sock"`.
 
 pub(crate) mod control;
 mod functions;

@@ -1,4 +1,4 @@
-//! The package store over HTTP: what is in it, and what is to go.
+//! The package store over HTTP: lists its packages and removes them.
 
 use super::control::{Context, Refusal, refuse};
 use crate::respond::Problem;
@@ -54,7 +54,7 @@ pub(super) async fn remove(
     }
 }
 
-/// `?quota_mb=MIB`, or what is configured.
+/// Removes unused packages until the store fits into `?quota_mb=MIB`, or into the configured quota.
 pub(super) async fn collect(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
@@ -76,7 +76,7 @@ pub(super) async fn collect(
     ))
 }
 
-/// In bytes.
+/// The query's quota in bytes.
 fn quota(query: &str) -> Result<Option<u64>, std::num::ParseIntError> {
     let mut pairs = query.split('&');
     let number = pairs.find_map(|pair| pair.strip_prefix("quota_mb="));

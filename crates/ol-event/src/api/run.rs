@@ -1,4 +1,4 @@
-//! `ANY /run/NAME[/path][?query]`: a request becomes an invocation, its answer the response.
+//! `ANY /run/NAME[/path][?query]`: turns a request into an invocation, and the function's answer into the response.
 
 use crate::body::ResponseBody;
 use crate::incoming::{self, RequestBody};
@@ -10,7 +10,7 @@ use ol_lambda::{Answer, Headers, HttpRequest, Invocation, InvocationId, Lambdas,
 use ol_model::{FunctionConfig, FunctionName, MiB};
 use std::net::SocketAddr;
 
-/// Headers that belong to one connection (RFC 9110, 7.6.1) or that we write ourselves.
+/// Headers that belong to one connection (RFC 9110, 7.6.1) or that the worker writes: a function can't set them.
 const NOT_THE_FUNCTIONS: [&str; 7] = [
     "connection",
     "keep-alive",
@@ -21,29 +21,29 @@ const NOT_THE_FUNCTIONS: [&str; 7] = [
     "upgrade",
 ];
 
-/// Begins the names of headers that are the worker's word: a function's would be taken for it.
+/// The prefix of the headers that only the worker may set: callers would take a function's for the worker's.
 const OURS: &str = "x-ol-";
 
-/// Names the invocation, for `ol logs NAME --invocation`.
+/// The answer's header with the invocation's id, for `ol logs NAME --invocation`.
 const X_OL_INVOCATION: HeaderName = HeaderName::from_static("x-ol-invocation");
 
-/// Asks, by `1`, where the time goes; and answers that.
+/// The header by which a caller asks, with `1`, how long each phase of the call takes, and by which that is answered.
 const X_OL_TIMING: HeaderName = HeaderName::from_static("x-ol-timing");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The part of `path` that names the function, and what follows it, if `path` is one of ours.
+/// The part of `path` that names the function, and what follows it; `None` if `path` isn't below `/run/`.
 fn name_in(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/run/")?;
     Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
 }
 
-/// The two ends of a connection; unknown for those that aren't TCP.
+/// The addresses of a connection's two ends; unknown if it isn't TCP.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ends {
     pub client: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
-    /// It came when no place was left: it is told whether the worker is well, and nothing else.
+    /// The connection was accepted beyond `max_connections`: it is told whether the worker is well, and nothing else.
     pub spare: bool,
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn run(
     response
 }
 
-/// `id` as a header. By hand, since every answer has one and the general way costs as much as all other headers.
+/// `id` as a header value. Formatted by hand, since every answer has one and `to_string` costs as much as all other headers together.
 fn numbered(id: InvocationId) -> HeaderValue {
     let (mut text, mut at) = ([0; 8 + 1 + 20], 29);
     let mut before = |byte: u8| {
@@ -125,7 +125,7 @@ async fn answer(
         headers: &Lines(&parts.headers),
     };
     let mut target = Some(target);
-    // Not held while a body is waited for: its version's code and packages may be to go.
+    // The target isn't held while a body is waited for: it would keep its version's code and packages from being removed.
     let look = || match target.take() {
         Some(target) => target.has_room(&invocation),
         None => Ok(()),
@@ -134,7 +134,7 @@ async fn answer(
     let target = match target {
         Some(target) => target,
         None => {
-            // Another version may serve by now.
+            // Another version may serve by now, so the target is looked up anew.
             let target = lambdas.target(&name, id).await?;
             method_is_allowed(target.config(), parts.method.as_str())?;
             target
@@ -143,7 +143,7 @@ async fn answer(
     Ok(target.invoke(&invocation, body, phases).await?)
 }
 
-/// The rule of a function's `triggers.http`.
+/// Refuses a method that the function's `triggers.http` doesn't allow.
 fn method_is_allowed(config: &FunctionConfig, sent: &str) -> Result<(), Problem> {
     if config.allows(sent) {
         return Ok(());
@@ -157,7 +157,7 @@ fn method_is_allowed(config: &FunctionConfig, sent: &str) -> Result<(), Problem>
     Err(problem.with(ALLOW, &allowed.join(", ")))
 }
 
-/// The server as the client named it; where it listens, if he named none.
+/// The server's host and port as the client named them; `localhost` and the port where it listens, if the client named none.
 fn named(headers: &HeaderMap, at: Option<SocketAddr>) -> (&str, u16) {
     let port = at.map_or(80, |at| at.port());
     let named = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -165,7 +165,7 @@ fn named(headers: &HeaderMap, at: Option<SocketAddr>) -> (&str, u16) {
         return ("localhost", port);
     };
     match named.rsplit_once(':') {
-        // Not the colons within an IPv6 address.
+        // A colon within the brackets of an IPv6 address doesn't begin a port.
         Some((host, number)) if !number.contains(']') => (host, number.parse().unwrap_or(port)),
         _ => (named, 80),
     }
@@ -200,7 +200,8 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
         if NOT_THE_FUNCTIONS.contains(&&*name) || name.starts_with(OURS) {
             continue;
         }
-        // HTTP allows what an answer has; and to append fails over 2¹⁵ names, which the bound on an answer's head rules out.
+        // Neither fails: an answer's headers were checked before, and appending fails only beyond 2¹⁵ names, which the bound on an answer's
+        // head rules out.
         if let (Ok(name), Ok(value)) = (
             HeaderName::try_from(name),
             HeaderValue::from_maybe_shared(value),
@@ -210,7 +211,7 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
     }
     let whole = response.body().size_hint().exact();
     if method == Method::HEAD {
-        // Of a body that comes in parts the function hears that nobody wants it.
+        // If the body comes in parts, dropping it tells the function that nobody wants it.
         *response.body_mut() = ResponseBody::whole("");
     }
     if let Some(length) = length(status, method, announced, whole) {
@@ -221,8 +222,9 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
     response
 }
 
-/// The `Content-Length` of an answer (RFC 9110, 8.6, 15.3.5, 15.3.6 and 15.4.5): `announced` by the function, `whole` if its body is
-/// at hand.
+/// The `Content-Length` of an answer (RFC 9110, 8.6, 15.3.5, 15.3.6 and 15.4.5).
+///
+/// `announced` is what the function said; `whole` is the body's length if the body is at hand.
 fn length(
     status: StatusCode,
     method: &Method,
@@ -230,12 +232,12 @@ fn length(
     whole: Option<u64>,
 ) -> Option<u64> {
     match status {
-        // Of 304 it would be what a 200 would have had, which nobody needs.
+        // For 304 the length would be that of the 200's body, which nobody needs.
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => None,
         StatusCode::RESET_CONTENT => Some(0),
-        // What GET would have had. A function that leaves out the body and doesn't say its length leaves it unknown.
+        // The length that GET would have had. It is unknown if the function left out the body and didn't announce a length.
         _ if method == Method::HEAD => announced.or(whole.filter(|length| *length > 0)),
-        // Of one that comes in parts the function may know it, and is held to it.
+        // For a body in parts the function may have announced a length, and is held to it.
         _ => whole.or(announced),
     }
 }

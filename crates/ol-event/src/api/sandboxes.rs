@@ -1,4 +1,5 @@
-//! The routes of `server_mode: "sock"`: sandboxes driven directly. The first five are the original's, with its answers.
+//! The routes of `server_mode: "sock"`: sandboxes driven directly. The first five of [`admin`] are the original OpenLambda's, and answer
+//! as it does.
 
 use super::control::{Door, Refusal, by, health, measured, nowhere, refuse, stats, wrong_method};
 use super::upload::broke_off;
@@ -15,22 +16,22 @@ use http::{HeaderMap, Request, StatusCode};
 use ol_lambda::{Direct, DirectError, Order};
 use std::sync::Arc;
 
-/// The longest body: the event of `/run` goes to the guest in one window.
+/// The longest body in bytes: the event of `/run` is sent to the guest in one window of the guest protocol.
 const LONGEST_BODY: u64 = 1 << 20;
 
-/// Whether the worker is well.
+/// The routes that tell whether the worker is well.
 pub(crate) fn open(direct: Arc<Direct>) -> Router {
     health(move || direct.accepts())
 }
 
-/// All others. Who may use them can run any code.
+/// All other routes. Whoever may use them can run any code.
 pub(crate) fn admin(direct: Arc<Direct>, door: Door) -> Router {
     let router = Router::new()
         .route("/create", post(create))
         .route("/destroy/{id}", post(destroy))
         .route("/pause/{id}", post(pause))
         .route("/unpause/{id}", post(unpause))
-        // The original has all its routes under POST.
+        // The original OpenLambda has all its routes under POST.
         .route("/debug", get(debug).post(debug))
         .route("/run/{id}", post(run))
         .route("/stats", get(stats))
@@ -57,7 +58,7 @@ impl From<DirectError> for Problem {
     }
 }
 
-/// The body of a request. Before it is waited for, `look` says whether the head is enough to refuse the request.
+/// Takes the body of a request. Before waiting for it, `look` may refuse the request by its head alone.
 async fn taken(
     request: Request<Body>,
     look: impl FnOnce() -> Result<(), DirectError>,

@@ -1,5 +1,6 @@
-//! A bundle on its way in: streamed to a file of its own, which is gone when the request is, however it ends. How many come at once, and
-//! how much disk they hold together, is bounded.
+//! Receives a bundle: streams it to a file of its own, which is removed when the request ends, however it ends.
+//!
+//! How many bundles arrive at once, and how much disk they hold together, is bounded.
 
 use crate::crowd::{Crowd, Full};
 use crate::incoming::BodyError;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
-/// Is the version to serve whether it can be started or not? `?force=1` says so.
+/// Does the query say `force=1`: is the version to serve even if it can't be started?
 pub(crate) fn forced(query: &str) -> Result<bool, Problem> {
     let mut forced = false;
     for pair in query.split('&') {
@@ -30,30 +31,30 @@ pub(crate) fn forced(query: &str) -> Result<bool, Problem> {
                 let text = "force in the query is 1 or 0; write force=1 to have a version served that can't be started";
                 return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-request", text));
             }
-            // As every other route does.
+            // Unknown keys are ignored, as on every other route.
             _ => {}
         }
     }
     Ok(forced)
 }
 
-/// What uploads may take.
+/// How large uploads may be, and how many there may be at once.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadLimits {
-    /// One bundle.
+    /// The largest bundle.
     pub each: MiB,
-    /// All that are on their way, together.
+    /// The most that all arriving bundles may hold together.
     pub together: MiB,
-    /// How many may be on their way; half of them from one address.
+    /// How many may arrive at once; half of them from one address.
     pub count: usize,
 }
 
-/// The uploads that are on their way.
+/// The uploads that are in progress.
 pub(crate) struct Uploads {
     folder: PathBuf,
     limits: UploadLimits,
     crowd: Arc<Crowd>,
-    /// Bytes of all of them.
+    /// Bytes that all uploads hold together.
     bytes: AtomicU64,
     failing: Seldom,
 }
@@ -66,7 +67,7 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Where it lies.
+    /// The path of the bundle's file.
     pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
@@ -96,7 +97,7 @@ impl Drop for Upload {
 }
 
 impl Uploads {
-    /// None yet; they are kept in `folder` while they arrive.
+    /// Begins without uploads; their files are kept in `folder`.
     pub(crate) fn new(folder: PathBuf, limits: UploadLimits) -> Arc<Self> {
         Arc::new(Self {
             folder,
@@ -107,7 +108,7 @@ impl Uploads {
         })
     }
 
-    /// Writes `body`, which somebody at `from` sends, to a new file.
+    /// Writes `body`, which a client at `from` sends, to a new file.
     pub(crate) async fn receive(
         self: &Arc<Self>,
         body: Body,
@@ -130,7 +131,7 @@ impl Uploads {
         })?;
         let failed = |error| self.failed(&error);
         let file = match NamedTempFile::new_in(&self.folder) {
-            // Somebody removed it.
+            // Something removed the folder.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = std::fs::create_dir_all(&self.folder);
                 made.and_then(|()| NamedTempFile::new_in(&self.folder))
@@ -151,7 +152,7 @@ impl Uploads {
             writer.write_all(&part).await.map_err(failed)?;
         }
         writer.flush().await.map_err(failed)?;
-        // It has arrived. What is made of it may take a while, and keeps nobody from sending.
+        // The bundle has arrived. Preparing it may take a while, which must not keep others from uploading.
         drop(place);
         Ok(upload)
     }
@@ -178,7 +179,7 @@ fn full(text: String) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "uploads-full", text).later()
 }
 
-/// The words for a body that isn't there whole.
+/// The error for a body that didn't arrive whole.
 pub(super) fn broke_off(error: &axum::Error) -> Problem {
     let body = error
         .source()

@@ -1,4 +1,4 @@
-//! Pausing and resuming: one write to a file of the sandbox's own cgroup, which the warden opened and handed over.
+//! Pauses and resumes a sandbox by one write to a file of its cgroup, which the warden opened and handed over.
 
 use rustix::io::{pread, pwrite};
 use std::io;
@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 /// The file or files that freeze one sandbox.
 #[derive(Debug)]
 pub(crate) enum Freezer {
-    /// cgroup v2 `cgroup.freeze` and `cgroup.events`.
+    /// cgroup v2: `cgroup.freeze` and `cgroup.events`.
     V2 { freeze: OwnedFd, events: OwnedFd },
-    /// cgroup v1 `freezer.state`.
+    /// cgroup v1: `freezer.state`.
     V1 { state: OwnedFd },
 }
 

@@ -1,4 +1,4 @@
-//! One SOCK sandbox, as its owner holds it.
+//! The [`Handle`] of a SOCK sandbox.
 
 use super::freezer::Freezer;
 use super::link::Link;
@@ -6,7 +6,7 @@ use crate::lifecycle::Handle;
 use ol_warden::protocol::SandboxId;
 use std::io;
 
-/// Freezes by a write to a file; its drop asks the warden for the sandbox's end.
+/// Freezes a sandbox by a write to a file; its drop asks the warden to destroy the sandbox.
 #[derive(Debug)]
 pub(super) struct SockHandle {
     pub id: SandboxId,

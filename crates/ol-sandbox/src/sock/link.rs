@@ -1,8 +1,8 @@
-//! The one task that speaks with the warden. It owns the table of sandboxes and of those that wait for one.
+//! The one task that speaks with the warden. It owns the table of sandboxes and of the callers that wait for one.
 //!
-//! Channel: any number of [`Link`]s send [`Order`]s; the channel is unbounded because each order belongs to a sandbox, whose
-//! number the budget bounds, and because a drop must never wait. When every link is gone the task ends; when the
-//! socket ends (the warden died) the task ends too, every waiting creation fails, and `gone` resolves.
+//! Any number of [`Link`]s send [`Order`]s to the task by a channel. The channel is unbounded because each order belongs to a sandbox,
+//! and the budget bounds the number of sandboxes, and because a drop must never wait. The task ends when every link is dropped; it
+//! also ends when the socket ends (the warden died): then every waiting creation fails, and `Pool::gone` resolves.
 
 use crate::budget::Hold;
 use crate::lifecycle::Death;
@@ -23,16 +23,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// `ETOOMANYREFS` of sendmsg(2).
 const TOO_MANY_REFERENCES: i32 = rustix::io::Errno::TOOMANYREFS.raw_os_error();
 
-/// The worker's view of a leaf that was made.
+/// A sandbox that the warden has made.
 #[derive(Debug)]
 pub(crate) struct Made {
     pub pid: i32,
     pub freezer: Freezer,
-    /// Listens inside.
+    /// With `Network::Gate`: a socket that listens inside the sandbox.
     pub gate: Option<OwnedFd>,
 }
 
-/// What the warden has said of networks: whether there is egress, and the sockets that came with it.
+/// What the warden has said of networks: whether there is egress, and the sockets that it sent for it.
 pub(crate) type Networks = Arc<Mutex<Option<(Egress, Vec<OwnedFd>)>>>;
 
 enum Order {
@@ -53,22 +53,22 @@ enum Order {
         done: oneshot::Sender<u64>,
     },
     Destroy(SandboxId),
-    /// Answers when no sandbox is left that was asked to be destroyed.
+    /// Answered when no sandbox is left whose destruction was asked for.
     Drained(oneshot::Sender<()>),
 }
 
-/// One sandbox in the table, from its request until the warden says that nothing is left.
+/// One sandbox in the table, from the request to make it until the warden says that nothing is left of it.
 struct Entry {
     made: Option<oneshot::Sender<Result<Made, CreateError>>>,
     assigned: Option<oneshot::Sender<Option<String>>>,
-    /// In the order of the requests, which is that of the answers.
+    /// In the order of the requests; the warden answers in the same order.
     resized: VecDeque<oneshot::Sender<u64>>,
     death: watch::Sender<Option<Death>>,
     ending: bool,
     _memory: Memory,
 }
 
-/// The memory that a sandbox keeps others from: its own, and its zygote's, which it shares.
+/// The memory that stays reserved while a sandbox exists: its own, and its zygote's, whose pages it shares.
 pub(crate) struct Memory {
     pub _own: Hold,
     pub _shared: Option<Hold>,
@@ -77,11 +77,11 @@ pub(crate) struct Memory {
 /// What is known of the warden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Warden {
-    /// It has not spoken yet.
+    /// The warden hasn't sent anything yet.
     Starting,
-    /// It makes sandboxes.
+    /// The warden can make sandboxes.
     Ready,
-    /// It is gone, and with it every sandbox.
+    /// The warden is gone, and with it every sandbox.
     Gone,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Starts the task on the worker's end of the socket. The second value tells of the warden.
+    /// Starts the task on the worker's end of the socket. The second value tells the warden's state.
     pub(crate) fn start(socket: OwnedFd) -> io::Result<(Self, watch::Receiver<Warden>)> {
         rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::NONBLOCK)?;
         let socket = Line::new(socket)?;
@@ -112,13 +112,13 @@ impl Link {
         Ok((link, watched))
     }
 
-    /// What the warden said of egress when it was ready, once.
+    /// What the warden said of egress when it became ready; `None` before that, and after the first call that got it.
     pub(crate) fn take_networks(&self) -> Option<(Egress, Vec<OwnedFd>)> {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         networks.take()
     }
 
-    /// Asks for a leaf. `fds` are its ends of the guest socket and the output pipe.
+    /// Asks for a sandbox. `fds` are its ends of the guest socket and the output pipe.
     pub(crate) async fn create(
         &self,
         id: SandboxId,
@@ -144,7 +144,7 @@ impl Link {
                 entry,
             })
             .map_err(|_| CreateError::Gone)?;
-        // Whoever stops waiting here leaves a sandbox that nobody owns: the guard destroys it.
+        // If this future is dropped while it waits, nobody owns the sandbox: the guard destroys it.
         let guard = Abandoned {
             link: self,
             id,
@@ -157,7 +157,7 @@ impl Link {
         made.map(|made| (made, obituary))
     }
 
-    /// Gives a leaf its content; says why not, if not.
+    /// Gives a leaf its content; returns the warden's reason if it refused.
     pub(crate) async fn assign(
         &self,
         id: SandboxId,
@@ -169,14 +169,14 @@ impl Link {
         answer.await.map_err(|_| CreateError::Gone)
     }
 
-    /// Sets a memory limit; returns what it is then in bytes, `None` if the sandbox is gone.
+    /// Sets a sandbox's memory limit; returns the limit afterwards in bytes, or `None` if the sandbox is gone.
     pub(crate) async fn resize(&self, id: SandboxId, memory: Size) -> Option<u64> {
         let (done, answer) = oneshot::channel();
         self.orders.send(Order::Resize { id, memory, done }).ok()?;
         answer.await.ok().filter(|memory| *memory > 0)
     }
 
-    /// Asks for the end of a sandbox; does not wait.
+    /// Asks the warden to destroy a sandbox; does not wait.
     pub(crate) fn destroy(&self, id: SandboxId) {
         // If the task is gone, so is the warden, and with it every sandbox.
         let _ = self.orders.send(Order::Destroy(id));
@@ -185,7 +185,7 @@ impl Link {
     pub(crate) async fn drained(&self) {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Drained(done)).is_ok() {
-            // An error means that the warden is gone, and then nothing is left either.
+            // An error means that the warden is gone, and with it every sandbox.
             let _ = wait.await;
         }
     }
@@ -287,7 +287,7 @@ impl Task {
         loop {
             let send = |socket: BorrowedFd<'_>| protocol::send(socket, request, &fds);
             match self.socket.write(send).await {
-                // The kernel counts descriptors under way for all of root; those before us will arrive.
+                // The kernel limits the descriptors in flight of all root's processes together; earlier ones will arrive and make room.
                 Err(error) if error.raw_os_error() == Some(TOO_MANY_REFERENCES) => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -316,7 +316,7 @@ impl Task {
                     return Ok(());
                 };
                 let made = made(pid, freezer, fds);
-                // If its owner stopped waiting, his guard has asked for its end.
+                // If the owner stopped waiting, its guard (`Abandoned`) has asked for the sandbox's destruction.
                 let _ = entry.made.take().map(|owner| owner.send(made));
             }
             Event::Refused {
@@ -383,7 +383,7 @@ impl Task {
     }
 }
 
-/// The files beside [`Event::Created`]: the freezer's, and a gate's.
+/// A sandbox from the descriptors that came with [`Event::Created`]: the freezer's files, then a gate's socket if there is one.
 fn made(pid: i32, kind: FreezerKind, fds: Vec<OwnedFd>) -> Result<Made, CreateError> {
     let mut files = fds.into_iter();
     let mut file = || {
@@ -409,7 +409,7 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::os::fd::AsFd;
 
-    /// A link, what it says of the warden, and the warden's end of the socket.
+    /// A link, the warden's state as the link tells it, and the warden's end of the socket.
     fn link() -> (Link, watch::Receiver<Warden>, OwnedFd) {
         let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
         let pair = socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None);

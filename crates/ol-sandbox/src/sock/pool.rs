@@ -30,7 +30,7 @@ pub struct SockPool {
 }
 
 impl SockPool {
-    /// A pool on the worker's end of the warden's socket. Call it inside a tokio runtime.
+    /// A pool on the worker's end of the warden's socket. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// When the socket can't be watched.
@@ -46,7 +46,7 @@ impl SockPool {
 
     async fn warden_is(&self, what: impl Fn(Warden) -> bool) -> Warden {
         let mut warden = self.warden.clone();
-        // An error means that the task is gone without a word, and then so is the warden.
+        // An error means that the link's task ended without telling; then the warden is gone too.
         warden
             .wait_for(|warden| what(*warden))
             .await
@@ -67,7 +67,7 @@ impl SockPool {
         let (guest, theirs) = UnixStream::pair().map_err(mechanism)?;
         guest.set_nonblocking(true).map_err(mechanism)?;
         let guest = OwnedFd::from(guest);
-        // Nobody reads it yet, and it fits: written in one go.
+        // Nobody reads the socket yet, and the opening fits into it: one write suffices.
         if !opening.is_empty() && rustix::io::write(&guest, &opening) != Ok(opening.len()) {
             return Err(CreateError::Mechanism("the opening is too long".to_owned()));
         }
@@ -93,7 +93,7 @@ impl SockPool {
         };
         let making = self.link.create(id, wire, fds, memory);
         let made = if parent.is_some() {
-            // A zygote runs code of others: it may do anything, and nothing at all.
+            // A zygote runs foreign code, which may keep it from ever answering.
             tokio::time::timeout(FORK_PATIENCE, making)
                 .await
                 .unwrap_or_else(|_| {
@@ -164,7 +164,7 @@ fn whole(bytes: u64) -> MiB {
     MiB(u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX))
 }
 
-/// Its number for the warden.
+/// The sandbox's number in the warden's protocol.
 fn named(sandbox: &Allotment) -> protocol::SandboxId {
     protocol::SandboxId(sandbox.id().0)
 }
@@ -238,7 +238,7 @@ impl Pool for SockPool {
         Box::pin(async move {
             self.downsize(sandbox, room).await;
             let most = Size::Bytes(most.bytes());
-            // If it is gone, whoever uses it will see that.
+            // If the sandbox is gone, whoever uses it will notice.
             let _ = self.link.resize(named(sandbox), most).await;
         })
     }
@@ -254,7 +254,7 @@ impl Pool for SockPool {
             if missing.0 == 0 {
                 return Ok(());
             }
-            // Held before the limit is raised: if nobody waits for that any more, too much is held rather than too little.
+            // Reserved before the limit is raised: if this future is dropped in between, too much is reserved rather than too little.
             let more = self.reserve(missing, patience).await?;
             sandbox.grow(more);
             let size = Size::Bytes(memory.bytes());
@@ -266,7 +266,7 @@ impl Pool for SockPool {
                         "its memory limit can't be raised".to_owned(),
                     ))
                 }
-                // It is gone, and whoever uses it will see that.
+                // The sandbox is gone; whoever uses it will notice.
                 None => Ok(()),
             }
         })

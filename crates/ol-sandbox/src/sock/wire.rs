@@ -1,4 +1,4 @@
-//! The door's words as the warden's, which have no paths and no names in them, and back.
+//! Translates between this crate's types and those of the warden's protocol, which contains no paths and no names.
 
 use crate::lifecycle::Cause;
 use crate::spec::{Content, Network, Packages, Role};
