@@ -53,8 +53,10 @@ impl Functions {
             if let Some(function) = functions.known(name) {
                 function.look_again();
             }
-            let name = name.clone();
-            runtime.spawn(async move { functions.news_of(&name).await });
+            if functions.common.serving.are_heard() {
+                let name = name.clone();
+                runtime.spawn(async move { functions.news_of(&name).await });
+            }
         }));
         tokio::spawn(tend(known.clone()));
         let versions = move || known.upgrade().map_or_else(Vec::new, |f| f.versions());
@@ -169,13 +171,11 @@ impl Functions {
         version
     }
 
-    /// The registry has announced that `name` changed: the next call will look at it.
+    /// Looks at the registry for subscribers after it announced that `name` changed.
     ///
-    /// Triggers call a function only after they know of it; thus, if there are subscribers, the registry is looked at now.
+    /// Triggers call a function only after they know of it, so the look can't wait for the next call.
     async fn news_of(&self, name: &FunctionName) {
-        if self.common.serving.are_heard()
-            && let Ok(function) = self.find(name).await
-        {
+        if let Ok(function) = self.find(name).await {
             // An error is in the function's log already.
             let _ = self.look(&function).await;
         }

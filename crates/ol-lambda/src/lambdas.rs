@@ -107,7 +107,8 @@ impl Lambdas {
         let function = self.functions.find(name).await?;
         let (version, looked) = match function.fresh_version() {
             Some(version) => (version, None),
-            None => match self.functions.look(&function).await {
+            // Boxed: most calls don't look, and the future is moved for each.
+            None => match Box::pin(self.functions.look(&function)).await {
                 Ok(version) => (version, Some(begun.elapsed())),
                 Err(error) => {
                     function.instances.note(id, &error);

@@ -134,8 +134,8 @@ async fn answer(
     let target = match target {
         Some(target) => target,
         None => {
-            // Another version may serve by now, so the target is looked up anew.
-            let target = lambdas.target(&name, id).await?;
+            // Another version may serve by now, so the target is looked up anew. Boxed: this is rare, and the future is moved for each call.
+            let target = Box::pin(lambdas.target(&name, id)).await?;
             method_is_allowed(target.config(), parts.method.as_str())?;
             target
         }
