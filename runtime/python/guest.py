@@ -122,12 +122,12 @@ def microseconds(began):
 def sections(payload):
     """A sectioned payload as (parsed head or {}, the rest)."""
     length = int.from_bytes(payload[0:4], "little")
-    head = json.loads(payload[4 : 4 + length]) if length else {}
+    head = JSON.raw_decode(payload[4 : 4 + length].decode())[0] if length else {}
     return head, payload[4 + length :]
 
 
 def sectioned(head, rest):
-    text = json.dumps(head).encode()
+    text = to_json(head).encode()
     return len(text).to_bytes(4, "little") + text + rest
 
 
@@ -181,7 +181,7 @@ def bind(payload, flags):
     head, rest = sections(payload)
     os.chdir(HANDLER)  # in a process forked ahead, the working directory is still the folder below the mount of the code
     sys.path_importer_cache.pop(HANDLER, None)
-    environment = head.get("environment", {})
+    environment = head.get("environment", {})  # asked instead of os.environ, where a variable that isn't set costs an exception
     os.environ.update(environment)
     if "TZ" in environment:
         tzset()
@@ -193,7 +193,7 @@ def bind(payload, flags):
         import site
 
         sys.path.extend(p for p in site.getsitepackages() if p not in sys.path)
-    named, packages = os.environ.get("PYTHONPATH"), head.get("path", ())
+    named, packages = environment.get("PYTHONPATH"), head.get("path", ())
     first = [*(map(os.path.abspath, named.split(":")) if named else ()), *packages]
     sys.path[:0] = [p for p in first if p not in sys.path]
     if packages:  # so that a Python that the function starts finds them too
@@ -212,8 +212,7 @@ def bind(payload, flags):
             keep = b""
     module = import_entry(entry, path, code)
     handler = getattr(module, "f", None)
-    named = os.environ.get("OL_WSGI_ENTRY") or os.environ.get("OL_ASGI_ENTRY")
-    if callable(handler) and not named:
+    if callable(handler) and not (environment.get("OL_WSGI_ENTRY") or environment.get("OL_ASGI_ENTRY")):
         return "f", handler, keep
     kind, handler = load("webapp").find_app(module, entry)
     return kind, handler, keep

@@ -43,6 +43,33 @@ def forget():
     del sys.modules[__name__]
 
 
+# What a rehearsal binds and calls. Much of what functions are made of occurs in it, so that the parts of Python that compile and run
+# such code have been used once.
+REHEARSAL = b'''
+import os
+import json
+
+NAME = "warm"
+TABLE = {"a": 1, "b": [2, 3.5]}
+
+
+class Thing:
+    def __init__(self, value=None):
+        self.value = value
+
+
+def f(event):
+    event["name"] = NAME
+    for key, value in TABLE.items():
+        if key not in event and value:
+            event[key] = f"{value}"
+    try:
+        return json.loads("[")
+    except ValueError:
+        return {"thing": Thing(len(event) + 1).value, **event}
+'''
+
+
 def compile_all(guest):
     """Compiles the runtime's files, so that no child of a zygote has to."""
     for file in os.listdir(guest.HERE):
@@ -62,7 +89,7 @@ def nowhere(guest):
 
 
 def warm(guest):
-    """Binds and calls a function that returns its event, and forgets it.
+    """Binds and calls a function, and forgets it.
 
     The work that only a first call causes is then done. In a child of a zygote, the pages that such a call writes to are then the
     child's own already.
@@ -70,7 +97,7 @@ def warm(guest):
     head = {"entry": "_ol_warm.py", "environment": {}, "site_packages": False, "window": 0, "tag": False}
     path = sys.path[:]
     try:
-        for keep, flags in ((b"def f(event):\n    return event\n", 0), (None, guest.COMPILED)):
+        for keep, flags in ((REHEARSAL, 0), (None, guest.COMPILED)):
             kind, handler, compiled = guest.bind(guest.sectioned(head, keep or compiled), flags)
             guest.sectioned({"kind": kind}, compiled)
             guest.answer(nowhere(guest), handler, 0, b'{"a": [1, "b", null, 0.5]}')
