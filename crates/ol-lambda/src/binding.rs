@@ -1,6 +1,6 @@
 //! What tells a guest which function it becomes.
 
-use crate::guest::frame::{CHUNK, HEADER, header};
+use crate::guest::frame::{CHUNK, Outgoing};
 use crate::guest::{Channel, Kind};
 use crate::package_set::PackageSet;
 use crate::version::Version;
@@ -65,27 +65,34 @@ impl Message<'_> {
             .to_le_bytes()
     }
 
+    /// A frame with the head, which is `length` bytes long, and with `code`.
+    fn frame<'a>(&'a self, length: &'a [u8; 4], code: &'a [u8]) -> Outgoing<'a> {
+        Outgoing::new(Kind::Bind, 0)
+            .of([length, self.head.as_bytes(), code])
+            .compiled(self.compiled)
+    }
+
     /// The message as one frame, to be given to a guest before it runs; empty if it is too long for one frame.
     pub(crate) fn opening(&self) -> Vec<u8> {
-        let length = 4 + self.head.len() + self.code.len();
-        if HEADER + length > LONGEST_OPENING {
+        let length = self.length();
+        let frame = self.frame(&length, self.code);
+        if frame.len() > LONGEST_OPENING {
             return Vec::new();
         }
-        let header = header(Kind::Bind, true, self.compiled, 0, length);
-        [&header[..], &self.length(), self.head.as_bytes(), self.code].concat()
+        frame.bytes()
     }
 
     /// Sends the message over the connection of a running guest.
     pub(crate) async fn send(&self, channel: &Channel) {
         let (first, rest) = self.code.split_at(self.code.len().min(CHUNK));
-        let flags = (rest.is_empty(), self.compiled);
-        let parts = [&self.length()[..], self.head.as_bytes(), first];
+        let length = self.length();
+        let frame = self.frame(&length, first).followed(!rest.is_empty());
         // If the guest is gone, that is noticed, with the reason, when its answer is awaited.
-        let _ = channel.send(Kind::Bind, flags, 0, parts).await;
+        let _ = channel.send(frame).await;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {
-            let last = (left.peek().is_none(), false);
-            let _ = channel.send(Kind::Body, last, 0, [chunk, &[], &[]]).await;
+            let body = Outgoing::new(Kind::Body, 0).of([chunk]);
+            let _ = channel.send(body.followed(left.peek().is_some())).await;
         }
     }
 }

@@ -79,6 +79,17 @@ pub enum CreateError {
     Gone,
 }
 
+impl CreateError {
+    /// The same error of a caller that asked several times and has waited for `all` of them together.
+    #[must_use]
+    pub fn after(mut self, all: Duration) -> Self {
+        if let Self::NoMemory { waited, .. } = &mut self {
+            *waited = all;
+        }
+        self
+    }
+}
+
 /// A boxed future, so that [`Pool`] can be used as a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

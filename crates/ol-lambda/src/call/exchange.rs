@@ -8,7 +8,7 @@ use super::clock::{Clock, Stopwatch};
 use super::pump::{Pump, Rest};
 use crate::death::describe;
 use crate::guest::channel::Conversation;
-use crate::guest::frame::{CHUNK, HEADER, sections};
+use crate::guest::frame::{CHUNK, HEADER, Outgoing, sections};
 use crate::guest::{ChannelError, Frame, Kind, head};
 use crate::instance::{Instance, Lost};
 use crate::instances::Lease;
@@ -130,12 +130,9 @@ async fn tell(instance: &Arc<Instance>, id: u32, pump: Option<Pump>) {
             pump.stop().await;
         }
         if listens {
-            let nothing = [&[][..], &[], &[]];
             // If the guest is gone, the reader notices.
-            let _ = instance
-                .channel
-                .send(Kind::Cancel, (true, false), id, nothing)
-                .await;
+            let cancel = Outgoing::new(Kind::Cancel, id);
+            let _ = instance.channel.send(cancel).await;
         }
     };
     let limit = instance.version.limits.runtime;
@@ -190,11 +187,8 @@ async fn send_first(
             let length = u32::try_from(head.len())
                 .expect("the head of a request is bounded in KiB")
                 .to_le_bytes();
-            let parts = [&length[..], &head, &part];
-            instance
-                .channel
-                .send(Kind::Call, (whole, false), id, parts)
-                .await
+            let call = Outgoing::new(Kind::Call, id).of([&length, &head, &part]);
+            instance.channel.send(call.followed(!whole)).await
         }
     };
     let mut sending = Box::pin(sending);

@@ -4,7 +4,7 @@
 //! rather than cancelled, so that no frame is ever cut; until it has stopped, the instance is not free.
 
 use super::clock::Stopwatch;
-use crate::guest::frame::CHUNK;
+use crate::guest::frame::{CHUNK, Outgoing};
 use crate::guest::{ChannelError, Kind};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
@@ -109,9 +109,7 @@ async fn send(
             return Err(Stopped::Told);
         };
         let Some(part) = part else {
-            let end = instance
-                .channel
-                .send(Kind::Body, (true, false), id, [&[], &[], &[]]);
+            let end = instance.channel.send(Outgoing::new(Kind::Body, id));
             return end.await.map_err(gone);
         };
         for chunk in part.map_err(Stopped::Caller)?.chunks(CHUNK) {
@@ -120,10 +118,9 @@ async fn send(
                 _ = &mut stopped => return Err(Stopped::Told),
                 () = window.take(chunk.len()) => {}
             }
-            let body = instance
-                .channel
-                .send(Kind::Body, (false, false), id, [chunk, &[], &[]]);
-            body.await.map_err(gone)?;
+            let body = Outgoing::new(Kind::Body, id).of([chunk]);
+            let sent = instance.channel.send(body.followed(true));
+            sent.await.map_err(gone)?;
         }
     }
 }

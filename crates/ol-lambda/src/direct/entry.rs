@@ -3,7 +3,7 @@
 use super::{DirectError, PATIENCE};
 use crate::backing::{Backing, State, Thaw};
 use crate::death::describe;
-use crate::guest::frame::{CHUNK, WINDOW, sections};
+use crate::guest::frame::{CHUNK, Outgoing, WINDOW, sections};
 use crate::guest::{Channel, ChannelError, Kind};
 use crate::instance::About;
 use crate::instances::refused;
@@ -211,16 +211,13 @@ impl Entry {
         let id = conversation.id;
         let (first, rest) = event.split_at(event.len().min(CHUNK));
         let nothing = 0_u32.to_le_bytes();
-        let whole = (rest.is_empty(), false);
-        self.channel
-            .send(Kind::Call, whole, id, [&nothing, first, &[]])
-            .await?;
+        let call = Outgoing::new(Kind::Call, id).of([&nothing, first]);
+        self.channel.send(call.followed(!rest.is_empty())).await?;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {
-            let last = (left.peek().is_none(), false);
-            self.channel
-                .send(Kind::Body, last, id, [chunk, &[], &[]])
-                .await?;
+            let body = Outgoing::new(Kind::Body, id).of([chunk]);
+            let more = left.peek().is_some();
+            self.channel.send(body.followed(more)).await?;
         }
         let mut answer = BytesMut::new();
         loop {

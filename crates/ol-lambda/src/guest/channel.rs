@@ -3,18 +3,21 @@
 //! There is no permanent reader: a task that waits for an answer and finds nobody reading, reads, and hands frames of other calls
 //! to their owners (leader and followers). Thus a single call reads its own answer in its own task, with no hop in between.
 
-use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, WINDOW, header, join, take};
+use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, Outgoing, WINDOW, join, take};
 use super::mailbox::{Full, Mailbox};
 use bytes::{Buf, BytesMut};
 use ol_sandbox::Line;
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+/// A frame up to this many bytes is copied into one buffer, since a plain write is faster than a vectored one.
+const COPIED: usize = 4096 + HEADER;
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -247,37 +250,25 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends one frame whose payload is `parts`, one after the other, at most `MAX_PAYLOAD` in all.
+    /// Sends one frame.
     ///
     /// Must not be dropped half way: what was written by then can't be taken back.
-    pub(crate) async fn send(
-        &self,
-        kind: Kind,
-        (end, compiled): (bool, bool),
-        id: u32,
-        parts: [&[u8]; 3],
-    ) -> Result<(), ChannelError> {
-        let length = parts.iter().map(|p| p.len()).sum();
-        let header = header(kind, end, compiled, id, length);
+    pub(crate) async fn send(&self, frame: Outgoing<'_>) -> Result<(), ChannelError> {
         let _turn = self.writing.lock().await;
-        if length <= 4096 {
-            // Small frames are copied into one buffer: one plain write instead of a vectored one.
-            let mut frame = Vec::with_capacity(HEADER + length);
-            frame.extend_from_slice(&header);
-            parts.iter().for_each(|part| frame.extend_from_slice(part));
-            return Ok(self.line.send_all(&frame).await?);
+        if frame.len() <= COPIED {
+            return Ok(self.line.send_all(&frame.bytes()).await?);
         }
-        let mut slices = [&header[..], parts[0], parts[1], parts[2]].map(IoSlice::new);
-        Ok(self.line.send_parts(&mut slices).await?)
+        let mut header = [0; HEADER];
+        let mut pieces = frame.pieces(&mut header);
+        Ok(self.line.send_parts(&mut pieces).await?)
     }
 
     /// Lets the guest send `bytes` more of its answer to call `id`.
     pub(crate) async fn grant(&self, id: u32, bytes: u32) {
         let bytes = bytes.to_le_bytes();
         // If the guest is gone, the readers notice.
-        let _ = self
-            .send(Kind::Window, (false, false), id, [&bytes, &[], &[]])
-            .await;
+        let window = Outgoing::new(Kind::Window, id).of([&bytes]);
+        let _ = self.send(window.followed(true)).await;
     }
 
     /// Tells the guest that nothing more will come: it may end in its own time.
@@ -362,8 +353,7 @@ mod tests {
     }
 
     async fn reply(guest: &mut UnixStream, id: u32, text: &[u8]) {
-        let mut bytes = header(Kind::Result, true, false, id, text.len()).to_vec();
-        bytes.extend(text);
+        let bytes = Outgoing::new(Kind::Result, id).of([text]).bytes();
         guest
             .write_all(&bytes)
             .await
@@ -398,10 +388,10 @@ mod tests {
     }
 
     async fn grant(guest: &mut UnixStream, id: u32, bytes: u32) {
-        let mut frame = header(Kind::Window, false, false, id, 4).to_vec();
-        frame.extend(bytes.to_le_bytes());
+        let bytes = bytes.to_le_bytes();
+        let frame = Outgoing::new(Kind::Window, id).of([&bytes]).followed(true);
         guest
-            .write_all(&frame)
+            .write_all(&frame.bytes())
             .await
             .expect("the other end is open");
     }

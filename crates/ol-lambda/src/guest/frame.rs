@@ -1,6 +1,7 @@
 //! Frames as bytes. Nothing that a guest sends is trusted: a frame that breaks the rules is an error.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::io::IoSlice;
 use std::time::Duration;
 
 pub(crate) const HEADER: usize = 12;
@@ -86,21 +87,81 @@ pub(crate) enum FrameError {
     Window,
 }
 
-/// The header of a frame with `length` bytes of payload.
-pub(crate) fn header(
+/// A frame to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
     kind: Kind,
+    id: u32,
     end: bool,
     compiled: bool,
-    id: u32,
-    length: usize,
-) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    let length = u32::try_from(length).expect("we never build a frame over MAX_PAYLOAD");
-    header[0..4].copy_from_slice(&length.to_le_bytes());
-    header[4] = kind as u8;
-    header[5] = if end { END } else { 0 } | if compiled { COMPILED } else { 0 };
-    header[8..12].copy_from_slice(&id.to_le_bytes());
-    header
+    /// The payload: one part after the other, at most [`MAX_PAYLOAD`] in all.
+    parts: [&'a [u8]; 3],
+}
+
+impl<'a> Outgoing<'a> {
+    /// The only frame of its kind for `id` (0: the connection itself), without a payload.
+    pub(crate) fn new(kind: Kind, id: u32) -> Self {
+        Self {
+            kind,
+            id,
+            end: true,
+            compiled: false,
+            parts: [&[]; 3],
+        }
+    }
+
+    /// The same with a payload of these parts, one after the other.
+    pub(crate) fn of<const N: usize>(mut self, parts: [&'a [u8]; N]) -> Self {
+        const { assert!(N <= 3) };
+        self.parts[..N].copy_from_slice(&parts);
+        self
+    }
+
+    /// The same, of which `more` says whether further frames with its id follow.
+    pub(crate) fn followed(self, more: bool) -> Self {
+        Self { end: !more, ..self }
+    }
+
+    /// The same, of which `compiled` says whether the code in it is compiled.
+    pub(crate) fn compiled(self, compiled: bool) -> Self {
+        Self { compiled, ..self }
+    }
+
+    /// How many bytes the frame has, header included.
+    pub(crate) fn len(&self) -> usize {
+        HEADER + self.parts.iter().map(|part| part.len()).sum::<usize>()
+    }
+
+    fn header(&self) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        let length =
+            u32::try_from(self.len() - HEADER).expect("we never build a frame over MAX_PAYLOAD");
+        header[0..4].copy_from_slice(&length.to_le_bytes());
+        header[4] = self.kind as u8;
+        header[5] = if self.end { END } else { 0 } | if self.compiled { COMPILED } else { 0 };
+        header[8..12].copy_from_slice(&self.id.to_le_bytes());
+        header
+    }
+
+    /// The whole frame in one piece.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(self.len());
+        frame.extend_from_slice(&self.header());
+        self.parts
+            .iter()
+            .for_each(|part| frame.extend_from_slice(part));
+        frame
+    }
+
+    /// The whole frame as pieces, of which none is copied but the header, which is put into `header`.
+    pub(crate) fn pieces<'b>(&self, header: &'b mut [u8; HEADER]) -> [IoSlice<'b>; 4]
+    where
+        'a: 'b,
+    {
+        *header = self.header();
+        let [first, second, third] = self.parts;
+        [&header[..], first, second, third].map(IoSlice::new)
+    }
 }
 
 /// Takes a whole frame from the front of `buffer`; if there is none, returns how many bytes `buffer` should hold at least.
@@ -193,8 +254,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_whole_however_they_were_cut() {
-        let mut bytes = header(Kind::Result, true, false, 7, 3).to_vec();
-        bytes.extend(b"abc");
+        let bytes = Outgoing::new(Kind::Result, 7).of([b"abc"]).bytes();
         let mut buffer = BytesMut::new();
         for byte in &bytes[..bytes.len() - 1] {
             buffer.extend([*byte]);
@@ -211,7 +271,7 @@ mod tests {
     #[test]
     fn what_a_guest_may_not_say_is_refused() {
         let with = |kind: u8, length: u32| {
-            let mut bytes = BytesMut::from(&header(Kind::Result, true, false, 0, 0)[..]);
+            let mut bytes = BytesMut::from(&*Outgoing::new(Kind::Result, 0).bytes());
             bytes[0..4].copy_from_slice(&length.to_le_bytes());
             bytes[4] = kind;
             take(&mut bytes)
@@ -224,9 +284,9 @@ mod tests {
     #[test]
     fn parts_of_one_answer_that_are_there_become_one() {
         let mut buffer = BytesMut::new();
-        let mut put = |kind, end, id, text: &[u8]| {
-            buffer.extend(header(kind, end, false, id, text.len()));
-            buffer.extend(text);
+        let mut put = |kind, end: bool, id, text: &[u8]| {
+            let frame = Outgoing::new(kind, id).of([text]);
+            buffer.extend(frame.followed(!end).bytes());
         };
         put(Kind::Body, false, 7, b"a");
         put(Kind::Body, false, 7, b"");

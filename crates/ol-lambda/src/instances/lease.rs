@@ -104,9 +104,14 @@ impl Instances {
         Ok(lease)
     }
 
-    /// Notes why a start has no memory now; `None` once it no longer waits for memory.
-    pub(crate) fn short_of_memory(&self, why: Option<String>) {
-        self.table().short_of_memory = why;
+    /// Notes that a start waits for memory; calls that wait too long for it are told `error`.
+    pub(crate) fn note_memory_shortage(&self, error: CreateError) {
+        self.table().memory_shortage = Some(error);
+    }
+
+    /// Notes that a start doesn't wait for memory, or no longer.
+    pub(crate) fn end_memory_shortage(&self) {
+        self.table().memory_shortage = None;
     }
 
     fn lease(self: &Arc<Self>, instance: Arc<Instance>) -> Lease {
@@ -130,16 +135,8 @@ impl Instances {
             self.resources.make_room(MiB(missing));
             let left = patience.saturating_sub(begun.elapsed());
             match instance.regain(&*self.resources.pool, TURN.min(left)).await {
-                Err(CreateError::NoMemory {
-                    asked_mb, pool_mb, ..
-                }) if begun.elapsed() >= patience => {
-                    let waited = patience;
-                    let error = CreateError::NoMemory {
-                        asked_mb,
-                        pool_mb,
-                        waited,
-                    };
-                    return Err(InvokeError::NoMemory(error.to_string()));
+                Err(error @ CreateError::NoMemory { .. }) if begun.elapsed() >= patience => {
+                    return Err(InvokeError::NoMemory(error.after(patience).to_string()));
                 }
                 // Instances that are idle by now make room.
                 Err(CreateError::NoMemory { .. }) => {}

@@ -156,7 +156,7 @@ async fn create(
     let mut afresh = matches!(version.network, Network::Host | Network::Gate);
     loop {
         if !trial && !instances.wants_start(version) {
-            instances.short_of_memory(None);
+            instances.end_memory_shortage();
             return Ok(None);
         }
         if trial || instances.is_waited_for() {
@@ -184,7 +184,7 @@ async fn create(
                 .await
                 .is_ok()
             {
-                instances.short_of_memory(None);
+                instances.end_memory_shortage();
                 return Ok(Some((Made::Blank(Box::new(blank)), zygote)));
             }
         }
@@ -203,25 +203,18 @@ async fn create(
         let told = !spec.opening.is_empty();
         match instances.resources.pool.create(spec).await {
             Ok(created) => {
-                instances.short_of_memory(None);
+                instances.end_memory_shortage();
                 if zygote.is_some() {
                     instances.resources.zygotes.praise();
                 }
                 return Ok(Some((Made::New { created, told }, zygote)));
             }
-            Err(CreateError::NoMemory {
-                asked_mb, pool_mb, ..
-            }) => {
-                let waited = patience;
-                let error = CreateError::NoMemory {
-                    asked_mb,
-                    pool_mb,
-                    waited,
-                };
+            Err(error @ CreateError::NoMemory { .. }) => {
+                let error = error.after(patience);
                 if trial && begun.elapsed() >= patience {
                     return Err(refused(&error));
                 }
-                instances.short_of_memory(Some(error.to_string()));
+                instances.note_memory_shortage(error);
                 if begun.elapsed() >= patience {
                     return Ok(None);
                 }

@@ -75,8 +75,8 @@ impl Instances {
     fn waited(&self, table: &Table) -> InvokeError {
         let name = self.name.clone();
         let waited = self.resources.settings.queue_wait;
-        match table.short_of_memory.clone() {
-            Some(why) => InvokeError::NoMemory(why),
+        match &table.memory_shortage {
+            Some(error) => InvokeError::NoMemory(error.to_string()),
             None => InvokeError::Waited { name, waited },
         }
     }

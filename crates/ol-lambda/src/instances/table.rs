@@ -12,6 +12,7 @@ use crate::output::Log;
 use crate::resources::Resources;
 use crate::version::Version;
 use ol_model::{FunctionName, MiB};
+use ol_sandbox::CreateError;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +57,7 @@ pub(super) struct Table {
     /// After failed starts that no call waited for: when the next try is due, and how long the pause before it is.
     pub(super) rest: Option<(Instant, Duration)>,
     /// Why a start that waits for memory has none; calls that wait too long are told this.
-    pub(super) short_of_memory: Option<String>,
+    pub(super) memory_shortage: Option<CreateError>,
 }
 
 impl Table {

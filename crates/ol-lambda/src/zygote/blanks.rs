@@ -8,6 +8,7 @@
 use super::demand::Demand;
 use super::root::Zygotes;
 use super::spawn::Zygote;
+use crate::guest::frame::Outgoing;
 use crate::guest::{Channel, Kind};
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
@@ -190,7 +191,7 @@ async fn make(
     let warming = async {
         let mut conversation = channel.about_itself();
         channel
-            .send(Kind::Warm, (true, false), 0, [&[], &[], &[]])
+            .send(Outgoing::new(Kind::Warm, 0))
             .await
             .map_err(|error| error.to_string())?;
         for wanted in [Kind::Ready, Kind::Warmed] {

@@ -1,6 +1,6 @@
 //! Makes a zygote: a sandbox that is told what to import and then to fork.
 
-use crate::guest::frame::sections;
+use crate::guest::frame::{Outgoing, sections};
 use crate::guest::{Channel, ChannelError, Kind};
 use crate::starting::{Greeting, create_unlogged};
 use ol_model::{Limits, MiB, OomScope};
@@ -87,8 +87,8 @@ impl Zygote {
             let length = u32::try_from(head.len())
                 .map_err(|_| SpawnError::Nonsense)?
                 .to_le_bytes();
-            let parts = [&length[..], head.as_bytes(), &[]];
-            channel.send(Kind::Zygote, (true, false), 0, parts).await?;
+            let frame = Outgoing::new(Kind::Zygote, 0).of([&length, head.as_bytes()]);
+            channel.send(frame).await?;
             let bound = channel.next(&mut conversation).await?;
             match bound.kind {
                 Kind::Bound => sections(bound.payload)

@@ -44,17 +44,19 @@ impl Cells {
         let (parent, kind) = key;
         let identity = ShellIdentity {
             kind,
-            pair: self.uids.pair(slot),
-            block: self.uids.range(),
+            pair: self.tools.uids.pair(slot),
+            block: self.tools.uids.range(),
         };
-        let mut group = Group::create(&self.layout, &self.prefix, &format!("sandbox-{slot}"))?;
+        let mut group =
+            Group::create(&self.tools.layout, &self.prefix, &format!("sandbox-{slot}"))?;
         let made = group
             .limit(&self.usual)
             .and_then(|()| parent.map(|_| group.entrances(true)).transpose())
             .and_then(|entrances| {
                 let (keeper, status) = match parent {
                     None => {
-                        let starting = shell::begin(&self.proof, &self.shell_config, &identity)?;
+                        let starting =
+                            shell::begin(&self.tools.proof, &self.tools.shell_config, &identity)?;
                         (Some(starting.keeper), starting.status)
                     }
                     Some(zygote) => (None, self.ask_maker(zygote, slot, &identity)?),

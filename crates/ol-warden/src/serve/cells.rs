@@ -59,15 +59,20 @@ pub(super) enum Stage {
     },
 }
 
-pub(super) struct Cells {
+/// What sandboxes are made with, the same for all of them.
+pub(super) struct Tools {
     pub proof: SingleThread,
     pub layout: Layout,
-    pub prefix: String,
     pub uids: Block,
     pub shell_config: shell::ShellConfig,
     pub leaf_config: leaf::LeafConfig,
     pub fitter: Fitter,
     pub networking: Networking,
+}
+
+pub(super) struct Cells {
+    pub tools: Tools,
+    pub prefix: String,
     pub rights: Rights,
     /// The limits that most sandboxes have; they are set on each shell ahead.
     pub usual: GroupLimits,
@@ -87,29 +92,14 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    pub(super) fn new(
-        proof: SingleThread,
-        layout: Layout,
-        config: &Config,
-        watch: Watch,
-        configs: (shell::ShellConfig, leaf::LeafConfig),
-        (fitter, networking): (Fitter, Networking),
-        uids: Block,
-    ) -> Self {
+    pub(super) fn new(tools: Tools, config: &Config, watch: Watch) -> Self {
         let root = ShellSupply {
             target: config.shells_ready,
             ..ShellSupply::default()
         };
-        let (shell_config, leaf_config) = configs;
         Self {
-            proof,
-            layout,
+            tools,
             prefix: config.prefix.clone(),
-            uids,
-            shell_config,
-            leaf_config,
-            fitter,
-            networking,
             rights: ol_sys::confine::rights(),
             usual: config.usual,
             ceiling: config.ceiling,

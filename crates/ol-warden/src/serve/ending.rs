@@ -57,7 +57,7 @@ impl Cells {
             return;
         };
         if let Some(link) = cell.link {
-            self.networking.release(link);
+            self.tools.networking.release(link);
         }
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,

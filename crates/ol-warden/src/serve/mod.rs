@@ -26,7 +26,7 @@ use crate::protocol::{self, Content, Egress, Event, Request, Role};
 use crate::rootfs::{Base, PYTHONS, Runtime, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
-use cells::Cells;
+use cells::{Cells, Tools};
 use ol_sys::privilege;
 use ol_sys::process::{Child, SingleThread, is_ignored, next_signal, signal_fd};
 use outbox::Outbox;
@@ -184,7 +184,7 @@ pub fn serve(
         (Err(error), None) => outlast(worker).and(Err(error)),
     };
     ended?;
-    cells.networking.end()?;
+    cells.tools.networking.end()?;
     cgroup::remove_all(layout, &config.prefix)?;
     layout.leave(&config.prefix)?;
     ending
@@ -252,16 +252,17 @@ fn begin(
         scratch: config.scratch,
     };
     let cells = Cells::new(
-        proof,
-        layout.clone(),
+        Tools {
+            proof,
+            layout: layout.clone(),
+            uids: Block::claim(seed)?,
+            shell_config,
+            leaf_config,
+            fitter: Fitter::new(&config.code, &config.packages, config.scratch)?,
+            networking,
+        },
         config,
         watch,
-        (shell_config, leaf_config),
-        (
-            Fitter::new(&config.code, &config.packages, config.scratch)?,
-            networking,
-        ),
-        Block::claim(seed)?,
     );
     Ok((cells, egress, sockets))
 }

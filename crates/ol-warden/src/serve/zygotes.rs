@@ -58,8 +58,12 @@ impl Cells {
         let maker = match zygote_state.maker.take() {
             Some(maker) => maker,
             None => {
-                let maker =
-                    ShellMaker::start(&self.proof, &self.shell_config, keeper.pidfd.as_fd(), pair)?;
+                let maker = ShellMaker::start(
+                    &self.tools.proof,
+                    &self.tools.shell_config,
+                    keeper.pidfd.as_fd(),
+                    pair,
+                )?;
                 self.watch.own(maker, Token::ShellMaker(zygote))?
             }
         };
