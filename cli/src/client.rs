@@ -1,8 +1,7 @@
 //! HTTP to a worker: to its public address, or to the operator's socket in its directory.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -156,27 +155,6 @@ fn is_url(text: &str) -> bool {
     })
 }
 
-/// Asks the operator's socket for `path`; returns status and text.
-///
-/// Written by hand, because the HTTP client doesn't support Unix sockets, and an HTTP/1.0 request is two lines.
-pub(crate) fn ask_socket(directory: &Directory, path: &str) -> io::Result<(u16, String)> {
-    const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
-    let mut stream = UnixStream::connect(directory.socket())?;
-    stream.set_read_timeout(PATIENCE)?;
-    stream.set_write_timeout(PATIENCE)?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(ERROR_BYTES).read_to_string(&mut answer)?;
-    parse_answer(&answer).ok_or_else(|| io::Error::other("the answer is no HTTP"))
-}
-
-fn parse_answer(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, body.trim().to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,12 +179,5 @@ mod tests {
         ] {
             assert!(!is_url(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_sockets_answer_is_taken_apart() {
-        let answer = "HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\n42\n";
-        assert_eq!(parse_answer(answer), Some((200, "42".to_owned())));
-        assert_eq!(parse_answer("nonsense"), None);
     }
 }

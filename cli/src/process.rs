@@ -14,7 +14,7 @@ use ol_worker::directory::Directory;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::client::ask_socket;
+use crate::private_socket::ask_socket;
 
 /// How long stopping may take beyond the drain limit: sandboxes end, and their cgroups are removed.
 const GRACE: Duration = Duration::from_secs(15);

@@ -1,5 +1,5 @@
 //! Which modules of a crate know each other in a circle. A circle can only be understood as a whole and tested as a whole, so there
-//! should be none; those that there are stand in [`KNOTS`], which may shrink and not grow.
+//! is none.
 //!
 //! A module is what lies beneath one name in `src`. That it knows another is read from the text: `crate::OTHER`, and `super::OTHER` in a
 //! file right in `src`, outside of comments and tests.
@@ -9,48 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The circles that there are: of each crate, modules that all know each other by some way.
-const KNOTS: &[(&str, &[&str])] = &[
-    ("ol", &["client", "process"]),
-    ("ol-archive", &["extract", "gauge"]),
-    ("ol-testkit", &["starts", "worker"]),
-    ("ol-worker", &["assemble", "confine", "directory", "up"]),
-];
-
 /// Of each module, those that it knows.
 type Knows = BTreeMap<String, BTreeSet<String>>;
 
 /// What is wrong with the modules of the crate `name` in the folder `src`.
 pub(crate) fn complaints(name: &str, src: &Path) -> Result<Vec<String>> {
-    let knots = knots(&read(src)?);
-    let allowed: Vec<BTreeSet<&str>> = KNOTS
-        .iter()
-        .filter(|(krate, _)| *krate == name)
-        .map(|(_, modules)| modules.iter().copied().collect())
-        .collect();
-    let mut complaints = Vec::new();
-    for knot in &knots {
-        let modules: BTreeSet<&str> = knot.iter().map(String::as_str).collect();
-        if !allowed.iter().any(|allowed| modules.is_subset(allowed)) {
-            complaints.push(format!(
-                "{name}: these modules know each other in a circle: {}; let what they share lie in one that knows none of them",
-                knot.join(", ")
-            ));
-        }
-    }
-    for allowed in allowed {
-        let found = knots
-            .iter()
-            .any(|knot| knot.iter().map(String::as_str).collect::<BTreeSet<_>>() == allowed);
-        if !found {
-            let modules: Vec<&str> = allowed.into_iter().collect();
-            complaints.push(format!(
-                "{name}: the circle {} is smaller by now: make it so in KNOTS in xtask/src/cycles.rs",
-                modules.join(", ")
-            ));
-        }
-    }
-    Ok(complaints)
+    let complaint = |knot: &Vec<String>| {
+        format!(
+            "{name}: these modules know each other in a circle: {}; let what they share lie in one that knows none of them",
+            knot.join(", ")
+        )
+    };
+    Ok(knots(&read(src)?).iter().map(complaint).collect())
 }
 
 /// What the modules in `src` know.

@@ -11,8 +11,9 @@ use serde_json::json;
 use ureq::http::Method;
 
 use crate::at::{At, facts};
-use crate::client::{Client, ask_socket, error_text};
+use crate::client::{Client, error_text};
 use crate::out::Out;
+use crate::private_socket::ask_socket;
 use crate::process;
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::extract::ExtractLimits;
+use super::limits::ExtractLimits;
 
 /// Below this much output the ratio isn't checked: small files of zeros compress 1000:1 and do no harm.
 const RATIO_FREE_BYTES: u64 = 64 << 20;

@@ -19,6 +19,7 @@ mod beneath;
 mod extension;
 mod extract;
 mod gauge;
+mod limits;
 mod member;
 mod refusal;
 mod tree;
@@ -27,5 +28,6 @@ mod tree;
 mod tests;
 
 pub use beneath::{Beneath, EntryKind, open_regular};
-pub use extract::{ExtractLimits, Extracted, extract, extract_tar};
+pub use extract::{Extracted, extract, extract_tar};
+pub use limits::ExtractLimits;
 pub use refusal::{ExtractError, Refusal};

@@ -4,9 +4,6 @@
 //! before they are needed, as a worker does for functions in demand) or `resume` (forked, and each call after a function's first finds its
 //! sandbox paused).
 
-use crate::patience::{eventually, within};
-use crate::worker::Worker;
-
 /// The name of the variable.
 const STARTS: &str = "OL_TEST_STARTS";
 
@@ -88,44 +85,6 @@ impl Starts {
             Self::Fresh => &["features.import_cache="],
             Self::Fork | Self::Resume => &["blanks.max=0"],
             Self::Blank => &[],
-        }
-    }
-
-    /// Waits before a call until the sandboxes of earlier calls are paused, if this way needs it. Not for long, as other calls may be
-    /// running.
-    pub(crate) fn before_call(self, worker: &Worker<'_>) {
-        if self == Self::Resume {
-            let _ = within(0.3, || {
-                (!worker.debug().contains(": running, pid")).then_some(())
-            });
-        }
-    }
-
-    /// Waits until `worker` can start functions in this way. With too little memory for a zygote it never can, and starts them with a new
-    /// interpreter.
-    ///
-    /// # Panics
-    /// When a blank is needed and doesn't appear in time.
-    pub fn prepare(self, worker: &Worker<'_>) {
-        match self {
-            Self::Fresh => {}
-            Self::Fork | Self::Resume => {
-                let _ = within(2.0, || {
-                    worker.debug().contains("zygote in sandbox").then_some(())
-                });
-            }
-            Self::Blank => {
-                eventually("a zygote", 10.0, || {
-                    worker.debug().contains("zygote in sandbox").then_some(())
-                });
-                worker.install_untried("prelude", &[("f.py", "def f(event):\n    return event\n")]);
-                let _ = worker.call("prelude", &serde_json::json!({})).ok();
-                let _ = worker.request("DELETE", "/registry/prelude", b"");
-                eventually("a blank, and the prelude to end", 10.0, || {
-                    let ready = worker.debug().contains("blank in sandbox");
-                    (ready && worker.leaves().is_empty()).then_some(())
-                });
-            }
         }
     }
 }

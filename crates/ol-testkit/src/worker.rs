@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
+mod ready;
+
 /// A running worker. If it is dropped without [`Worker::down`], the test has failed: its log is printed and it is killed; the place then
 /// cleans up.
 pub struct Worker<'a> {
@@ -101,7 +103,7 @@ impl Place {
             line.contains(&format!("ready at http://{}", worker.address)),
             "{line}"
         );
-        starts.prepare(&worker);
+        worker.prepare(starts);
         if starts == Starts::Blank {
             worker.counted = worker.request("GET", "/stats", b"").ok();
         }
@@ -184,7 +186,7 @@ impl Worker<'_> {
     #[must_use]
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Reply {
         if path.starts_with("/run/") {
-            self.starts.before_call(self);
+            self.settle_before_call();
         }
         self.connect()
             .request(method, path, &[], body)

@@ -3,8 +3,8 @@
 use crate::directory::Directory;
 use crate::memory;
 use crate::relay::{Relay, Resolvers};
+use crate::say::say;
 use crate::signals::{Signals, Told};
-use crate::up::say;
 use anyhow::{Context, Result, bail};
 use ol_event::{Limits, Listeners, Server, UploadLimits};
 use ol_lambda::registry::FolderRegistry;

@@ -11,6 +11,7 @@
 //! - `view`: reaching directories in somebody's home without the right to enter that home
 //! - `relay`: answers DNS questions of functions
 //! - `signals`: what each signal means, without counting one twice
+//! - `say`: lines for the operator
 //! - `memory`: returns memory to the system after a flood of requests
 //! - `assemble`: the only place where the layers are put together, and shut down in order
 //!
@@ -23,6 +24,7 @@ mod confine;
 mod memory;
 mod relay;
 mod runtime;
+mod say;
 mod signals;
 mod up;
 mod view;

@@ -4,6 +4,7 @@ use crate::assemble::{self, Parts};
 use crate::confine::confine;
 use crate::directory::{Directory, Lock, refuse_moved};
 use crate::relay::Resolvers;
+use crate::say::say;
 use anyhow::{Context, Result, bail};
 use ol_lambda::PackagesSettings;
 use ol_model::worker_config::{ImportCache, Subnet};
@@ -15,7 +16,7 @@ use ol_warden::{Ceiling, Config as WardenConfig, Ending};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -249,9 +250,4 @@ fn ceiling(config: &WorkerConfig) -> Ceiling {
         // No useful sandbox has less memory than this.
         sandboxes: (config.mem_pool().0 as usize / 4).max(16),
     }
-}
-
-/// Prints a line for the operator; if standard error is closed, it is lost.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -29,7 +29,7 @@ fn ask(place: &Place, starts: Starts, told: &mut BTreeMap<(String, String), Told
         told.insert((name.to_owned(), format!("resume of {kind}")), later);
         let gone = worker.request("DELETE", &format!("/registry/{name}"), b"");
         assert_eq!(gone.status, 200, "{}", gone.text());
-        starts.prepare(&worker);
+        worker.prepare(starts);
     }
     worker.down();
 }

@@ -77,7 +77,7 @@ impl Staging {
     #[expect(clippy::unused_self, reason = "said only while something is staged")]
     pub(super) fn say(&self, line: &str) {
         if io::stderr().is_terminal() {
-            crate::up::say(line);
+            crate::say::say(line);
         }
     }
 
