@@ -20,12 +20,12 @@ use crate::private_socket::ask_socket;
 const GRACE: Duration = Duration::from_secs(15);
 
 /// A process that was the worker or its supervisor when it was checked.
-pub(crate) struct Target {
+pub(crate) struct PinnedProcess {
     pub(crate) pid: Pid,
     pidfd: OwnedFd,
 }
 
-impl Target {
+impl PinnedProcess {
     /// The process `pid`, if `is_it` says so after its pidfd was opened.
     fn pin(pid: Pid, is_it: impl FnOnce() -> bool) -> Option<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
@@ -43,22 +43,22 @@ impl Target {
 }
 
 /// The supervisor: the process that holds the directory's lock.
-pub(crate) fn supervisor(directory: &Directory) -> Option<Target> {
+pub(crate) fn supervisor(directory: &Directory) -> Option<PinnedProcess> {
     let pid = directory.holder()?;
-    Target::pin(pid, || directory.holder() == Some(pid))
+    PinnedProcess::pin(pid, || directory.holder() == Some(pid))
 }
 
 /// The worker: the process in its pid file, or else the one that its socket names, if it is the supervisor or a child of it.
 ///
 /// The file comes first, because a worker that hangs would answer the socket late or never.
-pub(crate) fn worker(directory: &Directory) -> Option<Target> {
+pub(crate) fn worker(directory: &Directory) -> Option<PinnedProcess> {
     let from_file = || parse(&fs::read_to_string(directory.pid_file()).ok()?);
     let from_socket = || match ask_socket(directory, "/pid") {
         Ok((200, text)) => parse(&text),
         _ => None,
     };
     let pinned = |pid: Pid| {
-        Target::pin(pid, || {
+        PinnedProcess::pin(pid, || {
             let holder = directory.holder();
             holder.is_some() && (holder == Some(pid) || holder == parent(pid))
         })

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, value_parser};
 use serde_json::json;
 
-use super::workload::{Kind, MOST_FUNCTIONS};
+use super::workload::{MOST_FUNCTIONS, WorkloadKind};
 use crate::admin::Bundle;
 use crate::at::{At, facts};
 use crate::out::Out;
@@ -60,7 +60,10 @@ impl Init {
         for number in 0..self.functions {
             let code = format!("def f(event):\n    return {number}\n");
             let python = Bundle::of_texts(&[("f.py", &code)]).write()?;
-            for (kind, bundle) in [(Kind::Python, &python), (Kind::Pandas, &pandas)] {
+            for (kind, bundle) in [
+                (WorkloadKind::Python, &python),
+                (WorkloadKind::Pandas, &pandas),
+            ] {
                 let name = kind.function(number);
                 let put = put(&folder, &name, bundle).with_context(|| {
                     let folder = folder.display();

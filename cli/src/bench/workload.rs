@@ -14,14 +14,14 @@ use crate::out::Out;
 
 /// What the functions do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum WorkloadKind {
     /// Nothing.
     Python,
     /// A little with pandas.
     Pandas,
 }
 
-impl Kind {
+impl WorkloadKind {
     fn prefix(self) -> &'static str {
         match self {
             Self::Python => "bench-py-",
@@ -42,12 +42,12 @@ pub(super) const MOST_FUNCTIONS: u32 = 64 << 10;
 #[derive(Debug, Clone, Copy)]
 struct Workload {
     name: &'static str,
-    kind: Kind,
+    kind: WorkloadKind,
     functions: u32,
     tasks: u32,
 }
 
-const fn workload(name: &'static str, kind: Kind, functions: u32, tasks: u32) -> Workload {
+const fn workload(name: &'static str, kind: WorkloadKind, functions: u32, tasks: u32) -> Workload {
     Workload {
         name,
         kind,
@@ -57,25 +57,25 @@ const fn workload(name: &'static str, kind: Kind, functions: u32, tasks: u32) ->
 }
 
 const ALL: [Workload; 12] = [
-    workload("py64-seq", Kind::Python, 64, 1),
-    workload("py64-par", Kind::Python, 64, 32),
-    workload("py1k-seq", Kind::Python, 1 << 10, 1),
-    workload("py1k-par", Kind::Python, 1 << 10, 32),
-    workload("py64k-seq", Kind::Python, MOST_FUNCTIONS, 1),
-    workload("py64k-par", Kind::Python, MOST_FUNCTIONS, 32),
-    workload("pd64-seq", Kind::Pandas, 64, 1),
-    workload("pd64-par", Kind::Pandas, 64, 32),
-    workload("pd1k-seq", Kind::Pandas, 1 << 10, 1),
-    workload("pd1k-par", Kind::Pandas, 1 << 10, 32),
-    workload("pd64k-seq", Kind::Pandas, MOST_FUNCTIONS, 1),
-    workload("pd64k-par", Kind::Pandas, MOST_FUNCTIONS, 32),
+    workload("py64-seq", WorkloadKind::Python, 64, 1),
+    workload("py64-par", WorkloadKind::Python, 64, 32),
+    workload("py1k-seq", WorkloadKind::Python, 1 << 10, 1),
+    workload("py1k-par", WorkloadKind::Python, 1 << 10, 32),
+    workload("py64k-seq", WorkloadKind::Python, MOST_FUNCTIONS, 1),
+    workload("py64k-par", WorkloadKind::Python, MOST_FUNCTIONS, 32),
+    workload("pd64-seq", WorkloadKind::Pandas, 64, 1),
+    workload("pd64-par", WorkloadKind::Pandas, 64, 32),
+    workload("pd1k-seq", WorkloadKind::Pandas, 1 << 10, 1),
+    workload("pd1k-par", WorkloadKind::Pandas, 1 << 10, 32),
+    workload("pd64k-seq", WorkloadKind::Pandas, MOST_FUNCTIONS, 1),
+    workload("pd64k-par", WorkloadKind::Pandas, MOST_FUNCTIONS, 32),
 ];
 
 impl Workload {
     fn about(&self) -> String {
         let kind = match self.kind {
-            Kind::Python => "functions that do nothing",
-            Kind::Pandas => "functions that correlate columns with pandas",
+            WorkloadKind::Python => "functions that do nothing",
+            WorkloadKind::Pandas => "functions that correlate columns with pandas",
         };
         let clients = match self.tasks {
             1 => "one call after the other".to_owned(),
@@ -98,7 +98,7 @@ impl Workload {
             ));
         }
         let missing = failed.code.as_deref() == Some("no-packages");
-        (missing && self.kind == Kind::Pandas).then(|| {
+        (missing && self.kind == WorkloadKind::Pandas).then(|| {
             format!(
                 "functions of this worker can't have numpy and pandas; see to its package index (docs/howto/private-index.md), or measure \
                  with {}: {}",

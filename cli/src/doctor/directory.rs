@@ -4,14 +4,14 @@ use std::net::TcpListener;
 
 use ol_model::WorkerConfig;
 use ol_warden::rootfs::Base;
-use ol_worker::directory::{Directory, DirectoryError, Found};
+use ol_worker::directory::{BaseInUse, Directory, DirectoryError};
 
 use super::Finding;
 use crate::at::{At, facts};
 
 /// Examines the directory, if there is one; also returns the base image that its sandboxes would have.
-pub(super) fn look(at: &At) -> (Found, Vec<Finding>) {
-    let host = || Found {
+pub(super) fn look(at: &At) -> (BaseInUse, Vec<Finding>) {
+    let host = || BaseInUse {
         base: Base::Host,
         source: "host".to_owned(),
     };

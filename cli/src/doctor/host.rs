@@ -7,7 +7,7 @@ use std::thread;
 use ol_sys::confine::{self, Level};
 use ol_warden::cgroup::{self, Layout};
 use ol_warden::network;
-use ol_worker::directory::{Found, python};
+use ol_worker::directory::{BaseInUse, python};
 use rustix::process::geteuid;
 
 use super::{Finding, programs};
@@ -18,7 +18,7 @@ const KERNEL: (u32, u32) = (6, 1);
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 
 /// Examines everything; `found` is the base image that sandboxes would have.
-pub(super) fn look(found: &Found) -> Vec<Finding> {
+pub(super) fn look(found: &BaseInUse) -> Vec<Finding> {
     let mut findings = vec![root(), kernel()];
     findings.extend(cgroups());
     findings.extend([namespaces(), user_namespaces(), seccomp(), landlock()]);

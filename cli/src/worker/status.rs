@@ -23,7 +23,7 @@ pub(crate) struct Status {
 }
 
 /// The state of a worker.
-enum State {
+enum WorkerState {
     Stopped,
     Ready {
         url: String,
@@ -40,13 +40,13 @@ impl Status {
         let root = directory.root().display();
         let state = state(&directory)?;
         let pid = match state {
-            State::Stopped => None,
+            WorkerState::Stopped => None,
             _ => pid(&directory),
         };
         let (word, url, why) = match &state {
-            State::Stopped => ("stopped", None, None),
-            State::Ready { url } => ("ready", Some(url), None),
-            State::Unready { why } => ("unready", None, Some(why)),
+            WorkerState::Stopped => ("stopped", None, None),
+            WorkerState::Ready { url } => ("ready", Some(url), None),
+            WorkerState::Unready { why } => ("unready", None, Some(why)),
         };
         let base = base(&directory);
         let value = json!({
@@ -54,35 +54,37 @@ impl Status {
         });
         let whom = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
         match &state {
-            State::Ready { url } => {
+            WorkerState::Ready { url } => {
                 out.result(&value, format_args!("ready at {url}{whom}"));
                 return Ok(ExitCode::SUCCESS);
             }
             _ if out.is_json() => out.result(&value, ""),
-            State::Stopped => {
+            WorkerState::Stopped => {
                 bail!("no worker runs in {root}; start one with `ol worker up -d -p {root}`")
             }
-            State::Unready { why } => bail!("the worker in {root}{whom} does not serve: {why}"),
+            WorkerState::Unready { why } => {
+                bail!("the worker in {root}{whom} does not serve: {why}")
+            }
         }
         Ok(ExitCode::FAILURE)
     }
 }
 
-fn state(directory: &Directory) -> Result<State> {
+fn state(directory: &Directory) -> Result<WorkerState> {
     if !process::is_running(directory)? {
-        return Ok(State::Stopped);
+        return Ok(WorkerState::Stopped);
     }
     // The operator's socket gives more details, but only root may open it.
     match ask_socket(directory, "/readyz") {
         // The public address is not asked as well: it may have no connection left.
         Ok((200, _)) => {
             let url = Client::new(directory.clone())?.url().to_owned();
-            return Ok(State::Ready { url });
+            return Ok(WorkerState::Ready { url });
         }
-        Ok((_, why)) if !why.is_empty() => return Ok(State::Unready { why }),
+        Ok((_, why)) if !why.is_empty() => return Ok(WorkerState::Unready { why }),
         Ok((status, _)) => {
             let why = format!("it answers {status} on {}", directory.socket().display());
-            return Ok(State::Unready { why });
+            return Ok(WorkerState::Unready { why });
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -90,26 +92,26 @@ fn state(directory: &Directory) -> Result<State> {
                 "it is still starting, or stopping, or {} was removed",
                 directory.socket().display()
             );
-            return Ok(State::Unready { why });
+            return Ok(WorkerState::Unready { why });
         }
         Err(error) => {
             let why = format!(
                 "its socket {} does not answer ({error})",
                 directory.socket().display()
             );
-            return Ok(State::Unready { why });
+            return Ok(WorkerState::Unready { why });
         }
     }
     let client = Client::new(directory.clone())?;
     let why = match client.ask(Method::GET, "/status") {
         Ok(answer) if answer.status().is_success() => {
             let url = client.url().to_owned();
-            return Ok(State::Ready { url });
+            return Ok(WorkerState::Ready { url });
         }
         Ok(mut answer) => format!("{}: {}", answer.status(), error_text(&mut answer)),
         Err(error) => format!("{error:#}"),
     };
-    Ok(State::Unready { why })
+    Ok(WorkerState::Unready { why })
 }
 
 /// The base image as written after `-i`, if known.

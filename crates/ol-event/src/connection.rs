@@ -9,7 +9,7 @@ use crate::head::unknown_coding;
 use crate::heads::Head;
 use crate::incoming::RequestBody;
 use crate::respond::Problem;
-use crate::service::{Limits, Service};
+use crate::service::{RequestLimits, Service};
 use crate::wire::{Verdict, Wire};
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -153,7 +153,7 @@ fn last_word(
     verdict: Option<Verdict>,
     error: Option<&hyper::Error>,
     exchange: &Exchange,
-    limits: &Limits,
+    limits: &RequestLimits,
 ) -> Option<Problem> {
     let bad = |text| Problem::new(StatusCode::BAD_REQUEST, "bad-request", text);
     let status = match verdict {

@@ -41,4 +41,4 @@ mod wire;
 
 pub use api::upload::UploadLimits;
 pub use server::{Listeners, Server};
-pub use service::Limits;
+pub use service::RequestLimits;

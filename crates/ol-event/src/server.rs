@@ -8,7 +8,7 @@ use crate::crowd::{Crowd, Full};
 use crate::discard::linger;
 use crate::respond::Problem;
 use crate::seldom::Seldom;
-use crate::service::{Limits, Routes, Service};
+use crate::service::{RequestLimits, Routes, Service};
 use http::StatusCode;
 use ol_lambda::{Direct, Lambdas};
 use std::io;
@@ -58,7 +58,7 @@ impl Server {
     #[must_use]
     pub fn new(
         lambdas: Arc<Lambdas>,
-        limits: Limits,
+        limits: RequestLimits,
         names: Vec<String>,
         uploads: PathBuf,
     ) -> Arc<Self> {
@@ -68,7 +68,11 @@ impl Server {
 
     /// A server in front of sandboxes that are driven directly; `names` as for [`Self::new`].
     #[must_use]
-    pub fn of_sandboxes(direct: Arc<Direct>, limits: Limits, names: Vec<String>) -> Arc<Self> {
+    pub fn of_sandboxes(
+        direct: Arc<Direct>,
+        limits: RequestLimits,
+        names: Vec<String>,
+    ) -> Arc<Self> {
         let routes = Routes::of_sandboxes(direct);
         Self::of(Service::new(None, limits, names, routes))
     }

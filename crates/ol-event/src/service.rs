@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// How large requests may be, and how many connections and uploads there may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// The largest body.
     pub body: MiB,
     /// The largest head in bytes.
@@ -71,7 +71,7 @@ impl Routes {
 pub(crate) struct Service {
     /// The functions that `/run` calls; `None` when sandboxes are driven directly.
     lambdas: Option<Arc<Lambdas>>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: RequestLimits,
     pub(crate) heads: Arc<Heads>,
     /// Bounds how many refused clients are told why.
     pub(crate) words: Sparing,
@@ -82,7 +82,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         lambdas: Option<Arc<Lambdas>>,
-        limits: Limits,
+        limits: RequestLimits,
         names: Vec<String>,
         routes: Routes,
     ) -> Self {

@@ -3,11 +3,11 @@
 //! Both policies estimate the outstanding work: calls that wait or run × how long a call takes. Each instance should have at most
 //! `target` of it. The policies differ in the target and in how fast they act.
 //!
-//! - [`Policy::Work`]: the target is a few milliseconds. Thus a call that takes longer gets an instance of its own, and many
+//! - [`ScalingRule::Work`]: the target is a few milliseconds. Thus a call that takes longer gets an instance of its own, and many
 //!   short calls share a few instances: more would fight for the same cores. Instances are started at once, though only as many at a
 //!   time as the cores can bring up, and the first instances of a function have to show whether its calls are long before more are
 //!   started. Instances are ended after a long idle time.
-//! - [`Policy::Original`]: the Go worker's rule: the target is one second, there is at least one instance, and there is one step
+//! - [`ScalingRule::Original`]: the Go worker's rule: the target is one second, there is at least one instance, and there is one step
 //!   each second, up or down.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// How the number of instances follows the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Policy {
+pub(crate) enum ScalingRule {
     /// At most this much outstanding work for each instance.
     Work { target: Duration },
     /// The Go worker's rule.
@@ -50,7 +50,7 @@ pub(crate) struct Load {
 /// The Go worker's target, and how long it waits between two steps.
 const SECOND: Duration = Duration::from_secs(1);
 
-impl Policy {
+impl ScalingRule {
     /// How many instances the function should have.
     pub(crate) fn wanted(self, load: &Load) -> u32 {
         let calls = load.waiting + load.running;
@@ -178,14 +178,14 @@ impl ServiceTime {
 
     /// The call duration that `policy` uses; `None` before the first call has ended.
     ///
-    /// The Go worker uses the mean. `Policy::Work` uses the geometric mean of the short calls, so that a few calls that lost their core
+    /// The Go worker uses the mean. `ScalingRule::Work` uses the geometric mean of the short calls, so that a few calls that lost their core
     /// aren't taken for long ones: more instances would only make calls lose their core more often, until there are as many instances
     /// as callers.
-    pub(crate) fn lately(self, policy: Policy) -> Option<Duration> {
+    pub(crate) fn lately(self, policy: ScalingRule) -> Option<Duration> {
         let means = self.0?;
         Some(Duration::from_secs_f64(match policy {
-            Policy::Work { .. } => means.long + means.short * means.ln.exp(),
-            Policy::Original => means.all,
+            ScalingRule::Work { .. } => means.long + means.short * means.ln.exp(),
+            ScalingRule::Original => means.all,
         }))
     }
 }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OURS: Policy = Policy::Work {
+    const OURS: ScalingRule = ScalingRule::Work {
         target: Duration::from_millis(5),
     };
 
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(OURS.wanted(&busy(0.2)), 3);
         assert_eq!(OURS.wanted(&busy(2.0)), 13);
         assert_eq!(OURS.wanted(&busy(5.0)), 32);
-        assert_eq!(Policy::Original.wanted(&busy(100.0)), 4);
+        assert_eq!(ScalingRule::Original.wanted(&busy(100.0)), 4);
     }
 
     #[test]
@@ -266,16 +266,16 @@ mod tests {
             since_change: Some(SECOND / 2),
             ..load()
         };
-        assert_eq!(Policy::Original.starts(&busy), 0);
+        assert_eq!(ScalingRule::Original.starts(&busy), 0);
         busy.since_change = Some(SECOND);
-        assert_eq!(Policy::Original.starts(&busy), 1);
+        assert_eq!(ScalingRule::Original.starts(&busy), 1);
         busy.waiting = 0;
         assert!(
-            !Policy::Original.ends(&busy, SECOND, SECOND),
+            !ScalingRule::Original.ends(&busy, SECOND, SECOND),
             "the last one stays"
         );
         busy.alive = 2;
-        assert!(Policy::Original.ends(&busy, SECOND, 100 * SECOND));
+        assert!(ScalingRule::Original.ends(&busy, SECOND, 100 * SECOND));
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
                 now += Duration::from_micros(*us);
                 time.record(Duration::from_micros(*us), now);
             }
-            [OURS, Policy::Original]
+            [OURS, ScalingRule::Original]
                 .map(|policy| time.lately(policy).expect("recorded").as_secs_f64())
         };
         let near = |have: f64, want: f64| (have / want - 1.0).abs() < 0.02;
@@ -302,7 +302,7 @@ mod tests {
             near(ours, 1e-3) && near(original, 1e-3),
             "{ours} {original}"
         );
-        // Calls that lost their core for a while hardly change `Policy::Work`'s estimate.
+        // Calls that lost their core for a while hardly change `ScalingRule::Work`'s estimate.
         let lost: Vec<u64> = (0..10).map(|n| if n == 0 { 3_000 } else { 20 }).collect();
         let [ours, original] = record(&lost, 300);
         assert!(ours < 60e-6 && original > 200e-6, "{ours} {original}");
@@ -351,10 +351,10 @@ mod tests {
             )
     }
 
-    fn any_policy() -> impl Strategy<Value = Policy> {
+    fn any_policy() -> impl Strategy<Value = ScalingRule> {
         prop_oneof![
-            Just(Policy::Original),
-            (1..1000_u64).prop_map(|ms| Policy::Work {
+            Just(ScalingRule::Original),
+            (1..1000_u64).prop_map(|ms| ScalingRule::Work {
                 target: Duration::from_millis(ms)
             }),
         ]

@@ -1,7 +1,7 @@
 //! What tells a guest which function it becomes.
 
 use crate::guest::frame::{CHUNK, Outgoing};
-use crate::guest::{Channel, Kind};
+use crate::guest::{Channel, FrameKind};
 use crate::package_set::PackageSet;
 use crate::version::Version;
 use ol_model::FunctionName;
@@ -67,7 +67,7 @@ impl Message<'_> {
 
     /// A frame with the head, which is `length` bytes long, and with `code`.
     fn frame<'a>(&'a self, length: &'a [u8; 4], code: &'a [u8]) -> Outgoing<'a> {
-        Outgoing::new(Kind::Bind, 0)
+        Outgoing::new(FrameKind::Bind, 0)
             .of([length, self.head.as_bytes(), code])
             .compiled(self.compiled)
     }
@@ -91,7 +91,7 @@ impl Message<'_> {
         let _ = channel.send(frame).await;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {
-            let body = Outgoing::new(Kind::Body, 0).of([chunk]);
+            let body = Outgoing::new(FrameKind::Body, 0).of([chunk]);
             let _ = channel.send(body.followed(left.peek().is_some())).await;
         }
     }

@@ -1,6 +1,6 @@
 //! The settings of the lambda layer, taken from the worker's configuration.
 
-use crate::autoscale::Policy;
+use crate::autoscale::ScalingRule;
 use crate::output::Retention;
 use ol_model::worker_config::{ImportCache, Networks, ScalingPolicy};
 use ol_model::{ErrorDetail, Limits, MaxLimits, MiB, WorkerConfig};
@@ -22,7 +22,7 @@ pub struct Settings {
     pub(crate) queue_wait: Duration,
     pub(crate) pause_after: Duration,
     /// How the number of instances follows the load.
-    pub(crate) policy: Policy,
+    pub(crate) policy: ScalingRule,
     /// How long an unused instance is kept.
     pub(crate) keep_idle: Duration,
     /// Do functions see the base image's own packages?
@@ -67,10 +67,10 @@ impl Settings {
             queue_wait: config.queue_wait(),
             pause_after: config.pause_after(),
             policy: match config.scaling.policy {
-                ScalingPolicy::Work => Policy::Work {
+                ScalingPolicy::Work => ScalingRule::Work {
                     target: config.scaling_target(),
                 },
-                ScalingPolicy::Original => Policy::Original,
+                ScalingPolicy::Original => ScalingRule::Original,
             },
             keep_idle: config.keep_idle(),
             site_packages,

@@ -3,7 +3,7 @@
 use crate::death::describe;
 use crate::guest::channel::Conversation;
 use crate::guest::frame::sections;
-use crate::guest::{Channel, ChannelError, Frame, Kind};
+use crate::guest::{Channel, ChannelError, Frame, FrameKind};
 use crate::instance::About;
 use crate::invoke::InvokeError;
 use crate::output::Allowance;
@@ -67,7 +67,7 @@ pub(crate) struct Greeting {
 impl Greeting {
     /// Parses `frame`, if it is a greeting.
     pub(crate) fn of(frame: &Frame) -> Option<Self> {
-        let sound = frame.kind == Kind::Ready;
+        let sound = frame.kind == FrameKind::Ready;
         serde_json::from_slice(&frame.payload)
             .ok()
             .filter(|_| sound)
@@ -87,7 +87,9 @@ impl Start<'_> {
         &self,
         about_itself: &mut Conversation,
     ) -> Result<String, InvokeError> {
-        let ready = self.expect(about_itself, Kind::Ready, GREETING).await?;
+        let ready = self
+            .expect(about_itself, FrameKind::Ready, GREETING)
+            .await?;
         let greeting = Greeting::of(&ready).ok_or_else(|| self.nonsense())?;
         Ok(greeting.magic)
     }
@@ -100,7 +102,7 @@ impl Start<'_> {
         version: &Version,
     ) -> Result<About, InvokeError> {
         let bound = self
-            .expect(about_itself, Kind::Bound, self.limits.runtime)
+            .expect(about_itself, FrameKind::Bound, self.limits.runtime)
             .await?;
         let (about, code) = sections(bound.payload).map_err(|_| self.nonsense())?;
         let about: About = serde_json::from_slice(&about).map_err(|_| self.nonsense())?;
@@ -115,12 +117,12 @@ impl Start<'_> {
     async fn expect(
         &self,
         about_itself: &mut Conversation,
-        kind: Kind,
+        kind: FrameKind,
         limit: Duration,
     ) -> Result<Frame, InvokeError> {
         match tokio::time::timeout(limit, self.channel.next(about_itself)).await {
             Ok(Ok(frame)) if frame.kind == kind => Ok(frame),
-            Ok(Ok(frame)) if frame.kind == Kind::BindFailed => Err(InvokeError::CannotStart(
+            Ok(Ok(frame)) if frame.kind == FrameKind::BindFailed => Err(InvokeError::CannotStart(
                 String::from_utf8_lossy(&frame.payload).into_owned(),
             )),
             Ok(Ok(_)) => Err(self.nonsense()),

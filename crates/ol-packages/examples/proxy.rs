@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 
 use ol_packages::index::{Host, Index, Wanted};
-use ol_packages::proxy::{Limits, Policy, serve};
+use ol_packages::proxy::{ProxyLimits, ProxyRules, serve};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     writeln!(out, "{:?}", index.certificates)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3128").await?;
-    let proxy = serve(listener, Policy::of(&index, Limits::default()));
+    let proxy = serve(listener, ProxyRules::of(&index, ProxyLimits::default()));
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     let report = proxy.close();
     writeln!(out, "{} bytes", report.bytes)?;

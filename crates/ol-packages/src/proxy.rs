@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   sandbox                worker
-//!   uv ──▶ 127.0.0.1:3128 ─accept─▶ request ─▶ Policy::judge ──403, noted in the report
+//!   uv ──▶ 127.0.0.1:3128 ─accept─▶ request ─▶ ProxyRules::judge ──403, noted in the report
 //!                                                   │ a destination
 //!                                                   ▼
 //!                                  dial: resolve, refuse addresses of the wrong kind, or ask the host's own proxy
@@ -32,6 +32,6 @@ mod report;
 mod serve;
 mod target;
 
-pub use policy::{Limits, Policy};
-pub use report::{Refusal, Report, Trouble};
+pub use policy::{ProxyLimits, ProxyRules};
+pub use report::{ProxyReport, Refusal, Trouble};
 pub use serve::{Proxy, serve};

@@ -3,7 +3,7 @@
 mod proxying;
 
 use ol_packages::index::{Host, Index, Upstream, Wanted};
-use ol_packages::proxy::{Policy, Trouble, serve};
+use ol_packages::proxy::{ProxyRules, Trouble, serve};
 use proxying::{HELLO, Server, connect, own, proxy, public, quick, say};
 use tokio::net::TcpListener;
 
@@ -180,7 +180,7 @@ async fn a_name_that_leads_inside_is_no_hole() {
     .expect("good");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let at = listener.local_addr().expect("bound");
-    let _proxy = serve(listener, Policy::of(&index, quick()));
+    let _proxy = serve(listener, ProxyRules::of(&index, quick()));
     let answer = say(
         at,
         format!("GET http://localhost:{port}/ HTTP/1.1\r\n\r\n").as_bytes(),

@@ -5,7 +5,7 @@ mod proxying;
 use std::time::Duration;
 
 use ol_packages::index::Upstream;
-use ol_packages::proxy::{Limits, Trouble};
+use ol_packages::proxy::{ProxyLimits, Trouble};
 use proxying::{HELLO, Server, connect, head, own, proxy, quick};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 async fn too_many_bytes_and_idleness_end_a_connection() {
     static LONG: [u8; 1 << 20] = [b'x'; 1 << 20];
     let server = Server::start(&LONG).await;
-    let limits = Limits {
+    let limits = ProxyLimits {
         total_bytes: 1 << 19,
         ..quick()
     };
@@ -60,7 +60,7 @@ async fn too_many_bytes_and_idleness_end_a_connection() {
 #[tokio::test]
 async fn more_connections_wait_and_closing_ends_them_all() {
     let server = Server::start(HELLO).await;
-    let limits = Limits {
+    let limits = ProxyLimits {
         connections: 1,
         idle: Duration::from_secs(60),
         ..quick()

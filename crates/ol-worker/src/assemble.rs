@@ -6,7 +6,7 @@ use crate::relay::{Relay, Resolvers};
 use crate::say::say;
 use crate::signals::{Signals, Told};
 use anyhow::{Context, Result, bail};
-use ol_event::{Limits, Listeners, Server, UploadLimits};
+use ol_event::{Listeners, RequestLimits, Server, UploadLimits};
 use ol_lambda::registry::FolderRegistry;
 use ol_lambda::{Direct, Lambdas, PackagesSettings, Settings};
 use ol_model::worker_config::{DefaultNetwork, Networks};
@@ -262,11 +262,11 @@ const CONNECTIONS: u64 = 8192;
 
 /// What requests may be, and how many of them. Connections take half of the descriptors at most: the others are for sandboxes, files
 /// and the worker's own socket, however many clients come.
-fn limits(config: &WorkerConfig) -> Limits {
+fn limits(config: &WorkerConfig) -> RequestLimits {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let connections = (descriptors / 2).clamp(1, CONNECTIONS);
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
-    Limits {
+    RequestLimits {
         body: config.max_body(),
         header_bytes: config.max_header_bytes(),
         header_lines: config.max_header_lines as usize,

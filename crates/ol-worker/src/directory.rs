@@ -37,7 +37,7 @@ mod lock;
 mod private;
 mod residue;
 
-pub use base::{BaseChoice, Found, PythonVersion, UnpackError, in_path, python};
+pub use base::{BaseChoice, BaseInUse, PythonVersion, UnpackError, in_path, python};
 pub use error::{DirectoryError, LockError};
 pub use host::host_facts;
 pub use init::InitReport;
@@ -71,58 +71,58 @@ impl Directory {
         let directory = Self { root };
         let kind = directory.kind();
         // Even if files were removed or broken meanwhile: a running worker must be found, to be stopped.
-        if !matches!(kind, Ok(Kind::Worker)) && directory.holder().is_some() {
+        if !matches!(kind, Ok(Contents::Worker)) && directory.holder().is_some() {
             return Ok(directory);
         }
         match kind? {
-            Kind::Worker => Ok(directory),
-            Kind::Absent | Kind::Empty => Err(DirectoryError::Absent {
+            Contents::Worker => Ok(directory),
+            Contents::Absent | Contents::Empty => Err(DirectoryError::Absent {
                 path: directory.root,
             }),
             // An `init` was interrupted before it wrote the configuration, or somebody removed the file.
-            Kind::Begun => Err(DirectoryError::Unconfigured {
+            Contents::Begun => Err(DirectoryError::Unconfigured {
                 path: directory.config(),
                 root: directory.root,
             }),
-            Kind::Foreign => Err(DirectoryError::NotOurs {
+            Contents::Foreign => Err(DirectoryError::NotOurs {
                 path: directory.root,
             }),
         }
     }
 
     /// What is at the root now.
-    fn kind(&self) -> Result<Kind, DirectoryError> {
+    fn kind(&self) -> Result<Contents, DirectoryError> {
         let read = |source| DirectoryError::Read {
             path: self.root.clone(),
             source,
         };
         match fs::metadata(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kind::Absent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Contents::Absent),
             Err(error) => return Err(read(error)),
-            Ok(metadata) if !metadata.is_dir() => return Ok(Kind::Foreign),
+            Ok(metadata) if !metadata.is_dir() => return Ok(Contents::Foreign),
             Ok(_) => {}
         }
         let folders = [self.worker(), self.base_image(), self.registry()];
         let laid_out = folders.iter().all(|folder| folder.is_dir());
         let kind = match fs::read(self.config()) {
             // If the rest of the layout is there, even an unreadable configuration is a worker's; loading it will say what is wrong.
-            Ok(text) if laid_out || has_a_workers_key(&text) => Kind::Worker,
-            Ok(_) => Kind::Foreign,
+            Ok(text) if laid_out || has_a_workers_key(&text) => Contents::Worker,
+            Ok(_) => Contents::Foreign,
             Err(error) if laid_out => match error.kind() {
-                io::ErrorKind::NotFound => Kind::Begun,
+                io::ErrorKind::NotFound => Contents::Begun,
                 // Loading the file will say what is wrong with it.
-                _ => Kind::Worker,
+                _ => Contents::Worker,
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let recorded = base::recorded(&self.base_image());
                 if recorded.is_ok_and(|recorded| recorded.is_some())
                     || self.root.join(base::STAGING).is_dir()
                 {
-                    Kind::Begun
+                    Contents::Begun
                 } else if fs::read_dir(&self.root).map_err(read)?.next().is_none() {
-                    Kind::Empty
+                    Contents::Empty
                 } else {
-                    Kind::Foreign
+                    Contents::Foreign
                 }
             }
             Err(error) => return Err(read(error)),
@@ -174,7 +174,7 @@ impl Directory {
     ///
     /// # Errors
     /// When there is none at the configured place.
-    pub fn base(&self, config: &WorkerConfig) -> Result<Found, DirectoryError> {
+    pub fn base(&self, config: &WorkerConfig) -> Result<BaseInUse, DirectoryError> {
         base::of(&config.sock_base_path, &self.root)
     }
 
@@ -311,7 +311,7 @@ impl Directory {
 
 /// What is found where a worker directory is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Contents {
     /// Nothing.
     Absent,
     /// A directory without entries.

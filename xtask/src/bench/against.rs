@@ -69,7 +69,7 @@ struct Build {
 
 /// The results of the rounds, for each build.
 #[derive(Default)]
-struct Found {
+struct Results {
     p50: Sides,
     p99: Sides,
     rate: Sides,
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut session = Session::begin("against", &args.common)?;
     let builds = [session.binary()?, std::path::absolute(&args.other)?];
     let neighbours = Neighbours::now()?;
-    let (mut found, mut ways) = (Found::default(), <[Ways; 2]>::default());
+    let (mut found, mut ways) = (Results::default(), <[Ways; 2]>::default());
     for round in 0..args.common.rounds {
         progress(&format!("round {} of {}", round + 1, args.common.rounds));
         let [ours, other] = &builds;
@@ -157,7 +157,7 @@ impl Build {
         Ok(())
     }
 
-    fn round(&mut self, side: Side, args: &Args, found: &mut Found) -> Result<()> {
+    fn round(&mut self, side: Side, args: &Args, found: &mut Results) -> Result<()> {
         found.p50.keep(side, quantile(&self.one_client, 500));
         found.p99.keep(side, quantile(&self.one_client, 990));
         let stretch = Duration::from_secs_f64(args.seconds);
@@ -197,7 +197,7 @@ impl Build {
     }
 }
 
-impl Found {
+impl Results {
     fn rows(&self, args: &Args, report: &mut Report) {
         let (at_most, at_least) = (
             Goal::TimesAtMost(1.0 + WITHIN),

@@ -2,7 +2,7 @@
 
 use super::answer_head::Measure;
 use super::exchange::Exchange;
-use crate::guest::Kind;
+use crate::guest::FrameKind;
 use crate::invocation::InvocationId;
 use crate::invoke::{AnswerStream, InvokeError};
 use bytes::Bytes;
@@ -64,7 +64,7 @@ async fn read(
         };
         let mut last = false;
         let part = match frame {
-            Ok(frame) if frame.kind == Kind::Body => {
+            Ok(frame) if frame.kind == FrameKind::Body => {
                 last = frame.end;
                 if last {
                     exchange.end_answer(frame.busy);

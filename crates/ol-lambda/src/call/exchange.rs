@@ -9,7 +9,7 @@ use super::pump::{Pump, Rest};
 use crate::death::describe;
 use crate::guest::channel::Conversation;
 use crate::guest::frame::{CHUNK, HEADER, Outgoing, sections};
-use crate::guest::{ChannelError, Frame, Kind, head};
+use crate::guest::{ChannelError, Frame, FrameKind, head};
 use crate::instance::{Instance, Lost};
 use crate::instances::Lease;
 use crate::invocation::Invocation;
@@ -131,7 +131,7 @@ async fn tell(instance: &Arc<Instance>, id: u32, pump: Option<Pump>) {
         }
         if listens {
             // If the guest is gone, the reader notices.
-            let cancel = Outgoing::new(Kind::Cancel, id);
+            let cancel = Outgoing::new(FrameKind::Cancel, id);
             let _ = instance.channel.send(cancel).await;
         }
     };
@@ -187,7 +187,7 @@ async fn send_first(
             let length = u32::try_from(head.len())
                 .expect("the head of a request is bounded in KiB")
                 .to_le_bytes();
-            let call = Outgoing::new(Kind::Call, id).of([&length, &head, &part]);
+            let call = Outgoing::new(FrameKind::Call, id).of([&length, &head, &part]);
             instance.channel.send(call.followed(!whole)).await
         }
     };
@@ -276,7 +276,7 @@ impl Exchange {
             }
         };
         match frame.kind {
-            Kind::Result | Kind::Body | Kind::Fault => Ok(frame),
+            FrameKind::Result | FrameKind::Body | FrameKind::Fault => Ok(frame),
             _ => Err(self.out_of_order()),
         }
     }
@@ -284,7 +284,7 @@ impl Exchange {
     /// Turns the first frame into an answer.
     fn answer(mut self, frame: Frame, invocation: &Invocation<'_>) -> Result<Answer, InvokeError> {
         match frame.kind {
-            Kind::Result => {
+            FrameKind::Result => {
                 let (last, busy) = (frame.end, frame.busy);
                 let said = sections(frame.payload).map_err(|_| "its head is cut".to_owned());
                 let sound = said.and_then(|(head, first)| {
@@ -319,7 +319,7 @@ impl Exchange {
                     body,
                 })
             }
-            Kind::Fault => Err(self.fault(frame)),
+            FrameKind::Fault => Err(self.fault(frame)),
             _ => Err(self.out_of_order()),
         }
     }
@@ -335,7 +335,7 @@ impl Exchange {
 
     /// The error in a FAULT frame, which ends the exchange.
     pub(super) fn fault(&mut self, frame: Frame) -> InvokeError {
-        if frame.kind != Kind::Fault || frame.payload.len() < 2 || !frame.end {
+        if frame.kind != FrameKind::Fault || frame.payload.len() < 2 || !frame.end {
             return self.out_of_order();
         }
         self.finish();

@@ -5,7 +5,7 @@
 
 use super::clock::Stopwatch;
 use crate::guest::frame::{CHUNK, Outgoing};
-use crate::guest::{ChannelError, Kind};
+use crate::guest::{ChannelError, FrameKind};
 use crate::instance::Instance;
 use crate::invoke::InvokeError;
 use bytes::Bytes;
@@ -109,7 +109,7 @@ async fn send(
             return Err(Stopped::Told);
         };
         let Some(part) = part else {
-            let end = instance.channel.send(Outgoing::new(Kind::Body, id));
+            let end = instance.channel.send(Outgoing::new(FrameKind::Body, id));
             return end.await.map_err(gone);
         };
         for chunk in part.map_err(Stopped::Caller)?.chunks(CHUNK) {
@@ -118,7 +118,7 @@ async fn send(
                 _ = &mut stopped => return Err(Stopped::Told),
                 () = window.take(chunk.len()) => {}
             }
-            let body = Outgoing::new(Kind::Body, id).of([chunk]);
+            let body = Outgoing::new(FrameKind::Body, id).of([chunk]);
             let sent = instance.channel.send(body.followed(true));
             sent.await.map_err(gone)?;
         }

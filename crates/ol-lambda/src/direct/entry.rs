@@ -4,7 +4,7 @@ use super::{DirectError, PATIENCE};
 use crate::backing::{Backing, State, Thaw};
 use crate::death::describe;
 use crate::guest::frame::{CHUNK, Outgoing, WINDOW, sections};
-use crate::guest::{Channel, ChannelError, Kind};
+use crate::guest::{Channel, ChannelError, FrameKind};
 use crate::instance::About;
 use crate::instances::refused;
 use crate::invoke::InvokeError;
@@ -211,11 +211,11 @@ impl Entry {
         let id = conversation.id;
         let (first, rest) = event.split_at(event.len().min(CHUNK));
         let nothing = 0_u32.to_le_bytes();
-        let call = Outgoing::new(Kind::Call, id).of([&nothing, first]);
+        let call = Outgoing::new(FrameKind::Call, id).of([&nothing, first]);
         self.channel.send(call.followed(!rest.is_empty())).await?;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {
-            let body = Outgoing::new(Kind::Body, id).of([chunk]);
+            let body = Outgoing::new(FrameKind::Body, id).of([chunk]);
             let more = left.peek().is_some();
             self.channel.send(body.followed(more)).await?;
         }
@@ -224,12 +224,12 @@ impl Entry {
             let frame = self.channel.next(&mut conversation).await?;
             let mut payload = frame.payload;
             match frame.kind {
-                Kind::Result => {
+                FrameKind::Result => {
                     let (_, body) = sections(payload).map_err(ChannelError::from)?;
                     answer.extend_from_slice(&body);
                 }
-                Kind::Body => answer.extend_from_slice(&payload),
-                Kind::Fault if payload.len() >= 2 => {
+                FrameKind::Body => answer.extend_from_slice(&payload),
+                FrameKind::Fault if payload.len() >= 2 => {
                     self.channel.close(conversation);
                     let status = payload.get_u16_le();
                     let text = String::from_utf8_lossy(&payload).into_owned();

@@ -25,7 +25,7 @@ pub(super) const HURRY: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) enum Progress {
     /// It is at this step.
-    Working(Step),
+    Working(PreparationStep),
     /// The version is in service, or the reason why it can't be.
     Done(Result<(), PrepareError>),
 }
@@ -68,7 +68,7 @@ impl PrepareError {
 
 /// One of the steps of an attempt.
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
+pub(crate) struct PreparationStep {
     /// Counts from 0, the unpacking.
     pub number: u64,
     /// The step in words.
@@ -86,7 +86,7 @@ pub(crate) struct Preparing {
 
 impl Preparing {
     pub(super) fn new(stamp: Stamp) -> Self {
-        let (progress, _) = watch::channel(Progress::Working(Step {
+        let (progress, _) = watch::channel(Progress::Working(PreparationStep {
             number: 0,
             what: "unpacking".to_owned(),
         }));

@@ -3,7 +3,7 @@
 //! There is no permanent reader: a task that waits for an answer and finds nobody reading, reads, and hands frames of other calls
 //! to their owners (leader and followers). Thus a single call reads its own answer in its own task, with no hop in between.
 
-use super::frame::{CHUNK, Frame, FrameError, HEADER, Kind, Outgoing, WINDOW, join, take};
+use super::frame::{CHUNK, Frame, FrameError, FrameKind, HEADER, Outgoing, WINDOW, join, take};
 use super::mailbox::{Full, Mailbox};
 use bytes::{Buf, BytesMut};
 use ol_sandbox::Line;
@@ -267,7 +267,7 @@ impl Channel {
     pub(crate) async fn grant(&self, id: u32, bytes: u32) {
         let bytes = bytes.to_le_bytes();
         // If the guest is gone, the readers notice.
-        let window = Outgoing::new(Kind::Window, id).of([&bytes]);
+        let window = Outgoing::new(FrameKind::Window, id).of([&bytes]);
         let _ = self.send(window.followed(true)).await;
     }
 
@@ -303,7 +303,7 @@ impl Channel {
                 }
             };
             let frame = reader.read(&self.line).await?;
-            if frame.kind == Kind::Window {
+            if frame.kind == FrameKind::Window {
                 self.widen(&frame)?;
             } else if frame.id == conversation.id {
                 return Ok(frame);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     async fn reply(guest: &mut UnixStream, id: u32, text: &[u8]) {
-        let bytes = Outgoing::new(Kind::Result, id).of([text]).bytes();
+        let bytes = Outgoing::new(FrameKind::Result, id).of([text]).bytes();
         guest
             .write_all(&bytes)
             .await
@@ -389,7 +389,9 @@ mod tests {
 
     async fn grant(guest: &mut UnixStream, id: u32, bytes: u32) {
         let bytes = bytes.to_le_bytes();
-        let frame = Outgoing::new(Kind::Window, id).of([&bytes]).followed(true);
+        let frame = Outgoing::new(FrameKind::Window, id)
+            .of([&bytes])
+            .followed(true);
         guest
             .write_all(&frame.bytes())
             .await

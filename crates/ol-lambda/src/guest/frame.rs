@@ -20,7 +20,7 @@ const LEFT: u8 = 8;
 
 /// The kinds of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FrameKind {
     Bind = 1,
     Call = 2,
     Body = 3,
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     Warmed = 22,
 }
 
-impl Kind {
+impl FrameKind {
     /// The kinds that a guest may send.
     fn from_guest(byte: u8) -> Option<Self> {
         [
@@ -59,7 +59,7 @@ impl Kind {
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
-    pub kind: Kind,
+    pub kind: FrameKind,
     /// The last frame of its id in its direction.
     pub end: bool,
     /// The code in the frame is compiled (marshalled).
@@ -80,7 +80,7 @@ pub(crate) enum FrameError {
     #[error("a frame of {0} bytes is longer than allowed")]
     TooLong(usize),
     #[error("no frame has kind {0}")]
-    Kind(u8),
+    FrameKind(u8),
     #[error("a section is longer than its frame")]
     Section,
     #[error("it grants more than it was sent")]
@@ -90,7 +90,7 @@ pub(crate) enum FrameError {
 /// A frame to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
-    kind: Kind,
+    kind: FrameKind,
     id: u32,
     end: bool,
     compiled: bool,
@@ -100,7 +100,7 @@ pub(crate) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     /// The only frame of its kind for `id` (0: the connection itself), without a payload.
-    pub(crate) fn new(kind: Kind, id: u32) -> Self {
+    pub(crate) fn new(kind: FrameKind, id: u32) -> Self {
         Self {
             kind,
             id,
@@ -173,7 +173,7 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
     if length > MAX_PAYLOAD {
         return Err(FrameError::TooLong(length));
     }
-    let kind = Kind::from_guest(header[4]).ok_or(FrameError::Kind(header[4]))?;
+    let kind = FrameKind::from_guest(header[4]).ok_or(FrameError::FrameKind(header[4]))?;
     let took = u16::from_le_bytes([header[6], header[7]]);
     let (flags, id) = (
         header[5],
@@ -205,14 +205,14 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
 /// there already.
 pub(crate) fn join(body: &mut Frame, buffer: &mut BytesMut) -> u32 {
     let (mut joined, mut parts) = (BytesMut::new(), 0);
-    while body.kind == Kind::Body && !body.end {
+    while body.kind == FrameKind::Body && !body.end {
         let Some(header) = buffer.first_chunk::<HEADER>() else {
             break;
         };
         let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let id = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
         let together = body.payload.len().max(joined.len()) + length;
-        if header[4] != Kind::Body as u8
+        if header[4] != FrameKind::Body as u8
             || id != body.id
             || together > CHUNK
             || buffer.len() < HEADER + length
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_whole_however_they_were_cut() {
-        let bytes = Outgoing::new(Kind::Result, 7).of([b"abc"]).bytes();
+        let bytes = Outgoing::new(FrameKind::Result, 7).of([b"abc"]).bytes();
         let mut buffer = BytesMut::new();
         for byte in &bytes[..bytes.len() - 1] {
             buffer.extend([*byte]);
@@ -264,20 +264,24 @@ mod tests {
         let frame = take(&mut buffer).expect("a frame").expect("whole");
         assert_eq!(
             (frame.kind, frame.end, frame.id, &frame.payload[..]),
-            (Kind::Result, true, 7, &b"abc"[..])
+            (FrameKind::Result, true, 7, &b"abc"[..])
         );
     }
 
     #[test]
     fn what_a_guest_may_not_say_is_refused() {
         let with = |kind: u8, length: u32| {
-            let mut bytes = BytesMut::from(&*Outgoing::new(Kind::Result, 0).bytes());
+            let mut bytes = BytesMut::from(&*Outgoing::new(FrameKind::Result, 0).bytes());
             bytes[0..4].copy_from_slice(&length.to_le_bytes());
             bytes[4] = kind;
             take(&mut bytes)
         };
-        assert_eq!(with(1, 0), Err(FrameError::Kind(1)), "BIND is the worker's");
-        assert_eq!(with(99, 0), Err(FrameError::Kind(99)));
+        assert_eq!(
+            with(1, 0),
+            Err(FrameError::FrameKind(1)),
+            "BIND is the worker's"
+        );
+        assert_eq!(with(99, 0), Err(FrameError::FrameKind(99)));
         assert_eq!(with(19, 1 << 21), Err(FrameError::TooLong(1 << 21)));
     }
 
@@ -288,12 +292,12 @@ mod tests {
             let frame = Outgoing::new(kind, id).of([text]);
             buffer.extend(frame.followed(!end).bytes());
         };
-        put(Kind::Body, false, 7, b"a");
-        put(Kind::Body, false, 7, b"");
-        put(Kind::Body, false, 7, b"b");
-        put(Kind::Body, false, 8, b"other");
-        put(Kind::Body, true, 8, b"end");
-        put(Kind::Body, false, 8, b"beyond");
+        put(FrameKind::Body, false, 7, b"a");
+        put(FrameKind::Body, false, 7, b"");
+        put(FrameKind::Body, false, 7, b"b");
+        put(FrameKind::Body, false, 8, b"other");
+        put(FrameKind::Body, true, 8, b"end");
+        put(FrameKind::Body, false, 8, b"beyond");
         let mut next = || {
             let mut frame = take(&mut buffer).expect("sound").expect("whole");
             let parts = join(&mut frame, &mut buffer);

@@ -3,7 +3,7 @@
 //! The windows of docs/reference/guest-protocol.md limit the bytes. Parts of a body are joined while they wait, so that many small
 //! parts cost no more than a few large ones.
 
-use super::frame::{CHUNK, Frame, Kind};
+use super::frame::{CHUNK, Frame, FrameKind};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,13 +50,13 @@ impl Mailbox {
     pub(crate) fn put(&self, frame: Frame) -> Result<(), Full> {
         let mut inside = self.inside();
         inside.bytes += frame.payload.len();
-        if inside.bytes > MOST || inside.ended && frame.kind != Kind::Done {
+        if inside.bytes > MOST || inside.ended && frame.kind != FrameKind::Done {
             return Err(Full);
         }
         inside.ended |= frame.end;
         match inside.waiting.back_mut() {
             Some(Waiting { frame: last, more })
-                if last.kind == Kind::Body && frame.kind == Kind::Body && !last.end =>
+                if last.kind == FrameKind::Body && frame.kind == FrameKind::Body && !last.end =>
             {
                 more.extend_from_slice(&frame.payload);
                 (last.end, last.busy, last.took) = (frame.end, frame.busy, frame.took);
@@ -100,7 +100,7 @@ fn joined(a: &Bytes, b: &BytesMut) -> Bytes {
 mod tests {
     use super::*;
 
-    fn frame(kind: Kind, text: &[u8], end: bool) -> Frame {
+    fn frame(kind: FrameKind, text: &[u8], end: bool) -> Frame {
         Frame {
             kind,
             end,
@@ -117,10 +117,10 @@ mod tests {
     fn parts_are_joined_but_heads_and_ends_stay() {
         let mailbox = Mailbox::default();
         for (kind, text, end) in [
-            (Kind::Result, "head", false),
-            (Kind::Body, "a", false),
-            (Kind::Body, "b", true),
-            (Kind::Done, "", true),
+            (FrameKind::Result, "head", false),
+            (FrameKind::Body, "a", false),
+            (FrameKind::Body, "b", true),
+            (FrameKind::Done, "", true),
         ] {
             assert_eq!(mailbox.put(frame(kind, text.as_bytes(), end)), Ok(()));
         }
@@ -128,9 +128,9 @@ mod tests {
             .map(|f| (f.kind, f.payload, f.end))
             .collect();
         let expected = [
-            (Kind::Result, Bytes::from("head"), false),
-            (Kind::Body, Bytes::from("ab"), true),
-            (Kind::Done, Bytes::new(), true),
+            (FrameKind::Result, Bytes::from("head"), false),
+            (FrameKind::Body, Bytes::from("ab"), true),
+            (FrameKind::Done, Bytes::new(), true),
         ];
         assert_eq!(seen, expected);
     }
@@ -139,10 +139,10 @@ mod tests {
     fn a_guest_that_ignores_its_window_is_noticed() {
         let mailbox = Mailbox::default();
         let part = vec![0; CHUNK - FRAME];
-        assert_eq!(mailbox.put(frame(Kind::Body, &part, false)), Ok(()));
-        assert_eq!(mailbox.put(frame(Kind::Body, &part, false)), Ok(()));
+        assert_eq!(mailbox.put(frame(FrameKind::Body, &part, false)), Ok(()));
+        assert_eq!(mailbox.put(frame(FrameKind::Body, &part, false)), Ok(()));
         assert_eq!(
-            mailbox.put(frame(Kind::Body, &[0; 2 * FRAME], false)),
+            mailbox.put(frame(FrameKind::Body, &[0; 2 * FRAME], false)),
             Err(Full)
         );
         assert!(mailbox.take().is_some());
@@ -152,11 +152,11 @@ mod tests {
     fn frames_without_a_payload_are_bounded_and_nothing_follows_an_end() {
         let mailbox = Mailbox::default();
         let taken = (0..1 << 20)
-            .take_while(|_| mailbox.put(frame(Kind::Result, b"", false)).is_ok())
+            .take_while(|_| mailbox.put(frame(FrameKind::Result, b"", false)).is_ok())
             .count();
         assert!(taken <= MOST / FRAME + 1, "{taken}");
         let mailbox = Mailbox::default();
-        assert_eq!(mailbox.put(frame(Kind::Fault, b"", true)), Ok(()));
-        assert_eq!(mailbox.put(frame(Kind::Fault, b"", true)), Err(Full));
+        assert_eq!(mailbox.put(frame(FrameKind::Fault, b"", true)), Ok(()));
+        assert_eq!(mailbox.put(frame(FrameKind::Fault, b"", true)), Err(Full));
     }
 }

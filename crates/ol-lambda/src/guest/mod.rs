@@ -11,4 +11,4 @@ pub(crate) mod head;
 mod mailbox;
 
 pub(crate) use channel::{Channel, ChannelError};
-pub(crate) use frame::{Frame, Kind};
+pub(crate) use frame::{Frame, FrameKind};

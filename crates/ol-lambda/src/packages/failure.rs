@@ -1,7 +1,7 @@
 //! Why packages can't be had: what the installer said, and what would help.
 
 use crate::invoke::InvokeError;
-use ol_packages::proxy::Report;
+use ol_packages::proxy::ProxyReport;
 use ol_packages::store::StoreError;
 use ol_packages::wheels::WheelError;
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ pub(super) struct Said {
 
 impl Failure {
     /// `doing` failed, and the installer said why; `report` is what its proxy saw.
-    pub(super) fn of(doing: &str, said: &Said, report: Option<&Report>) -> Self {
+    pub(super) fn of(doing: &str, said: &Said, report: Option<&ProxyReport>) -> Self {
         let (what, remedy) = remedy(&said.code);
         let mut text = format!("{doing}: {what}; {remedy}");
         for refusal in report.iter().flat_map(|report| &report.refused) {

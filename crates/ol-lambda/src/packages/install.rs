@@ -5,9 +5,9 @@
 //! could hand out anything as the next package.
 
 use super::Packages;
-use super::bench::Tools;
 use super::failure::Failure;
 use super::job::{Job, Tar};
+use super::tools::Tools;
 use crate::package_set::Held;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
@@ -69,7 +69,7 @@ pub(super) async fn install(
 }
 
 async fn run(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failure> {
-    let tools = packages.bench.tools(packages).await?;
+    let tools = packages.tools.get(packages).await?;
     let doing = format!("installing {}", partial.pin());
     let partial = match unpack(packages, &tools, &doing, partial).await? {
         Ok(filled) => return Ok(filled),

@@ -5,9 +5,9 @@
 //! A sandbox that does nothing else reports them, since all later sandboxes rely on them.
 
 use super::Packages;
-use super::bench::Base;
 use super::failure::Failure;
 use super::job::Job;
+use super::tools::Base;
 use ol_archive::{ExtractLimits, extract_tar};
 use ol_packages::wheels::Tags;
 use std::fs;

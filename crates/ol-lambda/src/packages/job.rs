@@ -3,8 +3,8 @@
 //! It is an instance like a function's, but without a function: made, limited, logged and ended in the same way.
 
 use super::Packages;
-use super::bench::Base;
 use super::failure::{Failure, Said};
+use super::tools::Base;
 use crate::call::{CallError, call};
 use crate::instances::Instances;
 use crate::invocation::{Invocation, InvocationId, Source};
@@ -35,13 +35,13 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     /// A job that reaches the index. Waits for its turn; the sandbox is made with the first order.
     pub(super) async fn online(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
-        let tools = packages.bench.tools(packages).await?;
+        let tools = packages.tools.get(packages).await?;
         Self::in_turn(packages, tools.online.clone()).await
     }
 
     /// Like [`Self::online`], but without any network.
     pub(super) async fn offline(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
-        let tools = packages.bench.tools(packages).await?;
+        let tools = packages.tools.get(packages).await?;
         Self::in_turn(packages, tools.offline.clone()).await
     }
 

@@ -9,13 +9,12 @@
 //! - [`resolve`]: from requirements to a lock, once for all who ask for the same
 //! - [`install`]: installs what is missing, once for all who want it
 //! - [`job`]: one installer sandbox, and orders to it
-//! - [`bench`]: what installer sandboxes are made from
+//! - [`tools`]: what installer sandboxes are made from
 //! - [`interpreter`]: what is learned of the base image's Python before the first of them
 //! - [`kept`]: the locks of functions on disk
 //! - [`care`]: what the store holds, and how it is kept small
 //! - [`failure`]: what went wrong, in words for a function's owner
 
-mod bench;
 mod care;
 mod failure;
 mod install;
@@ -24,6 +23,7 @@ mod job;
 mod kept;
 mod prepare;
 mod resolve;
+mod tools;
 
 pub use care::StoredPackage;
 pub(crate) use care::care;
@@ -88,7 +88,7 @@ pub(crate) struct Packages {
     resources: Arc<Resources>,
     pub(crate) settings: PackagesSettings,
     kept: Kept,
-    bench: bench::Bench,
+    tools: tools::LazyTools,
     resolving: resolve::Resolving,
     jobs: Semaphore,
     fetching: Semaphore,
@@ -101,7 +101,7 @@ impl Packages {
         Self {
             resources,
             kept: Kept::in_folder(settings.state.join("locks")),
-            bench: bench::Bench::default(),
+            tools: tools::LazyTools::default(),
             resolving: resolve::Resolving::default(),
             jobs: Semaphore::new(JOBS),
             fetching: Semaphore::new(FETCHES),

@@ -4,7 +4,7 @@ use super::Packages;
 use super::failure::Failure;
 use super::job::Job;
 use super::kept::Question;
-use ol_packages::lock::{Lock, Target};
+use ol_packages::lock::{Lock, LockTarget};
 use ol_packages::requirements::Requirements;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,6 +77,6 @@ async fn look_up(packages: &Arc<Packages>, wanted: &Requirements) -> Result<Lock
         ))
     };
     let resolved: Resolved = serde_json::from_slice(&text).map_err(|e| nonsense(&e))?;
-    let target = Target::new(&resolved.python, &resolved.platform).map_err(|e| nonsense(&e))?;
+    let target = LockTarget::new(&resolved.python, &resolved.platform).map_err(|e| nonsense(&e))?;
     Lock::parse_compiled(resolved.lock.as_bytes(), target).map_err(|e| nonsense(&e))
 }

@@ -9,7 +9,7 @@ use super::demand::Demand;
 use super::root::Zygotes;
 use super::spawn::Zygote;
 use crate::guest::frame::Outgoing;
-use crate::guest::{Channel, Kind};
+use crate::guest::{Channel, FrameKind};
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
     Content, CreateError, Created, Network, Packages, Pool, Role, Running, SandboxSpec,
@@ -191,10 +191,10 @@ async fn make(
     let warming = async {
         let mut conversation = channel.about_itself();
         channel
-            .send(Outgoing::new(Kind::Warm, 0))
+            .send(Outgoing::new(FrameKind::Warm, 0))
             .await
             .map_err(|error| error.to_string())?;
-        for wanted in [Kind::Ready, Kind::Warmed] {
+        for wanted in [FrameKind::Ready, FrameKind::Warmed] {
             let frame = channel
                 .next(&mut conversation)
                 .await

@@ -1,7 +1,7 @@
 //! Makes a zygote: a sandbox that is told what to import and then to fork.
 
 use crate::guest::frame::{Outgoing, sections};
-use crate::guest::{Channel, ChannelError, Kind};
+use crate::guest::{Channel, ChannelError, FrameKind};
 use crate::starting::{Greeting, create_unlogged};
 use ol_model::{Limits, MiB, OomScope};
 use ol_sandbox::{
@@ -87,14 +87,14 @@ impl Zygote {
             let length = u32::try_from(head.len())
                 .map_err(|_| SpawnError::Nonsense)?
                 .to_le_bytes();
-            let frame = Outgoing::new(Kind::Zygote, 0).of([&length, head.as_bytes()]);
+            let frame = Outgoing::new(FrameKind::Zygote, 0).of([&length, head.as_bytes()]);
             channel.send(frame).await?;
             let bound = channel.next(&mut conversation).await?;
             match bound.kind {
-                Kind::Bound => sections(bound.payload)
+                FrameKind::Bound => sections(bound.payload)
                     .map(|_| greeting.magic)
                     .map_err(|_| SpawnError::Nonsense),
-                Kind::BindFailed => Err(SpawnError::Import(
+                FrameKind::BindFailed => Err(SpawnError::Import(
                     String::from_utf8_lossy(&bound.payload).into_owned(),
                 )),
                 _ => Err(SpawnError::Nonsense),

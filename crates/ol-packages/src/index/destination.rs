@@ -42,39 +42,39 @@ impl Reach {
     #[must_use]
     pub fn allows(self, address: IpAddr) -> bool {
         match (self, kind(address)) {
-            (_, Kind::Public) | (Reach::Own, Kind::Private) => true,
-            (Reach::Public, Kind::Private) | (_, Kind::Never) => false,
+            (_, AddressKind::Public) | (Reach::Own, AddressKind::Private) => true,
+            (Reach::Public, AddressKind::Private) | (_, AddressKind::Never) => false,
         }
     }
 }
 
-enum Kind {
+enum AddressKind {
     Public,
     Private,
     Never,
 }
 
-fn kind(address: IpAddr) -> Kind {
+fn kind(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(v4) => kind_v4(v4),
         IpAddr::V6(v6) => kind_v6(v6),
     }
 }
 
-fn kind_v4(address: Ipv4Addr) -> Kind {
+fn kind_v4(address: Ipv4Addr) -> AddressKind {
     let [a, b, c, _] = address.octets();
     let measured = a == 198 && b & 0xfe == 18;
     if address.is_loopback() || address.is_private() || (a == 100 && b & 0xc0 == 64) || measured {
-        return Kind::Private; // 198.18/15 is for measurements; 100.64/10 is shared between a provider's customers
+        return AddressKind::Private; // 198.18/15 is for measurements; 100.64/10 is shared between a provider's customers
     }
     // Addresses of 0/8 reach this machine; 192.0.0.0/24 also holds a cloud's metadata service; from 224 on: multicast and reserved.
     if a == 0 || address.is_link_local() || (a, b, c) == (192, 0, 0) || a >= 224 {
-        return Kind::Never;
+        return AddressKind::Never;
     }
-    Kind::Public
+    AddressKind::Public
 }
 
-fn kind_v6(address: Ipv6Addr) -> Kind {
+fn kind_v6(address: Ipv6Addr) -> AddressKind {
     let part = address.segments();
     let last_v4 = || {
         let [.., a, b, c, d] = address.octets();
@@ -83,17 +83,17 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
     if address.is_loopback() || part[0] & 0xfe00 == 0xfc00 {
         // At fd00:ec2::254, within the private range, AWS gives machines their keys.
         return if part[..2] == [0xfd00, 0x0ec2] {
-            Kind::Never
+            AddressKind::Never
         } else {
-            Kind::Private
+            AddressKind::Private
         };
     }
     // Teredo addresses embed an IPv4 address; 64:ff9b:1::/48 leads wherever a site chooses; fec0::/10 is the old site-local range.
     if part[..2] == [0x2001, 0] || part[..3] == [0x64, 0xff9b, 1] || part[0] & 0xffc0 == 0xfec0 {
-        return Kind::Never;
+        return AddressKind::Never;
     }
     if address.is_unspecified() || part[0] & 0xffc0 == 0xfe80 || part[0] & 0xff00 == 0xff00 {
-        return Kind::Never;
+        return AddressKind::Never;
     }
     // IPv6 addresses that embed an IPv4 address: mapped, compatible, NAT64, 6to4. The embedded address decides.
     if part[..5] == [0; 5] && matches!(part[5], 0 | 0xffff)
@@ -105,7 +105,7 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         let [_, _, a, b, c, d, ..] = address.octets();
         return kind_v4(Ipv4Addr::new(a, b, c, d));
     }
-    Kind::Public
+    AddressKind::Public
 }
 
 #[cfg(test)]

@@ -27,18 +27,18 @@ const MAX_PINS: usize = 1_000;
 
 /// The Python and platform that a lock was made for. Others may need other packages and other archives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct LockTarget {
     python: String,
     platform: String,
 }
 
-impl Target {
+impl LockTarget {
     /// `python` is like `3.11`; `platform` is spelled as in wheel names, like `linux_x86_64`.
     ///
     /// # Errors
     /// When `python` isn't `MAJOR.MINOR`, or `platform` holds anything but 1 to 64 letters, digits, `_`, `-` and `.`.
     pub fn new(python: &str, platform: &str) -> Result<Self, LockError> {
-        let wrong = || LockError::Target(format!("{python:.20} on {platform:.80}"));
+        let wrong = || LockError::LockTarget(format!("{python:.20} on {platform:.80}"));
         let number = |part: &str| {
             (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
         };
@@ -68,7 +68,7 @@ impl Target {
 }
 
 /// `Python 3.11 on linux_x86_64`
-impl fmt::Display for Target {
+impl fmt::Display for LockTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Python {} on {}", self.python, self.platform)
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Target {
 /// A function's packages, each once, sorted by name, each with at least one hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    target: Target,
+    target: LockTarget,
     pins: Vec<Pin>,
 }
 
@@ -86,7 +86,7 @@ impl Lock {
     ///
     /// # Errors
     /// When a package occurs in two versions or without a hash, or there are over 1,000.
-    pub fn new(target: Target, pins: impl IntoIterator<Item = Pin>) -> Result<Self, LockError> {
+    pub fn new(target: LockTarget, pins: impl IntoIterator<Item = Pin>) -> Result<Self, LockError> {
         let mut names = BTreeMap::<_, Pin>::new();
         for pin in pins {
             if pin.hashes().is_empty() {
@@ -110,7 +110,7 @@ impl Lock {
 
     /// The Python and platform that it was made for.
     #[must_use]
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &LockTarget {
         &self.target
     }
 

@@ -3,14 +3,14 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use super::{Lock, LockError, Target};
+use super::{Lock, LockError, LockTarget};
 use crate::pin::{PackageName, Pin, Sha256, Version, shown};
 
 /// Large, because the report contains each package's metadata, descriptions included.
 const MAX_BYTES: usize = 64 << 20;
 
 #[derive(Deserialize)]
-struct Report {
+struct InstallReport {
     version: String,
     install: Vec<Item>,
 }
@@ -43,7 +43,7 @@ impl Lock {
     ///
     /// # Errors
     /// When it isn't such a report, or a package in it isn't an archive with a SHA-256.
-    pub fn parse_report(json: &[u8], target: Target) -> Result<Self, LockError> {
+    pub fn parse_report(json: &[u8], target: LockTarget) -> Result<Self, LockError> {
         if json.len() > MAX_BYTES {
             return Err(LockError::Bytes(MAX_BYTES));
         }
@@ -51,7 +51,7 @@ impl Lock {
             what: "pip's report",
             why,
         };
-        let report: Report =
+        let report: InstallReport =
             serde_json::from_slice(json).map_err(|error| form(shown(&error.to_string())))?;
         if report.version != "1" {
             return Err(form(format!(

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lock, LockError, Target};
+use super::{Lock, LockError, LockTarget};
 use crate::pin::{PackageName, Pin, Sha256, Version, shown};
 
 /// The format that is written, and the newest that is read.
@@ -72,7 +72,7 @@ impl Lock {
         }
         let stored: Stored =
             serde_json::from_slice(json).map_err(|error| form(error.to_string()))?;
-        let target = Target::new(&stored.python, &stored.platform)?;
+        let target = LockTarget::new(&stored.python, &stored.platform)?;
         let mut pins = Vec::new();
         for package in &stored.packages {
             let hashes = package.sha256.iter().map(|hash| Sha256::parse(hash));

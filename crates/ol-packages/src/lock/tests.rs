@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::{Lock, LockError, Target};
+use super::{Lock, LockError, LockTarget};
 use crate::pin::{PackageName, Pin, Sha256, Version};
 
-fn target() -> Target {
-    Target::new("3.11", "linux_x86_64").expect("a target")
+fn target() -> LockTarget {
+    LockTarget::new("3.11", "linux_x86_64").expect("a target")
 }
 
 fn hash(of: &str) -> Sha256 {
@@ -76,8 +76,8 @@ fn what_is_no_lock_is_refused_by_name() {
         ("3.11.1", "x"),
     ] {
         assert!(matches!(
-            Target::new(python, platform),
-            Err(LockError::Target(_))
+            LockTarget::new(python, platform),
+            Err(LockError::LockTarget(_))
         ));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Lock, LockError, MAX_PINS, Target};
+use super::{Lock, LockError, LockTarget, MAX_PINS};
 use crate::pin::Pin;
 use crate::requirements::lines::{self, Bounds};
 
@@ -20,7 +20,7 @@ impl Lock {
     ///
     /// # Errors
     /// When a line isn't understood, pinned or hashed, or names a package again in another version.
-    pub fn parse_compiled(text: &[u8], target: Target) -> Result<Self, LockError> {
+    pub fn parse_compiled(text: &[u8], target: LockTarget) -> Result<Self, LockError> {
         let mut pins = Vec::new();
         for entry in lines::entries(text, &BOUNDS)? {
             let Some(version) = entry.exact() else {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::index::{Destination, Index, Upstream};
 
 use super::report::Refusal;
-use super::target::{Target, Way};
+use super::target::{RequestTarget, Way};
 
 /// The limits of one proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ProxyLimits {
     /// Connections at once; further ones wait in the socket's queue. An installer opens at most 50.
     pub connections: usize,
     /// Bytes of one request's line and headers; at least 8192, the minimum that the parser accepts.
@@ -22,7 +22,7 @@ pub struct Limits {
     pub connect: Duration,
 }
 
-impl Default for Limits {
+impl Default for ProxyLimits {
     fn default() -> Self {
         Self {
             connections: 64,
@@ -36,19 +36,19 @@ impl Default for Limits {
 
 /// What one proxy allows.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct ProxyRules {
     /// Everything that may be reached.
     pub destinations: Vec<Destination>,
     /// The host's own proxy.
     pub upstream: Upstream,
     /// Its limits.
-    pub limits: Limits,
+    pub limits: ProxyLimits,
 }
 
-impl Policy {
+impl ProxyRules {
     /// Allows what an installer needs for this index.
     #[must_use]
-    pub fn of(index: &Index, limits: Limits) -> Self {
+    pub fn of(index: &Index, limits: ProxyLimits) -> Self {
         Self {
             destinations: index.destinations.clone(),
             upstream: index.upstream.clone(),
@@ -57,7 +57,7 @@ impl Policy {
     }
 
     /// The destination that a request may reach, or why it is refused. Plain requests and tunnels may go to the same destinations.
-    pub(super) fn judge(&self, target: &Target) -> Result<&Destination, Refusal> {
+    pub(super) fn judge(&self, target: &RequestTarget) -> Result<&Destination, Refusal> {
         let known = self
             .destinations
             .iter()

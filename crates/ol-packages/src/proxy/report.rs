@@ -90,7 +90,7 @@ pub enum Trouble {
 
 /// What was refused or went wrong so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct ProxyReport {
     /// The first 32 different refusals, in the order of the requests.
     pub refused: Vec<Refusal>,
     /// The first 32 different failures.
@@ -103,7 +103,7 @@ pub struct Report {
 
 /// The report that connections add to.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Notes(Arc<Mutex<Report>>);
+pub(super) struct Notes(Arc<Mutex<ProxyReport>>);
 
 impl Notes {
     pub(super) fn refused(&self, refusal: Refusal) {
@@ -124,11 +124,11 @@ impl Notes {
     }
 
     /// A copy of the report.
-    pub(super) fn read(&self) -> Report {
+    pub(super) fn read(&self) -> ProxyReport {
         self.with(|report| report.clone())
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Report) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut ProxyReport) -> T) -> T {
         // No change under the lock can be left half done, thus a poisoned lock is fine.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

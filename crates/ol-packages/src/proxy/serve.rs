@@ -23,9 +23,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::metered::{Activity, Meter, Metered};
-use super::report::{Notes, Refusal, Report, Trouble};
+use super::report::{Notes, ProxyReport, Refusal, Trouble};
 use super::target::{self, Way};
-use super::{Policy, dial, plain};
+use super::{ProxyRules, dial, plain};
 use crate::index::Destination;
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -41,15 +41,15 @@ pub struct Proxy {
 impl Proxy {
     /// What was refused or went wrong so far.
     #[must_use]
-    pub fn report(&self) -> Report {
-        Report {
+    pub fn report(&self) -> ProxyReport {
+        ProxyReport {
             bytes: self.carried.load(Ordering::Relaxed),
             ..self.notes.read()
         }
     }
 
     /// Closes everything now, so that nothing leaves the sandbox any more. Returns what was refused or went wrong.
-    pub fn close(self) -> Report {
+    pub fn close(self) -> ProxyReport {
         self.task.abort();
         self.report()
     }
@@ -64,7 +64,7 @@ impl Drop for Proxy {
 
 /// Serves on a listener until the returned value is dropped. Must be called inside a tokio runtime.
 #[must_use]
-pub fn serve(listener: TcpListener, policy: Policy) -> Proxy {
+pub fn serve(listener: TcpListener, policy: ProxyRules) -> Proxy {
     let notes = Notes::default();
     let carried = Arc::new(AtomicU64::new(0));
     let meter = Meter {
@@ -81,7 +81,7 @@ pub fn serve(listener: TcpListener, policy: Policy) -> Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, policy: Arc<Policy>, meter: Meter) {
+async fn accept(listener: TcpListener, policy: Arc<ProxyRules>, meter: Meter) {
     let permits = Arc::new(Semaphore::new(policy.limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -115,7 +115,7 @@ type Tunnel = (OnUpgrade, Metered);
 
 #[derive(Clone)]
 struct Connection {
-    policy: Arc<Policy>,
+    policy: Arc<ProxyRules>,
     meter: Meter,
     activity: Activity,
     tunnel: Arc<Mutex<Option<Tunnel>>>,

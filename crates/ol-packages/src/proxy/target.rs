@@ -16,7 +16,7 @@ pub(super) enum Way {
 
 /// A host and port in the form used for comparison: lower case, no final dot, no brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct RequestTarget {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) way: Way,
@@ -27,7 +27,7 @@ pub(super) fn of(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap<HeaderValue>,
-) -> Result<Target, (String, &'static str)> {
+) -> Result<RequestTarget, (String, &'static str)> {
     let named = uri.authority().map_or_else(String::new, |authority| {
         // Without user information, which may be a password.
         let text = authority.as_str();
@@ -81,7 +81,7 @@ pub(super) fn of(
     if host.is_empty() || !host.chars().all(plain) {
         return Err(refused("is no name of a host"));
     }
-    Ok(Target {
+    Ok(RequestTarget {
         host: host.to_ascii_lowercase(),
         port,
         way,
@@ -92,7 +92,7 @@ pub(super) fn of(
 mod tests {
     use super::*;
 
-    fn target(method: &str, uri: &str) -> Result<Target, (String, &'static str)> {
+    fn target(method: &str, uri: &str) -> Result<RequestTarget, (String, &'static str)> {
         let method = method.parse().expect("a method");
         of(&method, &uri.parse().expect("a URI"), &HeaderMap::new())
     }

@@ -58,10 +58,10 @@ struct Reader<'a> {
     terms: u32,
 }
 
-type Step = Result<(), String>;
+type Parsed = Result<(), String>;
 
 impl Reader<'_> {
-    fn or(&mut self, depth: u32) -> Step {
+    fn or(&mut self, depth: u32) -> Parsed {
         self.and(depth)?;
         while self.word("or") {
             self.form.push_str(" or ");
@@ -70,7 +70,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn and(&mut self, depth: u32) -> Step {
+    fn and(&mut self, depth: u32) -> Parsed {
         self.term(depth)?;
         while self.word("and") {
             self.form.push_str(" and ");
@@ -79,7 +79,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn term(&mut self, depth: u32) -> Step {
+    fn term(&mut self, depth: u32) -> Parsed {
         if self.symbol("(") {
             if depth == MAX_DEPTH {
                 return Err(format!("its parentheses are over {MAX_DEPTH} deep"));
@@ -101,7 +101,7 @@ impl Reader<'_> {
         self.value()
     }
 
-    fn comparison(&mut self) -> Step {
+    fn comparison(&mut self) -> Parsed {
         let found = COMPARISONS.into_iter().find(|symbol| self.symbol(symbol));
         let found = match found {
             Some(symbol) => symbol,
@@ -115,7 +115,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn value(&mut self) -> Step {
+    fn value(&mut self) -> Parsed {
         self.blanks();
         if let Some(quote) = self.rest.chars().next().filter(|c| "'\"".contains(*c)) {
             let (inner, rest) = self.rest[1..]

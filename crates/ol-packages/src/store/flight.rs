@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::StoreError;
 use super::folder::{Shared, Store};
-use super::lease::Lease;
+use super::lease::PackageHold;
 use super::partial::{Filled, Partial};
 use crate::pin::Pin;
 
@@ -105,7 +105,7 @@ impl Store {
         pin: &Pin,
         holder: &str,
         installer: I,
-    ) -> Result<Lease, StoreError>
+    ) -> Result<PackageHold, StoreError>
     where
         I: FnOnce(Partial) -> F,
         F: Future<Output = Result<Filled, E>>,
@@ -138,7 +138,7 @@ impl Store {
         mut turn: tokio::sync::OwnedMutexGuard<Option<Outcome>>,
         holder: &str,
         installer: I,
-    ) -> Result<Lease, StoreError>
+    ) -> Result<PackageHold, StoreError>
     where
         I: FnOnce(Partial) -> F,
         F: Future<Output = Result<Filled, E>>,
@@ -185,11 +185,15 @@ impl Store {
     }
 
     /// [`Store::lease`] on a thread for blocking work; also checks that the package comes from a wanted archive.
-    async fn lease_later(&self, pin: &Pin, holder: &str) -> Result<Option<Lease>, StoreError> {
+    async fn lease_later(
+        &self,
+        pin: &Pin,
+        holder: &str,
+    ) -> Result<Option<PackageHold>, StoreError> {
         let (store, wanted, holder) = (self.clone(), pin.clone(), holder.to_owned());
         blocking(pin, move || {
             let lease = store.lease(&wanted, &holder);
-            lease.map(Lease::verified).transpose()
+            lease.map(PackageHold::verified).transpose()
         })
         .await
     }

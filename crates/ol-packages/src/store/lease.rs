@@ -62,15 +62,15 @@ impl Table {
 
 /// A hold on one installed package, which can't be removed while this lives.
 #[derive(Debug)]
-pub struct Lease {
+pub struct PackageHold {
     shared: Arc<Shared>,
     pin: Pin,
-    /// [`Lease::pin`] as a directory's name.
+    /// [`PackageHold::pin`] as a directory's name.
     directory: String,
     id: u64,
 }
 
-impl Lease {
+impl PackageHold {
     /// Takes a lease under the table's lock: a removal either comes before, and there is nothing to lease, or sees the lease.
     pub(super) fn take(
         shared: &Arc<Shared>,
@@ -152,7 +152,7 @@ impl Lease {
 
 /// The end of a lease counts as a use, since a function may have served for days. Safe to drop anywhere: it takes a short lock, and at most
 /// once a minute writes one inode's time.
-impl Drop for Lease {
+impl Drop for PackageHold {
     fn drop(&mut self) {
         let due = {
             let mut table = self.shared.table();

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use ol_packages::index::{Host, Index, Wanted};
 use ol_packages::inside::FILES;
-use ol_packages::proxy::{Limits, Policy, Proxy, serve};
+use ol_packages::proxy::{Proxy, ProxyLimits, ProxyRules, serve};
 use ol_packages::tool::Uv;
 use ol_testkit::PackageIndex;
 use serde_json::{Value, json};
@@ -65,10 +65,10 @@ pub struct Inside {
 
 impl Inside {
     pub fn new(index: &Index, uv: Option<&Path>) -> Self {
-        Self::with_limits(index, uv, Limits::default())
+        Self::with_limits(index, uv, ProxyLimits::default())
     }
 
-    pub fn with_limits(index: &Index, uv: Option<&Path>, limits: Limits) -> Self {
+    pub fn with_limits(index: &Index, uv: Option<&Path>, limits: ProxyLimits) -> Self {
         let place = TempDir::new().expect("made");
         for (name, text) in FILES {
             std::fs::write(place.path().join(name), text).expect("written");
@@ -84,7 +84,7 @@ impl Inside {
                 .await
                 .expect("bound");
             let at: SocketAddr = listener.local_addr().expect("bound");
-            (serve(listener, Policy::of(index, limits)), at)
+            (serve(listener, ProxyRules::of(index, limits)), at)
         });
         let mut child = Command::new("/usr/bin/python3")
             .args(["-c", HARNESS])

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ol_packages::index::{Destination, Reach, Upstream};
-use ol_packages::proxy::{Limits, Policy, Proxy, serve};
+use ol_packages::proxy::{Proxy, ProxyLimits, ProxyRules, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -62,22 +62,22 @@ pub fn public(host: &str, port: u16) -> Destination {
     }
 }
 
-pub fn quick() -> Limits {
-    Limits {
+pub fn quick() -> ProxyLimits {
+    ProxyLimits {
         idle: Duration::from_millis(200),
         head_bytes: 8 << 10,
-        ..Limits::default()
+        ..ProxyLimits::default()
     }
 }
 
 pub async fn proxy(
     destinations: Vec<Destination>,
     upstream: Upstream,
-    limits: Limits,
+    limits: ProxyLimits,
 ) -> (Proxy, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let at = listener.local_addr().expect("bound");
-    let policy = Policy {
+    let policy = ProxyRules {
         destinations,
         upstream,
         limits,

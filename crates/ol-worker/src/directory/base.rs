@@ -40,7 +40,7 @@ pub(super) use build::build;
 pub use choice::BaseChoice;
 pub use program::in_path;
 pub use python::{PythonVersion, python};
-pub use record::Found;
+pub use record::BaseInUse;
 pub(super) use record::{of, recorded};
 pub(super) use staging::{STAGING, Staging, settle};
 pub use unpack::UnpackError;

@@ -12,7 +12,7 @@ use ol_model::{HostFacts, WorkerConfig};
 use super::base::{self, BaseChoice, PythonVersion, Staging};
 use super::error::DirectoryError;
 use super::lock::Lock;
-use super::{Directory, Kind, absolute};
+use super::{Contents, Directory, absolute};
 
 /// A tree of zygotes whose root has imported nothing; further nodes are added with the packages that they import.
 const EMPTY_TREE: &str = "{\"packages\": [], \"children\": []}\n";
@@ -52,7 +52,7 @@ impl Directory {
             root: absolute(root)?,
         };
         let kind = directory.kind()?;
-        if kind == Kind::Foreign {
+        if kind == Contents::Foreign {
             return Err(DirectoryError::NotOurs {
                 path: directory.root,
             });
@@ -71,7 +71,7 @@ impl Directory {
             }
             None => None,
         };
-        let mut footing = Footing::set(&directory, kind)?;
+        let mut footing = LockedDirectory::set(&directory, kind)?;
         let staging = Staging::begin(&directory.root, &image, &footing.lock)?;
         let (source, python, mut notes) = match &kept {
             Some((found, python)) => (found.source.clone(), *python, Vec::new()),
@@ -103,7 +103,7 @@ impl Directory {
         let backup = directory.write_config(&config.to_json_pretty())?;
         footing.made = false;
         let report = InitReport {
-            created: kind != Kind::Worker,
+            created: kind != Contents::Worker,
             base: source,
             base_kept: kept.is_some(),
             python,
@@ -132,27 +132,27 @@ impl Directory {
 }
 
 /// The directory's lock, held during `init`; the directory is created for it if needed.
-struct Footing {
+struct LockedDirectory {
     directory: Directory,
     lock: Lock,
     /// Whether the directory is new and must be removed on drop: an `init` that is refused leaves no trace.
     made: bool,
 }
 
-impl Footing {
-    fn set(directory: &Directory, kind: Kind) -> Result<Self, DirectoryError> {
+impl LockedDirectory {
+    fn set(directory: &Directory, kind: Contents) -> Result<Self, DirectoryError> {
         // First the folder that marks the directory as a worker's, in case the process is killed before the next step.
         let ours = directory.root.join(base::STAGING);
         fs::create_dir_all(&ours).map_err(|source| DirectoryError::Write { path: ours, source })?;
         Ok(Self {
             directory: directory.clone(),
             lock: directory.lock()?,
-            made: kind == Kind::Absent,
+            made: kind == Contents::Absent,
         })
     }
 }
 
-impl Drop for Footing {
+impl Drop for LockedDirectory {
     fn drop(&mut self) {
         if self.made {
             // Only empty directories are removed, hence nothing that belongs to somebody else.

@@ -55,7 +55,7 @@ impl Record {
 
 /// A base image in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct BaseInUse {
     /// What sandboxes are made of.
     pub base: Base,
     /// Where it came from, as written after `-i`.
@@ -72,7 +72,7 @@ pub(in super::super) fn recorded(image: &Path) -> io::Result<Option<Record>> {
 }
 
 /// The base image that lies at `image` or is recorded there. `root` is the worker directory, for the error's remedy.
-pub(in super::super) fn of(image: &Path, root: &Path) -> Result<Found, DirectoryError> {
+pub(in super::super) fn of(image: &Path, root: &Path) -> Result<BaseInUse, DirectoryError> {
     let record = recorded(image).map_err(|error| DirectoryError::BaseRecord {
         path: image.join(RECORD),
         problem: format!("can't be understood ({error})"),
@@ -90,7 +90,7 @@ pub(in super::super) fn of(image: &Path, root: &Path) -> Result<Found, Directory
             path: path.clone(),
             root: root.to_owned(),
         }),
-        _ => Ok(Found { base, source }),
+        _ => Ok(BaseInUse { base, source }),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::chain::chain;
 use crate::version::Version;
 use ol_packages::index::{Client, Index};
 use ol_packages::inside;
-use ol_packages::proxy::{Limits, Policy};
+use ol_packages::proxy::{ProxyLimits, ProxyRules};
 use ol_packages::tool::{ToolError, Uv};
 use ol_sandbox::Network;
 use serde_json::{Map, Value, json};
@@ -27,7 +27,7 @@ const CERTIFICATES: &str = "certificates.pem";
 
 /// The tools of all jobs, made once, when they are first needed.
 #[derive(Debug, Default)]
-pub(super) struct Bench(OnceCell<Arc<Tools>>);
+pub(super) struct LazyTools(OnceCell<Arc<Tools>>);
 
 /// What jobs need.
 #[derive(Debug)]
@@ -47,12 +47,12 @@ pub(super) struct Base {
     pub version: Arc<Version>,
     /// The part of each order that is always the same. If the sandbox reaches the index, it may hold passwords.
     pub order: Map<String, Value>,
-    pub policy: Policy,
+    pub policy: ProxyRules,
 }
 
-impl Bench {
+impl LazyTools {
     /// The tools, made now if they don't exist. A failure is not kept: the index may be back the next time.
-    pub(super) async fn tools(&self, packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
+    pub(super) async fn get(&self, packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
         self.0.get_or_try_init(|| make(packages)).await.cloned()
     }
 }
@@ -179,6 +179,6 @@ fn lay_out(
     Ok(Base {
         version: Arc::new(version.map_err(|error| unmade(&error))?),
         order: order.as_object().cloned().unwrap_or_default(),
-        policy: Policy::of(index, Limits::default()),
+        policy: ProxyRules::of(index, ProxyLimits::default()),
     })
 }
