@@ -181,7 +181,9 @@ def bind(payload, flags):
     head, rest = sections(payload)
     os.chdir(HANDLER)  # in a process forked ahead, the working directory is still the folder below the mount of the code
     sys.path_importer_cache.pop(HANDLER, None)
-    environment = head.get("environment", {})  # asked instead of os.environ, where a variable that isn't set costs an exception
+    # What the function was given is asked below, not os.environ: there, a variable that isn't set costs an exception, and what a zygote
+    # imported may have set some.
+    environment = head.get("environment", {})
     os.environ.update(environment)
     if "TZ" in environment:
         tzset()
@@ -214,7 +216,7 @@ def bind(payload, flags):
     handler = getattr(module, "f", None)
     if callable(handler) and not (environment.get("OL_WSGI_ENTRY") or environment.get("OL_ASGI_ENTRY")):
         return "f", handler, keep
-    kind, handler = load("webapp").find_app(module, entry)
+    kind, handler = load("webapp").find_app(module, entry, environment)
     return kind, handler, keep
 
 

@@ -5,7 +5,6 @@ trusts nothing here.) This is not in guest.py because a plain function never nee
 """
 
 import functools
-import os
 
 from _ol_guest import Refusal
 
@@ -16,10 +15,13 @@ MOST_BYTES = 64 * 1024  # the most bytes of all names and values of its headers
 BODILESS = (204, 205, 304)
 
 
-def find_app(module, entry):
-    """Returns (kind, app) of the module made from the file `entry`; raises an error that names the remedy."""
+def find_app(module, entry, environment):
+    """Returns (kind, app) of the module made from the file `entry`; raises an error that names the remedy.
+
+    `environment` is what the function was given: it may name the app. What the code itself sets names none.
+    """
     for kind, variable in (("wsgi", "OL_WSGI_ENTRY"), ("asgi", "OL_ASGI_ENTRY")):
-        name = os.environ.get(variable)
+        name = environment.get(variable)
         if name:
             return kind, named(module, entry, name, variable)
     if not hasattr(module, "app"):

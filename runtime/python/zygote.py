@@ -14,6 +14,31 @@ CHANNEL = 4
 # none.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLIS_NUM_THREADS")
 
+# What a rehearsal binds and calls. Much of what functions are made of occurs in it, so that the parts of Python that compile and run
+# such code have been used once.
+REHEARSAL = b'''
+import os
+import json
+
+NAME = "warm"
+TABLE = {"a": 1, "b": [2, 3.5]}
+
+
+def g(value=None, **others):
+    return value
+
+
+def f(event):
+    event["name"] = NAME
+    for key, value in TABLE.items():
+        if key not in event and value:
+            event[key] = f"{value}"
+    try:
+        return json.loads("[")
+    except ValueError:
+        return {"thing": g(len(event) + 1), **event}
+'''
+
 
 def become(connection, head, guest):
     """Makes this process a zygote: imports, then forks. Returns in each child, never in the zygote itself."""
@@ -43,33 +68,6 @@ def forget():
     del sys.modules[__name__]
 
 
-# What a rehearsal binds and calls. Much of what functions are made of occurs in it, so that the parts of Python that compile and run
-# such code have been used once.
-REHEARSAL = b'''
-import os
-import json
-
-NAME = "warm"
-TABLE = {"a": 1, "b": [2, 3.5]}
-
-
-class Thing:
-    def __init__(self, value=None):
-        self.value = value
-
-
-def f(event):
-    event["name"] = NAME
-    for key, value in TABLE.items():
-        if key not in event and value:
-            event[key] = f"{value}"
-    try:
-        return json.loads("[")
-    except ValueError:
-        return {"thing": Thing(len(event) + 1).value, **event}
-'''
-
-
 def compile_all(guest):
     """Compiles the runtime's files, so that no child of a zygote has to."""
     for file in os.listdir(guest.HERE):
@@ -79,17 +77,21 @@ def compile_all(guest):
 
 
 def nowhere(guest):
-    """A connection that encodes the frames of a rehearsal and sends them nowhere."""
+    """A connection that encodes the frames of a rehearsal and sends them nowhere.
 
-    class Nowhere(guest.Connection):
-        def send(self, kind, flags, call, payload):
-            guest.FRAME.pack(len(payload), kind, flags, guest.microseconds(self.began), call) + payload
+    It has no class of its own: classes live until a collection, and a function would see this one.
+    """
 
-    return Nowhere(-1)
+    def send(kind, flags, call, payload):
+        guest.FRAME.pack(len(payload), kind, flags, guest.microseconds(0), call) + payload
+
+    connection = guest.Connection(-1)
+    connection.send = send
+    return connection
 
 
 def warm(guest):
-    """Binds and calls a function, and forgets it.
+    """Binds and calls REHEARSAL, from source and compiled, and forgets it.
 
     The work that only a first call causes is then done. In a child of a zygote, the pages that such a call writes to are then the
     child's own already.

@@ -1,5 +1,5 @@
-//! Which modules of a crate know each other in a circle. A circle can only be understood as a whole and tested as a whole, so there
-//! is none.
+//! Which modules of a crate know each other in a circle. A circle can only be understood as a whole and tested as a whole, so none
+//! is allowed.
 //!
 //! A module is what lies beneath one name in `src`. That it knows another is read from the text: `crate::OTHER`, and `super::OTHER` in a
 //! file right in `src`, outside of comments and tests.

@@ -1,4 +1,4 @@
-//! `cargo xtask deps`: fails when a dependency between crates points up, when modules have new circles, or when `unsafe` is outside ol-sys.
+//! `cargo xtask deps`: fails when a dependency between crates points up, when modules of a crate know each other in a circle, or when `unsafe` is outside ol-sys.
 //!
 //! Exists because the layers are the design's main promise to a reader, and cargo doesn't enforce them: a crate may declare any dependency.
 //! The order, from the top:
@@ -60,7 +60,7 @@ fn place(name: &str) -> Option<&'static Place> {
         .map(|(_, place)| place)
 }
 
-/// Checks all dependencies between the workspace's crates, that modules have no circles except the listed ones, and that only `ol-sys`
+/// Checks all dependencies between the workspace's crates, that modules have no circles, and that only `ol-sys`
 /// contains `unsafe`.
 pub(crate) fn run() -> Result<()> {
     let workspace = cargo::workspace()?;

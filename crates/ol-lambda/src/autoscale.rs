@@ -178,8 +178,8 @@ impl ServiceTime {
 
     /// The call duration that `policy` uses; `None` before the first call has ended.
     ///
-    /// The Go worker uses the mean. `ScalingRule::Work` uses the geometric mean of the short calls, so that a few calls that lost their core
-    /// aren't taken for long ones: more instances would only make calls lose their core more often, until there are as many instances
+    /// The Go worker uses the mean. `ScalingRule::Work` uses the geometric mean of the short calls, so that a few calls that lost their
+    /// core aren't taken for long ones: more instances would only make calls lose their core more often, until there are as many instances
     /// as callers.
     pub(crate) fn lately(self, policy: ScalingRule) -> Option<Duration> {
         let means = self.0?;

@@ -65,10 +65,10 @@ impl Message<'_> {
             .to_le_bytes()
     }
 
-    /// A frame with the head, which is `length` bytes long, and with `code`.
+    /// A frame with the head and with `code`; `length` is the head's, as the frame has it.
     fn frame<'a>(&'a self, length: &'a [u8; 4], code: &'a [u8]) -> Outgoing<'a> {
         Outgoing::new(FrameKind::Bind, 0)
-            .of([length, self.head.as_bytes(), code])
+            .with_payload([length, self.head.as_bytes(), code])
             .compiled(self.compiled)
     }
 
@@ -91,7 +91,7 @@ impl Message<'_> {
         let _ = channel.send(frame).await;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {
-            let body = Outgoing::new(FrameKind::Body, 0).of([chunk]);
+            let body = Outgoing::new(FrameKind::Body, 0).with_payload([chunk]);
             let _ = channel.send(body.followed(left.peek().is_some())).await;
         }
     }

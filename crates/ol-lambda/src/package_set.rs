@@ -3,7 +3,7 @@
 use crate::view::View;
 use ol_model::steps;
 use ol_packages::lock::Lock;
-use ol_packages::store::{PackageHold, Store};
+use ol_packages::store::{PackageLease, Store};
 use ol_sandbox::Packages;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// A package that a version leases.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) lease: PackageHold,
+    pub(crate) lease: PackageLease,
     /// How long the version waited for it: its fetch and installation, or a look into the store.
     pub(crate) took: Duration,
 }

@@ -134,6 +134,14 @@ class Binding(unittest.TestCase):
             with Worker(source, environment=environment) as worker:
                 self.assertEqual(worker.bound["kind"], kind)
 
+    def test_what_the_code_sets_names_no_app(self):
+        source = "import os\nos.environ.update(OL_WSGI_ENTRY='g')\ndef f(event): pass\ndef g(e, s): pass"
+        with Worker(source) as worker:
+            self.assertEqual(worker.bound["kind"], "f")
+        source = "import os\nos.environ.clear()\ndef f(event): pass\ndef g(e, s): pass"
+        with Worker(source, environment={"OL_WSGI_ENTRY": "g"}) as worker:
+            self.assertEqual(worker.bound["kind"], "wsgi")
+
 
 class Calls(unittest.TestCase):
     def test_echo_in_one_frame(self):

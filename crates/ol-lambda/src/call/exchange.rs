@@ -187,7 +187,7 @@ async fn send_first(
             let length = u32::try_from(head.len())
                 .expect("the head of a request is bounded in KiB")
                 .to_le_bytes();
-            let call = Outgoing::new(FrameKind::Call, id).of([&length, &head, &part]);
+            let call = Outgoing::new(FrameKind::Call, id).with_payload([&length, &head, &part]);
             instance.channel.send(call.followed(!whole)).await
         }
     };

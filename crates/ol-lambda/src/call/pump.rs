@@ -118,7 +118,7 @@ async fn send(
                 _ = &mut stopped => return Err(Stopped::Told),
                 () = window.take(chunk.len()) => {}
             }
-            let body = Outgoing::new(FrameKind::Body, id).of([chunk]);
+            let body = Outgoing::new(FrameKind::Body, id).with_payload([chunk]);
             let sent = instance.channel.send(body.followed(true));
             sent.await.map_err(gone)?;
         }

@@ -211,11 +211,11 @@ impl Entry {
         let id = conversation.id;
         let (first, rest) = event.split_at(event.len().min(CHUNK));
         let nothing = 0_u32.to_le_bytes();
-        let call = Outgoing::new(FrameKind::Call, id).of([&nothing, first]);
+        let call = Outgoing::new(FrameKind::Call, id).with_payload([&nothing, first]);
         self.channel.send(call.followed(!rest.is_empty())).await?;
         let mut left = rest.chunks(CHUNK).peekable();
         while let Some(chunk) = left.next() {
-            let body = Outgoing::new(FrameKind::Body, id).of([chunk]);
+            let body = Outgoing::new(FrameKind::Body, id).with_payload([chunk]);
             let more = left.peek().is_some();
             self.channel.send(body.followed(more)).await?;
         }

@@ -267,7 +267,7 @@ impl Channel {
     pub(crate) async fn grant(&self, id: u32, bytes: u32) {
         let bytes = bytes.to_le_bytes();
         // If the guest is gone, the readers notice.
-        let window = Outgoing::new(FrameKind::Window, id).of([&bytes]);
+        let window = Outgoing::new(FrameKind::Window, id).with_payload([&bytes]);
         let _ = self.send(window.followed(true)).await;
     }
 
@@ -353,7 +353,9 @@ mod tests {
     }
 
     async fn reply(guest: &mut UnixStream, id: u32, text: &[u8]) {
-        let bytes = Outgoing::new(FrameKind::Result, id).of([text]).bytes();
+        let bytes = Outgoing::new(FrameKind::Result, id)
+            .with_payload([text])
+            .bytes();
         guest
             .write_all(&bytes)
             .await
@@ -390,7 +392,7 @@ mod tests {
     async fn grant(guest: &mut UnixStream, id: u32, bytes: u32) {
         let bytes = bytes.to_le_bytes();
         let frame = Outgoing::new(FrameKind::Window, id)
-            .of([&bytes])
+            .with_payload([&bytes])
             .followed(true);
         guest
             .write_all(&frame.bytes())

@@ -80,7 +80,7 @@ pub(crate) enum FrameError {
     #[error("a frame of {0} bytes is longer than allowed")]
     TooLong(usize),
     #[error("no frame has kind {0}")]
-    FrameKind(u8),
+    Kind(u8),
     #[error("a section is longer than its frame")]
     Section,
     #[error("it grants more than it was sent")]
@@ -99,7 +99,7 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    /// The only frame of its kind for `id` (0: the connection itself), without a payload.
+    /// The last frame for `id` (0: the connection itself), without a payload; [`Self::followed`] says otherwise.
     pub(crate) fn new(kind: FrameKind, id: u32) -> Self {
         Self {
             kind,
@@ -111,7 +111,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// The same with a payload of these parts, one after the other.
-    pub(crate) fn of<const N: usize>(mut self, parts: [&'a [u8]; N]) -> Self {
+    pub(crate) fn with_payload<const N: usize>(mut self, parts: [&'a [u8]; N]) -> Self {
         const { assert!(N <= 3) };
         self.parts[..N].copy_from_slice(&parts);
         self
@@ -173,7 +173,7 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Result<Frame, usize>, FrameE
     if length > MAX_PAYLOAD {
         return Err(FrameError::TooLong(length));
     }
-    let kind = FrameKind::from_guest(header[4]).ok_or(FrameError::FrameKind(header[4]))?;
+    let kind = FrameKind::from_guest(header[4]).ok_or(FrameError::Kind(header[4]))?;
     let took = u16::from_le_bytes([header[6], header[7]]);
     let (flags, id) = (
         header[5],
@@ -254,7 +254,9 @@ mod tests {
 
     #[test]
     fn frames_come_out_whole_however_they_were_cut() {
-        let bytes = Outgoing::new(FrameKind::Result, 7).of([b"abc"]).bytes();
+        let bytes = Outgoing::new(FrameKind::Result, 7)
+            .with_payload([b"abc"])
+            .bytes();
         let mut buffer = BytesMut::new();
         for byte in &bytes[..bytes.len() - 1] {
             buffer.extend([*byte]);
@@ -276,12 +278,8 @@ mod tests {
             bytes[4] = kind;
             take(&mut bytes)
         };
-        assert_eq!(
-            with(1, 0),
-            Err(FrameError::FrameKind(1)),
-            "BIND is the worker's"
-        );
-        assert_eq!(with(99, 0), Err(FrameError::FrameKind(99)));
+        assert_eq!(with(1, 0), Err(FrameError::Kind(1)), "BIND is the worker's");
+        assert_eq!(with(99, 0), Err(FrameError::Kind(99)));
         assert_eq!(with(19, 1 << 21), Err(FrameError::TooLong(1 << 21)));
     }
 
@@ -289,7 +287,7 @@ mod tests {
     fn parts_of_one_answer_that_are_there_become_one() {
         let mut buffer = BytesMut::new();
         let mut put = |kind, end: bool, id, text: &[u8]| {
-            let frame = Outgoing::new(kind, id).of([text]);
+            let frame = Outgoing::new(kind, id).with_payload([text]);
             buffer.extend(frame.followed(!end).bytes());
         };
         put(FrameKind::Body, false, 7, b"a");

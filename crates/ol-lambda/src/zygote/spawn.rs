@@ -87,7 +87,8 @@ impl Zygote {
             let length = u32::try_from(head.len())
                 .map_err(|_| SpawnError::Nonsense)?
                 .to_le_bytes();
-            let frame = Outgoing::new(FrameKind::Zygote, 0).of([&length, head.as_bytes()]);
+            let frame =
+                Outgoing::new(FrameKind::Zygote, 0).with_payload([&length, head.as_bytes()]);
             channel.send(frame).await?;
             let bound = channel.next(&mut conversation).await?;
             match bound.kind {

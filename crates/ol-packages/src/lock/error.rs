@@ -35,7 +35,7 @@ pub enum LockError {
     Bytes(usize),
     /// Not a Python version and platform.
     #[error("\"{0}\" is no Python and platform; write them like 3.11 and linux_x86_64")]
-    LockTarget(String),
+    Target(String),
     /// A name, version or hash is not valid.
     #[error(transparent)]
     Pin(#[from] PinError),

@@ -38,7 +38,7 @@ impl LockTarget {
     /// # Errors
     /// When `python` isn't `MAJOR.MINOR`, or `platform` holds anything but 1 to 64 letters, digits, `_`, `-` and `.`.
     pub fn new(python: &str, platform: &str) -> Result<Self, LockError> {
-        let wrong = || LockError::LockTarget(format!("{python:.20} on {platform:.80}"));
+        let wrong = || LockError::Target(format!("{python:.20} on {platform:.80}"));
         let number = |part: &str| {
             (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
         };

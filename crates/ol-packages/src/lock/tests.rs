@@ -77,7 +77,7 @@ fn what_is_no_lock_is_refused_by_name() {
     ] {
         assert!(matches!(
             LockTarget::new(python, platform),
-            Err(LockError::LockTarget(_))
+            Err(LockError::Target(_))
         ));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The most entries of each kind; further refusals are only counted: a hostile installer could ask for ever new hosts.
 const KEPT: usize = 32;
 
-/// A request that the policy forbids.
+/// A request that the rules forbid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The requested host.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::StoreError;
 use super::folder::{Shared, Store};
-use super::lease::PackageHold;
+use super::lease::PackageLease;
 use super::partial::{Filled, Partial};
 use crate::pin::Pin;
 
@@ -105,7 +105,7 @@ impl Store {
         pin: &Pin,
         holder: &str,
         installer: I,
-    ) -> Result<PackageHold, StoreError>
+    ) -> Result<PackageLease, StoreError>
     where
         I: FnOnce(Partial) -> F,
         F: Future<Output = Result<Filled, E>>,
@@ -138,7 +138,7 @@ impl Store {
         mut turn: tokio::sync::OwnedMutexGuard<Option<Outcome>>,
         holder: &str,
         installer: I,
-    ) -> Result<PackageHold, StoreError>
+    ) -> Result<PackageLease, StoreError>
     where
         I: FnOnce(Partial) -> F,
         F: Future<Output = Result<Filled, E>>,
@@ -189,11 +189,11 @@ impl Store {
         &self,
         pin: &Pin,
         holder: &str,
-    ) -> Result<Option<PackageHold>, StoreError> {
+    ) -> Result<Option<PackageLease>, StoreError> {
         let (store, wanted, holder) = (self.clone(), pin.clone(), holder.to_owned());
         blocking(pin, move || {
             let lease = store.lease(&wanted, &holder);
-            lease.map(PackageHold::verified).transpose()
+            lease.map(PackageLease::verified).transpose()
         })
         .await
     }

@@ -10,7 +10,7 @@ use ol_archive::ExtractLimits;
 
 use super::error::StoreError;
 use super::flight::Flights;
-use super::lease::{PackageHold, Table};
+use super::lease::{PackageLease, Table};
 use super::{record, remove};
 use crate::modules;
 use crate::pin::Pin;
@@ -163,8 +163,8 @@ impl Store {
     /// The package can't be removed as long as the lease lives. `holder` appears in errors, like a function's name. Only name and version
     /// are compared; [`Store::get_or_install`] also compares the hashes.
     #[must_use]
-    pub fn lease(&self, pin: &Pin, holder: &str) -> Option<PackageHold> {
-        PackageHold::take(&self.0, &mut self.0.table(), pin, holder)
+    pub fn lease(&self, pin: &Pin, holder: &str) -> Option<PackageLease> {
+        PackageLease::take(&self.0, &mut self.0.table(), pin, holder)
     }
 
     /// What can be imported from `pin`: see [`modules::top_level`]. Blocking.

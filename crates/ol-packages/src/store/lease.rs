@@ -60,17 +60,17 @@ impl Table {
     }
 }
 
-/// A hold on one installed package, which can't be removed while this lives.
+/// A lease on one installed package, which can't be removed while this lives.
 #[derive(Debug)]
-pub struct PackageHold {
+pub struct PackageLease {
     shared: Arc<Shared>,
     pin: Pin,
-    /// [`PackageHold::pin`] as a directory's name.
+    /// [`PackageLease::pin`] as a directory's name.
     directory: String,
     id: u64,
 }
 
-impl PackageHold {
+impl PackageLease {
     /// Takes a lease under the table's lock: a removal either comes before, and there is nothing to lease, or sees the lease.
     pub(super) fn take(
         shared: &Arc<Shared>,
@@ -152,7 +152,7 @@ impl PackageHold {
 
 /// The end of a lease counts as a use, since a function may have served for days. Safe to drop anywhere: it takes a short lock, and at most
 /// once a minute writes one inode's time.
-impl Drop for PackageHold {
+impl Drop for PackageLease {
     fn drop(&mut self) {
         let due = {
             let mut table = self.shared.table();

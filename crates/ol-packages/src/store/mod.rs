@@ -1,7 +1,7 @@
 //! Installed packages: `FOLDER/NAME==VERSION/files/…`, each complete or absent, shared by all who lease it.
 //!
 //! ```text
-//!   Partial ── fill (untar, read-only, synced) ─▶ Filled ── commit (rename, synced) ─▶ NAME==VERSION ◀── PackageHold
+//!   Partial ── fill (untar, read-only, synced) ─▶ Filled ── commit (rename, synced) ─▶ NAME==VERSION ◀── PackageLease
 //!      │ .partial-…, mode 0700                       │                                     │ remove, collect
 //!      ▼ dropped, failed, or found by open           ▼                                     ▼ not leased: renamed away
 //!    removed                                       removed                              .removed-…, then deleted
@@ -33,5 +33,5 @@ mod tests;
 
 pub use error::StoreError;
 pub use folder::{Installed, Store, StoreLimits};
-pub use lease::PackageHold;
+pub use lease::PackageLease;
 pub use partial::{Filled, Partial};

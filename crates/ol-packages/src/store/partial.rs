@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, Mode, flock};
 
 use super::error::StoreError;
 use super::folder::{FILES, Shared, Store};
-use super::lease::PackageHold;
+use super::lease::PackageLease;
 use super::record::Record;
 use super::{remove, seal};
 use crate::pin::Pin;
@@ -214,7 +214,7 @@ impl Filled {
     ///
     /// # Errors
     /// When this host fails, or something that is no package lies at its path. Nothing is left then.
-    pub fn commit(self, holder: &str) -> Result<PackageHold, StoreError> {
+    pub fn commit(self, holder: &str) -> Result<PackageLease, StoreError> {
         let Self { partial, record } = self;
         let Partial {
             shared,
@@ -229,7 +229,7 @@ impl Filled {
         let renamed = {
             let mut table = shared.table();
             let renamed = fs::rename(&scratch.path, shared.path(&pin));
-            let lease = PackageHold::take(&shared, &mut table, &pin, holder);
+            let lease = PackageLease::take(&shared, &mut table, &pin, holder);
             (renamed, lease)
         };
         let (lease, ours) = match renamed {

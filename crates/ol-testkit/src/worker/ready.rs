@@ -15,8 +15,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Waits until this worker can start functions in this way. With too little memory for a zygote it never can, and starts them with a new
-    /// interpreter.
+    /// Waits until this worker can start functions in the way `starts`. With too little memory for a zygote it never can, and starts them
+    /// with a new interpreter.
     ///
     /// # Panics
     /// When a blank is needed and doesn't appear in time.

@@ -44,11 +44,11 @@ impl Cells {
         let (parent, kind) = key;
         let identity = ShellIdentity {
             kind,
-            pair: self.tools.uids.pair(slot),
-            block: self.tools.uids.range(),
+            pair: self.means.uids.pair(slot),
+            block: self.means.uids.range(),
         };
         let mut group =
-            Group::create(&self.tools.layout, &self.prefix, &format!("sandbox-{slot}"))?;
+            Group::create(&self.means.layout, &self.prefix, &format!("sandbox-{slot}"))?;
         let made = group
             .limit(&self.usual)
             .and_then(|()| parent.map(|_| group.entrances(true)).transpose())
@@ -56,7 +56,7 @@ impl Cells {
                 let (keeper, status) = match parent {
                     None => {
                         let starting =
-                            shell::begin(&self.tools.proof, &self.tools.shell_config, &identity)?;
+                            shell::begin(&self.means.proof, &self.means.shell_config, &identity)?;
                         (Some(starting.keeper), starting.status)
                     }
                     Some(zygote) => (None, self.ask_maker(zygote, slot, &identity)?),

@@ -60,7 +60,7 @@ pub(super) enum Stage {
 }
 
 /// What sandboxes are made with, the same for all of them.
-pub(super) struct Tools {
+pub(super) struct Means {
     pub proof: SingleThread,
     pub layout: Layout,
     pub uids: Block,
@@ -71,7 +71,7 @@ pub(super) struct Tools {
 }
 
 pub(super) struct Cells {
-    pub tools: Tools,
+    pub means: Means,
     pub prefix: String,
     pub rights: Rights,
     /// The limits that most sandboxes have; they are set on each shell ahead.
@@ -92,13 +92,13 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    pub(super) fn new(tools: Tools, config: &Config, watch: Watch) -> Self {
+    pub(super) fn new(means: Means, config: &Config, watch: Watch) -> Self {
         let root = ShellSupply {
             target: config.shells_ready,
             ..ShellSupply::default()
         };
         Self {
-            tools,
+            means,
             prefix: config.prefix.clone(),
             rights: ol_sys::confine::rights(),
             usual: config.usual,

@@ -57,7 +57,7 @@ impl Cells {
             return;
         };
         if let Some(link) = cell.link {
-            self.tools.networking.release(link);
+            self.means.networking.release(link);
         }
         let announce = match cell.stage {
             Stage::Ending { announce, .. } => announce,

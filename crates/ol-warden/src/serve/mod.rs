@@ -26,7 +26,7 @@ use crate::protocol::{self, Content, Egress, Event, Request, Role};
 use crate::rootfs::{Base, PYTHONS, Runtime, build};
 use crate::uids::Block;
 use crate::{leaf, shell};
-use cells::{Cells, Tools};
+use cells::{Cells, Means};
 use ol_sys::privilege;
 use ol_sys::process::{Child, SingleThread, is_ignored, next_signal, signal_fd};
 use outbox::Outbox;
@@ -184,7 +184,7 @@ pub fn serve(
         (Err(error), None) => outlast(worker).and(Err(error)),
     };
     ended?;
-    cells.tools.networking.end()?;
+    cells.means.networking.end()?;
     cgroup::remove_all(layout, &config.prefix)?;
     layout.leave(&config.prefix)?;
     ending
@@ -252,7 +252,7 @@ fn begin(
         scratch: config.scratch,
     };
     let cells = Cells::new(
-        Tools {
+        Means {
             proof,
             layout: layout.clone(),
             uids: Block::claim(seed)?,

@@ -96,9 +96,9 @@ impl Cells {
         };
         let by_fork = cell.parent.is_some();
         cell.group.limit(if by_fork { &roomy } else { &limits })?;
-        self.tools.fitter.fit(keeper.pidfd.as_fd(), &spec.content)?;
+        self.means.fitter.fit(keeper.pidfd.as_fd(), &spec.content)?;
         let network = spec.content.network;
-        let SandboxNetwork { link, gate } = self.tools.networking.fit(keeper, network)?;
+        let SandboxNetwork { link, gate } = self.means.networking.fit(keeper, network)?;
         cell.link = link;
         let keeper = keeper.pidfd.try_clone()?;
         let alarm = spec
@@ -130,8 +130,8 @@ impl Cells {
                     host_network: network == Network::Host,
                 };
                 let starting = leaf::begin(
-                    &self.tools.proof,
-                    &self.tools.leaf_config,
+                    &self.means.proof,
+                    &self.means.leaf_config,
                     &shell,
                     &worker_fds,
                     theirs,
@@ -145,7 +145,7 @@ impl Cells {
             Some(zygote) => {
                 let entrances = cell.entrances.take().ok_or_else(gone)?;
                 let identity = cell.identity;
-                let (rights, rlimits) = (self.rights, self.tools.leaf_config.rlimits);
+                let (rights, rlimits) = (self.rights, self.means.leaf_config.rlimits);
                 let gone = || io::Error::other("its zygote has ended");
                 let zygote_state = match self.cells.get_mut(&zygote).map(|cell| &mut cell.stage) {
                     Some(Stage::Occupied(occupant)) => occupant.zygote_state.as_mut(),
@@ -156,7 +156,7 @@ impl Cells {
                     identity: &identity,
                     rlimits,
                     rights,
-                    filter: self.tools.leaf_config.wire_filter(),
+                    filter: self.means.leaf_config.wire_filter(),
                     keeper: keeper.as_fd(),
                     guest: worker_fds.guest.as_fd(),
                     log: worker_fds.log.as_fd(),

@@ -35,7 +35,7 @@ impl Cells {
         if let Some(reason) = self.objection(id, &spec) {
             return outbox.refuse(id, reason.to_owned(), false);
         }
-        if let Some(reason) = self.tools.networking.objection(spec.content.network) {
+        if let Some(reason) = self.means.networking.objection(spec.content.network) {
             return outbox.refuse(id, reason, false);
         }
         let parent = match spec.parent {
@@ -104,7 +104,7 @@ impl Cells {
                 "what is there already can't have that network",
             ));
         }
-        if let Some(reason) = self.tools.networking.objection(content.network) {
+        if let Some(reason) = self.means.networking.objection(content.network) {
             return Err(io::Error::other(reason));
         }
         let slot = *self.slot_by_id.get(&id).ok_or_else(unknown)?;
@@ -122,9 +122,9 @@ impl Cells {
             return Err(io::Error::other("it has a way out already"));
         }
         cell.group.limit(&content.limits)?;
-        self.tools.fitter.fit(keeper.pidfd.as_fd(), content)?;
+        self.means.fitter.fit(keeper.pidfd.as_fd(), content)?;
         if cell.link.is_none() {
-            cell.link = self.tools.networking.fit(keeper, content.network)?.link;
+            cell.link = self.means.networking.fit(keeper, content.network)?.link;
         }
         if content.limits.oom_ends_all
             && let Some(alarm) = cell.group.out_of_memory_alarm()?

@@ -59,8 +59,8 @@ impl Cells {
             Some(maker) => maker,
             None => {
                 let maker = ShellMaker::start(
-                    &self.tools.proof,
-                    &self.tools.shell_config,
+                    &self.means.proof,
+                    &self.means.shell_config,
                     keeper.pidfd.as_fd(),
                     pair,
                 )?;

@@ -71,8 +71,8 @@ impl Directory {
             }
             None => None,
         };
-        let mut footing = LockedDirectory::set(&directory, kind)?;
-        let staging = Staging::begin(&directory.root, &image, &footing.lock)?;
+        let mut locked = LockedDirectory::lock(&directory, kind)?;
+        let staging = Staging::begin(&directory.root, &image, &locked.lock)?;
         let (source, python, mut notes) = match &kept {
             Some((found, python)) => (found.source.clone(), *python, Vec::new()),
             None => {
@@ -101,7 +101,7 @@ impl Directory {
         // Fails on a machine with little memory, or at a path that isn't UTF-8: better now than at `up`.
         config.validate()?;
         let backup = directory.write_config(&config.to_json_pretty())?;
-        footing.made = false;
+        locked.made = false;
         let report = InitReport {
             created: kind != Contents::Worker,
             base: source,
@@ -140,7 +140,7 @@ struct LockedDirectory {
 }
 
 impl LockedDirectory {
-    fn set(directory: &Directory, kind: Contents) -> Result<Self, DirectoryError> {
+    fn lock(directory: &Directory, kind: Contents) -> Result<Self, DirectoryError> {
         // First the folder that marks the directory as a worker's, in case the process is killed before the next step.
         let ours = directory.root.join(base::STAGING);
         fs::create_dir_all(&ours).map_err(|source| DirectoryError::Write { path: ours, source })?;

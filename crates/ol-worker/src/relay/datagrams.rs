@@ -2,7 +2,7 @@
 
 use super::question::{LONGEST, answers, is_question, number, renumber};
 use super::resolvers::Resolvers;
-use super::turns::QuestionsUnderWay;
+use super::turns::TurnCounts;
 use super::{PATIENCE, PORT};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,7 +17,7 @@ const ALL: usize = 512;
 
 pub(super) async fn serve(socket: UdpSocket, resolvers: Resolvers) {
     let socket = Arc::new(socket);
-    let turns = QuestionsUnderWay::new(EACH, ALL);
+    let turns = TurnCounts::new(EACH, ALL);
     // One byte more than the limit, to detect longer messages.
     let mut space = [0; LONGEST + 1];
     loop {

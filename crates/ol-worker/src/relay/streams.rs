@@ -2,7 +2,7 @@
 
 use super::question::is_question;
 use super::resolvers::Resolvers;
-use super::turns::QuestionsUnderWay;
+use super::turns::TurnCounts;
 use super::{PATIENCE, PORT};
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ const QUESTIONS: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 
 pub(super) async fn serve(listener: TcpListener, resolvers: Resolvers) {
-    let turns = QuestionsUnderWay::new(EACH, ALL);
+    let turns = TurnCounts::new(EACH, ALL);
     loop {
         let (stream, asker) = match listener.accept().await {
             Ok(accepted) => accepted,

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts what is under way.
+/// Counts the turns that are taken, of each sandbox and of all.
 #[derive(Clone)]
-pub(super) struct QuestionsUnderWay(Arc<Counts>);
+pub(super) struct TurnCounts(Arc<Counts>);
 
 struct Counts {
     each: usize,
@@ -21,7 +21,7 @@ pub(super) struct Turn {
     whose: IpAddr,
 }
 
-impl QuestionsUnderWay {
+impl TurnCounts {
     pub fn new(each: usize, all: usize) -> Self {
         let of = Mutex::default();
         Self(Arc::new(Counts { each, all, of }))
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn one_who_asks_much_leaves_room_for_others() {
         let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([10, 0, 0, last]));
-        let turns = QuestionsUnderWay::new(2, 3);
+        let turns = TurnCounts::new(2, 3);
         let held = [turns.take(a), turns.take(a)];
         assert!(held.iter().all(Option::is_some));
         assert!(turns.take(a).is_none(), "it has two");

@@ -107,7 +107,7 @@ fn a_first_use_is_one() {
 #[derive(Debug, Clone)]
 enum Step {
     Install(u8),
-    PackageHold(u8),
+    Lease(u8),
     Drop(u8),
     Remove(u8),
     Collect(u64),
@@ -117,7 +117,7 @@ fn step() -> impl Strategy<Value = Step> {
     let which = 0..4_u8;
     prop_oneof![
         which.clone().prop_map(Step::Install),
-        which.clone().prop_map(Step::PackageHold),
+        which.clone().prop_map(Step::Lease),
         which.clone().prop_map(Step::Drop),
         which.prop_map(Step::Remove),
         (0..5_u64).prop_map(Step::Collect),
@@ -141,7 +141,7 @@ proptest! {
                     drop(yard.install(&name(which), &tar(&[("f", 0o644, b"1")])).expect("stored"));
                     there.insert(which);
                 }
-                Step::PackageHold(which) => {
+                Step::Lease(which) => {
                     let lease = yard.store.lease(&name(which), "f");
                     prop_assert_eq!(lease.is_some(), there.contains(&which));
                     leases.entry(which).or_default().extend(lease);

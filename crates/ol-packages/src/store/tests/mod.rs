@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Filled, PackageHold, Partial, Store, StoreError, StoreLimits};
+use super::{Filled, PackageLease, Partial, Store, StoreError, StoreLimits};
 use crate::pin::{PackageName, Pin, Sha256, Version};
 
 fn pin(directory: &str) -> Pin {
@@ -73,7 +73,7 @@ impl Yard {
         entries(self.folder.path())
     }
 
-    fn install(&self, pin: &Pin, archive: &[u8]) -> Result<PackageHold, StoreError> {
+    fn install(&self, pin: &Pin, archive: &[u8]) -> Result<PackageLease, StoreError> {
         install(&self.store, pin, archive)
     }
 }
@@ -82,7 +82,7 @@ fn fill(store: &Store, pin: &Pin, archive: impl std::io::Read) -> Result<Filled,
     Partial::new(&store.0, pin)?.fill(archive)
 }
 
-fn install(store: &Store, pin: &Pin, archive: &[u8]) -> Result<PackageHold, StoreError> {
+fn install(store: &Store, pin: &Pin, archive: &[u8]) -> Result<PackageLease, StoreError> {
     fill(store, pin, archive)?.commit("a test")
 }
 
