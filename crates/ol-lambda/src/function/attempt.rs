@@ -23,7 +23,7 @@ const PULLS: usize = 3;
 pub(super) struct Failed {
     stamp: Stamp,
     error: PrepareError,
-    looked: Instant,
+    found: Instant,
 }
 
 /// What an attempt has produced.
@@ -52,13 +52,13 @@ impl Function {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts an attempt with the bundle that the registry has now, unless one with that bundle is under way.
-    pub(super) fn begin(self: &Arc<Self>, stored: Stamp) -> Arc<Preparing> {
+    /// Starts an attempt with the bundle that a look at the registry found, which began at `looked`, unless one with that bundle is under way.
+    pub(super) fn begin(self: &Arc<Self>, stored: Stamp, looked: Instant) -> Arc<Preparing> {
         let mut slot = self.preparing();
         if let Some(preparing) = slot.as_ref().filter(|p| p.stamp == stored && !p.is_over()) {
             return Arc::clone(preparing);
         }
-        let preparing = Arc::new(Preparing::new(stored));
+        let preparing = Arc::new(Preparing::new(stored, looked));
         let before = slot.replace(Arc::clone(&preparing));
         drop(slot);
         if let Some(before) = before {
@@ -101,7 +101,7 @@ impl Function {
             return preparing.give_up(PrepareError::Superseded);
         }
         if let Some(kept) = kept {
-            self.install(kept);
+            self.install(kept, preparing.begun);
         }
         let refused = match made {
             Ok(Made {
@@ -117,7 +117,7 @@ impl Function {
                 if failed.is_ok() {
                     *slot = None;
                 }
-                self.install(made);
+                self.install(made, preparing.begun);
                 drop(slot);
                 if failed.is_ok() {
                     self.forget_before();
@@ -135,7 +135,7 @@ impl Function {
             *self.failed() = Some(Failed {
                 stamp: preparing.stamp.clone(),
                 error: error.clone(),
-                looked: Instant::now(),
+                found: Instant::now(),
             });
         }
         drop(slot);
@@ -157,7 +157,7 @@ impl Function {
     pub(super) fn failed_already(&self, stored: &Stamp) -> Option<PrepareError> {
         let failed = self.failed();
         let failed = failed.as_ref()?;
-        let recent = failed.looked.elapsed() < self.common.resources.settings.registry_cache;
+        let recent = failed.found.elapsed() < self.common.resources.settings.registry_cache;
         // A bundle that can't be started is not tried again and again while an older version works.
         let counts = recent || matches!(failed.error, PrepareError::Trial(_));
         (counts && failed.stamp == *stored).then(|| failed.error.clone())
@@ -271,13 +271,14 @@ impl Function {
             .and_then(|(version, _)| version)
             .map_err(UploadFailed::Unpack)?;
         self.keep_before().await;
+        let begun = Instant::now();
         let stamp = self
             .common
             .registry
             .put(&self.name, path)
             .await
             .map_err(UploadFailed::Store)?;
-        let preparing = Arc::new(Preparing::new(stamp.clone()));
+        let preparing = Arc::new(Preparing::new(stamp.clone(), begun));
         let before = self.preparing().replace(Arc::clone(&preparing));
         if let Some(before) = before {
             before.give_up(PrepareError::Superseded);

@@ -42,15 +42,20 @@ pub(super) enum Looked {
     /// The newest version serves.
     There(Arc<Version>),
     /// The newest version can't be used, as was found out recently; or the registry can't be read.
-    Broken(PrepareError),
+    Broken { why: PrepareError, looked: Instant },
     /// The newest version is being made.
-    Coming(Arc<Preparing>),
+    Coming {
+        preparing: Arc<Preparing>,
+        looked: Instant,
+    },
 }
 
 struct Current {
     version: Arc<Version>,
     /// The bundle that the version was made of.
     stamp: Stamp,
+    /// When the last look at the registry *began*: a bundle that is replaced during the look, or while its successor is made, may not
+    /// have been seen by it.
     looked: Instant,
     /// The version could not be started when it was tried.
     refused: bool,
@@ -156,9 +161,9 @@ impl Function {
         loop {
             match self.look().await? {
                 Looked::There(version) => return Ok(version),
-                Looked::Broken(error) => return self.version_before(error),
-                Looked::Coming(preparing) => {
-                    if let Some(version) = self.await_version(&preparing).await? {
+                Looked::Broken { why, looked } => return self.version_before(why, looked),
+                Looked::Coming { preparing, looked } => {
+                    if let Some(version) = self.await_version(&preparing, looked).await? {
                         return Ok(version);
                     }
                 }
@@ -175,29 +180,36 @@ impl Function {
         if let Some(version) = self.fresh_version() {
             return Ok(Looked::There(version));
         }
+        let looked = Instant::now();
         let news = News::take(&self.announced);
         let stored = match self.common.registry.look(&self.name).await {
             Ok(stored) => stored.ok_or_else(|| InvokeError::NotFound(self.name.clone()))?,
-            Err(error) => return Ok(Looked::Broken(PrepareError::host(chain(&error)))),
+            Err(error) => {
+                let why = PrepareError::host(chain(&error));
+                return Ok(Looked::Broken { why, looked });
+            }
         };
         news.seen();
-        if let Some(version) = self.still(&stored) {
+        if let Some(version) = self.still(&stored, looked) {
             return Ok(Looked::There(version));
         }
         Ok(match self.failed_already(&stored) {
-            Some(error) => Looked::Broken(error),
-            None => Looked::Coming(self.begin(stored)),
+            Some(why) => Looked::Broken { why, looked },
+            None => Looked::Coming {
+                preparing: self.begin(stored, looked),
+                looked,
+            },
         })
     }
 
-    /// The version that serves, if it was made of this bundle.
-    fn still(&self, stored: &Stamp) -> Option<Arc<Version>> {
+    /// The version that serves, if it was made of this bundle, which a look that began at `looked` found.
+    fn still(&self, stored: &Stamp, looked: Instant) -> Option<Arc<Version>> {
         let (version, works) = {
             let mut current = self.current();
             let current = current
                 .as_mut()
                 .filter(|current| current.stamp == *stored)?;
-            current.looked = Instant::now();
+            current.looked = looked;
             (Arc::clone(&current.version), current.works())
         };
         // Forget an ended attempt at another bundle, which has been taken back since. One at a version that fails stays: it says why.
@@ -212,6 +224,7 @@ impl Function {
     async fn await_version(
         &self,
         preparing: &Arc<Preparing>,
+        looked: Instant,
     ) -> Result<Option<Arc<Version>>, InvokeError> {
         let outcome = if self.works() {
             let end = preparing.begun + HURRY;
@@ -223,11 +236,11 @@ impl Function {
             Ok(Err(PrepareError::Superseded)) => return Ok(None),
             // The trial has just failed: return its error instead of starting the version once more for this call.
             Ok(Err(PrepareError::Trial(error))) if !self.works() => return Err(error),
-            Ok(Err(error)) => return self.version_before(error).map(Some),
+            Ok(Err(error)) => return self.version_before(error, preparing.begun).map(Some),
             Ok(Ok(())) => {}
             Err(_elapsed) => {
                 if let Some(current) = self.current().as_mut() {
-                    current.looked = Instant::now();
+                    current.looked = looked;
                 }
             }
         }
@@ -236,8 +249,12 @@ impl Function {
         self.known_version().ok_or_else(gone).map(Some)
     }
 
-    /// After a failed look: the previous version stays in service, and the next look comes after the usual time.
-    pub(super) fn version_before(&self, error: PrepareError) -> Result<Arc<Version>, InvokeError> {
+    /// After a look, begun at `looked`, that brought no version: the previous one stays in service, until the next look after the usual time.
+    pub(super) fn version_before(
+        &self,
+        error: PrepareError,
+        looked: Instant,
+    ) -> Result<Arc<Version>, InvokeError> {
         if let Some(current) = self.current().as_mut() {
             // A version that can't be started was reported when it was tried.
             if !matches!(error, PrepareError::Trial(_)) {
@@ -246,10 +263,15 @@ impl Function {
                     self.name
                 );
             }
-            current.looked = Instant::now();
+            current.looked = looked;
             return Ok(Arc::clone(&current.version));
         }
-        Err(match error {
+        Err(self.without_version(error))
+    }
+
+    /// What a caller is told if no version serves, after an attempt that failed with `error`.
+    pub(super) fn without_version(&self, error: PrepareError) -> InvokeError {
+        match error {
             PrepareError::Version(VersionError::Bundle(why)) => InvokeError::BadBundle {
                 name: self.name.clone(),
                 why,
@@ -266,13 +288,13 @@ impl Function {
             PrepareError::Vanished | PrepareError::Superseded => {
                 InvokeError::NotFound(self.name.clone())
             }
-        })
+        }
     }
 
-    /// Puts a version into service; its first instance is the one in which it was tried.
+    /// Puts a version into service, whose bundle a look found that began at `looked`; its first instance is the one in which it was tried.
     ///
     /// When this returns, the idle instances of the previous version are gone.
-    pub(super) fn install(self: &Arc<Self>, made: Made) {
+    pub(super) fn install(self: &Arc<Self>, made: Made, looked: Instant) {
         let (version, mut untried) = (Arc::clone(&made.version), None);
         let refused = matches!(made.trial, Trial::Fails(_));
         let mut current = self.current();
@@ -287,7 +309,7 @@ impl Function {
         *current = Some(Current {
             version: made.version,
             stamp: made.stamp,
-            looked: Instant::now(),
+            looked,
             refused,
             untried,
         });

@@ -80,19 +80,20 @@ pub(crate) struct PreparationStep {
 pub(crate) struct Preparing {
     /// The bundle that the version is made of.
     pub(super) stamp: Stamp,
+    /// When the look at the registry began that found the bundle, or the upload of the bundle.
     pub(super) begun: Instant,
     progress: watch::Sender<Progress>,
 }
 
 impl Preparing {
-    pub(super) fn new(stamp: Stamp) -> Self {
+    pub(super) fn new(stamp: Stamp, begun: Instant) -> Self {
         let (progress, _) = watch::channel(Progress::Working(PreparationStep {
             number: 0,
             what: "unpacking".to_owned(),
         }));
         Self {
             stamp,
-            begun: Instant::now(),
+            begun,
             progress,
         }
     }

@@ -65,9 +65,9 @@ impl Function {
         let mut broken = None;
         match self.look().await? {
             Looked::There(_) => {}
-            Looked::Broken(error) => broken = Some(error),
+            Looked::Broken { why, .. } => broken = Some(why),
             // A version that needs no packages is ready in a moment.
-            Looked::Coming(preparing) => drop(timeout(HURRY, preparing.past(0)).await),
+            Looked::Coming { preparing, .. } => drop(timeout(HURRY, preparing.past(0)).await),
         }
         let preparation = match self.progress() {
             Some(Progress::Working(step)) => Preparation::Preparing {
@@ -98,9 +98,11 @@ impl Function {
         if let Some(why) = error.for_owner() {
             return Ok(Preparation::Failed(why));
         }
-        self.version_before(error).map(|_| {
-            Preparation::Failed("its code can't be fetched; the worker's log says why\n".to_owned())
-        })
+        if !self.serves() {
+            return Err(self.without_version(error));
+        }
+        let why = "its code can't be fetched; the worker's log says why\n";
+        Ok(Preparation::Failed(why.to_owned()))
     }
 
     /// Waits until an attempt at step `seen` or before goes on or ends. Returns at once if there is no attempt.

@@ -28,6 +28,8 @@ pub(crate) struct InMemory {
     announce: Mutex<Option<Announce>>,
     /// While true, readers wait.
     held: watch::Sender<bool>,
+    /// While true, looks wait, after they have looked.
+    looks_held: watch::Sender<bool>,
 }
 
 struct Bytes(Stamp, Cursor<Vec<u8>>);
@@ -94,7 +96,11 @@ impl Registry for InMemory {
         name: &'a FunctionName,
     ) -> Pending<'a, Result<Option<Stamp>, RegistryError>> {
         let found = self.with(|bundles| bundles.now.get(name).map(|stored| stamp(stored.0)));
-        Box::pin(async { Ok(found) })
+        let mut held = self.looks_held.subscribe();
+        Box::pin(async move {
+            held.wait_for(|held| !held).await.expect("it is ours");
+            Ok(found)
+        })
     }
 
     fn read<'a>(
@@ -200,6 +206,42 @@ async fn what_is_announced_during_an_attempt_is_seen_after_it() {
         assert!(world.pool.counts().made > made, "the newest is made now");
         assert_eq!(world.call("echo", "say it").await, Ok("it".into()));
         assert_eq!(world.pool.counts().made, made + 1, "and only once");
+    }
+    world.end().await;
+}
+
+/// A bundle that is replaced without a word while its predecessor is looked at or read is seen when `registry_cache_ms` is over since then.
+#[tokio::test(start_paused = true)]
+async fn what_changes_during_a_look_or_an_attempt_is_seen_after_the_time_that_is_set() {
+    let registry = Arc::new(InMemory::default());
+    let minute = |config: &mut WorkerConfig| config.registry_cache_ms = 60_000;
+    let world = World::with_registry(plain(), minute, |_| registry.clone());
+    let name = named("echo");
+    let (sound, broken) = (packed(&[("f.py", "one")]), packed(&[("f.py", "broken")]));
+    let cases = [
+        (&registry.held, Some(&sound)),  // a new version is made
+        (&registry.looks_held, None),    // the look finds nothing new
+        (&registry.held, Some(&broken)), // the attempt fails
+    ];
+    for (hold, first) in cases {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        if let Some(bytes) = first {
+            registry.change_silently(&name, bytes.clone());
+        }
+        hold.send_replace(true);
+        let calling = world.call("echo", "say it");
+        let changing = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            registry.change_silently(&name, sound.clone());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            hold.send_replace(false);
+        };
+        let (told, ()) = tokio::join!(calling, changing);
+        assert_eq!(told, Ok("it".into()));
+        let made = world.pool.counts().made;
+        tokio::time::sleep(Duration::from_millis(60_000 - 50)).await;
+        assert_eq!(world.call("echo", "say it").await, Ok("it".into()));
+        assert!(world.pool.counts().made > made, "the newest is made");
     }
     world.end().await;
 }
