@@ -122,7 +122,7 @@ def microseconds(began):
 def sections(payload):
     """A sectioned payload as (parsed head or {}, the rest)."""
     length = int.from_bytes(payload[0:4], "little")
-    head = JSON.raw_decode(payload[4 : 4 + length].decode())[0] if length else {}
+    head = scan(payload[4 : 4 + length].decode(), 0)[0] if length else {}
     return head, payload[4 + length :]
 
 
@@ -239,17 +239,15 @@ def import_entry(entry, path, code):
     return module
 
 
-SPACES = " \t\n\r"  # the white space that JSON allows
-
-
 def parse(body):
-    """The JSON value in `body`. Faster than json.loads for UTF-8: there, what it does besides parsing takes longer than parsing."""
+    """The JSON value in `body`. Faster than json.loads for a value in UTF-8 with nothing around it, as most bodies are: there, what
+    json.loads does besides parsing takes longer than parsing."""
     try:
-        text = body.decode().lstrip(SPACES)
-        value, end = JSON.raw_decode(text)
-        if end == len(text) or not text[end:].strip(SPACES):
+        text = body.decode()
+        value, end = scan(text, 0)
+        if end == len(text):
             return value
-    except ValueError:
+    except (ValueError, StopIteration):
         pass
     return json.loads(body)
 
@@ -475,7 +473,7 @@ def be_leaf(flags, payload):
     os._exit(0)
 
 
-JSON = json.JSONDecoder()
+scan = json.JSONDecoder().scan_once
 HELLO = json.dumps(
     {
         "runtime": "python",

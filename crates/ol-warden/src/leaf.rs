@@ -35,7 +35,7 @@ pub(crate) struct LeafConfig {
 struct Filters {
     leaf: seccomp::Program,
     zygote: seccomp::Program,
-    /// The leaf's filter as bytes, in which form a zygote receives it.
+    /// The filter of a leaf that a zygote forks, as bytes, in which form the zygote receives it.
     wire: Vec<u8>,
 }
 
@@ -208,13 +208,10 @@ impl LeafConfig {
         // Limits are only ever lowered: a process without privilege on the host may not raise them.
         let most = |resource, wish: u64| getrlimit(resource).maximum.unwrap_or(u64::MAX).min(wish);
         let files = most(Resource::Nofile, 4096);
-        let filters = with_filters.then(|| {
-            let leaf = seccomp::leaf();
-            Filters {
-                wire: leaf.bytes(),
-                leaf,
-                zygote: seccomp::zygote(),
-            }
+        let filters = with_filters.then(|| Filters {
+            wire: seccomp::forked_leaf().bytes(),
+            leaf: seccomp::leaf(),
+            zygote: seccomp::zygote(),
         });
         Ok(Self {
             home: open("/proc/self/ns/pid", OFlags::RDONLY)?,

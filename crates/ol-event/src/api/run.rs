@@ -182,8 +182,11 @@ impl Headers for Lines<'_> {
     }
 
     fn values(&self, name: &str, see: &mut dyn FnMut(&[u8])) {
-        for value in self.0.get_all(name) {
-            see(value.as_bytes());
+        // Looking at each of the few lines is quicker than making a key of `name`.
+        for (line, value) in self.0 {
+            if line.as_str() == name {
+                see(value.as_bytes());
+            }
         }
     }
 }
@@ -214,7 +217,11 @@ fn respond(answer: Answer, method: &Method) -> Response<ResponseBody> {
         // If the body comes in parts, dropping it tells the function that nobody wants it.
         *response.body_mut() = ResponseBody::whole("");
     }
-    if let Some(length) = length(status, method, announced, whole) {
+    // hyper writes the length of a body that is at hand and not empty.
+    let hypers = whole.filter(|length| *length > 0 && method != Method::HEAD);
+    if let Some(length) = length(status, method, announced, whole)
+        && Some(length) != hypers
+    {
         response
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(length));

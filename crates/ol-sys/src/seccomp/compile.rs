@@ -112,29 +112,53 @@ const fn argument_at(index: u32) -> u32 {
     16 + 8 * index
 }
 
+/// What becomes of each call number; a number that isn't here is refused.
+fn verdicts(list: &AllowList) -> BTreeMap<u32, Verdict> {
+    let always = list.always.iter().flat_map(|calls| calls.iter());
+    let always = always.map(|number| (*number, Verdict::Allow));
+    let needless = list.needless.iter();
+    let needless = needless.map(|number| (*number, Verdict::Needless));
+    let asked = list.by_argument.iter().flat_map(|calls| calls.iter());
+    let asked = asked.map(|(number, argument)| (*number, Verdict::Ask(*argument)));
+    let all = always.chain(needless).chain(asked);
+    all.map(|(number, verdict)| (call_number(number), verdict))
+        .collect()
+}
+
+/// The filter that allows what is in `list`.
 pub(super) fn compile(list: &AllowList) -> Program {
-    let mut verdicts = BTreeMap::new();
-    for number in list.always.iter().flat_map(|calls| calls.iter()) {
-        verdicts.insert(call_number(*number), Verdict::Allow);
-    }
-    for number in list.needless {
-        verdicts.insert(call_number(*number), Verdict::Needless);
-    }
-    for (number, argument) in list.by_argument.iter().flat_map(|calls| calls.iter()) {
-        verdicts.insert(call_number(*number), Verdict::Ask(*argument));
-    }
+    program(&verdicts(list), Verdict::Refuse)
+}
+
+/// The filter that restricts a process to `list` on which the filter of `installed` is already installed.
+///
+/// The kernel asks all filters of a process and takes the strictest answer. Thus this filter only says what is different, which makes
+/// it short: the time to install a filter grows with its length.
+pub(super) fn compile_on_top_of(installed: &AllowList, list: &AllowList) -> Program {
+    let (before, wanted) = (verdicts(installed), verdicts(list));
+    let verdict = |of: &BTreeMap<u32, Verdict>, number: &u32| {
+        of.get(number).copied().unwrap_or(Verdict::Refuse)
+    };
+    let different = before.keys().chain(wanted.keys()).filter_map(|number| {
+        let wanted = verdict(&wanted, number);
+        (wanted != verdict(&before, number)).then_some((*number, wanted))
+    });
+    program(&different.collect(), Verdict::Allow)
+}
+
+/// The filter that answers the call numbers in `verdicts` as they say, and all others with `otherwise`.
+fn program(verdicts: &BTreeMap<u32, Verdict>, otherwise: Verdict) -> Program {
     // Each range begins at its key and lasts to the next one.
-    let mut ranges: Vec<(u32, Verdict)> =
-        vec![(0, verdicts.get(&0).copied().unwrap_or(Verdict::Refuse))];
+    let mut ranges: Vec<(u32, Verdict)> = vec![(0, verdicts.get(&0).copied().unwrap_or(otherwise))];
     let mut add = |from: u32, verdict: Verdict| {
         if ranges.last().is_some_and(|(_, last)| *last != verdict) {
             ranges.push((from, verdict));
         }
     };
-    for (number, verdict) in &verdicts {
+    for (number, verdict) in verdicts {
         add(*number, *verdict);
         if !verdicts.contains_key(&(number + 1)) {
-            add(number + 1, Verdict::Refuse);
+            add(number + 1, otherwise);
         }
     }
     let mut program = vec![
@@ -153,19 +177,62 @@ fn call_number(number: c_long) -> u32 {
     u32::try_from(number).expect("call numbers are small and not negative")
 }
 
+/// A binary search over `ranges`: a comparison for each bound between two of them, then the code of each verdict, once.
 fn search(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
-    if let [(_, verdict)] = ranges {
-        return judge(*verdict);
+    let mut code = Vec::new();
+    let mut jumps = Vec::new();
+    compare(ranges, &mut code, &mut jumps);
+    let mut places: Vec<(Verdict, usize)> = Vec::new();
+    for (_, _, verdict) in &jumps {
+        if places.iter().all(|(placed, _)| placed != verdict) {
+            places.push((*verdict, code.len()));
+            code.extend(judge(*verdict));
+        }
     }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (first_high, _) = high[0];
-    let (low, high) = (search(low), search(high));
-    let over_low = u8::try_from(low.len())
-        .expect("the lower half of the list fits one jump; split the list otherwise");
-    let mut code = vec![op(IF_AT_LEAST, over_low, 0, first_high)];
-    code.extend(low);
-    code.extend(high);
+    for (at, branch, verdict) in jumps {
+        let (_, place) = places
+            .iter()
+            .find(|(placed, _)| *placed == verdict)
+            .expect("placed above");
+        let over = distance(place - at - 1);
+        match branch {
+            Branch::High => code[at].jt = over,
+            Branch::Low => code[at].jf = over,
+        }
+    }
     code
+}
+
+/// The outcomes of a comparison with a bound: at least, or below.
+#[derive(Clone, Copy)]
+enum Branch {
+    High,
+    Low,
+}
+
+/// Appends the comparisons for `ranges` to `code`. `jumps` gets those that decide: at which place, on which outcome, for which verdict.
+fn compare(
+    ranges: &[(u32, Verdict)],
+    code: &mut Vec<sock_filter>,
+    jumps: &mut Vec<(usize, Branch, Verdict)>,
+) {
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let at = code.len();
+    code.push(op(IF_AT_LEAST, 0, 0, high[0].0));
+    match low {
+        [] => {}
+        [(_, verdict)] => jumps.push((at, Branch::Low, *verdict)),
+        more => compare(more, code, jumps),
+    }
+    code[at].jt = distance(code.len() - at - 1);
+    match high {
+        [(_, verdict)] => jumps.push((at, Branch::High, *verdict)),
+        more => compare(more, code, jumps),
+    }
+}
+
+fn distance(instructions: usize) -> u8 {
+    u8::try_from(instructions).expect("a jump reaches 255 instructions: make the list shorter, or repeat the verdicts' code in it")
 }
 
 fn judge(verdict: Verdict) -> Vec<sock_filter> {
@@ -220,7 +287,7 @@ fn one_of(index: u32, values: &[u32], found: u32, other: u32) -> Vec<sock_filter
 
 #[cfg(test)]
 mod tests {
-    use super::super::{allowed, leaf};
+    use super::super::{allowed, forked_leaf, leaf};
     use super::*;
 
     /// Runs `program` as the kernel would, for one call.
@@ -379,8 +446,51 @@ mod tests {
         assert_eq!(call(libc::SYS_fsync, [3, 0, 0]), DONE);
     }
 
+    /// The answer of two filters: the stricter one, or of two errors that of the filter that was installed last (seccomp(2)).
+    fn stricter(last: u32, first: u32) -> u32 {
+        let rank = |answer| match answer {
+            ALLOW => 2,
+            KILL => 0,
+            _ => 1,
+        };
+        if rank(last) <= rank(first) {
+            last
+        } else {
+            first
+        }
+    }
+
     #[test]
-    fn it_stays_short() {
-        assert!(leaf().0.len() < 300, "{} instructions", leaf().0.len());
+    fn a_forked_leaf_may_do_what_any_leaf_may() {
+        let (leaf, zygote, forked) = (leaf(), super::super::zygote(), forked_leaf());
+        let bits = (0..32).map(|bit| 1 << bit);
+        let few: Vec<u32> = (0..64).chain(bits).chain([u32::MAX, 0x5412]).collect();
+        for arch in [AUDIT_ARCH_X86_64, 0x4000_0003] {
+            for number in (0..1024).chain([X32, X32 + 39]) {
+                for value in &few {
+                    for index in 0..6 {
+                        let mut arguments = [0; 6];
+                        arguments[index] = *value;
+                        let ask = |program| run(program, arch, number, arguments);
+                        let both = stricter(ask(&forked), ask(&zygote));
+                        assert_eq!(both, ask(&leaf), "call {number} with {arguments:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn they_stay_short() {
+        let long = |program: Program| program.0.len();
+        let lengths = [
+            long(leaf()),
+            long(super::super::zygote()),
+            long(forked_leaf()),
+        ];
+        assert!(
+            lengths[0] < 180 && lengths[1] < 190 && lengths[2] < 20,
+            "{lengths:?}"
+        );
     }
 }
