@@ -8,6 +8,7 @@
 use bytes::BytesMut;
 use ol_sys::socket::{receive, watch};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::unix::AsyncFd;
@@ -95,7 +96,9 @@ impl Line {
         mut attempt: impl FnMut(BorrowedFd<'_>) -> io::Result<Got<T>>,
     ) -> io::Result<T> {
         loop {
-            let mut ready = self.0.readable().await?;
+            // `AsyncFd::readable` does the same for several tasks at once, and costs more. Here one task reads at a time, by the contract of
+            // this type.
+            let mut ready = poll_fn(|context| self.0.poll_read_ready(context)).await?;
             match ready.try_io(|socket| attempt(socket.as_fd())) {
                 Ok(Ok(Got::More(got))) => return Ok(got),
                 Ok(Ok(Got::All(got))) => {
