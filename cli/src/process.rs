@@ -83,15 +83,15 @@ pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>
         return Ok(None);
     }
     // A worker that is still starting has neither socket nor pid file; then its supervisor gets the signal and passes it on.
-    let target = worker(directory).or_else(|| supervisor(directory));
-    let Some(target) = target else {
+    let process = worker(directory).or_else(|| supervisor(directory));
+    let Some(process) = process else {
         if !is_running(directory)? {
             return Ok(None);
         }
         return unidentified(directory);
     };
     if !drains(directory) {
-        target.signal(Signal::TERM)?;
+        process.signal(Signal::TERM)?;
     }
     let patience = drain + GRACE;
     if !directory.wait_unlocked(patience)? {
@@ -102,7 +102,7 @@ pub(crate) fn stop(directory: &Directory, drain: Duration) -> Result<Option<Pid>
             directory.root().display()
         );
     }
-    Ok(Some(target.pid))
+    Ok(Some(process.pid))
 }
 
 /// Whether the worker was told to stop before; it no longer listens then. A second signal would mean not to wait for calls in flight, which

@@ -1,7 +1,7 @@
 //! How many instances a function should have. Pure: numbers in, a number out.
 //!
-//! Both policies estimate the outstanding work: calls that wait or run × how long a call takes. Each instance should have at most
-//! `target` of it. The policies differ in the target and in how fast they act.
+//! Both rules estimate the outstanding work: calls that wait or run × how long a call takes. Each instance should have at most
+//! `target` of it. The rules differ in the target and in how fast they act.
 //!
 //! - [`ScalingRule::Work`]: the target is a few milliseconds. Thus a call that takes longer gets an instance of its own, and many
 //!   short calls share a few instances: more would fight for the same cores. Instances are started at once, though only as many at a
@@ -43,7 +43,7 @@ pub(crate) struct Load {
     pub bounds: (u32, u32),
     /// Processor cores.
     pub cores: u32,
-    /// Time since the policy last started or ended an instance; `None` if it never did.
+    /// Time since the rule last started or ended an instance; `None` if it never did.
     pub since_change: Option<Duration>,
 }
 
@@ -176,14 +176,14 @@ impl ServiceTime {
         });
     }
 
-    /// The call duration that `policy` uses; `None` before the first call has ended.
+    /// The call duration that `rule` uses; `None` before the first call has ended.
     ///
     /// The Go worker uses the mean. `ScalingRule::Work` uses the geometric mean of the short calls, so that a few calls that lost their
     /// core aren't taken for long ones: more instances would only make calls lose their core more often, until there are as many instances
     /// as callers.
-    pub(crate) fn lately(self, policy: ScalingRule) -> Option<Duration> {
+    pub(crate) fn lately(self, rule: ScalingRule) -> Option<Duration> {
         let means = self.0?;
-        Some(Duration::from_secs_f64(match policy {
+        Some(Duration::from_secs_f64(match rule {
             ScalingRule::Work { .. } => means.long + means.short * means.ln.exp(),
             ScalingRule::Original => means.all,
         }))
@@ -289,7 +289,7 @@ mod tests {
                 time.record(Duration::from_micros(*us), now);
             }
             [OURS, ScalingRule::Original]
-                .map(|policy| time.lately(policy).expect("recorded").as_secs_f64())
+                .map(|rule| time.lately(rule).expect("recorded").as_secs_f64())
         };
         let near = |have: f64, want: f64| (have / want - 1.0).abs() < 0.02;
         let [ours, original] = record(&[1_000_000], 1);
@@ -351,7 +351,7 @@ mod tests {
             )
     }
 
-    fn any_policy() -> impl Strategy<Value = ScalingRule> {
+    fn any_rule() -> impl Strategy<Value = ScalingRule> {
         prop_oneof![
             Just(ScalingRule::Original),
             (1..1000_u64).prop_map(|ms| ScalingRule::Work {
@@ -362,35 +362,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bounds_hold(policy in any_policy(), load in any_load()) {
-            let wanted = policy.wanted(&load);
+        fn bounds_hold(rule in any_rule(), load in any_load()) {
+            let wanted = rule.wanted(&load);
             prop_assert!((load.bounds.0..=load.bounds.1).contains(&wanted));
             let have = load.alive + load.starting;
-            let starts = policy.starts(&load);
+            let starts = rule.starts(&load);
             prop_assert!(starts == 0 || have + starts <= wanted);
         }
 
         #[test]
-        fn a_call_that_waits_alone_gets_an_instance(policy in any_policy(), mut load in any_load()) {
+        fn a_call_that_waits_alone_gets_an_instance(rule in any_rule(), mut load in any_load()) {
             (load.waiting, load.running, load.alive, load.starting) = (1, 0, 0, 0);
-            prop_assert!(policy.starts(&load) >= 1);
+            prop_assert!(rule.starts(&load) >= 1);
         }
 
         #[test]
-        fn more_work_never_wants_fewer(policy in any_policy(), load in any_load(), more in 0..100_u32) {
+        fn more_work_never_wants_fewer(rule in any_rule(), load in any_load(), more in 0..100_u32) {
             let busier = Load { waiting: load.waiting + more, ..load };
-            prop_assert!(policy.wanted(&busier) >= policy.wanted(&load));
+            prop_assert!(rule.wanted(&busier) >= rule.wanted(&load));
             let slower = Load { service: load.service.map(|s| s * 2), ..load };
-            prop_assert!(policy.wanted(&slower) >= policy.wanted(&load));
+            prop_assert!(rule.wanted(&slower) >= rule.wanted(&load));
         }
 
         #[test]
-        fn none_is_ended_and_started_again(policy in any_policy(), load in any_load()) {
+        fn none_is_ended_and_started_again(rule in any_rule(), load in any_load()) {
             let keep = Duration::from_secs(600);
             let idle = Duration::from_secs(1);
-            if policy.ends(&load, idle, keep) {
+            if rule.ends(&load, idle, keep) {
                 let fewer = Load { alive: load.alive - 1, since_change: Some(Duration::ZERO), ..load };
-                prop_assert!(load.alive == 1 || policy.starts(&fewer) == 0 || load.starting == 0 && fewer.alive == 0);
+                prop_assert!(load.alive == 1 || rule.starts(&fewer) == 0 || load.starting == 0 && fewer.alive == 0);
             }
         }
     }

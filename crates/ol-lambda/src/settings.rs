@@ -22,7 +22,7 @@ pub struct Settings {
     pub(crate) queue_wait: Duration,
     pub(crate) pause_after: Duration,
     /// How the number of instances follows the load.
-    pub(crate) policy: ScalingRule,
+    pub(crate) rule: ScalingRule,
     /// How long an unused instance is kept.
     pub(crate) keep_idle: Duration,
     /// Do functions see the base image's own packages?
@@ -66,7 +66,7 @@ impl Settings {
             queue_per_function: config.queue_per_function as usize,
             queue_wait: config.queue_wait(),
             pause_after: config.pause_after(),
-            policy: match config.scaling.policy {
+            rule: match config.scaling.policy {
                 ScalingPolicy::Work => ScalingRule::Work {
                     target: config.scaling_target(),
                 },

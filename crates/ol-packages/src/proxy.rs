@@ -6,14 +6,14 @@
 //! ```text
 //!   sandbox                worker
 //!   uv ──▶ 127.0.0.1:3128 ─accept─▶ request ─▶ ProxyRules::judge ──403, noted in the report
-//!                                                   │ a destination
-//!                                                   ▼
+//!                                                            │ a destination
+//!                                                            ▼
 //!                                  dial: resolve, refuse addresses of the wrong kind, or ask the host's own proxy
-//!                                                   │
+//!                                                            │
 //!                          Metered ◀── bytes ──▶ Metered ──▶ index
 //! ```
 //!
-//! - [`policy`]: which hosts and ports, and all limits
+//! - [`rules`]: which hosts and ports, and all limits
 //! - [`target`]: strict parsing of what a request asks for
 //! - [`dial`]: a connection to a destination
 //! - [`metered`]: a stream that counts its bytes, and ends when idle or over the limit
@@ -27,11 +27,11 @@
 mod dial;
 mod metered;
 mod plain;
-mod policy;
+mod rules;
 mod report;
 mod serve;
 mod target;
 
-pub use policy::{ProxyLimits, ProxyRules};
+pub use rules::{ProxyLimits, ProxyRules};
 pub use report::{ProxyReport, Refusal, Trouble};
 pub use serve::{Proxy, serve};

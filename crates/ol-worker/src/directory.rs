@@ -69,12 +69,12 @@ impl Directory {
     pub fn open(root: &Path) -> Result<Self, DirectoryError> {
         let root = absolute(root)?;
         let directory = Self { root };
-        let kind = directory.kind();
+        let contents = directory.contents();
         // Even if files were removed or broken meanwhile: a running worker must be found, to be stopped.
-        if !matches!(kind, Ok(Contents::Worker)) && directory.holder().is_some() {
+        if !matches!(contents, Ok(Contents::Worker)) && directory.holder().is_some() {
             return Ok(directory);
         }
-        match kind? {
+        match contents? {
             Contents::Worker => Ok(directory),
             Contents::Absent | Contents::Empty => Err(DirectoryError::Absent {
                 path: directory.root,
@@ -91,7 +91,7 @@ impl Directory {
     }
 
     /// What is at the root now.
-    fn kind(&self) -> Result<Contents, DirectoryError> {
+    fn contents(&self) -> Result<Contents, DirectoryError> {
         let read = |source| DirectoryError::Read {
             path: self.root.clone(),
             source,
@@ -104,7 +104,7 @@ impl Directory {
         }
         let folders = [self.worker(), self.base_image(), self.registry()];
         let laid_out = folders.iter().all(|folder| folder.is_dir());
-        let kind = match fs::read(self.config()) {
+        let contents = match fs::read(self.config()) {
             // If the rest of the layout is there, even an unreadable configuration is a worker's; loading it will say what is wrong.
             Ok(text) if laid_out || has_a_workers_key(&text) => Contents::Worker,
             Ok(_) => Contents::Foreign,
@@ -127,7 +127,7 @@ impl Directory {
             }
             Err(error) => return Err(read(error)),
         };
-        Ok(kind)
+        Ok(contents)
     }
 
     /// The configuration, with the overrides from the command line applied in order.

@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut session = Session::begin("against", &args.common)?;
     let builds = [session.binary()?, std::path::absolute(&args.other)?];
     let neighbours = Neighbours::now()?;
-    let (mut found, mut ways) = (Results::default(), <[Ways; 2]>::default());
+    let (mut results, mut ways) = (Results::default(), <[Ways; 2]>::default());
     for round in 0..args.common.rounds {
         progress(&format!("round {} of {}", round + 1, args.common.rounds));
         let [ours, other] = &builds;
@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 Side::Ours => &mut ours,
                 Side::Floor => &mut other,
             };
-            build.round(side, args, &mut found)?;
+            build.round(side, args, &mut results)?;
         }
         for (build, ways) in [ours, other].into_iter().zip(&mut ways) {
             build.close(ways)?;
@@ -118,7 +118,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for (ways, whose) in ways.iter().zip(["ours", "the other's"]) {
         session.note(format!("ways of {whose} cold calls: {}", ways.text()));
     }
-    found.rows(args, &mut session.report);
+    results.rows(args, &mut session.report);
     session.end()
 }
 
@@ -157,9 +157,9 @@ impl Build {
         Ok(())
     }
 
-    fn round(&mut self, side: Side, args: &Args, found: &mut Results) -> Result<()> {
-        found.p50.keep(side, quantile(&self.one_client, 500));
-        found.p99.keep(side, quantile(&self.one_client, 990));
+    fn round(&mut self, side: Side, args: &Args, results: &mut Results) -> Result<()> {
+        results.p50.keep(side, quantile(&self.one_client, 500));
+        results.p99.keep(side, quantile(&self.one_client, 990));
         let stretch = Duration::from_secs_f64(args.seconds);
         let server = self.warm.server();
         let mut crowd = Crowd::connect(server.address(), args.clients)?;
@@ -169,21 +169,21 @@ impl Build {
         let run = crowd.run(stretch)?;
         let cpu = server.tree()?.cpu_seconds() - before;
         let calls = run.times.len() as f64;
-        found.rate.keep(side, calls / run.seconds);
-        found.cpu.keep(side, cpu * 1e6 / calls);
+        results.rate.keep(side, calls / run.seconds);
+        results.cpu.keep(side, cpu * 1e6 / calls);
         drop(crowd);
         if args.only_warm {
             return Ok(());
         }
         let cold = self.warm.cold_calls(COLD)?.0;
-        found.blank.keep(side, quantile(&cold, 500));
+        results.blank.keep(side, quantile(&cold, 500));
         if let Some(lane) = &mut self.forks {
             let cold = lane.cold_calls(COLD)?.0;
-            found.fork.keep(side, quantile(&cold, 500));
+            results.fork.keep(side, quantile(&cold, 500));
         }
         let server = self.warm.server();
         let made = self.churn.run(server, CHURNERS, stretch, None)?;
-        found.churn.keep(side, made.rate());
+        results.churn.keep(side, made.rate());
         // Sandboxes that are still being destroyed must not affect the next measurement.
         std::thread::sleep(Duration::from_millis(500));
         Ok(())

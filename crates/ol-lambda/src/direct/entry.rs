@@ -12,7 +12,7 @@ use crate::version::FunctionKind;
 use crate::version::Version;
 use bytes::{Buf, Bytes, BytesMut};
 use ol_model::{Limits, MiB, steps};
-use ol_sandbox::{Parent, Pool, Running};
+use ol_sandbox::{Parent, Pool, Role, Running};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -25,13 +25,6 @@ const ROOM: MiB = MiB(1);
 
 /// How long a freeze may take to become effective.
 const FREEZE: Duration = Duration::from_secs(1);
-
-/// What a sandbox is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Leaf,
-    Zygote,
-}
 
 /// What a leaf was made with.
 pub(super) struct Bound {
@@ -254,7 +247,7 @@ impl Entry {
     pub(super) fn describe(&self) -> String {
         let role = match self.role {
             Role::Leaf => "leaf",
-            Role::Zygote => "zygote",
+            Role::Zygote { .. } => "zygote",
         };
         let state = match self.backing.death() {
             Some(death) => format!("dead, {death}"),

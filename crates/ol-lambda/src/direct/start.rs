@@ -1,7 +1,7 @@
 //! Makes a sandbox from an order.
 
 use super::code;
-use super::entry::{Bound, Entry, Role};
+use super::entry::{Bound, Entry};
 use super::packages::{self, Packages};
 use super::{Direct, DirectError, Order, PATIENCE};
 use crate::binding::Binding;
@@ -11,7 +11,7 @@ use crate::starting::{Start, create_unlogged};
 use crate::version::Version;
 use crate::zygote::{Recipe, SpawnError, Zygote};
 use ol_model::OomScope;
-use ol_sandbox::{Content, CreateError, Network, Parent, SandboxSpec};
+use ol_sandbox::{Content, CreateError, Network, Parent, Role, SandboxSpec};
 use std::sync::Arc;
 
 impl Direct {
@@ -50,12 +50,13 @@ impl Direct {
             let why = "this worker's sandboxes can't fork: make leaves without a parent";
             return Err(DirectError::bad(why));
         }
+        // Leaves' shells are made on demand: experimenters count what there is.
+        let shells = 0;
         let recipe = Recipe {
             parent,
             limits: self.settings.default_limits.clone(),
             most: self.settings.default_limits.mem,
-            // Leaves' shells are made on demand: experimenters count what there is.
-            shells: 0,
+            shells,
             packages: ol_sandbox::Packages::All,
             path: packages.path,
             imports: packages.modules,
@@ -63,7 +64,7 @@ impl Direct {
         let limits = recipe.limits.clone();
         let zygote = Zygote::spawn(&*self.pool, recipe).await;
         let (sandbox, channel) = zygote.map_err(not_spawned)?.into_parts();
-        Ok(Entry::new(Role::Zygote, sandbox, channel, limits, None))
+        Ok(Entry::new(Role::Zygote { shells }, sandbox, channel, limits, None))
     }
 
     async fn leaf(
@@ -85,7 +86,7 @@ impl Direct {
         }
         let spec = SandboxSpec {
             parent,
-            role: ol_sandbox::Role::Leaf,
+            role: Role::Leaf,
             content: Content {
                 limits: limits.clone(),
                 oom: version

@@ -36,7 +36,7 @@ impl Table {
             starting: count(self.starting),
             service: self
                 .service
-                .lately(resources.settings.policy)
+                .lately(resources.settings.rule)
                 .filter(|_| !self.stalled),
             stalled: self.stalled,
             lanes: version.lanes(),
@@ -48,7 +48,7 @@ impl Table {
 }
 
 impl Instances {
-    /// Starts as many instances as the policy asks for, and at least enough to have `least` in all.
+    /// Starts as many instances as the rule asks for, and at least enough to have `least` in all.
     pub(super) fn start_missing(self: &Arc<Self>, table: &mut Table, least: u32) {
         let Some(version) = table.version.clone() else {
             // The function was deleted while they waited.
@@ -56,7 +56,7 @@ impl Instances {
             return table.waiting.send_away(Some(&gone));
         };
         let load = table.load(&version, &self.resources, least);
-        for _ in 0..self.resources.settings.policy.starts(&load) {
+        for _ in 0..self.resources.settings.rule.starts(&load) {
             table.changed = Some(Instant::now());
             table.starting += 1;
             let (instances, version) = (Arc::clone(self), Arc::clone(&version));
@@ -99,7 +99,7 @@ impl Instances {
         table.waiting.len() >= table.starting || all <= version.config.instances.min as usize
     }
 
-    /// From time to time: ends instances that the policy finds too many, and starts those missing from the minimum.
+    /// From time to time: ends instances that the rule finds too many, and starts those missing from the minimum.
     pub(crate) fn tend(self: &Arc<Self>) {
         let Some(version) = self.table().version.clone() else {
             return;
@@ -115,7 +115,7 @@ impl Instances {
                     .min_by_key(|i| i.last_used())
                     .filter(|i| {
                         let idle = i.last_used().elapsed();
-                        settings.policy.ends(&load, idle, settings.keep_idle)
+                        settings.rule.ends(&load, idle, settings.keep_idle)
                     })
                     .cloned()
             };
@@ -151,7 +151,7 @@ impl Instances {
         });
     }
 
-    /// Starts one instance of `version`, which the policy doesn't know of yet.
+    /// Starts one instance of `version`, which the rule doesn't know of yet.
     pub(crate) async fn start_one(
         self: &Arc<Self>,
         version: Arc<Version>,

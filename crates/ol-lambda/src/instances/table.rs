@@ -52,7 +52,7 @@ pub(super) struct Table {
     pub(super) beat: Option<(u64, bool)>,
     /// Calls wait and run, and none ended between two beats: the known service time doesn't hold now.
     pub(super) stalled: bool,
-    /// When the policy last started or ended an instance.
+    /// When the rule last started or ended an instance.
     pub(super) changed: Option<Instant>,
     /// After failed starts that no call waited for: when the next try is due, and how long the pause before it is.
     pub(super) rest: Option<(Instant, Duration)>,

@@ -143,7 +143,7 @@ impl<'a> Job<'a> {
         let lease = self.instances.acquire(&mut phases).await?;
         // A new sandbox has a new gate.
         if let Some(gate) = lease.instance().take_gate() {
-            self.proxy = (!self.closed).then(|| proxy::serve(gate, self.base.policy.clone()));
+            self.proxy = (!self.closed).then(|| proxy::serve(gate, self.base.rules.clone()));
         }
         let length = body.len().to_string();
         let invocation = Invocation {

@@ -47,7 +47,7 @@ pub(super) struct Base {
     pub version: Arc<Version>,
     /// The part of each order that is always the same. If the sandbox reaches the index, it may hold passwords.
     pub order: Map<String, Value>,
-    pub policy: ProxyRules,
+    pub rules: ProxyRules,
 }
 
 impl LazyTools {
@@ -179,6 +179,6 @@ fn lay_out(
     Ok(Base {
         version: Arc::new(version.map_err(|error| unmade(&error))?),
         order: order.as_object().cloned().unwrap_or_default(),
-        policy: ProxyRules::of(index, ProxyLimits::default()),
+        rules: ProxyRules::of(index, ProxyLimits::default()),
     })
 }

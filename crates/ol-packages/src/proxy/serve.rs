@@ -64,16 +64,16 @@ impl Drop for Proxy {
 
 /// Serves on a listener until the returned value is dropped. Must be called inside a tokio runtime.
 #[must_use]
-pub fn serve(listener: TcpListener, policy: ProxyRules) -> Proxy {
+pub fn serve(listener: TcpListener, rules: ProxyRules) -> Proxy {
     let notes = Notes::default();
     let carried = Arc::new(AtomicU64::new(0));
     let meter = Meter {
         carried: Arc::clone(&carried),
-        total: policy.limits.total_bytes,
-        idle: policy.limits.idle,
+        total: rules.limits.total_bytes,
+        idle: rules.limits.idle,
         notes: notes.clone(),
     };
-    let task = tokio::spawn(accept(listener, Arc::new(policy), meter)).abort_handle();
+    let task = tokio::spawn(accept(listener, Arc::new(rules), meter)).abort_handle();
     Proxy {
         task,
         notes,
@@ -81,8 +81,8 @@ pub fn serve(listener: TcpListener, policy: ProxyRules) -> Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, policy: Arc<ProxyRules>, meter: Meter) {
-    let permits = Arc::new(Semaphore::new(policy.limits.connections));
+async fn accept(listener: TcpListener, rules: Arc<ProxyRules>, meter: Meter) {
+    let permits = Arc::new(Semaphore::new(rules.limits.connections));
     let mut connections = JoinSet::new();
     loop {
         let permit = Arc::clone(&permits)
@@ -94,7 +94,7 @@ async fn accept(listener: TcpListener, policy: Arc<ProxyRules>, meter: Meter) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = Connection {
-                    policy: Arc::clone(&policy),
+                    rules: Arc::clone(&rules),
                     meter: meter.clone(),
                     activity: Activity::new(),
                     tunnel: Arc::default(),
@@ -115,7 +115,7 @@ type Tunnel = (OnUpgrade, Metered);
 
 #[derive(Clone)]
 struct Connection {
-    policy: Arc<ProxyRules>,
+    rules: Arc<ProxyRules>,
     meter: Meter,
     activity: Activity,
     tunnel: Arc<Mutex<Option<Tunnel>>>,
@@ -132,13 +132,13 @@ impl Connection {
         let served = http1::Builder::new()
             // A client that closed its sending side still waits for its answer.
             .half_close(true)
-            .max_buf_size(self.policy.limits.head_bytes)
+            .max_buf_size(self.rules.limits.head_bytes)
             .serve_connection(TokioIo::new(client), service_fn(answer))
             .with_upgrades()
             .await;
         if served.is_err_and(|error| error.is_parse_too_large()) {
             self.meter.notes.trouble(Trouble::LongHead {
-                bytes: self.policy.limits.head_bytes,
+                bytes: self.rules.limits.head_bytes,
             });
         }
         let tunnel = self
@@ -157,7 +157,7 @@ impl Connection {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let asked = target::of(request.method(), request.uri(), request.headers());
         let judged = match &asked {
-            Ok(target) => self.policy.judge(target).map(|to| (target.way, to)),
+            Ok(target) => self.rules.judge(target).map(|to| (target.way, to)),
             Err((host, reason)) => Err(Refusal {
                 host: host.clone(),
                 port: 0,
@@ -189,8 +189,8 @@ impl Connection {
         request: Request<Incoming>,
         to: &Destination,
     ) -> Result<Response<Body>, Trouble> {
-        let patience = self.policy.limits.connect;
-        let stream = match self.policy.upstream.toward(true, &to.host, to.port) {
+        let patience = self.rules.limits.connect;
+        let stream = match self.rules.upstream.toward(true, &to.host, to.port) {
             Some(proxy) => dial::through(proxy, to, patience).await?,
             None => dial::directly(to, patience).await?,
         };
@@ -204,8 +204,8 @@ impl Connection {
         request: &Request<Incoming>,
         to: &Destination,
     ) -> Result<Response<Body>, Trouble> {
-        let patience = self.policy.limits.connect;
-        let proxy = self.policy.upstream.toward(false, &to.host, to.port);
+        let patience = self.rules.limits.connect;
+        let proxy = self.rules.upstream.toward(false, &to.host, to.port);
         let stream = match proxy {
             Some(proxy) => dial::to_proxy(proxy, patience).await?,
             None => dial::directly(to, patience).await?,

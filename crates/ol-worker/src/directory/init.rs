@@ -51,8 +51,8 @@ impl Directory {
         let directory = Self {
             root: absolute(root)?,
         };
-        let kind = directory.kind()?;
-        if kind == Contents::Foreign {
+        let contents = directory.contents()?;
+        if contents == Contents::Foreign {
             return Err(DirectoryError::NotOurs {
                 path: directory.root,
             });
@@ -103,7 +103,7 @@ impl Directory {
         let backup = directory.write_config(&config.to_json_pretty())?;
         locked.made = false;
         let report = InitReport {
-            created: kind != Contents::Worker,
+            created: contents != Contents::Worker,
             base: source,
             base_kept: kept.is_some(),
             python,
@@ -147,7 +147,7 @@ impl LockedDirectory {
         Ok(Self {
             directory: directory.clone(),
             lock: directory.lock()?,
-            made: kind == Contents::Absent,
+            made: contents == Contents::Absent,
         })
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! - [`resolvers`]: which resolvers are asked
 //! - [`question`]: which messages are forwarded
-//! - [`turns`]: how many questions are under way, of each sandbox and of all
+//! - [`turns`]: how many questions each sandbox, and all together, may have under way
 //! - `datagrams`, `streams`: UDP and TCP
 
 mod datagrams;
