@@ -121,14 +121,13 @@ impl Service {
         }
         let router = match (route, &self.lambdas) {
             (Route::Run, Some(lambdas)) => {
-                // Boxed: a future within futures is copied once for each of them when it begins.
-                let called = run::run(lambdas, self.limits.body, ends, request);
-                return Box::pin(called).await;
+                return run::run(lambdas, self.limits.body, ends, request).await;
             }
             (Route::Health, _) => &self.routes.open,
             _ if public.is_some() => &self.routes.admin,
             _ => &self.routes.private_admin,
         };
+        // Boxed, to keep this future small: it is moved for each request, and function calls need little.
         Box::pin(control::answer(router.clone(), ends, request)).await
     }
 

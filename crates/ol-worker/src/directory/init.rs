@@ -71,7 +71,7 @@ impl Directory {
             }
             None => None,
         };
-        let mut locked = LockedDirectory::lock(&directory, kind)?;
+        let mut locked = LockedDirectory::lock(&directory, contents)?;
         let staging = Staging::begin(&directory.root, &image, &locked.lock)?;
         let (source, python, mut notes) = match &kept {
             Some((found, python)) => (found.source.clone(), *python, Vec::new()),
@@ -140,7 +140,7 @@ struct LockedDirectory {
 }
 
 impl LockedDirectory {
-    fn lock(directory: &Directory, kind: Contents) -> Result<Self, DirectoryError> {
+    fn lock(directory: &Directory, contents: Contents) -> Result<Self, DirectoryError> {
         // First the folder that marks the directory as a worker's, in case the process is killed before the next step.
         let ours = directory.root.join(base::STAGING);
         fs::create_dir_all(&ours).map_err(|source| DirectoryError::Write { path: ours, source })?;
