@@ -31,7 +31,7 @@ from _struct import Struct
 from time import perf_counter_ns, tzset
 
 FD = 3
-HANDLER = "/handler"
+HANDLER = "/handler"  # the folder of the function's code, unless the command line names another
 END, COMPILED, BUSY, LEFT = 1, 2, 4, 8
 BIND, CALL, BODY, CANCEL, WINDOW, ZYGOTE, WARM = 1, 2, 3, 4, 5, 6, 7
 READY, BOUND, BIND_FAILED, RESULT, FAULT, DONE, WARMED = 16, 17, 18, 19, 20, 21, 22
@@ -418,6 +418,9 @@ def native():
 
 
 def main():
+    global HANDLER
+    if len(sys.argv) > 1:
+        HANDLER = os.path.abspath(sys.argv.pop(1))
     this = sys.modules["_ol_guest"] = sys.modules[__name__]
     # Processes that multiprocessing starts run the file of `__main__` again, and must not run this one.
     program = sys.modules["__main__"] = type(sys)("__main__")

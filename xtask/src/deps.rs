@@ -9,6 +9,7 @@
 //! ol-testkit      only ever a dev-dependency
 //! ol-conformance  tests the binary from outside: may use only ol-testkit of this workspace, and only in tests
 //! ol-packages     used by ol-lambda and the layers above it; has nothing to do with sandboxes, thus may use ol-model and ol-archive only
+//! ol-install      used by ol-lambda, which makes its sandboxes; has nothing to do with them itself, thus may use what ol-packages may, and that
 //! ol-archive      used by ol-packages and ol-lambda; uses no crate of this workspace
 //! xtask           measures from outside: may use only ol-sys; no crate depends on it
 //! ```
@@ -40,6 +41,10 @@ const PLACES: &[(&str, Place)] = &[
     ("ol-lambda", Layer(3)),
     ("ol-sandbox", Layer(2)),
     ("ol-warden", Layer(1)),
+    (
+        "ol-install",
+        Serves(3, &["ol-model", "ol-archive", "ol-packages"]),
+    ),
     ("ol-packages", Serves(3, &["ol-model", "ol-archive"])),
     ("ol-archive", Serves(3, &[])),
     ("ol-sys", Layer(0)),

@@ -2,12 +2,14 @@
 
 use crate::announce::Serving;
 use crate::function::{Common, Function};
+use crate::installers::Installers;
 use crate::invoke::InvokeError;
-use crate::packages::{Packages, PackagesSettings, care};
+use crate::package_set::PackageSet;
 use crate::registry::Registry;
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::version::Version;
+use ol_install::{Packages, PackagesSettings, care};
 use ol_model::{FunctionName, MiB};
 use ol_sandbox::Pool;
 use std::collections::HashMap;
@@ -30,7 +32,8 @@ impl Functions {
         pool: Arc<dyn Pool>,
     ) -> Arc<Self> {
         let resources = Arc::new(Resources::new(settings, pool));
-        let packages = Arc::new(Packages::new(packages, Arc::clone(&resources)));
+        let workshop = Arc::new(Installers(Arc::clone(&resources)));
+        let packages = Arc::new(Packages::new(packages, workshop));
         let common = Common::new(resources, registry, packages);
         let functions = Arc::new(Self {
             common: Arc::new(common),
@@ -59,8 +62,11 @@ impl Functions {
             }
         }));
         tokio::spawn(tend(known.clone()));
-        let versions = move || known.upgrade().map_or_else(Vec::new, |f| f.versions());
-        tokio::spawn(care(Arc::downgrade(&common.packages), versions));
+        let touch = move || {
+            let versions = known.upgrade().map_or_else(Vec::new, |f| f.versions());
+            touch(&versions);
+        };
+        tokio::spawn(care(Arc::downgrade(&common.packages), touch));
         functions
     }
 
@@ -197,6 +203,14 @@ impl Functions {
             freed += ended.0;
         }
     }
+}
+
+/// Marks the packages in the store that calls of `versions` have used since the last time. Blocking.
+fn touch(versions: &[Arc<Version>]) {
+    let packages = versions.iter().filter_map(|version| version.packages.get());
+    packages
+        .filter(|packages| packages.take_recently())
+        .for_each(PackageSet::touch);
 }
 
 /// Tends all functions from time to time, until the worker ends.

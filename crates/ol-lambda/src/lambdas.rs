@@ -1,17 +1,17 @@
 //! The entrance to the lambda layer: all functions of a worker.
 
 use crate::announce::{Changes, Serving};
-use crate::chain::chain;
 use crate::function::{FunctionState, Progress, UploadFailed};
 use crate::functions::Functions;
 use crate::gauges::Gauges;
 use crate::invocation::InvocationId;
 use crate::invoke::InvokeError;
-use crate::packages::{Packages, PackagesSettings, StoredPackage};
 use crate::registry::{Registry, RegistryError};
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::version::VersionError;
+use ol_install::{Packages, PackagesSettings, StoredPackage};
+use ol_model::chain;
 
 use crate::target::{Target, told};
 use ol_model::FunctionName;
@@ -260,7 +260,7 @@ impl Lambdas {
     /// # Errors
     /// When this host fails.
     pub async fn collect_packages(&self, quota: Option<u64>) -> Result<Vec<Pin>, StoreError> {
-        let quota = quota.unwrap_or(self.functions.common.packages.settings.quota);
+        let quota = quota.unwrap_or(self.functions.common.packages.settings().quota);
         self.at_packages(move |packages| packages.collect_to(quota))
             .await
     }

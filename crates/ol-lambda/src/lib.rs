@@ -20,8 +20,8 @@
 //! - `autoscale`: how many instances a function should have; pure
 //! - `binding`: what tells a guest which function it becomes
 //! - `version`: one unpacked copy of a function's code; `numbered`: the directory that it lies in
-//! - `packages`: resolves and installs the packages of versions; `package_set`: the packages of one version; `view`: which of the
-//!   store's packages a sandbox sees
+//! - `package_set`: the packages of one version; `view`: which of the store's packages a sandbox sees; `installers`: the sandboxes in which
+//!   `ol_install` installs packages
 //! - `call`: one exchange with an instance, with its time limit
 //! - `guest`: frames and the connection they travel on
 //! - `pauser`: the task that freezes instances which have been idle
@@ -31,7 +31,7 @@
 //! - [`direct`]: sandboxes without functions, made and driven one by one (sock mode)
 //! - `zygote`: what instances are forked from
 //! - [`registry`]: where bundles are stored and how they are read
-//! - `chain`, `death`: errors and deaths in words
+//! - `death`: deaths in words
 //!
 //! Failure: a sandbox that dies takes only the calls it was serving (502); the next call gets another sandbox. An invocation that
 //! is dropped gives up its place in the queue; if it is being served, the answer is awaited in the background.
@@ -48,19 +48,18 @@ mod autoscale;
 mod backing;
 mod binding;
 mod call;
-mod chain;
 mod death;
 mod function;
 mod functions;
 mod gauges;
 mod guest;
 mod in_flight;
+mod installers;
 mod instance;
 mod instances;
 mod numbered;
 mod output;
 mod package_set;
-mod packages;
 mod pauser;
 mod phases;
 mod resources;
@@ -77,9 +76,9 @@ pub use gauges::Gauges;
 pub use invocation::{Body, Headers, HttpRequest, Invocation, InvocationId, Source};
 pub use invoke::{Answer, AnswerBody, AnswerStream, InvokeError};
 pub use lambdas::{Lambdas, UploadError, Uploaded};
+pub use ol_install::{PackagesSettings, StoredPackage};
 pub use ol_packages::pin::Pin as PackagePin;
 pub use ol_packages::store::StoreError;
-pub use packages::{PackagesSettings, StoredPackage};
 pub use phases::Phases;
 pub use settings::Settings;
 pub use target::Target;

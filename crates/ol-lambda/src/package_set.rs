@@ -1,21 +1,15 @@
 //! The packages of a version: leased in the store as long as the version lives.
 
 use crate::view::View;
+use ol_install::{Held, Prepared};
 use ol_model::steps;
 use ol_packages::lock::Lock;
-use ol_packages::store::{PackageLease, Store};
+use ol_packages::store::Store;
 use ol_sandbox::Packages;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// A package that a version leases.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) lease: PackageLease,
-    /// How long the version waited for it: its fetch and installation, or a look into the store.
-    pub(crate) took: Duration,
-}
 
 /// The packages that a version uses; they stay in the store as long as this lives.
 #[derive(Debug)]
@@ -33,13 +27,16 @@ pub(crate) struct PackageSet {
 }
 
 impl PackageSet {
-    /// Makes the set of `held` packages, which `lock` names; sandboxes see them through `view`.
-    pub(crate) fn new(lock: Arc<Lock>, held: Vec<Held>, view: View, is_new: bool) -> Self {
+    /// Makes the set of what was `prepared`, and lays out in `code` what sandboxes see of the store. Blocking.
+    pub(crate) fn lay_out(code: &Path, prepared: Prepared) -> io::Result<Self> {
+        let Prepared { lock, held, is_new } = prepared;
+        let entries = lock.pins().iter().map(|pin| format!("{pin}/files"));
+        let view = View::lay_out(code, entries)?;
         let path = lock
             .pins()
             .iter()
             .map(|pin| format!("/packages/{pin}/files"));
-        Self {
+        Ok(Self {
             path: path.collect(),
             lock,
             held,
@@ -47,7 +44,7 @@ impl PackageSet {
             used: AtomicBool::new(false),
             recently: AtomicBool::new(false),
             is_new,
-        }
+        })
     }
 
     pub(crate) fn lock(&self) -> &Arc<Lock> {

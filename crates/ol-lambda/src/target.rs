@@ -79,7 +79,7 @@ impl Target<'_> {
             phases.looked(looked);
         }
         if let Some(packages) = version.packages.get() {
-            packages.used(&common.packages.settings.store);
+            packages.used(&common.packages.settings().store);
         }
         // A version's directory goes with its last user, and by the time an instance is free another version may serve.
         drop(version);

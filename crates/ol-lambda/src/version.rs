@@ -2,13 +2,13 @@
 //!
 //! Instances and calls that use it count references to it; its directory is removed with the last reference.
 
-use crate::chain::chain;
 use crate::numbered::Numbered;
 use crate::package_set::PackageSet;
 use crate::settings::Settings;
 use crate::view::View;
 use bytes::Bytes;
 use ol_archive::{ExtractLimits, extract};
+use ol_model::chain;
 use ol_model::{FunctionConfig, Limits, dotenv, function_config};
 use ol_packages::requirements::{Requirements, RequirementsError};
 use ol_sandbox::{Folder, Network, Packages};

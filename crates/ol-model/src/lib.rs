@@ -36,9 +36,11 @@ pub mod visible;
 pub mod warnings;
 pub mod worker_config;
 
+mod chain;
 mod nearest;
 mod text_enum;
 
+pub use chain::chain;
 pub use dotenv::DotenvError;
 pub use function_config::{
     ErrorDetail, FunctionConfig, FunctionConfigError, Instances, Network, OomScope, Triggers,

@@ -27,11 +27,11 @@
 mod dial;
 mod metered;
 mod plain;
-mod rules;
 mod report;
+mod rules;
 mod serve;
 mod target;
 
-pub use rules::{ProxyLimits, ProxyRules};
 pub use report::{ProxyReport, Refusal, Trouble};
+pub use rules::{ProxyLimits, ProxyRules};
 pub use serve::{Proxy, serve};

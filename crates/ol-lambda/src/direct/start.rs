@@ -64,7 +64,13 @@ impl Direct {
         let limits = recipe.limits.clone();
         let zygote = Zygote::spawn(&*self.pool, recipe).await;
         let (sandbox, channel) = zygote.map_err(not_spawned)?.into_parts();
-        Ok(Entry::new(Role::Zygote { shells }, sandbox, channel, limits, None))
+        Ok(Entry::new(
+            Role::Zygote { shells },
+            sandbox,
+            channel,
+            limits,
+            None,
+        ))
     }
 
     async fn leaf(

@@ -5,10 +5,11 @@
 use super::current::Function;
 use super::preparing::{PrepareError, Preparing, Progress, Reporting};
 use super::trial::Trial;
-use crate::chain::chain;
-use crate::packages::{Failure, keep, prepare};
+use crate::package_set::PackageSet;
 use crate::registry::{Bundle, RegistryError, Stamp};
 use crate::version::{Version, VersionError};
+use ol_install::{Failure, Prepared, keep, prepare};
+use ol_model::chain;
 use ol_model::steps;
 use std::fs::File;
 use std::io::{self, Read};
@@ -212,11 +213,23 @@ impl Function {
         let begun = Instant::now();
         let says = |what| preparing.says(what);
         let packages = prepare(&self.common.packages, &self.name, wanted, &says).await;
-        let packages = packages.map_err(not_had)?;
+        let packages = self.lay_out(packages.map_err(not_had)?).await?;
         steps::PREPARE.record(begun.elapsed());
         // No other task prepares this version.
         let _ = version.packages.set(packages);
         Ok(())
+    }
+
+    /// Lays out what sandboxes of a version see of the package store.
+    async fn lay_out(&self, prepared: Prepared) -> Result<PackageSet, PrepareError> {
+        let code = self.common.resources.settings.code.clone();
+        let laying = tokio::task::spawn_blocking(move || PackageSet::lay_out(&code, prepared));
+        let laid = laying.await.map_err(io::Error::other).flatten();
+        laid.map_err(|error| {
+            tracing::error!("packages can't be laid out: {error}");
+            let why = "its packages can't be laid out on this worker's disk; its log says more\n";
+            PrepareError::Packages(why.to_owned())
+        })
     }
 
     /// Keeps the lock of a version that will serve, so that it is there when the worker is started again.
@@ -230,7 +243,10 @@ impl Function {
         let wanted_still = preparing.is_in(&self.preparing());
         match version.packages.get().zip(version.requirements.as_ref()) {
             Some((set, wanted)) if serves && wanted_still => {
-                let kept = keep(&self.common.packages, &self.name, wanted, set).await;
+                if !set.is_new {
+                    return Ok(());
+                }
+                let kept = keep(&self.common.packages, &self.name, wanted, set.lock()).await;
                 kept.map_err(not_had)
             }
             _ => Ok(()),

@@ -2,9 +2,9 @@
 
 use crate::announce::Announcements;
 use crate::in_flight::InFlight;
-use crate::packages::Packages;
 use crate::registry::Registry;
 use crate::resources::Resources;
+use ol_install::Packages;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 

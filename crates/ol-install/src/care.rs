@@ -1,12 +1,10 @@
 //! What the store holds, how it stays within its quota, and how it learns that packages are used.
 
 use super::Packages;
-use crate::chain::chain;
-use crate::package_set::PackageSet;
-use crate::version::Version;
+use ol_model::chain;
 use ol_packages::pin::Pin;
 use ol_packages::store::StoreError;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use tokio::time::MissedTickBehavior;
 
@@ -33,7 +31,7 @@ pub struct StoredPackage {
 
 impl Packages {
     /// Removes unused packages until the store is within its quota, the longest unused first. Blocking.
-    pub(crate) fn collect(&self) {
+    pub fn collect(&self) {
         if let Err(error) = self.collect_to(self.settings.quota) {
             tracing::error!(
                 "the package store can't be kept within packages.quota_mb: {}",
@@ -43,7 +41,10 @@ impl Packages {
     }
 
     /// Like [`Self::collect`], to `quota` bytes each for packages and for packed copies; returns the packages removed. Blocking.
-    pub(crate) fn collect_to(&self, quota: u64) -> Result<Vec<Pin>, StoreError> {
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub fn collect_to(&self, quota: u64) -> Result<Vec<Pin>, StoreError> {
         let _alone = self
             .collecting
             .lock()
@@ -63,7 +64,10 @@ impl Packages {
     }
 
     /// The installed packages, sorted. Blocking.
-    pub(crate) fn list(&self) -> Result<Vec<StoredPackage>, StoreError> {
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn list(&self) -> Result<Vec<StoredPackage>, StoreError> {
         let store = &self.settings.store;
         let installed = store.list()?.into_iter();
         let described = installed.map(|package| StoredPackage {
@@ -77,7 +81,10 @@ impl Packages {
     }
 
     /// Removes a package; returns false if it isn't there. Blocking.
-    pub(crate) fn remove(&self, pin: &Pin) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// When a function holds the package, or the store can't be written.
+    pub fn remove(&self, pin: &Pin) -> Result<bool, StoreError> {
         let removed = self.settings.store.remove(pin)?;
         if removed {
             tracing::info!("removed {pin}, as it was asked");
@@ -88,21 +95,18 @@ impl Packages {
 
 /// Touches the packages that calls have used, and collects unused ones, from time to time, until the worker ends.
 ///
-/// `versions` returns the versions that serve.
-pub(crate) async fn care(
-    packages: Weak<Packages>,
-    versions: impl Fn() -> Vec<Arc<Version>> + Clone + Send + 'static,
-) {
+/// `touch` marks the packages in the store that calls have used since it was called last; it may block.
+pub async fn care(packages: Weak<Packages>, touch: impl Fn() + Clone + Send + 'static) {
     let mut ticks = tokio::time::interval(TOUCH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     for turn in 1_u32.. {
         ticks.tick().await;
-        let (Some(packages), versions) = (packages.upgrade(), versions.clone()) else {
+        let (Some(packages), touch) = (packages.upgrade(), touch.clone()) else {
             return;
         };
         let work = tokio::task::spawn_blocking(move || {
-            touch(&versions());
+            touch();
             if turn.is_multiple_of(COLLECT) {
                 packages.collect();
             }
@@ -110,11 +114,4 @@ pub(crate) async fn care(
         // A panic is in the log already; the next round comes anyway.
         let _ = work.await;
     }
-}
-
-fn touch(versions: &[Arc<Version>]) {
-    let packages = versions.iter().filter_map(|version| version.packages.get());
-    packages
-        .filter(|packages| packages.take_recently())
-        .for_each(PackageSet::touch);
 }

@@ -6,9 +6,9 @@
 
 use super::Packages;
 use super::failure::Failure;
-use super::job::{Job, Tar};
+use super::job::Tar;
+use super::prepared::Held;
 use super::tools::Tools;
-use crate::package_set::Held;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ol_packages::lock::Lock;
 use ol_packages::packed::Packing;
@@ -85,7 +85,7 @@ async fn run(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failu
         }
         Err(error) => return Err(Failure::wheel(&doing, &error)),
     };
-    let mut job = Job::offline(packages).await?;
+    let mut job = packages.offline().await?;
     let mut order = order(&partial);
     order["wheels"] = format!("{WHEELS}/{}", wheel.folder()).into();
     let ([tar, copied], moving) = job.order_tar("/install", &doing, order).await?;
@@ -195,7 +195,7 @@ async fn fetch(
 
 /// Builds a package from sources. Its author's program runs, so once everything is fetched the sandbox loses its way to the index.
 async fn build(packages: &Arc<Packages>, partial: Partial) -> Result<Filled, Failure> {
-    let mut job = Job::online(packages).await?;
+    let mut job = packages.online().await?;
     let doing = format!("building {}", partial.pin());
     job.order("/fetch", &doing, order(&partial)).await?;
     job.close();

@@ -6,8 +6,7 @@
 
 use super::Packages;
 use super::failure::Failure;
-use super::job::Job;
-use super::tools::Base;
+use super::job::{Base, Job};
 use ol_archive::{ExtractLimits, extract_tar};
 use ol_packages::wheels::Tags;
 use std::fs;
@@ -38,7 +37,7 @@ pub(super) struct Interpreter {
 
 /// Asks a sandbox made from `base`.
 pub(super) async fn learn(packages: &Arc<Packages>, base: Base) -> Result<Interpreter, Failure> {
-    let mut job = Job::of(packages, base)?;
+    let mut job = Job::of(base)?;
     let order = serde_json::json!({});
     let ([tar, _], moving) = job.order_tar("/interpreter", DOING, order).await?;
     // Used by no other attempt, not even by an earlier one that was given up.

@@ -1,7 +1,8 @@
-//! Formats errors for the log.
+//! Errors in full, for logs.
 
-/// Formats an error and its sources for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error and its sources in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

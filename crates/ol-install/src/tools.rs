@@ -1,18 +1,18 @@
 //! What every installer sandbox is made from.
 //!
-//! That is the installer's program as a version of a function, with uv beside it, and what is known of the interpreter.
+//! That is the installer's program, with uv beside it, and what is known of the interpreter.
 
 use super::Packages;
 use super::failure::Failure;
 use super::interpreter::{Interpreter, learn};
-use crate::chain::chain;
-use crate::version::Version;
+use super::job::{Base, Job};
+use super::workshop::Blueprint;
+use ol_model::chain;
 use ol_packages::index::{Client, Index};
 use ol_packages::inside;
 use ol_packages::proxy::{ProxyLimits, ProxyRules};
 use ol_packages::tool::{ToolError, Uv};
-use ol_sandbox::Network;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -26,11 +26,10 @@ const WHEELS_FOLDER: &str = ".wheels";
 const CERTIFICATES: &str = "certificates.pem";
 
 /// The tools of all jobs, made once, when they are first needed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct LazyTools(OnceCell<Arc<Tools>>);
 
 /// What jobs need.
-#[derive(Debug)]
 pub(super) struct Tools {
     /// For sandboxes that reach the index.
     pub online: Base,
@@ -41,13 +40,18 @@ pub(super) struct Tools {
     pub client: Client,
 }
 
-/// What an installer sandbox is made from, and the constant part of every order to it.
-#[derive(Clone, Debug)]
-pub(super) struct Base {
-    pub version: Arc<Version>,
-    /// The part of each order that is always the same. If the sandbox reaches the index, it may hold passwords.
-    pub order: Map<String, Value>,
-    pub rules: ProxyRules,
+impl Packages {
+    /// A job that reaches the index. Waits for its turn; the sandbox is made with the first order.
+    pub(super) async fn online(self: &Arc<Self>) -> Result<Job<'_>, Failure> {
+        let tools = self.tools.get(self).await?;
+        Job::in_turn(&self.jobs, tools.online.clone()).await
+    }
+
+    /// Like [`Self::online`], but without any network.
+    pub(super) async fn offline(self: &Arc<Self>) -> Result<Job<'_>, Failure> {
+        let tools = self.tools.get(self).await?;
+        Job::in_turn(&self.jobs, tools.offline.clone()).await
+    }
 }
 
 impl LazyTools {
@@ -72,7 +76,7 @@ async fn make(packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
         let (packages, index) = (Arc::clone(packages), index.clone());
         blocking(move || {
             let uv = find_uv(&packages, &index)?;
-            let first = lay_out(&packages, &index, uv.as_deref(), None, Network::None)?;
+            let first = lay_out(&packages, &index, uv.as_deref(), None, false)?;
             Ok((uv, first))
         })
     }
@@ -80,18 +84,10 @@ async fn make(packages: &Arc<Packages>) -> Result<Arc<Tools>, Failure> {
     let interpreter = learn(packages, first).await?;
     let packages = Arc::clone(packages);
     blocking(move || {
-        let of = |network| {
-            lay_out(
-                &packages,
-                &index,
-                uv.as_deref(),
-                Some(&interpreter),
-                network,
-            )
-        };
+        let of = |online| lay_out(&packages, &index, uv.as_deref(), Some(&interpreter), online);
         Ok(Arc::new(Tools {
-            online: of(Network::Gate)?,
-            offline: of(Network::None)?,
+            online: of(true)?,
+            offline: of(false)?,
             interpreter,
             client: Client::new(&index),
         }))
@@ -134,14 +130,13 @@ fn lay_out(
     index: &Index,
     uv: Option<&Path>,
     interpreter: Option<&Interpreter>,
-    network: Network,
+    online: bool,
 ) -> Result<Base, Failure> {
     let settings = &packages.settings;
     let mut files: Vec<(String, Vec<u8>)> = inside::FILES
         .iter()
         .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()))
         .collect();
-    let online = network == Network::Gate;
     if let Some(certificates) = index.certificates.as_ref().filter(|_| online) {
         files.push((CERTIFICATES.to_owned(), certificates.pem.to_vec()));
     }
@@ -151,13 +146,13 @@ fn lay_out(
     let limits = settings.limits.clone();
     // A sandbox that reaches the index needs no wheels, and may run a package's own code to build it.
     let sees = if online { None } else { Some(WHEELS_FOLDER) };
-    let version = Version::of_ours(
-        &packages.resources.settings,
+    let program = packages.workshop.lay_out(&Blueprint {
         limits,
-        (network, sees),
-        &files,
-        &programs,
-    );
+        gate: online,
+        sees,
+        files: &files,
+        programs: &programs,
+    });
     let place = |name| format!("{HANDLER}/{name}");
     let seeded = interpreter.is_some_and(|known| !known.seed.is_empty());
     let mut order = json!({
@@ -177,7 +172,7 @@ fn lay_out(
             .into();
     }
     Ok(Base {
-        version: Arc::new(version.map_err(|error| unmade(&error))?),
+        program: program.map_err(|error| unmade(&error))?,
         order: order.as_object().cloned().unwrap_or_default(),
         rules: ProxyRules::of(index, ProxyLimits::default()),
     })

@@ -1,29 +1,30 @@
 //! One installer sandbox and orders to the program in it. It has no network, or only the worker's proxy to the package index.
-//!
-//! It is an instance like a function's, but without a function: made, limited, logged and ended in the same way.
 
-use super::Packages;
 use super::failure::{Failure, Said};
-use super::tools::Base;
-use crate::call::{CallError, call};
-use crate::instances::Instances;
-use crate::invocation::{Invocation, InvocationId, Source};
-use crate::invoke::{Answer, AnswerBody, InvokeError};
-use crate::phases::Phases;
+use super::workshop::{Installer, Program, Reply, Trouble};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use ol_model::FunctionName;
-use ol_packages::proxy::{self, Proxy};
+use futures_util::{Stream, StreamExt};
+use ol_packages::proxy::{self, Proxy, ProxyRules};
+use serde_json::{Map, Value};
 use std::io::{self, Read};
 use std::sync::Arc;
-use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// The longest answer that isn't a tar, in bytes: enough for a lock of a thousand packages with all their hashes.
 const LONGEST: usize = 16 << 20;
 
+/// What an installer sandbox is made from, and the constant part of every order to it.
+#[derive(Clone)]
+pub(super) struct Base {
+    pub program: Arc<dyn Program>,
+    /// The part of each order that is always the same. If the sandbox reaches the index, it may hold passwords.
+    pub order: Map<String, Value>,
+    pub rules: ProxyRules,
+}
+
 /// One installer sandbox at work.
 pub(super) struct Job<'a> {
-    instances: Arc<Instances>,
+    installer: Box<dyn Installer>,
     base: Base,
     proxy: Option<Proxy>,
     /// The way to the index was taken away.
@@ -33,33 +34,22 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// A job that reaches the index. Waits for its turn; the sandbox is made with the first order.
-    pub(super) async fn online(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
-        let tools = packages.tools.get(packages).await?;
-        Self::in_turn(packages, tools.online.clone()).await
-    }
-
-    /// Like [`Self::online`], but without any network.
-    pub(super) async fn offline(packages: &'a Arc<Packages>) -> Result<Self, Failure> {
-        let tools = packages.tools.get(packages).await?;
-        Self::in_turn(packages, tools.offline.clone()).await
-    }
-
-    async fn in_turn(packages: &'a Arc<Packages>, base: Base) -> Result<Self, Failure> {
-        let turn = packages.jobs.acquire().await;
+    /// A job made from `base`. Waits for its turn among those of `jobs`; the sandbox is made with the first order.
+    pub(super) async fn in_turn(jobs: &'a Semaphore, base: Base) -> Result<Self, Failure> {
+        let turn = jobs.acquire().await;
         let turn = turn.map_err(|_| Failure("this worker is stopping\n".to_owned()))?;
-        let mut job = Self::of(packages, base)?;
+        let mut job = Self::of(base)?;
         job.turn = Some(turn);
         Ok(job)
     }
 
     /// A job that waits for no turn, for the very first one.
-    pub(super) fn of(packages: &Arc<Packages>, base: Base) -> Result<Self, Failure> {
-        let version = Arc::clone(&base.version);
-        let instances = Instances::of_ours(name(), Arc::clone(&packages.resources), version)
+    pub(super) fn of(base: Base) -> Result<Self, Failure> {
+        let installer = base.program.start();
+        let installer = installer
             .map_err(|error| Failure(format!("the installer can't be started: {error}\n")))?;
         Ok(Self {
-            instances,
+            installer,
             base,
             proxy: None,
             closed: false,
@@ -98,14 +88,8 @@ impl<'a> Job<'a> {
         let (first, one) = mpsc::channel(8);
         let (second, other) = mpsc::channel(8);
         let moving = async move {
-            let mut stream = match answer.body {
-                AnswerBody::Whole(bytes) => {
-                    let _ = tokio::join!(first.send(Ok(bytes.clone())), second.send(Ok(bytes)));
-                    return;
-                }
-                AnswerBody::Stream(stream) => stream,
-            };
-            while let Some(part) = stream.next().await {
+            let mut body = answer.body;
+            while let Some(part) = body.next().await {
                 let part = part.map_err(|error| error.to_string());
                 // The first reader has seen enough; the second only follows it.
                 if first.send(part.clone()).await.is_err() {
@@ -122,11 +106,14 @@ impl<'a> Job<'a> {
         path: &str,
         doing: &str,
         order: serde_json::Value,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Reply, Failure> {
         let mut whole = self.base.order.clone();
         whole.extend(order.as_object().cloned().unwrap_or_default());
         let body = Bytes::from(serde_json::Value::Object(whole).to_string());
-        let answer = self.call(path, body).await;
+        let (proxy, closed, rules) = (&mut self.proxy, self.closed, &self.base.rules);
+        // A new sandbox has a new gate.
+        let mut gate = |gate| *proxy = (!closed).then(|| proxy::serve(gate, rules.clone()));
+        let answer = self.installer.order(path, body, &mut gate).await;
         let answer = answer.map_err(|error| Failure::sandbox(doing, &error))?;
         if answer.status == 200 {
             return Ok(answer);
@@ -137,43 +124,14 @@ impl<'a> Job<'a> {
         let report = self.proxy.as_ref().map(Proxy::report);
         Err(Failure::of(doing, &said, report.as_ref()))
     }
-
-    async fn call(&mut self, path: &str, body: Bytes) -> Result<Answer, InvokeError> {
-        let mut phases = Phases::default();
-        let lease = self.instances.acquire(&mut phases).await?;
-        // A new sandbox has a new gate.
-        if let Some(gate) = lease.instance().take_gate() {
-            self.proxy = (!self.closed).then(|| proxy::serve(gate, self.base.rules.clone()));
-        }
-        let length = body.len().to_string();
-        let invocation = Invocation {
-            id: InvocationId { run: 0, number: 0 },
-            source: Source::Other { path },
-            headers: &[("content-length", &*length)],
-        };
-        match call(lease, &invocation, &body, &mut None, &mut phases).await {
-            Ok(answer) => Ok(answer),
-            Err(CallError::Failed(error)) => Err(error),
-            Err(CallError::Stale) => Err(InvokeError::Died {
-                reason: "it ended while it was idle".to_owned(),
-            }),
-        }
-    }
 }
 
-impl Drop for Job<'_> {
-    fn drop(&mut self) {
-        self.instances.end();
-    }
-}
-
-async fn collect(doing: &str, body: AnswerBody) -> Result<Bytes, Failure> {
-    let mut stream = match body {
-        AnswerBody::Whole(bytes) => return Ok(bytes),
-        AnswerBody::Stream(stream) => stream,
-    };
+async fn collect(
+    doing: &str,
+    mut body: impl Stream<Item = Result<Bytes, Trouble>> + Unpin,
+) -> Result<Bytes, Failure> {
     let mut all = BytesMut::new();
-    while let Some(part) = stream.next().await {
+    while let Some(part) = body.next().await {
         all.extend_from_slice(&part.map_err(|error| Failure::sandbox(doing, &error))?);
         if all.len() > LONGEST {
             return Err(Failure(format!(
@@ -210,9 +168,4 @@ impl Read for Tar {
         into[..count].copy_from_slice(&self.part.split_to(count));
         Ok(count)
     }
-}
-
-/// The name of the installer in its log.
-fn name() -> FunctionName {
-    FunctionName::parse("installer").expect("letters make a name")
 }

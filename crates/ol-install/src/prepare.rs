@@ -1,23 +1,25 @@
-//! Prepares the packages of one version: locked, in the store, leased.
+//! Prepares the packages of one version of a function: locked, in the store, leased.
 
 use super::Packages;
 use super::failure::Failure;
 use super::install::install;
+use super::prepared::Prepared;
 use super::resolve::resolve;
-use crate::package_set::PackageSet;
-use crate::view::View;
 use ol_model::FunctionName;
 use ol_packages::lock::Lock;
 use ol_packages::requirements::Requirements;
 use std::sync::Arc;
 
 /// Gets the packages that `wanted` asks for; reports progress to `says`.
-pub(crate) async fn prepare(
+///
+/// # Errors
+/// When no set of packages satisfies `wanted`, or one of them can't be installed.
+pub async fn prepare(
     packages: &Arc<Packages>,
     name: &FunctionName,
     wanted: &Requirements,
     says: &(dyn Fn(String) + Sync),
-) -> Result<PackageSet, Failure> {
+) -> Result<Prepared, Failure> {
     let question = packages.question(wanted);
     let known = {
         let (packages, name, question) = (Arc::clone(packages), name.clone(), question.clone());
@@ -41,41 +43,22 @@ pub(crate) async fn prepare(
             (lock, held, true)
         }
     };
-    let view = lay_out(packages, &lock).await?;
-    Ok(PackageSet::new(lock, held, view, is_new))
+    Ok(Prepared { lock, held, is_new })
 }
 
-async fn lay_out(packages: &Arc<Packages>, lock: &Arc<Lock>) -> Result<View, Failure> {
-    let (code, lock) = (packages.resources.settings.code.clone(), Arc::clone(lock));
-    let laying = tokio::task::spawn_blocking(move || {
-        let entries = lock.pins().iter().map(|pin| format!("{pin}/files"));
-        View::lay_out(&code, entries)
-    });
-    laying
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|error| {
-            tracing::error!("packages can't be laid out: {error}");
-            Failure(
-                "its packages can't be laid out on this worker's disk; its log says more\n"
-                    .to_owned(),
-            )
-        })
-}
-
-/// Keeps the lock of `set`, which answers what `wanted` asks, for a restart.
+/// Keeps `lock`, which answers what `wanted` asks, for a restart.
 ///
 /// Not for a version that was replaced or deleted while its packages were being installed: its lock would replace its successor's.
-pub(crate) async fn keep(
+///
+/// # Errors
+/// When it can't be written to this worker's disk.
+pub async fn keep(
     packages: &Arc<Packages>,
     name: &FunctionName,
     wanted: &Requirements,
-    set: &PackageSet,
+    lock: &Arc<Lock>,
 ) -> Result<(), Failure> {
-    if !set.is_new {
-        return Ok(());
-    }
-    let (question, lock) = (packages.question(wanted), Arc::clone(set.lock()));
+    let (question, lock) = (packages.question(wanted), Arc::clone(lock));
     let (packages, name) = (Arc::clone(packages), name.clone());
     let kept = tokio::task::spawn_blocking(move || packages.kept.keep(&name, &question, &lock));
     kept.await

@@ -1,11 +1,12 @@
-//! The packages of functions: resolved, installed, and held while a version uses them.
+//! Resolves and installs the packages of functions. Whatever runs code of a package runs in a sandbox, which the layer above makes.
 //!
 //! ```text
-//!   Requirements ──▶ Lock (kept since the last time, or resolved) ──▶ each in the store, or installed ──▶ PackageSet
-//!                            └── a Job with a way to the index      └── its wheel, fetched here, a Job without one     of a Version
+//!   Requirements ──▶ Lock (kept since the last time, or resolved) ──▶ each in the store, or installed ──▶ Prepared
+//!                            └── a Job with a way to the index      └── its wheel, fetched here, a Job without one
 //! ```
 //!
-//! - [`prepare`]: all steps for one version
+//! - [`workshop`]: what is asked of whoever makes sandboxes
+//! - [`prepare`]: all steps for one version; `prepared`: what comes of them
 //! - [`resolve`]: from requirements to a lock, once for all who ask for the same
 //! - [`install`]: installs what is missing, once for all who want it
 //! - [`job`]: one installer sandbox, and orders to it
@@ -22,15 +23,17 @@ mod interpreter;
 mod job;
 mod kept;
 mod prepare;
+mod prepared;
 mod resolve;
 mod tools;
+mod workshop;
 
-pub use care::StoredPackage;
-pub(crate) use care::care;
-pub(crate) use failure::Failure;
-pub(crate) use prepare::{keep, prepare};
+pub use care::{StoredPackage, care};
+pub use failure::Failure;
+pub use prepare::{keep, prepare};
+pub use prepared::{Held, Prepared};
+pub use workshop::{Blueprint, Cause, Installer, Pending, Program, Reply, Trouble, Workshop};
 
-use crate::resources::Resources;
 use kept::{Kept, Question};
 use ol_model::{Limits, WorkerConfig};
 use ol_packages::index::Index;
@@ -57,7 +60,7 @@ pub struct PackagesSettings {
     pub wheels: Wheels,
     /// Packed copies of packages.
     pub packed: Packed,
-    /// A directory of the lambda layer that outlives the worker: locks, and uv if it had to be fetched.
+    /// A directory that outlives the worker: locks, and uv if it had to be fetched.
     pub state: PathBuf,
     /// The package index, or why there is none: the setting on this host can't be used.
     pub index: Result<Index, String>,
@@ -84,9 +87,9 @@ impl PackagesSettings {
 }
 
 /// The packages of all functions.
-pub(crate) struct Packages {
-    resources: Arc<Resources>,
-    pub(crate) settings: PackagesSettings,
+pub struct Packages {
+    workshop: Arc<dyn Workshop>,
+    settings: PackagesSettings,
     kept: Kept,
     tools: tools::LazyTools,
     resolving: resolve::Resolving,
@@ -97,9 +100,11 @@ pub(crate) struct Packages {
 }
 
 impl Packages {
-    pub(crate) fn new(settings: PackagesSettings, resources: Arc<Resources>) -> Self {
+    /// Packages of `settings`, whose installers run in sandboxes of `workshop`.
+    #[must_use]
+    pub fn new(settings: PackagesSettings, workshop: Arc<dyn Workshop>) -> Self {
         Self {
-            resources,
+            workshop,
             kept: Kept::in_folder(settings.state.join("locks")),
             tools: tools::LazyTools::default(),
             resolving: resolve::Resolving::default(),
@@ -110,6 +115,12 @@ impl Packages {
         }
     }
 
+    /// What packages are resolved and installed with.
+    #[must_use]
+    pub fn settings(&self) -> &PackagesSettings {
+        &self.settings
+    }
+
     /// The question that a lock for `wanted` answers.
     fn question(&self, wanted: &Requirements) -> Question {
         let Self { settings, .. } = self;
@@ -117,7 +128,7 @@ impl Packages {
     }
 
     /// Removes the kept lock of a function that is deleted. Blocks for a moment.
-    pub(crate) fn forget(&self, name: &ol_model::FunctionName) {
+    pub fn forget(&self, name: &ol_model::FunctionName) {
         self.kept.forget(name);
     }
 }

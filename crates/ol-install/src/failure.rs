@@ -1,6 +1,6 @@
 //! Why packages can't be had: what the installer said, and what would help.
 
-use crate::invoke::InvokeError;
+use crate::workshop::{Cause, Trouble};
 use ol_packages::proxy::ProxyReport;
 use ol_packages::store::StoreError;
 use ol_packages::wheels::WheelError;
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// Why the packages of a function can't be resolved or installed. `Display` is for the function's owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Failure(pub String);
+pub struct Failure(pub String);
 
 /// An installer's answer when it failed.
 #[derive(Debug, serde::Deserialize)]
@@ -42,13 +42,11 @@ impl Failure {
     }
 
     /// The sandbox itself failed.
-    pub(super) fn sandbox(doing: &str, error: &InvokeError) -> Self {
-        let remedy = match error {
-            InvokeError::TimeLimit { .. } => " (installer_limits.runtime_sec)",
-            InvokeError::Died { .. } | InvokeError::NoMemory(_) => {
-                " (installer_limits.mem_mb, installer_limits.scratch_mb)"
-            }
-            _ => "",
+    pub(super) fn sandbox(doing: &str, error: &Trouble) -> Self {
+        let remedy = match error.cause {
+            Cause::Time => " (installer_limits.runtime_sec)",
+            Cause::Memory => " (installer_limits.mem_mb, installer_limits.scratch_mb)",
+            Cause::Other => "",
         };
         Self(format!("{doing}: {error}{remedy}\n"))
     }
@@ -72,7 +70,7 @@ impl Failure {
                 None => Self(format!("{package} can't be installed: {source}\n")),
             },
             StoreError::Host { .. } | StoreError::Open { .. } => {
-                tracing::error!("{}", crate::chain::chain(error));
+                tracing::error!("{}", ol_model::chain(error));
                 Self(format!("{error}\n"))
             }
             other => Self(format!("{other}\n")),

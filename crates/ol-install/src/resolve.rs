@@ -2,7 +2,6 @@
 
 use super::Packages;
 use super::failure::Failure;
-use super::job::Job;
 use super::kept::Question;
 use ol_packages::lock::{Lock, LockTarget};
 use ol_packages::requirements::Requirements;
@@ -68,7 +67,7 @@ pub(super) async fn resolve(
 
 async fn look_up(packages: &Arc<Packages>, wanted: &Requirements) -> Result<Lock, Failure> {
     let doing = "finding out which packages are needed";
-    let mut job = Job::online(packages).await?;
+    let mut job = packages.online().await?;
     let order = serde_json::json!({ "requirements": wanted.render() });
     let text = job.order("/resolve", doing, order).await?;
     let nonsense = |what: &dyn std::fmt::Display| {
