@@ -148,7 +148,7 @@ async fn a_kept_lock_is_asked_for_once_and_only_by_the_same_question() {
     keep(&world.packages, &name, &wanted, &got.lock)
         .await
         .expect("written");
-    // What is being reused for others is gone with this: only what is on the disk is left.
+    // A lock that is reused for others who ask the same would be new to this function; one from the disk isn't.
     let again = world.get("f", "one\n").await.expect("packages");
     assert!(!again.is_new);
     assert_eq!(world.ordered("/resolve").len(), 1);
